@@ -1,0 +1,97 @@
+"""From a model to what a learner may ask of it: encoded events and a `Problem`.
+
+Knows the towers and the losses; training, evaluation and serving all come through here, so that a support
+set means the same to each of them.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarec_ray.algorithms.base import Params, Problem
+from metarec_ray.core import losses
+from metarec_ray.core.batch import Encoded
+from metarec_ray.data.settings import Feedback
+from metarec_ray.models.towers import head_features, head_score
+
+
+class EncodedItems(NamedTuple):
+    """Items after the shared encoder: rows of the catalogue, vectors, offsets."""
+
+    index: Tensor  # int64 [U]
+    vector: Tensor  # float [U, D]
+    offset: Tensor  # float [U]
+
+    def at(self, position: Tensor) -> "EncodedItems":
+        """Return the items at `position` [N] of this table."""
+        return EncodedItems(self.index[position], self.vector[position], self.offset[position])
+
+
+class Support(NamedTuple):
+    """A padded support or query set of one task, real events first."""
+
+    items: EncodedItems  # [N]
+    context: Tensor  # float [N, D] or [1, D]
+    label: Tensor
+    mask: Tensor
+
+
+def encode_support(support: Support, user: Tensor) -> Encoded:
+    """Return the events of one task, the newest with age 0."""
+    later = support.mask.sum() - 1 - torch.arange(support.mask.shape[-1])
+    return Encoded(
+        index=support.items.index,
+        item=support.items.vector,
+        offset=support.items.offset,
+        user=user,
+        context=support.context,
+        label=support.label,
+        age=later.clamp(min=0).to(user.dtype),
+        mask=support.mask,
+    )
+
+
+def encode_candidates(items: EncodedItems, user: Tensor, context: Tensor) -> Encoded:
+    """Return items to be scored for one user, all in the same context [1, D]."""
+    n = items.index.shape[0]
+    zeros = torch.zeros(n, dtype=user.dtype)
+    return Encoded(
+        items.index,
+        items.vector,
+        items.offset,
+        user,
+        context,
+        zeros,
+        zeros,
+        torch.ones(n, dtype=torch.bool),
+    )
+
+
+def make_problem(
+    feedback: Feedback, reference: EncodedItems, log_q: Tensor, user: Tensor, context: Tensor
+) -> Problem:
+    """Return what a learner may ask while it adapts to the task of `user`.
+
+    Args:
+        feedback: what labels mean, and so the loss.
+        reference: the fixed sample of the catalogue that positives compete with.
+        log_q: log-probability of each reference item to have been sampled.
+        user: vector [D] of the task's user.
+        context: [1, D] in which reference items are scored.
+
+    """
+    if feedback != "implicit":
+        loss = losses.squared_error if feedback == "explicit" else losses.cross_entropy
+
+        def support_loss(params: Params, support: Encoded) -> Tensor:
+            return loss(head_score(params, support), support.label, support.mask)
+
+        return Problem(feedback, head_score, head_features, support_loss, None, log_q)
+    others = encode_candidates(reference, user, context)
+
+    def choice_loss(params: Params, support: Encoded) -> Tensor:
+        rivals = head_score(params, others) - log_q
+        return losses.softmax(head_score(params, support), rivals, support.mask)
+
+    return Problem(feedback, head_score, head_features, choice_loss, others, log_q)

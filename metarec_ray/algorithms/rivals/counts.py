@@ -1,0 +1,117 @@
+"""The floors, and rankings that are the same for everybody.
+
+None of them adapts: the support set is read by no one here.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from metarec_ray.algorithms.base import Histories, Params, Problem, StatisticalLearner
+from metarec_ray.algorithms.rivals.sums import (
+    count_pairs,
+    freshness,
+    is_positive,
+    position_of_event,
+)
+from metarec_ray.core.batch import Encoded
+
+# Items that nobody met inside the window of positions stay in the order of their popularity.
+_OUTSIDE = 1e-3
+
+
+class Random(StatisticalLearner):
+    """The floor of a ranking: every candidate scores 0, and evaluation breaks ties at random."""
+
+    name: Literal["random"] = "random"
+    kind: ClassVar = "floor"
+
+    def statistics(self, meta: Params, histories: Histories) -> Params:
+        return {}
+
+    def solve(self, meta: Params, sums: Params) -> Params:
+        return {}
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        return {}
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        return torch.zeros_like(candidates.label)
+
+
+class Constant(StatisticalLearner):
+    """The floor of a rating: the mean label of training, for every entity and item."""
+
+    name: Literal["constant"] = "constant"
+    kind: ClassVar = "floor"
+
+    def statistics(self, meta: Params, histories: Histories) -> Params:
+        label = histories.label.double()
+        return {"label": label.sum(), "events": torch.tensor(float(label.numel()))}
+
+    def solve(self, meta: Params, sums: Params) -> Params:
+        return {"mean": (sums["label"] / sums["events"].clamp(min=1)).float()}
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        return {}
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        return torch.zeros_like(candidates.label) + meta["mean"]
+
+
+class Popularity(StatisticalLearner):
+    """Rank by the number of training entities with a positive event on the item."""
+
+    name: Literal["popularity"] = "popularity"
+    kind: ClassVar = "rival"
+    positive_min: float | None = None
+
+    def statistics(self, meta: Params, histories: Histories) -> Params:
+        return {"count": count_pairs(histories, self.positive_min)}
+
+    def solve(self, meta: Params, sums: Params) -> Params:
+        return sums
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        return {}
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        return meta["count"][candidates.index]
+
+
+class RecencyPopularity(StatisticalLearner):
+    """Rank by what entities that began lately met after their first few events.
+
+    An event counts 2^(-days between the entity's first event and the cutoff / half life) if its
+    position in the history lies in `first_position` .. `last_position - 1`. Without a clock every
+    entity counts alike.
+    """
+
+    name: Literal["recency_popularity"] = "recency_popularity"
+    kind: ClassVar = "rival"
+    half_life_days: PositiveFloat = 83.0
+    first_position: NonNegativeInt = 5
+    last_position: PositiveInt = 25
+    positive_min: float | None = None
+
+    def statistics(self, meta: Params, histories: Histories) -> Params:
+        position = position_of_event(histories)
+        inside = (position >= self.first_position) & (position < self.last_position)
+        weight = torch.where(inside, 1.0, _OUTSIDE).double() * is_positive(
+            histories.label, self.positive_min
+        )
+        fresh = freshness(histories, self.half_life_days)
+        weight *= fresh.repeat_interleave(histories.offsets.diff())
+        count = torch.zeros(histories.n_items, dtype=torch.float64)
+        return {"count": count.index_add(0, histories.item, weight)}
+
+    def solve(self, meta: Params, sums: Params) -> Params:
+        return {"count": sums["count"].float()}
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        return {}
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        return meta["count"][candidates.index]

@@ -1,0 +1,81 @@
+"""Sums over histories that several rivals share.
+
+Knows `Histories`; does not know what the sums are for.
+"""
+
+import torch
+from torch import Tensor
+
+from metarec_ray.algorithms.base import Histories
+
+_CHUNK = 2048  # entities made dense at a time
+_DAY = 86_400_000_000  # microseconds
+
+
+def entity_of_event(histories: Histories) -> Tensor:
+    """Return the position of each event's entity, int64 [N]."""
+    sizes = histories.offsets.diff()
+    return torch.repeat_interleave(torch.arange(sizes.numel()), sizes)
+
+
+def position_of_event(histories: Histories) -> Tensor:
+    """Return how many earlier events the entity has, int64 [N]."""
+    starts = histories.offsets[:-1].repeat_interleave(histories.offsets.diff())
+    return torch.arange(histories.item.numel()) - starts
+
+
+def freshness(histories: Histories, half_life_days: float) -> Tensor:
+    """Return 2^(-days between an entity's first event and the cutoff / half life), float64 [E].
+
+    0 for an entity without events; 1 for the others without a clock.
+    """
+    met = histories.offsets.diff() > 0
+    weight = met.double()
+    if histories.cutoff is not None:
+        first = histories.time[histories.offsets[:-1][met]]
+        days = (histories.cutoff - first).clamp(min=0).double() / _DAY
+        weight[met] = torch.exp2(-days / half_life_days)
+    return weight
+
+
+def is_positive(label: Tensor, positive_min: float | None) -> Tensor:
+    """Return a bool for each event; None takes every event for a positive."""
+    return (
+        torch.ones_like(label, dtype=torch.bool) if positive_min is None else label >= positive_min
+    )
+
+
+def positive_pairs(histories: Histories, positive_min: float | None) -> tuple[Tensor, Tensor]:
+    """Return (entity, item) of the distinct pairs with a positive event, ascending."""
+    keep = is_positive(histories.label, positive_min)
+    keys = entity_of_event(histories)[keep] * histories.n_items + histories.item[keep]
+    pairs = torch.unique(keys)
+    return pairs // histories.n_items, pairs % histories.n_items
+
+
+def count_pairs(histories: Histories, positive_min: float | None) -> Tensor:
+    """Return the number of entities with a positive event on each item, float [n_items]."""
+    item = positive_pairs(histories, positive_min)[1]
+    return torch.bincount(item, minlength=histories.n_items).float()
+
+
+def gram(histories: Histories, positive_min: float | None) -> Tensor:
+    """Return how many entities have positives on both items, float [n_items, n_items].
+
+    Costs pairs x n_items multiplications: about a second for 400,000 pairs and 3,400 items.
+    """
+    entity, item = positive_pairs(histories, positive_min)
+    total = torch.zeros(histories.n_items, histories.n_items)
+    for start in range(0, histories.offsets.numel() - 1, _CHUNK):
+        low, high = torch.searchsorted(entity, torch.tensor([start, start + _CHUNK])).tolist()
+        rows, columns = entity[low:high] - start, item[low:high]
+        dense = torch.zeros(_CHUNK, histories.n_items)
+        dense[rows, columns] = 1.0
+        sparse = torch.sparse_coo_tensor(
+            torch.stack([columns, rows]),
+            torch.ones(high - low),
+            (histories.n_items, _CHUNK),
+            check_invariants=True,
+        )
+        total += torch.sparse.mm(sparse, dense)
+    return total

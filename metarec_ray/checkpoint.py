@@ -1,0 +1,175 @@
+"""Checkpoints on disk: write atomically, verify every byte, never unpickle.
+
+Knows the files of the contract; does not know what trained them. A checkpoint appears whole or not
+at all: it is written under a temporary name, fsynced, marked `COMMITTED` and renamed.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from metarec_ray.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+Params = dict[str, Tensor]
+MODEL, OPTIMIZER, CATALOGUE = "model.safetensors", "optimizer.safetensors", "catalogue.parquet"
+CONFIG, SCHEMA, METRICS, STATE = "config.json", "schema.json", "metrics.json", "state.json"
+MANIFEST, COMMITTED = "manifest.json", "COMMITTED"
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint in memory.
+
+    Attributes:
+        model: meta-parameters and buffers.
+        optimizer: the outer optimizer's moments.
+        config: the resolved experiment.
+        schema: features and vocabularies of the store it was trained on.
+        metrics: the last metrics.
+        state: the cursor: step, seed, `store_sha256`.
+        catalogue: bytes of the Parquet file of items.
+
+    """
+
+    model: Params
+    optimizer: Params
+    config: dict[str, Any]
+    schema: dict[str, Any]
+    metrics: dict[str, Any]
+    state: dict[str, Any]
+    catalogue: bytes
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write `checkpoint` at `path`, whole or not at all; an older one of that name is replaced."""
+    content = {
+        MODEL: save_tensors(
+            {k: v.detach().cpu().contiguous() for k, v in checkpoint.model.items()}
+        ),
+        OPTIMIZER: save_tensors(
+            {k: v.detach().cpu().contiguous() for k, v in checkpoint.optimizer.items()}
+        ),
+        CONFIG: _json(checkpoint.config),
+        SCHEMA: _json(checkpoint.schema),
+        METRICS: _json(checkpoint.metrics),
+        STATE: _json(checkpoint.state),
+        CATALOGUE: checkpoint.catalogue,
+    }
+    content[MANIFEST] = _json(
+        {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    )
+    content[COMMITTED] = b""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name, data in content.items():
+            _write(temporary / name, data)
+        _sync(temporary)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(f"a checkpoint must be writable, got {error} ({path})") from error
+
+
+def load(path: Path) -> Checkpoint:
+    """Return the checkpoint at `path`; CheckpointError, naming the file, if any byte is not as written."""
+    if not (path / COMMITTED).is_file():
+        what = "was never committed" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"a checkpoint must be a committed directory, {path} {what}")
+    hashes = json.loads(_read(path / MANIFEST))
+    content = {name: _read(path / name) for name in hashes}
+    for name, expected in hashes.items():
+        if (found := hashlib.sha256(content[name]).hexdigest()) != expected:
+            raise CheckpointError(
+                f"every file of a checkpoint must have the hash of its manifest, {path / name} has sha256 "
+                f"{found[:12]} instead of {expected[:12]}"
+            )
+    try:
+        return Checkpoint(
+            model=load_tensors(content[MODEL]),
+            optimizer=load_tensors(content[OPTIMIZER]),
+            config=json.loads(content[CONFIG]),
+            schema=json.loads(content[SCHEMA]),
+            metrics=json.loads(content[METRICS]),
+            state=json.loads(content[STATE]),
+            catalogue=content[CATALOGUE],
+        )
+    except (KeyError, SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"a checkpoint must hold every file of the contract, {path}: {error}"
+        ) from error
+
+
+def committed(folder: Path) -> list[Path]:
+    """Return the committed checkpoints of a run's folder, oldest step first."""
+    return sorted(path for path in folder.glob("step-*") if (path / COMMITTED).is_file())
+
+
+def latest(folder: Path) -> tuple[Path, Checkpoint] | None:
+    """Return the newest good checkpoint, None if there is none; says which damaged ones it skipped."""
+    for path in reversed(committed(folder)):
+        try:
+            return path, load(path)
+        except CheckpointError as error:
+            log.warning("skipping a damaged checkpoint: %s", error)
+    return None
+
+
+def step_path(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lies.
+
+    >>> step_path(Path("run"), 50).as_posix()
+    'run/step-00000050'
+    """
+    return folder / f"step-{step:08d}"
+
+
+def parameters_sha256(model: Params) -> str:
+    """Return one hash over names, shapes and bytes of all parameters, independent of file layout."""
+    digest = hashlib.sha256()
+    for name in sorted(model):
+        tensor = model[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"every file of a checkpoint must be readable, got {error}"
+        ) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

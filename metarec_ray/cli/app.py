@@ -1,0 +1,79 @@
+"""The verbs put together, and the one place where errors become exit codes.
+
+0: done. 2: the input is wrong, one sentence on stderr. 1: the run failed. 130: Ctrl-C.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from metarec_ray import __version__
+from metarec_ray.cli import clusters, datasets, learning, serving
+from metarec_ray.errors import MetarecError, RunFailed
+
+app = typer.Typer(
+    name="metarec",
+    help="Recommenders that know a new user, or a new item, after a handful of events.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(learning.quickstart)
+app.add_typer(datasets.app, name="data")
+app.command()(learning.prepare)
+app.command()(learning.train)
+app.command()(learning.tune)
+app.command()(learning.evaluate)
+app.command()(learning.report)
+app.command()(learning.config)
+app.command()(serving.serve)
+app.command()(serving.rank)
+app.command()(clusters.submit)
+app.add_typer(clusters.app, name="cluster")
+app.command()(clusters.doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (None: this process's) and return its exit code."""
+    # Ray reads the first of these once, when it is imported; no verb has imported it yet.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    try:
+        app(args=arguments, prog_name="metarec")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except MetarecError as error:
+        print(f"metarec: {_sentence(error)}", file=sys.stderr)
+        return 2
+    except RunFailed as error:
+        print(f"metarec: {_sentence(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _sentence(error: Exception) -> str:
+    """Return the message alone: Ray wraps what a worker raised in the worker's traceback."""
+    return " ".join(str(getattr(error, "cause", error)).split())
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Recommenders that know a new user, or a new item, after a handful of events."""

@@ -1,0 +1,63 @@
+"""Arguments that several verbs take, and the two ways a verb speaks: results and progress."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG", help="A YAML experiment, as in jobs/configs.", show_default=False
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace a key, as train.steps=100; repeatable."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="A cluster's dashboard; default: the local cluster."),
+]
+
+
+def say(line: str) -> None:
+    """Write a line of progress to stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def show(result: Mapping[str, object], as_json: bool, text: str | None = None) -> None:
+    """Print a result to stdout: one JSON object, or `text`, or a line a key."""
+    if as_json:
+        print(json.dumps(result, default=str))
+    elif text is not None:
+        print(text)
+    else:
+        width = max((len(key) for key in result), default=0)
+        print("\n".join(f"{key:<{width}}  {_plain(value)}" for key, value in result.items()))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_plain(one)}" for key, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def data_folder() -> Path | None:
+    """Return the folder where data sets are looked up first: `METAREC_DATA`."""
+    named = os.environ.get("METAREC_DATA")
+    return Path(named) if named else None
+
+
+def listed(values: Sequence[str] | None) -> list[str]:
+    """Return the values of a repeatable option."""
+    return list(values or ())

@@ -1,0 +1,129 @@
+"""`metarec cluster`, `metarec submit` and `metarec doctor`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from metarec_ray.cli.arguments import Address, Json, Overrides, listed, say, show
+
+if TYPE_CHECKING:
+    from metarec_ray.engine.job import Target
+
+app = typer.Typer(no_args_is_help=True, help="A local, token-secured Ray cluster.")
+
+COLOURS = {"ok": "green", "warn": "yellow", "bad": "red"}
+
+
+@app.command()
+def up(
+    num_cpus: Annotated[int, typer.Option(min=1, help="Logical CPUs of the cluster.")] = 4,
+    object_store_mb: Annotated[int, typer.Option(min=80, help="Size of the object store.")] = 500,
+    as_json: Json = False,
+) -> None:
+    """Start a cluster on this machine; it ends with `metarec cluster down`."""
+    from metarec_ray.engine import cluster
+
+    found = cluster.up(num_cpus, os.environ, object_store_bytes=object_store_mb * 10**6)
+    following = "metarec submit train CONFIG"
+    show(found.model_dump(mode="json"), as_json, f"{found.address}\nnext: {following}")
+
+
+@app.command()
+def down(as_json: Json = False) -> None:
+    """End the cluster of `metarec cluster up`, its jobs included, and nothing else."""
+    from metarec_ray.engine import cluster
+
+    ended = cluster.down(os.environ)
+    text = f"ended the cluster at {ended.address}" if ended else "no local cluster was up"
+    show({"ended": ended.address if ended else None}, as_json, text)
+
+
+def submit(
+    verb: Annotated[
+        str,
+        typer.Argument(
+            metavar="VERB",
+            help="prepare, train, tune, evaluate; or follow, stop.",
+            show_default=False,
+        ),
+    ],
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG|JOB", help="What the verb takes; for follow and stop, a job's id."
+        ),
+    ],
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- OPTIONS]", help="Options of the verb, after --."),
+    ] = None,
+    address: Address = None,
+    sets: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be sent, send nothing.")
+    ] = False,
+) -> None:
+    """Run the same line as a Ray job: follow its log, return its exit code."""
+    from metarec_ray.engine.job import find_target, plan
+
+    old = verb in ("follow", "stop")
+    if old and dry_run:
+        raise typer.BadParameter(
+            f"{verb} sends nothing that could be shown", param_hint="--dry-run"
+        )
+    job = None if old else plan(verb, Path(subject), listed(sets), listed(options))
+    if dry_run and job is not None:
+        print(f"# {job.line('python')}\n{job.config or ''}".rstrip())
+        return
+    target = find_target(address, os.environ)
+    from metarec_ray.engine.submit import send, stop
+
+    if verb == "stop":
+        stopped = stop(subject, target)
+        print(f"{subject} {'is asked to stop' if stopped else 'had ended already'}")
+    else:
+        _follow(subject if job is None else send(job, target), target)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: Python, Ray, ports, memory, disk, token, GPU; say how to mend it."""
+    from metarec_ray.engine.doctor import examine, usable
+
+    findings = examine(os.environ, Path.cwd())
+    rows = [finding._asdict() for finding in findings]
+    if as_json:
+        show({"usable": usable(findings), "findings": rows}, as_json)
+    else:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for row in rows:
+            colour = COLOURS[row["level"]]
+            text = row["found"] + (f"\n-> {row['mend']}" if row["mend"] else "")
+            table.add_row(f"[{colour}]{row['level']}[/]", row["subject"], escape(text))
+        Console().print(table)
+    raise typer.Exit(0 if usable(findings) else 2)
+
+
+def _follow(job_id: str, target: "Target") -> None:
+    from metarec_ray.engine.submit import follow
+
+    where = f"{job_id} --address {target.address}"
+    say(f"job {job_id} at {target.address}")
+    try:
+        code = follow(job_id, target, write=_write)
+    except KeyboardInterrupt:
+        say("the job goes on")
+        say(f"see it: metarec submit follow {where}")
+        say(f"end it: metarec submit stop {where}")
+        raise typer.Exit(130) from None
+    raise typer.Exit(code)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

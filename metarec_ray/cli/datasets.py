@@ -1,0 +1,41 @@
+"""`metarec data`: fetch a known data set, describe a log before anything is trained on it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metarec_ray.cli.arguments import ConfigFile, Json, Overrides, data_folder, listed, say, show
+
+app = typer.Typer(no_args_is_help=True, help="Look at data before you train.")
+
+
+@app.command()
+def fetch(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="ml-100k, ml-1m or ml-latest-small.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Where data sets lie; default: METAREC_DATA, else ./data.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Download a data set from its official address, verify it; the same command resumes."""
+    from metarec_ray.data.fetch import fetch as run
+
+    path = run(name, out or data_folder() or Path("data"), progress=say)
+    show({"path": path}, as_json, str(path))
+
+
+@app.command()
+def describe(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
+    """Print what a log holds: events, entities, items, times, and rows that would be refused."""
+    from metarec_ray.config import load
+    from metarec_ray.data.describe import describe as run
+    from metarec_ray.data.logs import read_log
+
+    experiment = load(config, listed(sets))
+    show(run(read_log(experiment.data, data_dir=data_folder())), as_json)

@@ -1,0 +1,114 @@
+"""From a log to a table: quickstart, prepare, train, tune, evaluate, report, config."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metarec_ray.cli.arguments import ConfigFile, Json, Overrides, data_folder, listed, say, show
+
+
+def quickstart(
+    data: Annotated[
+        str, typer.Option(help="`synthetic`, a data set's name, or a file or folder.")
+    ] = "synthetic",
+    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("runs/quickstart"),
+    as_json: Json = False,
+) -> None:
+    """Do everything once on this machine: data, training, table, sweep, endpoint, report."""
+    from metarec_ray.engine.quickstart import quickstart as run
+
+    summary = run(data, out, progress=say)
+    show(summary, as_json, str(summary.get("text", out)))
+
+
+def prepare(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
+    """Turn an interaction log into a task store; a second run changes nothing."""
+    from metarec_ray.config import load
+
+    experiment = load(config, listed(sets))
+    from metarec_ray.engine.prepare import prepare as run
+    from metarec_ray.engine.session import ray_session
+
+    with ray_session():
+        manifest = run(experiment.data, experiment.store, data_dir=data_folder(), progress=say)
+    show({"store": experiment.store, **manifest.summary()}, as_json)
+
+
+def train(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
+    """Meta-train on a task store; the same command again resumes."""
+    from metarec_ray.config import load
+
+    experiment = load(config, listed(sets))
+    from metarec_ray.engine.session import ray_session
+    from metarec_ray.engine.train import train as run
+
+    with ray_session():
+        result = run(experiment, progress=say)
+    show(
+        {
+            "checkpoint": result.checkpoint,
+            "parameters_sha256": result.parameters_sha256,
+            **result.metrics,
+        },
+        as_json,
+    )
+
+
+def tune(
+    config: ConfigFile,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted sweep.")
+    ] = False,
+    sets: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Sweep over the keys of `sweep.space`; write best.yaml, which `metarec train` takes."""
+    from metarec_ray.config import load
+
+    experiment = load(config, listed(sets))
+    from metarec_ray.engine.session import ray_session
+    from metarec_ray.engine.tune import sweep as run
+
+    with ray_session():
+        result = run(experiment, resume=resume, progress=say)
+    show(result._asdict(), as_json, str(result.best))
+
+
+def evaluate(
+    target: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT|CONFIG", help="What to judge.", show_default=False)
+    ],
+    protocol: Annotated[str, typer.Option(help="How users and events are held out.")] = "strict",
+    rivals_only: Annotated[
+        bool, typer.Option("--rivals-only", help="The table without a learner.")
+    ] = False,
+    sets: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Print the table: floors, rivals and learner on users that training has never seen."""
+    from metarec_ray.engine.evaluate import evaluate as run
+
+    result = run(
+        target, protocol=protocol, rivals_only=rivals_only, overrides=listed(sets), progress=say
+    )
+    show({"rows": result.rows}, as_json, result.text)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Write the run's report: one HTML file that needs no network."""
+    from metarec_ray.report import write_report
+
+    path = write_report(run)
+    show({"report": path}, as_json, str(path))
+
+
+def config(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
+    """Print the whole experiment, defaults included, as YAML that every verb takes."""
+    from metarec_ray.config import dump, load
+
+    experiment = load(config, listed(sets))
+    show(experiment.model_dump(mode="json"), as_json, dump(experiment).rstrip())

@@ -1,0 +1,55 @@
+"""From pydantic's error lists to the one sentence a user reads.
+
+Knows pydantic's error types; does not know any section.
+"""
+
+import json
+
+from pydantic import ValidationError
+
+SIGNS = {
+    "greater_than": (">", "gt"),
+    "greater_than_equal": (">=", "ge"),
+    "less_than": ("<", "lt"),
+    "less_than_equal": ("<=", "le"),
+}
+
+
+def sentence(error: ValidationError, place: str) -> str:
+    """Return the first error as `key must be RULE, got VALUE (PLACE: key)`; says how many follow."""
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    key = _dotted(first["loc"])
+    more = f"; and {len(errors) - 1} more" if len(errors) > 1 else ""
+    return f"{_rule(first, key)} ({place}: {key}{more})"
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    parts = [str(part) for part in loc]
+    # A member of a discriminated union adds its tag to the path; a user never wrote it.
+    if len(parts) > 2 and parts[0] == "algorithm":
+        del parts[1]
+    return ".".join(parts)
+
+
+def _rule(error, key: str) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    value = _shown(error["input"])
+    if kind == "extra_forbidden":
+        return f"{key} is not a known key"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        given = _shown(context.get("tag", None))
+        return f"{key}.name must be one of {context.get('expected_tags', 'the known algorithms')}, got {given}"
+    if kind in SIGNS:
+        sign, limit = SIGNS[kind]
+        return f"{key} must be {sign} {context[limit]:g}, got {value}"
+    if kind == "literal_error":
+        return f"{key} must be one of {context['expected']}, got {value}"
+    if kind == "value_error":
+        return f"{key}: {context['error']}"
+    return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, got {value}"
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,68 @@
+"""Tasks as tensors. Knows shapes; does not know where events come from or what learns on them.
+
+Axes: T tasks of a lane, N events of a padded set, U unique items of a lane, I items of the
+catalogue, M tokens of an entity's feature bag, C context columns, F dense features, D dimensions of an
+encoded vector. A leading `*T` may be absent: every function of one task is written without it.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Features(NamedTuple):
+    """Side information of E entities: a weighted bag of tokens and a dense vector each.
+
+    A categorical feature is one token of weight 1; a multi-categorical one is n tokens of weight
+    1/sqrt(n); numeric and vector features stand side by side in `dense`.
+    """
+
+    tokens: Tensor  # int64 [E, M]: rows of the side's token table; 0 is padding
+    weights: Tensor  # float [E, M]: 0 on padding
+    dense: Tensor  # float [E, F]: standardised; 0 where missing
+
+
+class Events(NamedTuple):
+    """A padded set of events, oldest first; `mask` is False on padding (item 0, label 0)."""
+
+    item: Tensor  # int64 [*T, N]: position in the lane's unique items
+    label: Tensor  # float [*T, N]
+    mask: Tensor  # bool [*T, N]
+    time: Tensor  # int64 [*T, N]: microseconds; 0 without a clock
+    context: Features  # tokens [*T, N, C], weights, dense [*T, N, F]
+
+
+class Task(NamedTuple):
+    """Adapt on `support`, be judged on `query`; with a leading T axis the tasks of a lane."""
+
+    support: Events
+    query: Events
+    negatives: Tensor  # int64 [*T, S]: sampled items the entity never met; S = 0 for none
+
+
+class Lane(NamedTuple):
+    """A fixed share of a meta-batch: what one worker computes whole."""
+
+    entity: Tensor  # int64 [T]: task ids
+    user: Features  # [T]
+    items: Tensor  # int64 [U]: unique items, rows of the catalogue, ascending
+    item_features: Features  # [U]
+    reference: Tensor  # int64 [R]: positions of the model's reference items
+    tasks: Task
+
+
+class Encoded(NamedTuple):
+    """Events of ONE task as a head sees them: after the shared encoders.
+
+    `index` is the item's row in the catalogue and `age` counts the later events of the set (0 is
+    the newest). Candidates have label 0, age 0 and mask True.
+    """
+
+    index: Tensor  # int64 [N]
+    item: Tensor  # float [N, D]
+    offset: Tensor  # float [N]: what is known of the item without the user
+    user: Tensor  # float [D]
+    context: Tensor  # float [N, D], or [1, D] where all share one
+    label: Tensor  # float [N]
+    age: Tensor  # float [N]
+    mask: Tensor  # bool [N]

@@ -1,0 +1,157 @@
+"""Ranking and rating metrics of many tasks at once.
+
+Knows scores and relevance; does not know which learner gave the scores or how tasks were cut.
+
+Axes: T tasks, I candidates (a catalogue or the items of a query), K the length of the ranked lists.
+Metrics return one value a task [T]; the mean over tasks is the caller's. Ties are broken at random
+with a seeded generator, so that a constant scorer gets the random floor and not the order of the
+file.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarec_ray.errors import DataError
+
+
+class Ranked(NamedTuple):
+    """The first K candidates of each task, best first, and the gains of the best possible list."""
+
+    item: Tensor  # int64 [T, K]: columns of the score matrix
+    gain: Tensor  # float [T, K]: gains of those candidates
+    ideal: Tensor  # float [T, K]: the K largest gains among the candidates, descending
+    relevant: Tensor  # float [T]: candidates with a gain > 0
+
+
+def graded(label: Tensor) -> Tensor:
+    """Return the gain 2^label - 1 of a graded label (a rating)."""
+    return torch.exp2(label) - 1
+
+
+def rank(
+    scores: Tensor,
+    gains: Tensor,
+    *,
+    depth: int,
+    generator: torch.Generator,
+    candidates: Tensor | None = None,
+) -> Ranked:
+    """Return the `depth` best candidates of each task.
+
+    Args:
+        scores: [T, I]; NaN is refused, infinities are ordered.
+        gains: [T, I], >= 0; what a candidate is worth to the task: 1 for a positive, or `graded`.
+        depth: length of the list, smaller than every task's number of candidates: a list of all
+            candidates contains the relevant ones whatever the scores are.
+        generator: breaks ties.
+        candidates: bool [T, I]; None for all.
+
+    """
+    if candidates is None:
+        candidates = torch.ones_like(scores, dtype=torch.bool)
+    _check(scores, candidates, depth)
+    index = _top(scores.masked_fill(~candidates, -torch.inf), candidates, depth, generator)
+    held = torch.where(candidates, gains, torch.zeros_like(gains))
+    return Ranked(
+        index, held.gather(1, index), held.topk(depth, 1).values, (held > 0).sum(1).to(gains.dtype)
+    )
+
+
+def ndcg(ranked: Ranked, k: int) -> Tensor:
+    """Return the discounted cumulative gain of the first k over that of the best order.
+
+    [Jarvelin & Kekalainen, 2002]; discount 1 / log2(1 + position). A task that has nothing to find
+    is refused.
+    """
+    gain, ideal = _first(ranked.gain, k), _first(ranked.ideal, k)
+    discount = 1 / torch.log2(torch.arange(2, k + 2, dtype=gain.dtype))
+    best = ideal @ discount
+    _something_to_find(best)
+    return (gain @ discount) / best
+
+
+def hit_rate(ranked: Ranked, k: int) -> Tensor:
+    """Return 1 where a relevant candidate is among the first k, else 0."""
+    return (_first(ranked.gain, k) > 0).any(1).to(ranked.gain.dtype)
+
+
+def recall(ranked: Ranked, k: int) -> Tensor:
+    """Return the share of the relevant candidates that is among the first k."""
+    _something_to_find(ranked.relevant)
+    return (_first(ranked.gain, k) > 0).sum(1) / ranked.relevant
+
+
+def precision(ranked: Ranked, k: int) -> Tensor:
+    """Return the share of the first k that is relevant."""
+    return (_first(ranked.gain, k) > 0).sum(1) / k
+
+
+def reciprocal_rank(ranked: Ranked, k: int) -> Tensor:
+    """Return 1 / position of the first relevant candidate, 0 where it is not among the first k."""
+    hit = (_first(ranked.gain, k) > 0).to(ranked.gain.dtype)
+    return (hit / torch.arange(1, k + 1, dtype=hit.dtype)).max(1).values
+
+
+def coverage(ranked: Ranked, k: int, *, catalogue: int) -> float:
+    """Return the share of `catalogue` items that some task is shown among its first k."""
+    return _first(ranked.item, k).unique().numel() / catalogue
+
+
+def novelty(ranked: Ranked, k: int, *, share: Tensor) -> Tensor:
+    """Return the mean of -log2 share[item] over the first k; `share` [I] > 0 of training users."""
+    return -torch.log2(share)[_first(ranked.item, k)].mean(1)
+
+
+def rmse(predicted: Tensor, label: Tensor, mask: Tensor) -> Tensor:
+    """Return the root of the mean squared error of each task over its masked entries [T, N]."""
+    return _mean((predicted - label) ** 2, mask).sqrt()
+
+
+def mae(predicted: Tensor, label: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean absolute error of each task over its masked entries [T, N]."""
+    return _mean((predicted - label).abs(), mask)
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask, values, torch.zeros_like(values)).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def _check(scores: Tensor, candidates: Tensor, depth: int) -> None:
+    unusable = scores.isnan() & candidates
+    if unusable.any():
+        row = int(unusable.any(1).nonzero()[0])
+        raise DataError(f"a score must be a number, got NaN (task {row} of the score matrix)")
+    fewest = int(candidates.sum(1).min())
+    if depth >= fewest:
+        raise DataError(
+            f"the top k needs k < number of candidates, got k {depth} of {fewest} candidates"
+        )
+
+
+def _something_to_find(amount: Tensor) -> None:
+    if (amount <= 0).any():
+        row = int((amount <= 0).nonzero()[0])
+        raise DataError(
+            f"a task needs a candidate with a gain > 0, got none (task {row} of the gains)"
+        )
+
+
+def _first(ranked: Tensor, k: int) -> Tensor:
+    depth = ranked.shape[1]
+    if not 1 <= k <= depth:
+        raise DataError(f"k must lie in 1..{depth}, the length of the ranked lists, got {k}")
+    return ranked[:, :k]
+
+
+def _top(scores: Tensor, candidates: Tensor, depth: int, generator: torch.Generator) -> Tensor:
+    # Only the ties at the edge of the list and inside it matter: a full sort with a random
+    # second key would cost ten times as much.
+    noise = torch.rand(scores.shape, generator=generator)
+    edge = scores.topk(depth, 1).values[:, -1:]
+    entry = torch.where(scores > edge, 2.0, torch.where(scores == edge, noise, -1.0))
+    chosen = entry.masked_fill(~candidates, -2.0).topk(depth, 1).indices
+    chosen = chosen.gather(1, noise.gather(1, chosen).argsort(1))
+    order = scores.gather(1, chosen).argsort(dim=1, descending=True, stable=True)
+    return chosen.gather(1, order)

@@ -1,0 +1,1 @@
+"""Rows: logs, data sets, the synthetic model, task stores, lanes of tasks."""

@@ -1,0 +1,134 @@
+"""What concerns the whole log: ranks of ids, the cut in time, parts, vocabularies.
+
+Knows summaries of buckets and the side tables; does not know rows, files or workers.
+"""
+
+from typing import NamedTuple
+
+import polars as pl
+import pyarrow as pa
+
+from metarec_ray.data import encode, histories
+from metarec_ray.data.encode import Encoder, Seen
+from metarec_ray.data.histories import Plan, Summary
+from metarec_ray.data.settings import Data, Feature
+from metarec_ray.errors import DataError
+
+
+class Outline(NamedTuple):
+    """The whole log before encoding: `entities` (entity, task_id, part, events) and the cutoff."""
+
+    entities: pl.DataFrame
+    cutoff: int | None
+
+
+class SideTables(NamedTuple):
+    """Tables of users and of items in canonical columns, None where there is none."""
+
+    users: pl.DataFrame | None
+    items: pl.DataFrame | None
+
+
+class Catalogue(NamedTuple):
+    """Items as they are written: item, id, title, features; and their encoders."""
+
+    table: pa.Table
+    encoders: list[Encoder]
+
+
+def outline(summaries: list[Summary], settings: Data, *, has_time: bool) -> Outline:
+    """Rank the entities of all buckets and give each its part."""
+    if not any(len(summary.entities) for summary in summaries):
+        raise DataError(
+            f"a log must have events left, all rows were filtered or bad ({settings.path})"
+        )
+    entities = pl.concat([summary.entities for summary in summaries]).sort("entity")
+    entities = entities.with_row_index("task_id").cast({"task_id": pl.Int64})
+    part, cutoff = histories.parts(entities, settings, has_time=has_time)
+    counts = {name: int((part == name).sum()) for name in ("train", "valid", "test")}
+    if min(counts.values()) == 0:
+        found = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise DataError(
+            "a log must have entities enough for train, valid and test, "
+            f"got {len(entities)}: {found} ({settings.path})"
+        )
+    return Outline(entities.with_columns(part=part), cutoff)
+
+
+def plan(
+    found: Outline,
+    summaries: list[Summary],
+    looks: list[tuple[pl.DataFrame, dict[str, Seen]]],
+    *,
+    settings: Data,
+    tables: SideTables,
+) -> tuple[Plan, Catalogue]:
+    """Return what buckets must know, and the items; `looks` are of training rows, by bucket."""
+    trained = pl.concat([items_seen for items_seen, _ in looks]).unique()
+    ids = [summary.items.rename({"item": "id"}) for summary in summaries]
+    if tables.items is not None:
+        ids.append(tables.items.select("id"))
+    ranked = pl.concat(ids).unique().sort("id").with_row_index("item").cast({"item": pl.Int64})
+    catalogue = _catalogue(ranked, trained, settings, tables.items)
+    entities, user_encoders = _users(found, settings, tables.users)
+    context = [
+        encode.encoder(name, feature, _merged(name, looks), f"data.context.{name}")
+        for name, feature in sorted(settings.context.items())
+    ]
+    return Plan(entities, ranked, found.cutoff, context, user_encoders), catalogue
+
+
+def vocabularies(plan: Plan, catalogue: Catalogue) -> dict[str, dict[str, list[str]]]:
+    """Return the vocabularies of the (multi-)categorical features by side and name."""
+    sides = {"user": plan.users, "item": catalogue.encoders, "context": plan.context}
+    return {
+        side: {e.field.name: e.vocabulary for e in encoders if e.field.kind.endswith("categorical")}
+        for side, encoders in sides.items()
+    }
+
+
+def _merged(name: str, looks: list[tuple[pl.DataFrame, dict[str, Seen]]]) -> Seen:
+    whole = Seen()
+    for _, seen in looks:
+        whole = whole.merge(seen[name])
+    return whole
+
+
+def _encoders(known: pl.DataFrame, features: dict[str, Feature], side: str) -> list[Encoder]:
+    return [
+        encode.encoder(name, feature, encode.look(known[name], feature), f"data.{side}.{name}")
+        for name, feature in sorted(features.items())
+    ]
+
+
+def _users(
+    found: Outline, settings: Data, users: pl.DataFrame | None
+) -> tuple[pl.DataFrame, list[Encoder]]:
+    """Encode user features by the vocabularies of entities that are not held out for test."""
+    entities = found.entities
+    if users is None or settings.users is None:
+        return entities, []
+    joined = entities.join(users, left_on="entity", right_on="id", how="left").sort("task_id")
+    known = joined.filter(pl.col("part") != "test")
+    encoders = _encoders(known, settings.users.features, "users.features")
+    columns = [
+        encode.encode(joined[e.field.name], e).alias(f"user.{e.field.name}") for e in encoders
+    ]
+    return entities.sort("task_id").with_columns(columns), encoders
+
+
+def _catalogue(
+    ranked: pl.DataFrame, trained: pl.DataFrame, settings: Data, items: pl.DataFrame | None
+) -> Catalogue:
+    """Encode item features by the vocabularies of items that training rows hold."""
+    fields = [("item", pa.int64()), ("id", pa.string()), ("title", pa.string())]
+    if items is None or settings.items is None:
+        bare = ranked.with_columns(pl.col("id").cast(pl.String), title=pl.lit(None, pl.String))
+        return Catalogue(bare.select("item", "id", "title").to_arrow().cast(pa.schema(fields)), [])
+    joined = ranked.join(items, on="id", how="left").sort("item")
+    known = joined.join(trained, left_on="id", right_on="item", how="semi").sort("item")
+    encoders = _encoders(known, settings.items.features, "items.features")
+    columns = [encode.encode(joined[e.field.name], e).alias(e.field.name) for e in encoders]
+    fields += [(e.field.name, encode.ARROW[e.field.kind]) for e in encoders]
+    table = joined.select("item", pl.col("id").cast(pl.String), "title").with_columns(columns)
+    return Catalogue(table.to_arrow().cast(pa.schema(fields)).combine_chunks(), encoders)

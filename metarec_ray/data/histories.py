@@ -1,0 +1,174 @@
+"""From the checked rows of one bucket to the histories of its entities, as pure functions.
+
+Rows hold entity, item (int64 or string), label float32, time int64 microseconds (absent without a
+clock), sequence int64 and `context.<feature>` columns in canonical dtypes. Does not know where
+rows come from, who calls it for which bucket, or where a table is written.
+"""
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from metarec_ray.data import encode
+from metarec_ray.data.encode import Encoder, Seen
+from metarec_ray.data.settings import Data, Feature
+
+HASH_SPAN = 2**64
+BEYOND = "history is longer than data.max_events"
+
+
+class Summary(NamedTuple):
+    """What one bucket holds: `entities` (entity, first, events), `items` (item)."""
+
+    entities: pl.DataFrame
+    items: pl.DataFrame
+
+
+class Plan(NamedTuple):
+    """What every bucket must know of the whole log.
+
+    Attributes:
+        entities: entity, task_id, part, bucket, `user.<feature>` encoded; sorted by task_id.
+        items: id, item: raw ids and their ranks.
+        cutoff: microseconds; None without a clock.
+        context: encoders of the context columns, in the order of their names.
+        users: encoders of the user features, likewise.
+
+    """
+
+    entities: pl.DataFrame
+    items: pl.DataFrame
+    cutoff: int | None
+    context: list[Encoder]
+    users: list[Encoder]
+
+
+def stable_hash(raw: str | int) -> int:
+    """Return the 8-byte blake2b of an id's text as an unsigned integer.
+
+    >>> stable_hash(7) == stable_hash("7")
+    True
+    """
+    return int.from_bytes(blake2b(str(raw).encode(), digest_size=8).digest(), "big")
+
+
+def with_bucket(rows: pl.DataFrame, buckets: int) -> pl.DataFrame:
+    """Add the `bucket` of each row's entity."""
+    unique = rows["entity"].unique()
+    number = pl.Series([stable_hash(raw) % buckets for raw in unique], dtype=pl.Int32)
+    table = pl.DataFrame({"entity": unique, "bucket": number})
+    return rows.join(table, on="entity", how="left", maintain_order="left")
+
+
+def collapse(rows: pl.DataFrame) -> pl.DataFrame:
+    """Sort rows by (entity, time, sequence, item) and keep one of each (entity, item, time).
+
+    The last by sequence is kept, then the one of the largest label; whatever is left to choose is
+    decided by the other columns, so the result does not depend on the order of `rows`.
+    """
+    clock = ["time"] if "time" in rows.columns else []
+    context = sorted(name for name in rows.columns if name.startswith("context."))
+    key = ["entity", "item", *clock]
+    by = [*key, "sequence", "label", *context]
+    unique = rows.sort(by, nulls_last=True).unique(key, keep="last", maintain_order=True)
+    return unique.sort("entity", *clock, "sequence", "item")
+
+
+def truncate(rows: pl.DataFrame, max_events: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Keep the first `max_events` of each entity; also return what was cut, as rejected rows."""
+    position = pl.int_range(pl.len()).over("entity")
+    beyond = rows.filter(position >= max_events).group_by("entity").agg(rows=pl.len())
+    rejected = beyond.sort("entity").select(
+        file=pl.lit(""),
+        row=pl.lit(None, pl.Int64),
+        reason=pl.lit(BEYOND),
+        value=pl.col("entity").cast(pl.String),
+        rows=pl.col("rows").cast(pl.Int64),
+    )
+    return rows.filter(position < max_events), rejected
+
+
+def summarise(rows: pl.DataFrame) -> Summary:
+    """Return the entities of one bucket with their first times (0 without clock), and items."""
+    first = pl.col("time").min() if "time" in rows.columns else pl.lit(0, pl.Int64)
+    entities = rows.group_by("entity").agg(first=first, events=pl.len().cast(pl.Int64))
+    return Summary(entities.sort("entity"), rows.select("item").unique().sort("item"))
+
+
+def look(
+    rows: pl.DataFrame, entities: pl.DataFrame, cutoff: int | None, context: dict[str, Feature]
+) -> tuple[pl.DataFrame, dict[str, Seen]]:
+    """Return the items of one bucket's training rows, and what their context columns hold.
+
+    Training rows are those of entities not held out for test, before the cutoff.
+    """
+    known = entities.filter(pl.col("part") != "test").select("entity")
+    kept = rows.join(known, on="entity", how="semi", maintain_order="left")
+    if cutoff is not None:
+        kept = kept.filter(pl.col("time") < cutoff)
+    seen = {name: encode.look(kept[f"context.{name}"], context[name]) for name in sorted(context)}
+    return kept.select("item").unique().sort("item"), seen
+
+
+def parts(
+    entities: pl.DataFrame, settings: Data, *, has_time: bool
+) -> tuple[pl.Series, int | None]:
+    """Return each entity's part, and the cutoff; `entities` is sorted by task id.
+
+    With a clock the last to begin are held out; without one a hash of the raw id decides.
+    """
+    quantile, share = settings.cutoff_quantile, settings.valid_share
+    if not has_time:
+        place = np.array([stable_hash(raw) / HASH_SPAN for raw in entities["entity"]])
+        held = np.where(place >= quantile, "test", "valid")
+        part = np.where(place < quantile * (1 - share), "train", held)
+        return pl.Series(part, dtype=pl.String), None
+    first = entities["first"].to_numpy()
+    cutoff = int(np.quantile(first, quantile, method="higher"))
+    part = np.where(first >= cutoff, "test", "train").astype("<U5")
+    others = np.flatnonzero(first < cutoff)
+    latest = others[np.argsort(first[others], kind="stable")]
+    n_valid = max(1, round(share * len(others))) if len(others) > 1 else 0
+    part[latest[len(latest) - n_valid :]] = "valid"
+    return pl.Series(part, dtype=pl.String), cutoff
+
+
+def schema(plan: Plan) -> pa.Schema:
+    """Return the columns of a bucket file, in order."""
+    fields: list[tuple[str, pa.DataType]] = [
+        ("task_id", pa.int64()),
+        ("part", pa.string()),
+        ("domain", pa.string()),
+        ("item", pa.list_(pa.int64())),
+        ("label", pa.list_(pa.float32())),
+    ]
+    if plan.cutoff is not None:
+        fields.append(("time", pa.list_(pa.int64())))
+    fields += [(f"user.{e.field.name}", encode.ARROW[e.field.kind]) for e in plan.users]
+    fields += [
+        (f"context.{e.field.name}", pa.list_(encode.ARROW[e.field.kind])) for e in plan.context
+    ]
+    return pa.schema(fields)
+
+
+def build(rows: pl.DataFrame, plan: Plan) -> pa.Table:
+    """Return one row an entity, sorted by task id, of the collapsed rows of one bucket."""
+    known = plan.entities.join(rows.select("entity").unique(), on="entity", how="semi")
+    flat = rows.join(known.select("entity", "task_id"), on="entity", maintain_order="left")
+    flat = flat.rename({"item": "id"}).join(plan.items, on="id", maintain_order="left")
+    clock = ["time"] if plan.cutoff is not None else []
+    # Ranks of items order ties as raw ids do, so the sort of `collapse` still stands.
+    columns = ["item", "label", *clock]
+    encoded = [
+        encode.encode(flat[f"context.{e.field.name}"], e).alias(f"context.{e.field.name}")
+        for e in plan.context
+    ]
+    flat = flat.select("task_id", *columns).with_columns(encoded)
+    lists = flat.group_by("task_id", maintain_order=True).agg(pl.all())
+    whole = known.join(lists, on="task_id", maintain_order="left").sort("task_id")
+    whole = whole.with_columns(domain=pl.lit("default"))
+    want = schema(plan)
+    return whole.select(want.names).to_arrow().cast(want).combine_chunks()

@@ -1,0 +1,149 @@
+"""Read the rows and side tables of a source and bring them to canonical columns.
+
+Knows what is in a log; does not know where it was found (`data.sources`) or what is made of it.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from metarec_ray.data import encode, movielens, synthetic, tables, validate
+from metarec_ray.data.settings import Data, SideTable
+from metarec_ray.data.sources import SYNTHETIC, Chunk, Source, columns, find, side_path
+from metarec_ray.errors import DataError
+
+RESERVED = ("id", "item", "title")
+
+
+class Log(NamedTuple):
+    """A checked log.
+
+    Attributes:
+        events: entity, item, label, time (absent without a clock), sequence, `context.<feature>`.
+        users: id and features in canonical dtypes, or None.
+        items: id, title and features likewise, or None.
+        settings: the `data` section with the defaults of the layout filled in.
+        fingerprint: of the input.
+        rejected: quarantined rows: file, row, reason, value.
+        rows_in: rows read, those set aside included.
+        filtered: rows with a label below `label_min`.
+
+    """
+
+    events: pl.DataFrame
+    users: pl.DataFrame | None
+    items: pl.DataFrame | None
+    settings: Data
+    fingerprint: str
+    rejected: pl.DataFrame
+    rows_in: int
+    filtered: int
+
+
+def read_chunk(chunk: Chunk, settings: Data) -> pl.DataFrame:
+    """Return the raw rows of a chunk: the columns that `settings` names."""
+    wanted = columns(settings)
+    if chunk.path == SYNTHETIC:
+        log = synthetic.generate(settings.synthetic, settings.feedback, settings.seed)
+        raw = log.events
+    elif chunk.layout is not None:
+        layout = next(one for one in movielens.LAYOUTS if one.name == chunk.layout)
+        raw = layout.read_log(Path(chunk.path))
+    else:
+        return tables.read(Path(chunk.path), wanted, groups=chunk.groups, text=chunk.text)
+    tables.require_columns(wanted, raw.columns, chunk.file)
+    return raw.select(list(dict.fromkeys(wanted)))
+
+
+def read_log(settings: Data, *, data_dir: Path | None = None) -> Log:
+    """Read and check a whole log in this process."""
+    source = find(settings, data_dir=data_dir)
+    checked: list[validate.Checked] = []
+    rows_in = 0
+    for chunk in source.chunks:
+        raw = read_chunk(chunk, source.settings)
+        rows_in += len(raw)
+        checked.append(
+            validate.check(raw, source.settings, file=chunk.file, first_row=chunk.first_row)
+        )
+    if rows_in == 0:
+        raise DataError(f"a log must hold rows, got none ({source.settings.path})")
+    users, items = side_tables(source)
+    dtypes = validate.schema(source.settings, source.ids)
+    events = pl.concat([one.events.cast(dtypes) for one in checked])
+    return Log(
+        events=events,
+        users=users,
+        items=items,
+        settings=source.settings,
+        fingerprint=source.fingerprint,
+        rejected=pl.concat([one.rejected for one in checked]).sort("file", "row"),
+        rows_in=rows_in,
+        filtered=sum(one.filtered for one in checked),
+    )
+
+
+def side_tables(source: Source) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+    """Return the tables of users and items in canonical columns, None where there is none."""
+    settings = source.settings
+    if settings.path == SYNTHETIC:
+        log = synthetic.generate(settings.synthetic, settings.feedback, settings.seed)
+        raws = {"users": log.users, "items": log.items}
+    else:
+        raws = {
+            "users": _raw_side(settings.users, source, "users"),
+            "items": _raw_side(settings.items, source, "items"),
+        }
+    return (
+        _side(raws["users"], settings.users, "users", source.ids.entity),
+        _side(raws["items"], settings.items, "items", source.ids.item),
+    )
+
+
+def _raw_side(table: SideTable | None, source: Source, side: str) -> pl.DataFrame | None:
+    if table is None:
+        return None
+    layout = source.layout
+    if layout is not None and side == "items" and table.path == layout.items:
+        return layout.read_items(source.folder / table.path)
+    if layout is not None and table.path == layout.users and layout.read_users is not None:
+        return layout.read_users(source.folder / table.path)
+    title = [table.title] if table.title is not None else []
+    return tables.read(side_path(table, source.folder), [table.id, *title, *table.features])
+
+
+def _side(
+    raw: pl.DataFrame | None, table: SideTable | None, side: str, dtype: pl.DataType
+) -> pl.DataFrame | None:
+    if raw is None or table is None:
+        return None
+    place = f"data.{side}"
+    for name in table.features:
+        if name in RESERVED:
+            raise DataError(f"a feature must not be called {name!r} ({place}.features)")
+    title = [table.title] if table.title is not None else []
+    tables.require_columns([table.id, *title, *table.features], raw.columns, f"the {side} table")
+    ids = _ids(raw[table.id].alias("id"), dtype, f"{place}.id")
+    titles = raw[table.title].cast(pl.String) if table.title else pl.lit(None, pl.String)
+    features = [
+        encode.canonical(raw[name], feature, f"{place}.features.{name}").alias(name)
+        for name, feature in sorted(table.features.items())
+    ]
+    return ids.to_frame().with_columns(titles.alias("title")).with_columns(features)
+
+
+def _ids(ids: pl.Series, dtype: pl.DataType, place: str) -> pl.Series:
+    """Return unique ids of the log's type; integers may become strings, not the reverse."""
+    if not (ids.dtype.is_integer() or ids.dtype == pl.String):
+        raise DataError(f"ids must be integers or strings, got {ids.dtype} ({place})")
+    if ids.null_count():
+        row = ids.is_null().arg_max()
+        raise DataError(f"every row must have an id, row {row} has none ({place})")
+    if dtype == pl.Int64 and ids.dtype == pl.String:
+        raise DataError(f"ids must be integers as they are in the log, got {ids[0]!r} ({place})")
+    twice = ids.filter(ids.is_duplicated())
+    if len(twice):
+        times = (ids == twice[0]).sum()
+        raise DataError(f"ids must be unique, got {twice[0]!r} {times} times ({place})")
+    return ids.cast(dtype)

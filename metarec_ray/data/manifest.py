@@ -1,0 +1,197 @@
+"""The manifest of a task store: what lies in the folder and the hashes that prove it.
+
+Knows file names and hashes; does not know how a row of a bucket is read or written.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from metarec_ray.data.settings import Feedback, Kind
+from metarec_ray.errors import DataError
+
+MANIFEST = "manifest.json"
+ENTITIES = "entities.parquet"
+ITEMS = "items.parquet"
+VOCABULARIES = "vocabularies.json"
+QUARANTINE = "quarantine.parquet"
+SCHEMA_VERSION = 1
+
+Side = Literal["user", "item", "context"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Counts(_Frozen):
+    """What became of every row of the log: the parts sum to `rows_in`."""
+
+    rows_in: int
+    kept: int
+    filtered: int
+    collapsed: int
+    quarantined: dict[str, int]
+
+
+class FeatureField(_Frozen):
+    """One encoded feature column.
+
+    Attributes:
+        name: column name without the side's prefix.
+        kind: how the column is encoded.
+        size: number of known values of a (multi-)categorical feature, without the unknown (0).
+        dim: length of a vector feature; 1 for a numeric one, 0 for a categorical one.
+        mean: mean of the present values of a numeric feature before the cutoff; 0 otherwise.
+        std: their standard deviation, 1 where it would be 0 or has no meaning.
+
+    """
+
+    name: str
+    kind: Kind
+    size: int = 0
+    dim: int = 0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class FileEntry(_Frozen):
+    """Rows and hash of one file; a JSON file has 0 rows."""
+
+    rows: int
+    sha256: str
+
+
+class Manifest(_Frozen):
+    """What a task store holds.
+
+    Attributes:
+        counts: rows of the log by what became of them.
+        tasks: number of entities, one row each.
+        events: number of kept events, before any cut in time.
+        parts: number of tasks by part: train, valid, test.
+        cutoff: microseconds; None without a time role.
+        features: encoded features by side, in the order of their names.
+        files: every file of the folder but this one, by name.
+        settings: the `data` section that led here, defaults of the layout filled in.
+        source_fingerprint: of the input files' names, sizes and contents.
+        store_sha256: over the hashes of buckets, entities, items and vocabularies in name order.
+
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    feedback: Feedback
+    entity: str
+    counts: Counts
+    tasks: int
+    events: int
+    items: int
+    parts: dict[str, int]
+    has_time: bool
+    cutoff: int | None
+    buckets: int
+    features: dict[Side, list[FeatureField]]
+    files: dict[str, FileEntry]
+    settings: dict[str, JsonValue]
+    settings_sha256: str
+    source_fingerprint: str
+    store_sha256: str
+    versions: dict[str, str]
+    created_at: str
+
+    def summary(self) -> dict[str, JsonValue]:
+        """Return what one reads first: sizes, parts, rows set aside and the store's hash."""
+        return {
+            "tasks": self.tasks,
+            "events": self.events,
+            "items": self.items,
+            **dict(self.parts),
+            "filtered": self.counts.filtered,
+            "collapsed": self.counts.collapsed,
+            "quarantined": sum(self.counts.quarantined.values()),
+            "store_sha256": self.store_sha256,
+        }
+
+
+def bucket_name(bucket: int) -> str:
+    """Return the file name of a bucket.
+
+    >>> bucket_name(3)
+    'bucket-00003.parquet'
+    """
+    return f"bucket-{bucket:05d}.parquet"
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's bytes, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_json(value: JsonValue) -> str:
+    """Return the hexadecimal SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def store_hash(files: dict[str, FileEntry]) -> str:
+    """Return the hash of a store's content; the quarantine does not belong to it."""
+    names = sorted(name for name in files if name != QUARANTINE)
+    lines = "".join(f"{name} {files[name].sha256}\n" for name in names)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def load(store: Path) -> Manifest:
+    """Return the manifest of a store; the files themselves are not touched (see `verify`)."""
+    path = Path(store) / MANIFEST
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"a task store must hold {MANIFEST}, none can be read at {path}: "
+            f"run `metarec prepare` first"
+        ) from error
+    try:
+        fields = json.loads(text)
+        version = fields.get("schema_version") if isinstance(fields, dict) else None
+        if version != SCHEMA_VERSION:
+            raise DataError(
+                f"a task store must have schema version {SCHEMA_VERSION}, got {version} ({path})"
+            )
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"a manifest must be complete: {place}: {first['msg']} ({path})") from error
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"a manifest must be JSON: {error} ({path})") from error
+
+
+def save(store: Path, manifest: Manifest) -> None:
+    """Write the manifest by a temporary name, fsync and rename: it is whole or absent."""
+    path = store / MANIFEST
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(path)
+
+
+def verify(store: Path, manifest: Manifest) -> None:
+    """Raise a DataError that names the first file whose bytes are not those of the manifest."""
+    for name, entry in sorted(manifest.files.items()):
+        path = Path(store) / name
+        if not path.is_file():
+            raise DataError(f"a file of the manifest must exist, {name} is missing ({store})")
+        found = sha256_file(path)
+        if found != entry.sha256:
+            raise DataError(
+                f"sha256 of {name} must be {entry.sha256[:12]}.., got {found[:12]}.. ({store})"
+            )

@@ -1,0 +1,104 @@
+"""What a user says about a log: where it lies, what its columns mean, how it is cut.
+
+Knows the `data` section of an experiment; does not know how anything is read.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+Feedback = Literal["implicit", "binary", "explicit"]
+Kind = Literal["categorical", "multi_categorical", "numeric", "vector"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """A frozen section of an experiment; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Feature(Settings):
+    """One column of side information.
+
+    `separator` splits a string into the tokens of a multi-categorical feature; a list column
+    needs none.
+    """
+
+    kind: Kind
+    separator: str | None = None
+
+
+class SideTable(Settings):
+    """A table of users or items: one row an id."""
+
+    path: str
+    id: str
+    title: str | None = None
+    features: dict[str, Feature] = {}
+
+
+class Columns(Settings):
+    """Which column of the log plays which role; only entity and item are needed."""
+
+    entity: str = "user"
+    item: str = "item"
+    label: str | None = None
+    time: str | None = None
+    sequence: str | None = None
+
+
+class Synthetic(Settings):
+    """Constants of the generating model of `data.synthetic`.
+
+    Attributes:
+        mean_events: mean number of events of a user.
+        signal_std: standard deviation over items of a user's taste p . q, in log-odds.
+        prior_share: share of the variance of p that the user's features explain.
+        own_share: share of the variance of q that the item's content does not explain.
+        popularity_exponent: of the Zipf law of the items' base rates.
+
+    """
+
+    users: PositiveInt = 6400
+    items: PositiveInt = 1000
+    factors: PositiveInt = 16
+    mean_events: PositiveFloat = 28.0
+    signal_std: PositiveFloat = 2.5
+    prior_share: Share = 0.5
+    own_share: Share = 0.05
+    popularity_exponent: PositiveFloat = 0.5
+
+
+class Data(Settings):
+    """The `data` section: from a log to a task store.
+
+    Attributes:
+        path: `synthetic`, the name of a known data set, a file, or a folder.
+        feedback: what a label means. `implicit`: every kept event is a positive.
+            `binary`: 1 is a click, 0 is none. `explicit`: a rating.
+        label_min: events with a smaller label are filtered (counted, not quarantined).
+        columns: roles of the log's columns; None for a layout that is known by itself.
+        context: columns of an event that are model inputs.
+        cutoff_quantile: the cut in time is when this share of the entities has begun;
+            entities that begin at or after it are the test entities.
+        valid_share: share of the training entities, the latest to begin, held out for choices.
+        max_bad_share: a log with a larger share of quarantined rows is refused.
+
+    """
+
+    path: str = "synthetic"
+    feedback: Feedback = "implicit"
+    label_min: float | None = None
+    columns: Columns | None = None
+    time_unit: Literal["s", "ms", "us"] = "s"
+    users: SideTable | None = None
+    items: SideTable | None = None
+    context: dict[str, Feature] = {}
+    buckets: Annotated[int, Field(ge=1, le=4096)] = 8
+    cutoff_quantile: Share = 0.8
+    valid_share: Share = 0.1
+    max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_events: PositiveInt = 100_000
+    synthetic: Synthetic = Synthetic()
+    seed: NonNegativeInt = 0

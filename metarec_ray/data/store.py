@@ -1,0 +1,244 @@
+"""Write a task store: bucket files, entities, items, vocabularies, quarantine, manifest last.
+
+Knows files and their order; what a row holds is `data.histories`' business. `build_store` runs all
+of it in one process; the steps are functions so that workers can write buckets beside each other.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from metarec_ray.data import catalogue, histories
+from metarec_ray.data.catalogue import Catalogue, SideTables
+from metarec_ray.data.histories import Plan
+from metarec_ray.data.logs import Log
+from metarec_ray.data.manifest import (
+    ENTITIES,
+    ITEMS,
+    MANIFEST,
+    QUARANTINE,
+    VOCABULARIES,
+    Counts,
+    FileEntry,
+    Manifest,
+    bucket_name,
+    save,
+    sha256_file,
+    sha256_json,
+    store_hash,
+)
+from metarec_ray.data.settings import Data
+from metarec_ray.data.validate import roles
+from metarec_ray.errors import DataError
+
+ROW_GROUP = 16_384
+QUARANTINED = pa.schema(
+    [("file", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("value", pa.string())]
+)
+
+
+class Tally(NamedTuple):
+    """What became of the rows of a log; `rejected` lists the quarantined ones."""
+
+    rows_in: int
+    filtered: int
+    collapsed: int
+    rejected: pl.DataFrame
+
+    @property
+    def bad(self) -> dict[str, int]:
+        """Quarantined rows by reason; a truncated history counts each row beyond the limit."""
+        reason, rows = pl.col("reason"), pl.col("rows")
+        counts = self.rejected.group_by(reason).agg(rows.sum()).sort("reason")
+        return dict(counts.iter_rows())
+
+
+def effective(settings: Data, log: Data) -> Data:
+    """Return `settings` with the roles, tables and features that were read with the log."""
+    read = ("columns", "label_min", "time_unit", "users", "items", "context")
+    return settings.model_copy(update={name: getattr(log, name) for name in read})
+
+
+def build_store(log: Log, settings: Data, path: Path) -> Manifest:
+    """Write the store of a checked log to `path`, whole or not at all, and return its manifest.
+
+    What `log.settings` says of roles, tables and features wins over `settings`. A store that is
+    there already is replaced.
+    """
+    asked = effective(settings, log.settings)
+    bucketed = histories.with_bucket(log.events, asked.buckets)
+    collapsed = histories.collapse(bucketed)
+    kept, beyond = histories.truncate(collapsed, asked.max_events)
+    tally = Tally(
+        rows_in=log.rows_in,
+        filtered=log.filtered,
+        collapsed=len(bucketed) - len(collapsed),
+        rejected=pl.concat([log.rejected, beyond]),
+    )
+    refuse_bad_share(tally, asked, path)
+    by_bucket = kept.partition_by("bucket", as_dict=True, include_key=False)
+    empty = kept.clear().drop("bucket")
+    rows = [by_bucket.get((bucket,), empty) for bucket in range(asked.buckets)]
+    summaries = [histories.summarise(part) for part in rows]
+    outline = catalogue.outline(summaries, asked, has_time="time" in kept.columns)
+    looks = [histories.look(part, outline.entities, outline.cutoff, asked.context) for part in rows]
+    tables = SideTables(log.users, log.items)
+    plan, items = catalogue.plan(outline, summaries, looks, settings=asked, tables=tables)
+    with building(path) as folder:
+        files = {
+            bucket_name(bucket): write_table(
+                histories.build(part, plan), folder / bucket_name(bucket)
+            )
+            for bucket, part in enumerate(rows)
+        }
+        source = Origin(asked, log.fingerprint, tally)
+        return finish(folder, files, plan, items, source=source)
+
+
+class Origin(NamedTuple):
+    """Where a store comes from: the effective settings, the input's hash, its rows."""
+
+    settings: Data
+    fingerprint: str
+    tally: Tally
+
+
+def settings_hash(settings: Data) -> str:
+    """Return the hash of what a store depends on: not of where the log lies, its content counts."""
+    return sha256_json(settings.model_dump(mode="json", exclude={"path"}))
+
+
+def refuse_bad_share(tally: Tally, settings: Data, store: Path) -> None:
+    """Raise a DataError when too many rows are quarantined; the list is then beside the store."""
+    bad = sum(tally.bad.values())
+    if bad <= settings.max_bad_share * tally.rows_in:
+        return
+    listing = store.with_name(f"{store.name}.quarantine.parquet")
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    write_table(tally.rejected.drop("rows").to_arrow().cast(QUARANTINED), listing)
+    first = tally.rejected.row(0, named=True)
+    place = f"row {first['row']} of {first['file']}" if first["file"] else "the whole log"
+    raise DataError(
+        f"at most {settings.max_bad_share:.2%} of rows may be bad (data.max_bad_share), got {bad} "
+        f"of {tally.rows_in}: {first['reason']}, got {first['value']} in {place} (all in {listing})"
+    )
+
+
+@contextmanager
+def building(store: Path) -> Iterator[Path]:
+    """Hand out a folder beside `store` that takes its place when the block ends well."""
+    if store.exists() and not (store / MANIFEST).is_file() and _holds_anything(store):
+        raise DataError(f"a task store must not replace other files, {store} holds some")
+    store.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{store.name}.building-", dir=store.parent))
+    try:
+        folder.chmod(0o755)
+        yield folder
+        _swap(folder, store)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_table(table: pa.Table, path: Path) -> FileEntry:
+    """Write one Parquet file, the same bytes for the same rows, and sync it to disk."""
+    with path.open("wb") as stream:
+        pq.write_table(
+            table.combine_chunks(),
+            stream,
+            row_group_size=ROW_GROUP,
+            compression="zstd",
+            use_dictionary=True,
+            write_statistics=True,
+            version="2.6",
+            store_schema=False,
+        )
+        stream.flush()
+        os.fsync(stream.fileno())
+    return FileEntry(rows=table.num_rows, sha256=sha256_file(path))
+
+
+def finish(
+    folder: Path, files: dict[str, FileEntry], plan: Plan, items: Catalogue, *, source: Origin
+) -> Manifest:
+    """Write what is not a bucket, the manifest last, and return it."""
+    files = files | _whole_log_files(folder, plan, items, source.tally)
+    counts = Counts(
+        rows_in=source.tally.rows_in,
+        kept=int(plan.entities["events"].sum()),
+        filtered=source.tally.filtered,
+        collapsed=source.tally.collapsed,
+        quarantined=source.tally.bad,
+    )
+    parts = dict(plan.entities.group_by("part").len().sort("part").iter_rows())
+    made = Manifest(
+        feedback=source.settings.feedback,
+        entity=roles(source.settings).entity,
+        counts=counts,
+        tasks=len(plan.entities),
+        events=counts.kept,
+        items=items.table.num_rows,
+        parts=parts,
+        has_time=plan.cutoff is not None,
+        cutoff=plan.cutoff,
+        buckets=source.settings.buckets,
+        features={
+            "user": [e.field for e in plan.users],
+            "item": [e.field for e in items.encoders],
+            "context": [e.field for e in plan.context],
+        },
+        files=files,
+        settings=source.settings.model_dump(mode="json"),
+        settings_sha256=settings_hash(source.settings),
+        source_fingerprint=source.fingerprint,
+        store_sha256=store_hash(files),
+        versions={"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in ("numpy", "polars", "pyarrow")},
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    save(folder, made)
+    return made
+
+
+def _whole_log_files(
+    folder: Path, plan: Plan, items: Catalogue, tally: Tally
+) -> dict[str, FileEntry]:
+    entities = plan.entities.select("task_id", pl.col("entity").cast(pl.String).alias("id"))
+    ranks = pa.schema([("task_id", pa.int64()), ("id", pa.string())])
+    vocabularies = folder / VOCABULARIES
+    vocabularies.write_text(
+        json.dumps(catalogue.vocabularies(plan, items), indent=0, sort_keys=True), encoding="utf-8"
+    )
+    rejected = tally.rejected.drop("rows").to_arrow().cast(QUARANTINED)
+    return {
+        ENTITIES: write_table(entities.to_arrow().cast(ranks), folder / ENTITIES),
+        ITEMS: write_table(items.table, folder / ITEMS),
+        VOCABULARIES: FileEntry(rows=0, sha256=sha256_file(vocabularies)),
+        QUARANTINE: write_table(rejected, folder / QUARANTINE),
+    }
+
+
+def _holds_anything(path: Path) -> bool:
+    return not path.is_dir() or any(path.iterdir())
+
+
+def _swap(folder: Path, store: Path) -> None:
+    """Put `folder` in the place of `store`: by two renames: a reader finds a whole one or none."""
+    if not store.exists():
+        folder.rename(store)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{store.name}.old-", dir=store.parent))
+    store.rename(old / store.name)
+    folder.rename(store)
+    shutil.rmtree(old)

@@ -1,0 +1,149 @@
+"""The reader of a task store: histories and catalogue as tensors.
+
+Knows the files of the contract and the cut in time; does not know tasks, windows or learners.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from metarec_ray.core.batch import Features
+from metarec_ray.data.features import FeatureSpace
+from metarec_ray.data.manifest import (
+    ENTITIES,
+    ITEMS,
+    VOCABULARIES,
+    Manifest,
+    bucket_name,
+    load,
+    verify,
+)
+
+PARTS = ("train", "valid", "test")
+
+
+class ItemTable(NamedTuple):
+    """The catalogue: item i of a history is row i."""
+
+    ids: list[str]
+    titles: list[str | None]
+    features: Features
+
+
+class HistoryTable(NamedTuple):
+    """Whole histories of E entities as values + offsets, oldest event first."""
+
+    task_id: Tensor  # int64 [E], ascending
+    offsets: Tensor  # int64 [E + 1]
+    item: Tensor  # int64 [events]
+    label: Tensor  # float32 [events]
+    time: Tensor  # int64 [events]: microseconds; 0 without a clock
+    context: Features  # [events]
+    user: Features  # [E]
+
+    def lengths(self) -> Tensor:
+        """Return the number of events of each entity [E]."""
+        return self.offsets.diff()
+
+    def keep(self, mask: Tensor) -> "HistoryTable":
+        """Return the same entities with only the events where `mask`, in their order."""
+        kept = torch.zeros(mask.numel() + 1, dtype=torch.int64)
+        kept[1:] = mask.cumsum(0)
+        return self._replace(
+            offsets=kept[self.offsets],
+            item=self.item[mask],
+            label=self.label[mask],
+            time=self.time[mask],
+            context=Features(*(column[mask] for column in self.context)),
+        )
+
+
+class TaskStore:
+    """A task store opened for reading; files are verified against the manifest once, on opening."""
+
+    def __init__(self, path: Path, manifest: Manifest):
+        self.path = path
+        self.manifest = manifest
+        self.vocabularies: dict[str, dict[str, list]] = json.loads(
+            (path / VOCABULARIES).read_text("utf-8")
+        )
+        self.user_space = FeatureSpace(manifest.features["user"])
+        self.item_space = FeatureSpace(manifest.features["item"])
+        self.context_space = FeatureSpace(manifest.features["context"])
+        self.items = self._read_items()
+        self._rows = self._read_buckets()
+
+    @classmethod
+    def open(cls, path: Path) -> "TaskStore":
+        """Return the store at `path`; DataError if it is missing, torn or altered."""
+        manifest = load(path)
+        verify(path, manifest)
+        return cls(path, manifest)
+
+    def histories(self, parts: Sequence[str] = PARTS, *, cut: bool = True) -> HistoryTable:
+        """Return the histories of the entities of `parts`, in the order of their task ids.
+
+        With `cut` (and a clock) events at or after the cutoff are left out: nothing that is learned
+        may see them. Entities may then have no event.
+        """
+        rows = self._rows.filter(pc.is_in(self._rows["part"], pa.array(list(parts), pa.string())))
+        item = rows["item"].combine_chunks()
+        values = lambda name, dtype: (
+            rows[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(dtype)
+        )  # noqa: E731
+        n = len(item.flatten())
+        context = {
+            field.name: rows[f"context.{field.name}"].combine_chunks().flatten()
+            for field in self.manifest.features["context"]
+        }
+        user = {field.name: rows[f"user.{field.name}"] for field in self.manifest.features["user"]}
+        table = HistoryTable(
+            task_id=torch.from_numpy(rows["task_id"].to_numpy().copy()),
+            offsets=_offsets(item),
+            item=torch.from_numpy(values("item", np.int64)),
+            label=torch.from_numpy(values("label", np.float32)),
+            time=torch.from_numpy(values("time", np.int64))
+            if self.manifest.has_time
+            else torch.zeros(n, dtype=torch.int64),
+            context=self.context_space.encode(context, n),
+            user=self.user_space.encode(user, len(rows)),
+        )
+        if cut and self.manifest.cutoff is not None:
+            table = table.keep(table.time < self.manifest.cutoff)
+        return table
+
+    def trained_items(self) -> Tensor:
+        """Return bool [I]: items with an event before the cutoff by an entity that is not a test one."""
+        trained = torch.zeros(len(self.items.ids), dtype=torch.bool)
+        trained[self.histories(("train", "valid")).item] = True
+        return trained
+
+    def entity_ids(self) -> list[str]:
+        """Return the raw id of every task id, in order."""
+        return pq.read_table(self.path / ENTITIES).sort_by("task_id")["id"].to_pylist()
+
+    def _read_items(self) -> ItemTable:
+        table = pq.read_table(self.path / ITEMS).sort_by("item")
+        columns = {field.name: table[field.name] for field in self.manifest.features["item"]}
+        return ItemTable(
+            ids=table["id"].to_pylist(),
+            titles=table["title"].to_pylist(),
+            features=self.item_space.encode(columns, len(table)),
+        )
+
+    def _read_buckets(self) -> pa.Table:
+        tables = [pq.read_table(self.path / bucket_name(b)) for b in range(self.manifest.buckets)]
+        return pa.concat_tables(tables).sort_by("task_id")
+
+
+def _offsets(lists: pa.ListArray) -> Tensor:
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    return torch.from_numpy(offsets - offsets[0])

@@ -1,0 +1,241 @@
+"""From raw rows to checked ones: what is kept, what is filtered, what is quarantined and why.
+
+Knows columns by their roles; does not know how a file is read or how histories are made.
+"""
+
+from typing import NamedTuple
+
+import polars as pl
+
+from metarec_ray.data import encode
+from metarec_ray.data.settings import Columns, Data
+from metarec_ray.errors import DataError
+
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
+MICROSECONDS = 1_000_000
+REJECTED = pl.Schema(
+    {
+        "file": pl.String(),
+        "row": pl.Int64(),
+        "reason": pl.String(),
+        "value": pl.String(),
+        "rows": pl.Int64(),
+    }
+)
+
+
+class Ids(NamedTuple):
+    """Types of the log's ids: Int64 or String."""
+
+    entity: pl.DataType
+    item: pl.DataType
+
+
+class Checked(NamedTuple):
+    """`events` in canonical columns, `rejected` rows with their reason, rows filtered."""
+
+    events: pl.DataFrame
+    rejected: pl.DataFrame
+    filtered: int
+
+
+def check(raw: pl.DataFrame, settings: Data, *, file: str, first_row: int = 0) -> Checked:
+    """Return the rows of one chunk in canonical columns, with what was set aside.
+
+    `raw` holds at least the columns that `settings.columns` and `settings.context` name. Row
+    numbers count from 0 in the file. A column of the wrong type raises at once.
+    """
+    columns = roles(settings)
+    frame = pl.DataFrame({"row": pl.int_range(first_row, first_row + len(raw), eager=True)})
+    frame = frame.with_columns(
+        _id(raw, columns.entity, "entity", file), _id(raw, columns.item, "item", file)
+    )
+    frame = frame.with_columns(_label(raw, settings, file), _sequence(raw, columns, file))
+    if columns.time is not None:
+        frame = frame.with_columns(_time(raw[columns.time], f"column {columns.time} of {file}"))
+    for name, feature in sorted(settings.context.items()):
+        place = f"column {name} of {file}"
+        frame = frame.with_columns(
+            encode.canonical(raw[name], feature, place).alias(f"context.{name}")
+        )
+    small = pl.lit(False)
+    if settings.label_min is not None:
+        small = (pl.col("label") < settings.label_min).fill_null(False)
+    wanted = frame.filter(~small)
+    judged = wanted.with_columns(_reason(wanted, settings))
+    bad = judged.filter(pl.col("reason").is_not_null())
+    good = judged.filter(pl.col("reason").is_null())
+    return Checked(
+        _finished(good, settings), _rejected(bad, raw, columns, file, first_row),
+        len(frame) - len(wanted),
+    )  # fmt: skip
+
+
+def schema(settings: Data, ids: Ids) -> pl.Schema:
+    """Return the canonical columns of an event, in order, for ids of these types."""
+    clock = {"time": pl.Int64()} if roles(settings).time is not None else {}
+    context = {
+        f"context.{name}": encode.CANONICAL[feature.kind]
+        for name, feature in sorted(settings.context.items())
+    }
+    label = {"label": pl.Float32()}
+    sequence = {"sequence": pl.Int64()}
+    return pl.Schema({**ids._asdict(), **label, **clock, **sequence, **context})
+
+
+def roles(settings: Data) -> Columns:
+    """Return the roles of the log's columns; the plain names when the config is silent."""
+    return settings.columns if settings.columns is not None else Columns()
+
+
+def _id(raw: pl.DataFrame, name: str, role: str, file: str) -> pl.Series:
+    column = raw[name]
+    if column.dtype == pl.Null:
+        return column.cast(pl.String).alias(role)
+    if column.dtype.is_integer():
+        try:
+            return column.cast(pl.Int64).alias(role)
+        except pl.exceptions.InvalidOperationError as error:
+            raise DataError(
+                f"{role} ids must fit in 64 bits, got {column.max()} (column {name} of {file})"
+            ) from error
+    if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+        return column.cast(pl.String).alias(role)
+    raise DataError(
+        f"{role} ids must be integers or strings, got {column.dtype} {_first(column)} "
+        f"(column {name} of {file})"
+    )
+
+
+def _label(raw: pl.DataFrame, settings: Data, file: str) -> pl.Series:
+    name = roles(settings).label
+    if name is None:
+        return pl.repeat(1.0, len(raw), dtype=pl.Float32, eager=True).alias("label")
+    numbers = _number(raw[name], "label", f"column {name} of {file}")
+    return numbers.cast(pl.Float32).alias("label")
+
+
+def _sequence(raw: pl.DataFrame, columns: Columns, file: str) -> pl.Series:
+    if columns.sequence is None:
+        return pl.repeat(0, len(raw), dtype=pl.Int64, eager=True).alias("sequence")
+    column = raw[columns.sequence]
+    if not (column.dtype.is_integer() or column.dtype == pl.Null):
+        raise DataError(
+            f"sequence must be integers, got {column.dtype} {_first(column)} "
+            f"(column {columns.sequence} of {file})"
+        )
+    return column.cast(pl.Int64, strict=False).alias("sequence")
+
+
+def _number(column: pl.Series, role: str, place: str) -> pl.Series:
+    """Return the column as numbers; a string that is none becomes NaN, to be quarantined."""
+    if column.dtype == pl.String:
+        parsed = column.cast(pl.Float64, strict=False)
+        if parsed.null_count() < len(parsed) or not len(parsed):
+            return parsed.zip_with(parsed.is_not_null() | column.is_null(), _nan(len(parsed)))
+    elif column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
+        return column if column.dtype.is_numeric() else column.cast(pl.Float64)
+    raise DataError(f"{role} must be a number, got {column.dtype} {_first(column)} ({place})")
+
+
+def _time(column: pl.Series, place: str) -> pl.Series:
+    """Return the raw time as microseconds or as a number still in the config's unit."""
+    dtype = column.dtype
+    if isinstance(dtype, pl.Datetime):
+        if dtype.time_zone is not None:
+            column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return column.cast(pl.Datetime("us")).cast(pl.Int64).alias("stamp")
+    if dtype == pl.Date:
+        return column.cast(pl.Datetime("us")).cast(pl.Int64).alias("stamp")
+    if dtype == pl.String and column.cast(pl.Float64, strict=False).null_count() == len(column):
+        parsed = column.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+        if parsed.null_count() < len(parsed):
+            return parsed.cast(pl.Int64).alias("stamp")
+    return _number(column, "time", place).alias("time")
+
+
+def _reason(frame: pl.DataFrame, settings: Data) -> pl.Expr:
+    """Return the first rule a row breaks, or null."""
+    found = pl.lit(None, pl.String)
+    rules = [*_time_rules(frame, settings), *_label_rules(settings)]
+    for name in ("sequence", "item", "entity"):
+        rules.append((pl.col(name).is_null(), f"{name} is missing"))
+        if frame[name].dtype == pl.String:
+            rules.append((pl.col(name) == "", f"{name} is empty"))
+    for name, feature in settings.context.items():
+        if feature.kind == "numeric":
+            rules.append((pl.col(f"context.{name}").is_infinite(), f"{name} is not finite"))
+    for broken, reason in rules:
+        found = pl.when(broken.fill_null(False)).then(pl.lit(reason)).otherwise(found)
+    return found.alias("reason")
+
+
+def _label_rules(settings: Data) -> list[tuple[pl.Expr, str]]:
+    label = pl.col("label")
+    rules = [(label.is_nan() | label.is_infinite(), "label is not a finite number")]
+    if settings.feedback == "binary":
+        rules.insert(0, (~label.is_in([0.0, 1.0]), "label is neither 0 nor 1"))
+    return [*rules, (label.is_null(), "label is missing")]
+
+
+def _time_rules(frame: pl.DataFrame, settings: Data) -> list[tuple[pl.Expr, str]]:
+    if "stamp" in frame.columns:
+        return [(pl.col("stamp").is_null(), "time is missing or cannot be read")]
+    if "time" not in frame.columns:
+        return []
+    time = pl.col("time").cast(pl.Float64)
+    limit = 2**62 * PER_SECOND[settings.time_unit] / MICROSECONDS
+    return [
+        (time.abs() > limit, "time is out of range"),
+        (time.is_nan() | time.is_infinite(), "time is not a finite number"),
+        (pl.col("time").is_null(), "time is missing"),
+    ]
+
+
+def _finished(good: pl.DataFrame, settings: Data) -> pl.DataFrame:
+    """Return the canonical columns of rows that broke no rule."""
+    columns = ["entity", "item", "label"]
+    if settings.feedback == "implicit":
+        good = good.with_columns(label=pl.lit(1.0, pl.Float32))
+    if "stamp" in good.columns:
+        good = good.rename({"stamp": "time"})
+    elif "time" in good.columns:
+        factor = MICROSECONDS // PER_SECOND[settings.time_unit]
+        whole, time = good["time"].dtype.is_integer(), pl.col("time")
+        scaled = time.cast(pl.Int64) * factor if whole else (time * factor).round().cast(pl.Int64)
+        good = good.with_columns(time=scaled)
+    clock = ["time"] if "time" in good.columns else []
+    context = [f"context.{name}" for name in sorted(settings.context)]
+    return good.select(*columns, *clock, "sequence", *context)
+
+
+def _rejected(
+    bad: pl.DataFrame, raw: pl.DataFrame, columns: Columns, file: str, first_row: int
+) -> pl.DataFrame:
+    """Name file, row, reason and, of the raw columns, the value the reason is about."""
+    named = {role: name for role, name in columns.model_dump().items() if name is not None}
+    values: list[str] = []
+    for row, reason in zip(bad["row"], bad["reason"], strict=True):
+        subject = reason.split(" ")[0]
+        name = named.get(subject, subject)
+        value = raw[name][row - first_row] if name in raw.columns else None
+        values.append("null" if value is None else str(value))
+    return pl.DataFrame(
+        {
+            "file": [file] * len(bad),
+            "row": bad["row"],
+            "reason": bad["reason"],
+            "value": values,
+            "rows": [1] * len(bad),
+        },
+        schema=REJECTED,
+    )
+
+
+def _nan(count: int) -> pl.Series:
+    return pl.repeat(float("nan"), count, dtype=pl.Float64, eager=True)
+
+
+def _first(column: pl.Series) -> str:
+    present = column.drop_nulls()
+    return repr(present[0]) if len(present) else "null"

@@ -1,0 +1,11 @@
+"""Ray Data, Train, Tune, Serve and Jobs: the only package that imports ray.
+
+Importing it asks for token authentication first, because Ray reads `RAY_AUTH_MODE` once, when it
+is itself imported.
+"""
+
+import os
+
+from metarec_ray.engine.access import require_token_mode
+
+require_token_mode(os.environ)

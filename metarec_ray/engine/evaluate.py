@@ -1,0 +1,139 @@
+"""The table of a checkpoint or a configuration: floors, rivals, the learner, the optimum where it is known.
+
+Knows where stores and checkpoints of a run lie; what is measured and how is `evaluation`'s business.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metarec_ray import checkpoint as checkpoints
+from metarec_ray.config import Experiment, load, override_from, parse
+from metarec_ray.core.batch import Features
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine.train import CHECKPOINTS
+from metarec_ray.errors import CheckpointError, ConfigError
+from metarec_ray.evaluation.optimum import optimum_method
+from metarec_ray.evaluation.render import render
+from metarec_ray.evaluation.rivals import fitted, standard_rivals
+from metarec_ray.evaluation.scoring import Method
+from metarec_ray.evaluation.strict import (
+    StrictTasks,
+    positive_threshold,
+    strict_tasks,
+    training_histories,
+)
+from metarec_ray.evaluation.table import Header, Row, evaluate as judge
+from metarec_ray.recommender import Recommender, Supports
+
+PROTOCOLS = ("strict",)
+
+
+class Evaluation(NamedTuple):
+    """Rows for machines and the same table as text."""
+
+    rows: list[Row]
+    text: str
+
+
+def evaluate(
+    target: Path,
+    *,
+    protocol: str,
+    rivals_only: bool,
+    overrides: Sequence[str],
+    progress: Callable[[str], None],
+) -> Evaluation:
+    """Return the table of `target`: a checkpoint, a run's folder, or a configuration whose store exists.
+
+    Raises:
+        ConfigError: an unknown protocol.
+        CheckpointError: no checkpoint, an altered one, or one that was trained on another store.
+
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"--protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    experiment, path = _find(target, overrides, rivals_only=rivals_only)
+    store = TaskStore.open(experiment.store)
+    tasks = strict_tasks(store, experiment.evaluate)
+    progress(
+        f"evaluate: {len(tasks.entity):,} new entities, {int(tasks.trained.sum()):,} candidates"
+    )
+    methods = _rivals(experiment, store, tasks, progress)
+    if path is not None:
+        methods.append(_learner(path, store, tasks))
+    if store.manifest.settings["path"] == "synthetic":
+        methods.append(optimum_method(store, tasks))
+    header = Header(_dataset(experiment), store.manifest.feedback, experiment.run.seed)
+    progress(f"evaluate: judging {', '.join(method.name for method in methods)}")
+    rows = judge(tasks, methods, experiment.evaluate, header=header, clock=time.perf_counter)
+    return Evaluation(rows, render(rows))
+
+
+def _find(
+    target: Path, overrides: Sequence[str], *, rivals_only: bool
+) -> tuple[Experiment, Path | None]:
+    """Return the experiment of a target and its checkpoint, None for rivals only."""
+    if target.is_file():
+        experiment = load(target, overrides)
+        return experiment, None if rivals_only else _newest(experiment.directory / CHECKPOINTS)
+    path = target if (target / checkpoints.CONFIG).exists() else _newest(target / CHECKPOINTS)
+    experiment = parse(checkpoints.load(path).config, str(path))
+    return override_from(experiment, overrides), None if rivals_only else path
+
+
+def _newest(folder: Path) -> Path:
+    found = checkpoints.latest(folder)
+    if found is None:
+        raise CheckpointError(
+            f"a target must be a checkpoint, a trained run or a configuration, no checkpoint in {folder}"
+        )
+    return found[0]
+
+
+def _rivals(
+    experiment: Experiment, store: TaskStore, tasks: StrictTasks, progress: Callable[[str], None]
+) -> list[Method]:
+    feedback = store.manifest.feedback
+    learners = standard_rivals(
+        feedback,
+        n_items=len(store.items.ids),
+        positive_min=positive_threshold(experiment.evaluate, feedback),
+    )
+    progress(f"evaluate: fitting {len(learners)} floors and rivals")
+    return fitted(
+        learners, training_histories(store), tasks, feedback=feedback, clock=time.perf_counter
+    )
+
+
+def _learner(path: Path, store: TaskStore, tasks: StrictTasks) -> Method:
+    loaded = checkpoints.load(path)
+    if (trained_on := loaded.state["store_sha256"]) != store.manifest.store_sha256:
+        raise CheckpointError(
+            f"a checkpoint is judged on the store it was trained on, {path} has store {trained_on[:12]}, "
+            f"{store.path} is {store.manifest.store_sha256[:12]}"
+        )
+    recommender = Recommender.load(path)
+    whole = store.histories(("test",), cut=False)
+
+    def scores(k: int) -> Any:
+        event = tasks.event[:, : max(k, 1)]
+        return recommender.scores(
+            Supports(
+                item=tasks.support[:, : max(k, 1)],
+                label=tasks.label[:, : max(k, 1)],
+                mask=(event >= 0) & (k > 0),
+                context=Features(*(column[event] for column in whole.context)),
+                user=tasks.user,
+                now=Features(*(column[tasks.query_event[:, None]] for column in whole.context)),
+            )
+        )
+
+    return Method(
+        recommender.learner.name, "learner", float(loaded.metrics.get("seconds", 0.0)), scores
+    )
+
+
+def _dataset(experiment: Experiment) -> str:
+    return Path(experiment.data.path).name

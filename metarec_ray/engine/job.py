@@ -1,0 +1,108 @@
+"""A verb of the command line as a job: where it goes, the line it runs, the experiment it reads.
+
+Knows configurations and paths; does not know Ray. What a job needs travels as the resolved
+experiment, a file of some kilobytes: no code is uploaded, no package is installed, no URI fetched.
+"""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from metarec_ray.config import Experiment, dump, load
+from metarec_ray.data.settings import SideTable
+from metarec_ray.engine import access, cluster
+from metarec_ray.errors import ConfigError, MachineError
+
+VERBS = ("prepare", "train", "tune", "evaluate")
+CONFIG = "config.yaml"
+
+
+class Target(NamedTuple):
+    """Where jobs go: the dashboard's address and the interpreter that the cluster runs."""
+
+    address: str
+    python: str
+
+
+class Job(NamedTuple):
+    """What is sent: words of the command line, the experiment they name (None: none), variables."""
+
+    words: list[str]
+    config: str | None
+    environment: dict[str, str]
+
+    def line(self, python: str) -> str:
+        """Return the shell line for an interpreter of the cluster."""
+        return shlex.join([python, "-m", "metarec_ray", *self.words])
+
+
+def find_target(address: str | None, environ: access.Environ) -> Target:
+    """Return where to submit: `address`, else `RAY_API_SERVER_ADDRESS`, else the local cluster.
+
+    The token of the local cluster is used for it alone; elsewhere Ray's own rules find one
+    (`RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, `~/.ray/auth_token`).
+    """
+    local = cluster.current(environ)
+    asked = address or environ.get("RAY_API_SERVER_ADDRESS") or (local.address if local else None)
+    if asked is None:
+        raise MachineError("a job needs a cluster, none is up: metarec cluster up, or --address")
+    if not asked.startswith(("http://", "https://")):
+        raise MachineError(f"an address must be http://HOST:PORT of a dashboard, got {asked}")
+    if local is None or asked.rstrip("/") != local.address:
+        return Target(asked, "python")
+    if local.token_path and not environ.get("RAY_AUTH_TOKEN"):
+        environ["RAY_AUTH_TOKEN_PATH"] = str(local.token_path)
+    return Target(asked, local.python)
+
+
+def plan(
+    verb: str, subject: Path, overrides: Sequence[str] = (), options: Sequence[str] = ()
+) -> Job:
+    """Return the job of `metarec VERB SUBJECT OPTIONS`; reads the configuration, sends nothing.
+
+    A configuration is checked here, with its overrides, so that a mistake is found before a cluster
+    is asked. Its paths become absolute; a cluster of several machines must see them too.
+    """
+    if verb not in VERBS:
+        raise ConfigError(f"what is submitted must be one of {', '.join(VERBS)}, got {verb!r}")
+    if verb == "evaluate" and subject.is_dir():
+        sets = [word for override in overrides for word in ("--set", override)]
+        return Job([verb, str(subject.resolve()), *sets, *options], None, _variables())
+    config = dump(absolute(load(subject, overrides), Path.cwd()))
+    return Job([verb, CONFIG, *options], config, _variables())
+
+
+def absolute(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment with every path made absolute; names of data sets and URIs stay."""
+
+    def place(path: str) -> str:
+        named = "://" in path or not ("/" in path or Path(path).suffix)
+        return path if named else str((folder / path).resolve())
+
+    log = place(experiment.data.path)
+    beside = Path(log) if Path(log).is_dir() else Path(log).parent
+
+    def table(side: SideTable | None) -> SideTable | None:
+        if side is None or (beside / side.path).is_file():
+            return side
+        return side.model_copy(update={"path": place(side.path)})
+
+    data = experiment.data.model_copy(
+        update={
+            "path": log,
+            "users": table(experiment.data.users),
+            "items": table(experiment.data.items),
+        }
+    )
+    places = {"dir": experiment.directory, "store": experiment.store}
+    absolute_places = {key: str((folder / path).resolve()) for key, path in places.items()}
+    run = experiment.run.model_copy(update=absolute_places)
+    return experiment.model_copy(update={"data": data, "run": run})
+
+
+def _variables() -> dict[str, str]:
+    """Return what of this shell a job shall see: where data sets lie."""
+    data = os.environ.get("METAREC_DATA")
+    return {"METAREC_DATA": str(Path(data).resolve())} if data else {}

@@ -1,0 +1,41 @@
+"""Every TCP port that this machine listens on, and who does.
+
+Knows sockets and processes; does not know which of them are ours.
+"""
+
+from ipaddress import ip_address
+from typing import NamedTuple
+
+import psutil
+
+
+class Port(NamedTuple):
+    """A listening socket; `process` is `name (pid)`, or `?` where the system hides it."""
+
+    address: str
+    port: int
+    process: str
+
+    @property
+    def on_all_interfaces(self) -> bool:
+        """Whether it is bound to 0.0.0.0 or ::, and so answers other machines."""
+        return ip_address(self.address.split("%")[0]).is_unspecified
+
+
+def listening() -> list[Port]:
+    """Return the listening TCP sockets by port; psutil.AccessDenied where a user may not ask."""
+    found = {
+        Port(connection.laddr.ip, connection.laddr.port, _name(connection.pid))
+        for connection in psutil.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr
+    }
+    return sorted(found, key=lambda one: (one.port, one.address))
+
+
+def _name(pid: int | None) -> str:
+    if pid is None:
+        return "?"
+    try:
+        return f"{psutil.Process(pid).name()} ({pid})"
+    except psutil.Error:
+        return f"? ({pid})"

@@ -1,0 +1,209 @@
+"""Ray Tune: a sweep over dotted keys, judged on validation entities.
+
+Knows searchers, schedulers and trials; a trial is the plain training loop in one process, because two workers
+a trial would cost more to start than the trial takes. Test entities are never touched.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+from metarec_ray import checkpoint as checkpoints
+from metarec_ray.config import Experiment, Range, dump, load, override, parse
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.errors import ConfigError, RunFailed
+from metarec_ray.training.step import Alone
+from metarec_ray.training.trainer import Trainer
+
+SWEEP, BEST, TRIALS, BEGUN_WITH = "sweep", "best.yaml", "sweep.json", "sweep.yaml"
+OBJECTIVE = {
+    "implicit": ("valid_metric", "max"),
+    "binary": ("valid_loss", "min"),
+    "explicit": ("valid_loss", "min"),
+}
+
+
+class SweepResult(NamedTuple):
+    """Where the best configuration lies, its values, and every trial's."""
+
+    best: Path
+    values: dict[str, Any]
+    trials: list[dict[str, Any]]
+
+
+def sweep(experiment: Experiment, *, resume: bool, progress: Callable[[str], None]) -> SweepResult:
+    """Search `sweep.space` on the run's task store; write `best.yaml` into `run.dir`. Needs a Ray session.
+
+    Raises:
+        ConfigError: a sweep lies there already and `resume` is not asked for, or it was begun with another configuration;
+            or a value of the space breaks a rule.
+        RunFailed: no trial finished.
+
+    """
+    directory = experiment.directory.resolve()
+    feedback = TaskStore.open(experiment.store).manifest.feedback
+    metric, mode = OBJECTIVE[feedback]
+    _check_space(experiment)
+    tuner = _resumed(experiment, directory) if resume else None
+    tuner = tuner or _new(experiment, directory, metric, mode, progress)
+    grid = tuner.fit()
+    trials = [_row(result, metric) for result in grid]
+    finished = [trial for trial in trials if trial[metric] is not None]
+    if not finished:
+        raise RunFailed(
+            f"a sweep needs one finished trial, all of {len(trials)} failed: {grid.errors[:1]}"
+        )
+    best = (max if mode == "max" else min)(finished, key=lambda trial: trial[metric])
+    (directory / TRIALS).write_text(
+        json.dumps({"metric": metric, "mode": mode, "trials": trials}, indent=1) + "\n"
+    )
+    chosen = override(
+        experiment,
+        {
+            **best["values"],
+            "run.dir": str(experiment.directory / "best"),
+            "run.store": str(experiment.store),
+        },
+    )
+    path = directory / BEST
+    path.write_text(dump(chosen))
+    return SweepResult(path, best["values"], trials)
+
+
+def _new(
+    experiment: Experiment, directory: Path, metric: str, mode: str, progress: Callable[[str], None]
+) -> tune.Tuner:
+    if (directory / SWEEP).exists():
+        raise ConfigError(
+            f"a sweep lies in {directory / SWEEP} already; continue it with --resume or choose another run.dir"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / BEGUN_WITH).write_text(dump(experiment))
+    settings = experiment.sweep
+    progress(
+        f"tune: {settings.trials} trials of up to {settings.steps} steps over {', '.join(settings.space)}"
+    )
+    return tune.Tuner(
+        _trainable(experiment),
+        param_space={key: _domain(values) for key, values in settings.space.items()},
+        tune_config=tune.TuneConfig(
+            metric=metric,
+            mode=mode,
+            num_samples=settings.trials,
+            max_concurrent_trials=settings.max_concurrent,
+            scheduler=ASHAScheduler(
+                time_attr="training_iteration",
+                max_t=settings.rungs,
+                grace_period=1,
+                reduction_factor=2,
+            ),
+            search_alg=tune.search.BasicVariantGenerator(random_state=experiment.run.seed),
+        ),
+        run_config=tune.RunConfig(
+            name=SWEEP, storage_path=str(directory), verbose=0, callbacks=[_Told(progress, metric)]
+        ),
+    )
+
+
+def _resumed(experiment: Experiment, directory: Path) -> tune.Tuner | None:
+    """Return the sweep of this run as it stands; None if it has not begun."""
+    if not tune.Tuner.can_restore(str(directory / SWEEP)):
+        return None
+    if load(directory / BEGUN_WITH) != experiment:
+        raise ConfigError(
+            f"a sweep resumes with the configuration it began with, see {directory / BEGUN_WITH}"
+        )
+    return tune.Tuner.restore(
+        str(directory / SWEEP), trainable=_trainable(experiment), restart_errored=True
+    )
+
+
+def _trainable(experiment: Experiment) -> Callable[[dict[str, Any]], None]:
+    tree = json.loads(experiment.model_dump_json())
+    store = str(experiment.store.resolve())
+
+    def trial(values: dict[str, Any]) -> None:
+        _trial(tree, store, values)
+
+    return tune.with_resources(trial, {"cpu": experiment.sweep.cpus_per_trial})
+
+
+def _trial(tree: dict[str, Any], store: str, values: dict[str, Any]) -> None:
+    base = parse(tree, "the sweep's experiment")
+    settings = base.sweep
+    experiment = override(base, {**values, "train.steps": settings.steps, "train.parts": "train"})
+    trainer = Trainer(experiment, TaskStore.open(Path(store)))
+    begun = tune.get_checkpoint()
+    if begun is not None:
+        with begun.as_directory() as folder:
+            trainer.restore(checkpoints.load(Path(folder) / "trial"), Path(folder))
+    for rung in range(1, settings.rungs + 1):
+        until = settings.steps * rung // settings.rungs
+        if trainer.step >= until:
+            continue
+        for _ in trainer.run(Alone(), until):
+            pass
+        loss, metric = trainer.validate()
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoints.save(trainer.checkpoint({}), Path(folder) / "trial")
+            report = {"valid_loss": loss, "valid_metric": metric, "step": trainer.step}
+            tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def _check_space(experiment: Experiment) -> None:
+    """Refuse a key or a bound that no trial could take, before any trial starts."""
+    for key, values in experiment.sweep.space.items():
+        for value in values.choices or (values.low, values.high):
+            override(experiment, {key: value})
+
+
+def _domain(values: Range) -> Any:
+    if values.choices is not None:
+        return tune.choice(list(values.choices))
+    assert values.low is not None and values.high is not None
+    return (
+        tune.loguniform(values.low, values.high)
+        if values.log
+        else tune.uniform(values.low, values.high)
+    )
+
+
+def _row(result: Any, metric: str) -> dict[str, Any]:
+    metrics = result.metrics or {}
+    return {"values": result.config, "step": metrics.get("step"), metric: metrics.get(metric)}
+
+
+class _Told(tune.Callback):
+    """Say how each trial ended."""
+
+    def __init__(self, progress: Callable[[str], None], metric: str):
+        self.progress, self.metric, self.ended = progress, metric, 0
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.ended += 1
+        values = ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in trial.config.items()
+        )
+        found = trial.last_result.get(self.metric)
+        shown = "no result" if found is None else f"{found:.4f}"
+        self.progress(
+            f"tune: trial {self.ended}/{len(trials)}  {self.metric} {shown}  after step {trial.last_result.get('step')}  {values}"
+        )
+
+    # The callback is pickled with the experiment's state; a progress function cannot be.
+    def __getstate__(self) -> dict[str, Any]:
+        return {"metric": self.metric, "ended": self.ended}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self.progress = _silent
+
+
+def _silent(line: str) -> None:
+    """Take a line nobody listens to: a restored sweep has lost its listener."""

@@ -1,0 +1,1 @@
+"""Protocols, statistics and tables: one way to judge every method."""

@@ -1,0 +1,81 @@
+"""How sure a difference is: the paired bootstrap over entities, and corrections for many tests.
+
+Knows one value an entity and method; does not know metrics or learners.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarec_ray.errors import DataError
+
+_CHUNK = 1000  # resamples drawn at a time
+
+
+class Interval(NamedTuple):
+    """A central interval."""
+
+    low: float
+    high: float
+
+
+class Bootstrap(NamedTuple):
+    """Means over resampled entities, the same resamples for all M methods: a paired comparison."""
+
+    means: Tensor  # float64 [M, B]
+
+    def interval(self, method: int, *, level: float = 0.95) -> Interval:
+        """Return the percentile interval of a method's mean."""
+        tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+        low, high = torch.quantile(self.means[method], tails).tolist()
+        return Interval(low, high)
+
+    def p_value(self, method: int, other: int) -> float:
+        """Return the two-sided p of the difference of two means, at least 2 / (B + 1)."""
+        difference = self.means[method] - self.means[other]
+        tail = torch.minimum((difference <= 0).sum(), (difference >= 0).sum()).item()
+        return min(1.0, 2 * (tail + 1) / (difference.numel() + 1))
+
+
+def bootstrap(values: Tensor, *, resamples: int, seed: int) -> Bootstrap:
+    """Resample entities with replacement.
+
+    Args:
+        values: [M, E], a value of each method for each of E entities.
+        resamples: B.
+        seed: of the draw; the same seed and E give the same resamples.
+
+    """
+    if values.shape[1] == 0:
+        raise DataError("a bootstrap needs at least 1 entity, got 0")
+    values = values.double()
+    generator = torch.Generator().manual_seed(seed)
+    means = []
+    for start in range(0, resamples, _CHUNK):
+        shape = (min(_CHUNK, resamples - start), values.shape[1])
+        drawn = torch.randint(values.shape[1], shape, generator=generator)
+        times = torch.zeros(shape, dtype=torch.float64).scatter_add_(
+            1, drawn, torch.ones(shape, dtype=torch.float64)
+        )
+        means.append(values @ times.T / values.shape[1])
+    return Bootstrap(torch.cat(means, 1))
+
+
+def bonferroni(p_values: list[float]) -> list[float]:
+    """Return each p times the number of comparisons, at most 1."""
+    return [min(1.0, p * len(p_values)) for p in p_values]
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Return the step-down corrected p values [Holm, 1979], in the order given.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    corrected, worst = [0.0] * len(p_values), 0.0
+    for step, i in enumerate(order):
+        worst = max(worst, min(1.0, p_values[i] * (len(p_values) - step)))
+        corrected[i] = worst
+    return corrected

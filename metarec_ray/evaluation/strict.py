@@ -1,0 +1,194 @@
+"""The protocol `strict`: new entities by time, the whole catalogue as candidates.
+
+Knows a task store and the first positives of its test entities; does not know what scores them.
+
+Everything before the cutoff may be learned from; a test entity begins at or after it. Of its
+positives on training items, in order, the first `window` (the largest k) are left out of the
+candidates at every k, the first k are the support, and the `query_size` after the window are what a
+method has to find, the same for every k. With `mask: support` only the first k are left out, as a
+live server would do that knows no more than they.
+"""
+
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from metarec_ray.algorithms.base import Histories
+from metarec_ray.config import Evaluate
+from metarec_ray.core.batch import Features
+from metarec_ray.data.settings import Feedback
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.errors import ConfigError, DataError
+
+TRAINING = ("train", "valid")
+MIN_ENTITIES = 100  # fewer make a table of noise
+
+
+class HistoriesLike(Protocol):
+    """Whole histories of E entities; what `data.task_store.HistoryTable` is."""
+
+    @property
+    def task_id(self) -> Tensor: ...
+    @property
+    def offsets(self) -> Tensor: ...
+    @property
+    def item(self) -> Tensor: ...
+    @property
+    def label(self) -> Tensor: ...
+    @property
+    def time(self) -> Tensor: ...
+    @property
+    def user(self) -> Features: ...
+
+
+class StrictTasks(NamedTuple):
+    """The E eligible test entities of a store, ascending by task id; I items in the catalogue."""
+
+    entity: Tensor  # int64 [E]: task ids
+    user: Features  # [E]
+    support: Tensor  # int64 [E, window]: catalogue rows of the first positives, oldest first
+    label: Tensor  # float [E, window]
+    time: Tensor  # int64 [E, window]: microseconds, 0 without a clock
+    event: Tensor  # int64 [E, window]: rows of the whole test histories, for their context
+    query: Tensor  # int64 [E, query_size]
+    query_event: Tensor  # int64 [E]: the row with which the query begins
+    trained: Tensor  # bool [I]: items with a training event
+    share: Tensor  # float [I]: of the training entities that met the item, > 0
+    mask: Literal["window", "support"]
+
+    def candidates(self, k: int) -> Tensor:
+        """Return bool [E, I]: what may be recommended to each entity after k events."""
+        allowed = self.trained.expand(len(self.entity), -1).clone()
+        known = self.support if self.mask == "window" else self.support[:, :k]
+        return allowed.scatter_(1, known, False)
+
+    def gains(self) -> Tensor:
+        """Return float [E, I]: 1 on the query items of each entity."""
+        return torch.zeros(len(self.entity), len(self.trained)).scatter_(1, self.query, 1.0)
+
+
+def strict_tasks(store: TaskStore, settings: Evaluate) -> StrictTasks:
+    """Return the tasks of a store's test entities; DataError if too few are eligible."""
+    return cut_tasks(
+        store.histories(TRAINING),
+        store.histories(("test",), cut=False),
+        settings,
+        n_items=len(store.items.ids),
+        positive_min=positive_threshold(settings, store.manifest.feedback),
+    )
+
+
+def training_histories(store: TaskStore) -> Histories:
+    """Return everything that may be learned from, as rivals sum over it."""
+    table = store.histories(TRAINING)
+    return Histories(
+        table.offsets,
+        table.item,
+        table.label,
+        table.time,
+        len(store.items.ids),
+        store.manifest.cutoff,
+    )
+
+
+def positive_threshold(settings: Evaluate, feedback: Feedback) -> float | None:
+    """Return the smallest label of a positive; None where every event is one."""
+    return {"implicit": None, "binary": 0.5, "explicit": settings.positive_min}[feedback]
+
+
+def cut_tasks(
+    training: HistoriesLike,
+    test: HistoriesLike,
+    settings: Evaluate,
+    *,
+    n_items: int,
+    positive_min: float | None,
+) -> StrictTasks:
+    """Return the tasks of the eligible among the `test` entities.
+
+    Args:
+        training: histories of training and validation entities, cut at the cutoff.
+        test: whole histories.
+        settings: of the protocol.
+        n_items: size of the catalogue.
+        positive_min: smallest label of a positive; None for every event.
+
+    """
+    window = max(settings.ks)
+    _check_lengths(window, settings)
+    trained = torch.zeros(n_items, dtype=torch.bool)
+    trained[training.item] = True
+    rows, events = _first_positives(test, trained, positive_min, window, settings)
+    _check_size(len(rows), test, settings)
+    support, query = events[:, :window], events[:, window:]
+    return StrictTasks(
+        entity=test.task_id[rows],
+        user=Features(*(column[rows] for column in test.user)),
+        support=test.item[support],
+        label=test.label[support],
+        time=test.time[support],
+        event=support,
+        query=test.item[query],
+        query_event=query[:, 0],
+        trained=trained,
+        share=_share(training, n_items),
+        mask=settings.mask,
+    )
+
+
+def _first_positives(
+    test: HistoriesLike,
+    trained: Tensor,
+    positive_min: float | None,
+    window: int,
+    settings: Evaluate,
+) -> tuple[Tensor, Tensor]:
+    """Return the rows [n] of eligible entities, and of their first events [n, window + query]."""
+    sizes = test.offsets.diff()
+    entity = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    keep = trained[test.item]
+    if positive_min is not None:
+        keep &= test.label >= positive_min
+    keep &= _first_time(entity, test.item, keep, trained.numel())
+    event = keep.nonzero().squeeze(1)
+    counts = torch.bincount(entity[event], minlength=len(sizes))
+    starts = counts.cumsum(0) - counts
+    eligible = (counts >= settings.min_positives).nonzero().squeeze(1)
+    steps = torch.arange(window + settings.query_size)
+    return eligible, event[starts[eligible].unsqueeze(1) + steps]
+
+
+def _first_time(entity: Tensor, item: Tensor, keep: Tensor, n_items: int) -> Tensor:
+    """Return True on each entity's first kept event with an item: a repeat is not a discovery."""
+    rows = keep.nonzero().squeeze(1)
+    pairs, where = torch.unique(entity[rows] * n_items + item[rows], return_inverse=True)
+    first = torch.full((pairs.numel(),), item.numel(), dtype=torch.int64)
+    first.scatter_reduce_(0, where, rows, "amin")
+    return torch.zeros_like(keep).index_fill_(0, first, True)
+
+
+def _share(training: HistoriesLike, n_items: int) -> Tensor:
+    sizes = training.offsets.diff()
+    entity = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    met = torch.unique(entity * n_items + training.item) % n_items
+    count = torch.bincount(met, minlength=n_items).clamp(min=1)
+    return count / (sizes > 0).sum().clamp(min=1)
+
+
+def _check_lengths(window: int, settings: Evaluate) -> None:
+    needed = window + settings.query_size
+    if settings.min_positives < needed:
+        raise ConfigError(
+            f"evaluate.min_positives must be >= max(ks) + query_size = {needed}, "
+            f"got {settings.min_positives}"
+        )
+
+
+def _check_size(eligible: int, test: HistoriesLike, settings: Evaluate) -> None:
+    if eligible == 0 or (eligible < MIN_ENTITIES and not settings.force):
+        raise DataError(
+            f"the strict protocol needs {MIN_ENTITIES} test entities with "
+            f">= {settings.min_positives} positives on training items, got {eligible} "
+            f"of {len(test.task_id)} test entities (evaluate.force takes fewer)"
+        )

@@ -1,0 +1,1 @@
+"""Encoders of users, items and context, and the head over them; pure torch, vmap-safe."""

@@ -1,0 +1,240 @@
+"""A trained learner with its catalogue: raw ids in, ranked raw ids out.
+
+Knows one checkpoint; evaluation and the server ask the same object, and adaptation is the same
+code that training ran. Items are encoded once, on loading.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from metarec_ray import checkpoint as checkpoints
+from metarec_ray.algorithms import MetaLearner
+from metarec_ray.algorithms.problem import (
+    EncodedItems,
+    Support,
+    encode_candidates,
+    encode_support,
+    make_problem,
+)
+from metarec_ray.checkpoint import Checkpoint
+from metarec_ray.config import Experiment, parse
+from metarec_ray.core.batch import Features
+from metarec_ray.core.ranking import top_k
+from metarec_ray.data.features import FeatureSpace, encode_record
+from metarec_ray.data.manifest import FeatureField
+from metarec_ray.errors import RequestError
+from metarec_ray.models.towers import encode
+
+BUFFER = "buffer."
+MAX_SUPPORT = 200
+
+
+class SupportEvent(NamedTuple):
+    """One thing a user did: an item, its label, and the context it happened in; oldest first."""
+
+    item: str
+    label: float = 1.0
+    context: Mapping[str, Any] = {}
+
+
+class RankedItem(NamedTuple):
+    """One place of a ranking; `score` is None for an item that is not known."""
+
+    id: str
+    title: str | None
+    score: float | None
+    cold: bool
+
+
+class Ranking(NamedTuple):
+    """Items, best first.
+
+    Attributes:
+        adapted: False where no support event was usable: the prior's ranking.
+        support_used: support events adapted on.
+        unknown: positions of support events whose item is not in the catalogue.
+
+    """
+
+    items: list[RankedItem]
+    adapted: bool
+    support_used: int
+    unknown: list[int]
+
+
+class Supports(NamedTuple):
+    """Padded support sets of T tasks, real events first, oldest first."""
+
+    item: Tensor  # int64 [T, N]: catalogue rows
+    label: Tensor  # float [T, N]
+    mask: Tensor  # bool [T, N]
+    context: Features  # [T, N]
+    user: Features  # [T]
+    now: Features  # [T, 1]: context in which candidates are scored
+
+
+class Recommender:
+    """A learner, its meta-parameters and its encoded catalogue."""
+
+    def __init__(self, checkpoint: Checkpoint, *, name: str = "default", version: str = "0"):
+        """Rebuild everything a request needs from a checkpoint's content."""
+        self.name, self.version = name, version
+        self.experiment: Experiment = parse(checkpoint.config, "config.json of the checkpoint")
+        self.feedback = checkpoint.schema["feedback"]
+        self.learner: MetaLearner = self.experiment.algorithm
+        self.meta = {
+            n: p
+            for n, p in checkpoint.model.items()
+            if not n.startswith(BUFFER) and not n.endswith(".ids")
+        }
+        self.buffers = {
+            n.removeprefix(BUFFER): p for n, p in checkpoint.model.items() if n.startswith(BUFFER)
+        }
+        self.vocabularies = checkpoint.schema["vocabularies"]
+        self.spaces = {
+            side: FeatureSpace([FeatureField.model_validate(field) for field in fields])
+            for side, fields in checkpoint.schema["features"].items()
+        }
+        self.user_ids = checkpoint.model.get("user.ids")
+        self._read_catalogue(checkpoint)
+        self.metadata: dict[str, Any] = {
+            "algorithm": self.learner.model_dump(mode="json"),
+            "feedback": self.feedback,
+            "items": len(self.ids),
+            "limits": {"support": MAX_SUPPORT},
+            "metrics": checkpoint.metrics,
+            "state": checkpoint.state,
+        }
+
+    @classmethod
+    def load(cls, path: Path, *, name: str | None = None) -> "Recommender":
+        """Return the recommender of a checkpoint; CheckpointError if any byte is not as written."""
+        loaded = checkpoints.load(path)
+        version = f"{loaded.state['step']}-{checkpoints.parameters_sha256(loaded.model)[:8]}"
+        return cls(loaded, name=name or loaded.config["serve"]["name"], version=version)
+
+    def knows(self, item_id: str) -> bool:
+        """Return whether an item is in the catalogue."""
+        return item_id in self.rows
+
+    def rank(
+        self,
+        support: Sequence[SupportEvent],
+        candidates: Sequence[str] | None = None,
+        *,
+        k: int = 10,
+        user_fields: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        exclude_seen: bool = True,
+    ) -> Ranking:
+        """Return the `k` best of `candidates` (None: the catalogue) for a user with these events.
+
+        Adapts on the known support items, oldest first; an empty support gives the prior. Ties are broken by id.
+        Candidates that are not known go last with a null score.
+
+        Raises:
+            RequestError: k < 1, too many events, a label that is not finite, an unknown field.
+
+        """
+        if k < 1 or len(support) > MAX_SUPPORT:
+            raise RequestError(
+                f"k must be >= 1 and support <= {MAX_SUPPORT} events, got {k} and {len(support)}"
+            )
+        known = [event for event in support if event.item in self.rows]
+        unknown = [place for place, event in enumerate(support) if event.item not in self.rows]
+        scores = self.scores(self._supports(known, user_fields or {}, context or {}))[0]
+        seen = {event.item for event in support} if exclude_seen else set()
+        if candidates is None:
+            allowed = self.trained.clone()
+            allowed[[self.rows[item] for item in seen if item in self.rows]] = False
+            order = top_k(
+                scores.masked_fill(~allowed, -torch.inf), self.by_id, min(k, int(allowed.sum()))
+            )
+            items = [self._item(row, float(scores[row])) for row in order.tolist()]
+        else:
+            items = self._rank_given(
+                [c for c in dict.fromkeys(candidates) if c not in seen], scores
+            )[:k]
+        return Ranking(items, adapted=bool(known), support_used=len(known), unknown=unknown)
+
+    @torch.no_grad()
+    def scores(self, supports: Supports, *, chunk: int = 64) -> Tensor:
+        """Return the scores [T, I] of the whole catalogue after adapting on each support set."""
+        users = encode(self.meta, "user", supports.user)
+        has_context = supports.context.tokens.shape[-1] + supports.context.dense.shape[-1] > 0
+        contexts = encode(self.meta, "context", supports.context if has_context else supports.now)
+        now = encode(self.meta, "context", supports.now)
+        reference = self.items.at(self.buffers["reference.items"])
+
+        def one(
+            item: Tensor, label: Tensor, mask: Tensor, context: Tensor, user: Tensor, now: Tensor
+        ) -> Tensor:
+            events = encode_support(Support(self.items.at(item), context, label, mask), user)
+            problem = make_problem(
+                self.feedback, reference, self.buffers["reference.log_q"], user, now
+            )
+            fast = self.learner.adapt(problem, self.meta, events)
+            return self.learner.score(
+                problem, self.meta, fast, encode_candidates(self.items, user, now)
+            )
+
+        columns = (supports.item, supports.label, supports.mask, contexts, users, now)
+        parts = zip(*(column.split(chunk) for column in columns), strict=True)
+        return torch.cat([vmap(one)(*part) for part in parts])
+
+    def _read_catalogue(self, checkpoint: Checkpoint) -> None:
+        table = pq.read_table(io.BytesIO(checkpoint.catalogue)).sort_by("item")
+        self.ids: list[str] = table["id"].to_pylist()
+        self.titles: list[str | None] = table["title"].to_pylist()
+        self.rows = {item: row for row, item in enumerate(self.ids)}
+        self.trained = self.buffers["trained"].bool()
+        # Rank of every row's id in sorted order: ties are broken by id.
+        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
+        self.by_id = torch.empty(len(order), dtype=torch.int64)
+        self.by_id[torch.tensor(order, dtype=torch.int64)] = torch.arange(len(order))
+        space = self.spaces["item"]
+        features = space.encode(
+            {field.name: table[field.name] for field in space.fields}, len(table)
+        )
+        with torch.no_grad():
+            vectors = encode(self.meta, "item", features, checkpoint.model.get("item.ids"))
+        self.items = EncodedItems(torch.arange(len(self.ids)), vectors, self.buffers["offset"])
+
+    def _supports(
+        self, known: list[SupportEvent], user_fields: Mapping, context: Mapping
+    ) -> Supports:
+        labels = torch.tensor([float(event.label) for event in known] or [0.0])
+        if not bool(torch.isfinite(labels).all()):
+            raise RequestError(f"labels of the support must be finite, got {labels.tolist()}")
+        space = self.spaces["context"]
+        rows = [self._record("context", event.context) for event in known] or [space.missing()]
+        return Supports(
+            item=torch.tensor([[self.rows[event.item] for event in known] or [0]]),
+            label=labels[None],
+            mask=torch.full((1, len(labels)), bool(known)),
+            context=Features(*(torch.cat(column)[None] for column in zip(*rows, strict=True))),
+            user=self._record("user", user_fields),
+            now=Features(*(column[None] for column in self._record("context", context))),
+        )
+
+    def _record(self, side: str, fields: Mapping[str, Any]) -> Features:
+        return encode_record(self.spaces[side], self.vocabularies[side], fields, side)
+
+    def _rank_given(self, candidates: list[str], scores: Tensor) -> list[RankedItem]:
+        known = [
+            self._item(self.rows[c], float(scores[self.rows[c]]))
+            for c in candidates
+            if c in self.rows
+        ]
+        unknown = [RankedItem(c, None, None, cold=True) for c in candidates if c not in self.rows]
+        return sorted(known, key=lambda item: (-(item.score or 0.0), item.id)) + sorted(unknown)
+
+    def _item(self, row: int, score: float) -> RankedItem:
+        return RankedItem(self.ids[row], self.titles[row], score, cold=not bool(self.trained[row]))

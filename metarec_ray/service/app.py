@@ -1,0 +1,196 @@
+"""The HTTP application: routes over models that rank.
+
+Knows routes, bodies and keys; does not know which learner answers, nor who runs the application.
+Every endpoint is `async`: ranking takes less time than a thread switch does.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Annotated, Any, Protocol
+from uuid import uuid4
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+
+from metarec_ray import __version__
+from metarec_ray.recommender import Ranking, SupportEvent
+from metarec_ray.service import problems
+from metarec_ray.service.auth import Keyring, presented
+from metarec_ray.service.body import RANK_BODY, describe, read_body
+from metarec_ray.service.problems import FieldError, Problem
+from metarec_ray.service.requests import (
+    Adaptation,
+    ModelCard,
+    Models,
+    Ranked,
+    RankRequest,
+    RankResponse,
+)
+
+
+class Ranker(Protocol):
+    """A fitted model that ranks; `recommender.Recommender` is one."""
+
+    name: str
+    version: str
+    metadata: dict[str, Any]
+
+    def knows(self, item_id: str) -> bool:
+        """Whether the item is in the catalogue."""
+        ...
+
+    def rank(
+        self,
+        support: Sequence[SupportEvent],
+        candidates: Sequence[str] | None = None,
+        *,
+        k: int = 10,
+        user_fields: dict[str, Any] | None = None,
+        context: dict[str, Any] | None = None,
+        exclude_seen: bool = True,
+    ) -> Ranking:
+        """Adapt on the support, oldest event first, and return at most k items, best first."""
+        ...
+
+
+def build_app(models: Mapping[str, Ranker], *, keys: Keyring) -> FastAPI:
+    """Return the application that serves `models` to the holders of `keys`."""
+    app = FastAPI(title="metarec-ray", version=__version__, docs_url=None, redoc_url=None)
+    problems.install(app)
+    app.include_router(_health(models))
+    app.include_router(_v1(models, keys))
+    describe(app)
+    return app
+
+
+def _health(models: Mapping[str, Ranker]) -> APIRouter:
+    """Probes of the Open Inference Protocol: open, and silent about what is served."""
+    router = APIRouter(prefix="/v2", tags=["health"])
+
+    @router.get("/health/live")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @router.get("/health/ready")
+    async def ready() -> dict[str, bool]:
+        return {"ready": True}
+
+    @router.get("/models/{model}/ready")
+    async def model_ready(model: str) -> dict[str, bool]:
+        _find(models, model)
+        return {"ready": True}
+
+    return router
+
+
+def _v1(models: Mapping[str, Ranker], keys: Keyring) -> APIRouter:
+    async def authorise(request: Request) -> None:
+        key = presented(request.headers)
+        if key is None or not keys.opens(key):
+            raise Problem(
+                401,
+                "Authorization: Bearer KEY or X-API-Key: KEY must hold a valid API key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    router = APIRouter(prefix="/v1", tags=["rank"], dependencies=[Depends(authorise)])
+    cards = {name: _card(name, ranker) for name, ranker in models.items()}
+
+    @router.get("/models")
+    async def list_models() -> Models:
+        return Models(models=list(cards.values()))
+
+    @router.get("/models/{model}")
+    async def describe_model(model: str) -> ModelCard:
+        _find(models, model)
+        return cards[model]
+
+    @router.post("/models/{model}/rank", response_model=RankResponse, openapi_extra=RANK_BODY)
+    async def rank(model: str, body: Annotated[RankRequest, Depends(read_body)]) -> Response:
+        answer = answer_rank(_find(models, model), model, body)
+        return Response(answer.model_dump_json(), media_type="application/json")
+
+    return router
+
+
+def answer_rank(ranker: Ranker, name: str, body: RankRequest) -> RankResponse:
+    """Return the ranking of one request.
+
+    Raises:
+        Problem: a support event names an unknown item and the request does not say to drop it.
+
+    """
+    started = perf_counter()
+    unknown = [at for at in range(len(body.support)) if not ranker.knows(body.support[at].item_id)]
+    if unknown and body.on_unknown == "refuse":
+        raise _unknown_support(unknown)
+    kept = [body.support[at] for at in body.order if at not in set(unknown)]
+    ranking = ranker.rank(
+        [SupportEvent(event.item_id, event.value, dict(event.context)) for event in kept],
+        [item.id for item in body.items] if body.items else None,
+        k=body.length,
+        user_fields=dict(body.user_fields) or None,
+        context=dict(body.context) or None,
+        exclude_seen=body.exclude_seen,
+    )
+    dropped = len(unknown) + len(ranking.unknown)
+    return RankResponse(
+        request_id=body.request_id or uuid4().hex,
+        model=name,
+        version=ranker.version,
+        took_ms=round((perf_counter() - started) * 1e3, 3),
+        adaptation=Adaptation(
+            status="adapted" if ranking.adapted else "prior",
+            support_used=ranking.support_used,
+            support_dropped=dropped,
+        ),
+        items=[
+            Ranked(id=item.id, title=item.title, score=item.score, rank=place, cold=item.cold)
+            for place, item in enumerate(ranking.items, start=1)
+        ],
+        warnings=_warnings(dropped, sum(item.score is None for item in ranking.items)),
+    )
+
+
+def _unknown_support(unknown: Sequence[int]) -> Problem:
+    errors = [FieldError(f"/support/{at}/item_id", "names an unknown item") for at in unknown]
+    return Problem(
+        422,
+        f"{errors[0].pointer}: {errors[0].detail} "
+        f'({len(unknown)} such events; "on_unknown": "drop" leaves them out)',
+        errors=errors,
+    )
+
+
+def _warnings(dropped: int, unscored: int) -> list[str]:
+    warnings: list[str] = []
+    if dropped:
+        warnings.append(f"support events dropped because their item is unknown: {dropped}")
+    if unscored:
+        warnings.append(f"items ranked last without a score because they are unknown: {unscored}")
+    return warnings
+
+
+def _find(models: Mapping[str, Ranker], name: str) -> Ranker:
+    if name not in models:
+        raise Problem(
+            404, "no model has this name, GET /v1/models lists them", kind=problems.MODEL_NOT_FOUND
+        )
+    return models[name]
+
+
+def _card(name: str, ranker: Ranker) -> ModelCard:
+    metadata = {key: value for key, value in ranker.metadata.items() if key not in _OURS}
+    return ModelCard(name=name, version=ranker.version, **_finite(metadata))
+
+
+_OURS = frozenset(ModelCard.model_fields)
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with every number that JSON cannot hold as None."""
+    if isinstance(value, dict):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,83 @@
+"""API keys: where they are kept, and whether a request brought one.
+
+Knows keys and headers; does not know routes. Only digests of keys reach the server's processes, so
+that a key is in no log, process list or stored state of theirs.
+"""
+
+import hmac
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from metarec_ray.errors import MachineError
+
+VARIABLE = "METAREC_API_KEY"
+MIN_CHARS = 16
+
+
+class Keyring:
+    """The keys that open an endpoint, as SHA-256 digests."""
+
+    def __init__(self, digests: tuple[bytes, ...]) -> None:
+        if not digests:
+            raise MachineError(f"an endpoint must have at least one API key, got none ({VARIABLE})")
+        self.digests = digests
+
+    @classmethod
+    def of(cls, *keys: str) -> "Keyring":
+        """Return the ring of these keys."""
+        return cls(tuple(_digest(key) for key in keys))
+
+    def opens(self, key: str) -> bool:
+        """Whether the key is on the ring; every key is compared, each in constant time."""
+        given = _digest(key)
+        return any([hmac.compare_digest(given, digest) for digest in self.digests])
+
+
+def presented(headers: Mapping[str, str]) -> str | None:
+    """Return the key of `Authorization: Bearer KEY` or `X-API-Key: KEY`, None without one."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and key.strip():
+        return key.strip()
+    return headers.get("x-api-key")
+
+
+def find_key(environ: Mapping[str, str], path: Path) -> str | None:
+    """Return the key of `METAREC_API_KEY`, else of the file, else None.
+
+    Raises:
+        MachineError: the file can be read by others than its owner, or a key is too short.
+
+    """
+    key = environ.get(VARIABLE)
+    place = VARIABLE
+    if key is None and path.exists():
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise MachineError(f"an API key file must have mode 0600, got {mode:04o} ({path})")
+        key, place = path.read_text(encoding="utf-8").strip(), str(path)
+    if key is not None and len(key) < MIN_CHARS:
+        raise MachineError(
+            f"an API key must have at least {MIN_CHARS} characters, got {len(key)} ({place})"
+        )
+    return key
+
+
+def find_or_make_key(environ: Mapping[str, str], path: Path) -> str:
+    """Return the key that `find_key` finds, else a new one of 256 bits, kept in the file."""
+    found = find_key(environ, path)
+    if found is not None:
+        return found
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = secrets.token_urlsafe(32)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"{key}\n")
+    return key
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode("utf-8", "surrogatepass")).digest()

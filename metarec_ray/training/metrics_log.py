@@ -1,0 +1,55 @@
+"""`metrics.jsonl`: one line of metrics an interval, always, for people and machines.
+
+Knows one file; does not know who reads it.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from metarec_ray.training.trainer import Progress
+
+NAME = "metrics.jsonl"
+
+
+def append(path: Path, progress: Progress) -> None:
+    """Add one line."""
+    line = {
+        "step": progress.step,
+        "steps": progress.steps,
+        "query_loss": progress.loss,
+        progress.metric_name: progress.metric,
+        "tasks_per_s": round(progress.tasks_per_s, 1),
+        "outer_lr": progress.outer_lr,
+    }
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop lines of steps after `step` and torn lines: a resumed run takes those steps again."""
+    if path.exists():
+        kept = [json.dumps(line) + "\n" for line in read(path) if line["step"] <= step]
+        path.write_text("".join(kept), encoding="utf-8")
+
+
+def read(path: Path) -> Iterator[dict]:
+    """Yield the whole lines of the file, oldest first; a line that is still being written is left out."""
+    if not path.exists():
+        return
+    for line in path.read_text("utf-8").splitlines(keepends=True):
+        if line.endswith("\n") and line.startswith("{"):
+            yield json.loads(line)
+
+
+def render(line: dict) -> str:
+    """Return a line of metrics as people read it.
+
+    >>> render({"step": 20, "steps": 50, "query_loss": 5.1, "query_ndcg@10": 0.2, "tasks_per_s": 900.0, "outer_lr": 0.1})
+    'step 20/50  loss 5.1000  query_ndcg@10 0.2000  900 tasks/s'
+    """
+    metric = next(name for name in line if name.startswith("query_") and name != "query_loss")
+    return (
+        f"step {line['step']}/{line['steps']}  loss {line['query_loss']:.4f}  "
+        f"{metric} {line[metric]:.4f}  {line['tasks_per_s']:,.0f} tasks/s"
+    )

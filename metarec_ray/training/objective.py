@@ -1,0 +1,131 @@
+"""The objective of one lane: encode once, adapt and judge every task.
+
+Knows the order encoders -> learner -> query loss; does not know optimizers, workers or files.
+"""
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from metarec_ray.algorithms.base import MetaLearner
+from metarec_ray.algorithms.problem import (
+    EncodedItems,
+    Support,
+    encode_candidates,
+    encode_support,
+    make_problem,
+)
+from metarec_ray.core import losses
+from metarec_ray.core.batch import Encoded, Events, Lane, Task
+from metarec_ray.core.outer_loop import LaneObjective, Params
+from metarec_ray.data.settings import Feedback
+from metarec_ray.models.towers import encode
+
+METRIC = {"implicit": "query_ndcg@10", "explicit": "query_rmse", "binary": "query_accuracy"}
+
+
+def lane_objective(
+    learner: MetaLearner, feedback: Feedback, buffers: Params, lane: Lane
+) -> LaneObjective:
+    """Return `(dense, rows) -> (mean objective, [query loss, query metric])` of a lane.
+
+    `rows` holds the lane's rows of `item.ids` [U, D] and `user.ids` [T, D], where the model has them.
+    The metric is the mean NDCG@10, the accuracy or the mean squared error (its root is shown).
+    """
+
+    def objective(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
+        vector = encode(dense, "item", lane.item_features, rows.get("item.ids"))
+        items = EncodedItems(lane.items, vector, buffers["offset"][lane.items])
+        users = encode(dense, "user", lane.user, rows.get("user.ids"))
+
+        def one(task: Task, user: Tensor) -> tuple[Tensor, Tensor]:
+            return _task_objective(
+                learner, feedback, buffers, dense, items, lane.reference, task, user
+            )
+
+        values, metrics = vmap(one)(lane.tasks, users)
+        return values.mean(), metrics.mean(0)
+
+    return objective
+
+
+def _task_objective(
+    learner: MetaLearner,
+    feedback: Feedback,
+    buffers: Params,
+    dense: Params,
+    items: EncodedItems,
+    reference: Tensor,
+    task: Task,
+    user: Tensor,
+) -> tuple[Tensor, Tensor]:
+    support = encode_support(_set(dense, items, task.support), user)
+    query = encode_support(_set(dense, items, task.query), user)
+    now = query.context[:1]
+    problem = make_problem(feedback, items.at(reference), buffers["reference.log_q"], user, now)
+    metric: list[Tensor] = []
+
+    def query_loss(score) -> Tensor:
+        if feedback == "implicit":
+            value, measured = _choice_loss(score, items, task, user, now, buffers)
+        else:
+            value, measured = _label_loss(score, feedback, query)
+        metric[:] = [measured.detach()]
+        return value
+
+    value, loss = learner.objective(problem, dense, support, query, query_loss)
+    return value, torch.stack([loss, metric[0]])
+
+
+def _set(dense: Params, items: EncodedItems, events: Events) -> Support:
+    context = encode(dense, "context", events.context)
+    has_context = events.context.tokens.shape[-1] + events.context.dense.shape[-1] > 0
+    return Support(
+        items.at(events.item), context if has_context else context[:1], events.label, events.mask
+    )
+
+
+def _choice_loss(
+    score, items: EncodedItems, task: Task, user: Tensor, now: Tensor, buffers: Params
+):
+    """Return the softmax loss of the query items and their NDCG@10 among what they competed with."""
+    query = task.query
+    if task.negatives.shape[-1] == 0:
+        scores = score(encode_candidates(items, user, now))
+        taken = (task.support.item[:, None] == torch.arange(scores.shape[-1])) & task.support.mask[
+            :, None
+        ]
+        excluded = taken.any(0)
+        loss = losses.full_softmax(scores, query.item, excluded, query.mask)
+        others = scores.masked_fill(excluded, -torch.inf)
+        return loss, _ndcg_at_10(others[query.item], others, query.mask)
+    position = torch.cat([query.item, task.negatives])
+    scores = score(encode_candidates(items.at(position), user, now))
+    positives, others = scores[: query.item.shape[-1]], scores[query.item.shape[-1] :]
+    # A sampled negative stands for catalogue / sample items: the loss then estimates the full softmax.
+    scale = torch.log(buffers["catalogue_size"] / task.negatives.shape[-1])
+    loss = losses.softmax(positives, others + scale, query.mask)
+    rivals = torch.cat([positives.masked_fill(~query.mask, -torch.inf), others])
+    return loss, _ndcg_at_10(positives, rivals, query.mask)
+
+
+def _label_loss(score, feedback: Feedback, query: Encoded) -> tuple[Tensor, Tensor]:
+    scores = score(query)
+    if feedback == "explicit":
+        loss = losses.squared_error(scores, query.label, query.mask)
+        return loss, loss
+    right = ((scores > 0) == (query.label > 0.5)).to(scores.dtype)
+    return losses.cross_entropy(scores, query.label, query.mask), losses.masked_mean(
+        right, query.mask
+    )
+
+
+def _ndcg_at_10(positives: Tensor, rivals: Tensor, mask: Tensor) -> Tensor:
+    """Return the NDCG@10 of `positives` [Q] among `rivals` [S], which hold them."""
+    rank = (rivals[None, :] > positives[:, None]).sum(1)
+    gain = torch.where(mask & (rank < 10), 1 / torch.log2(rank + 2.0), 0.0).sum()
+    ideal = 1 / torch.log2(torch.arange(positives.shape[0]) + 2.0)
+    possible = torch.where(
+        torch.arange(positives.shape[0]) < mask.sum().clamp(max=10), ideal, 0.0
+    ).sum()
+    return gain / possible.clamp(min=1e-9)

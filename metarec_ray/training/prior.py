@@ -1,0 +1,105 @@
+"""What is known of an item before any user: offsets and the reference sample.
+
+Knows sums over the training histories; does not know encoders or learners. These buffers are fixed before
+meta-training: a learned item bias overfits the few starts of histories, a fixed one does not.
+"""
+
+import torch
+from torch import Tensor
+
+from metarec_ray.core.outer_loop import Params
+from metarec_ray.data.settings import Feedback
+from metarec_ray.data.task_store import HistoryTable
+from metarec_ray.models.towers import Towers
+
+DAY = 86_400_000_000
+SHRINKAGE = 5.0
+
+
+def item_buffers(
+    table: HistoryTable,
+    trained: Tensor,
+    model: Towers,
+    feedback: Feedback,
+    *,
+    cutoff: int | None,
+    reference: int,
+    seed: int,
+) -> Params:
+    """Return `offset` [I], `reference.items` [R], `reference.log_q` [R] and `catalogue_size`.
+
+    The offset is, up to a constant, what ranks items without a user: log of the (recency-weighted)
+    share of events (implicit), shrunk mean label (explicit), shrunk log-odds of a click (binary).
+    """
+    n_items = len(trained)
+    weight = _weights(table, model, cutoff)
+    count = torch.zeros(n_items, dtype=torch.float64).index_add_(0, table.item, weight)
+    if feedback == "implicit":
+        share = (count + 0.3) / (count.sum() + 0.3 * n_items)
+        offset = torch.log(share)
+        offset = offset - offset[trained].mean()
+    else:
+        total = torch.zeros(n_items, dtype=torch.float64).index_add_(
+            0, table.item, weight * table.label.double()
+        )
+        mean = total.sum() / count.sum().clamp(min=1e-9)
+        offset = (total + SHRINKAGE * mean) / (count + SHRINKAGE)
+        if feedback == "binary":
+            offset = torch.logit(offset.clamp(1e-3, 1 - 1e-3))
+    items, log_q = reference_sample(count, trained, reference, seed)
+    return {
+        "offset": offset.float(),
+        "reference.items": items,
+        "reference.log_q": log_q.float(),
+        "catalogue_size": trained.sum().float(),
+    }
+
+
+def reference_sample(count: Tensor, trained: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return `size` trained items (all, if there are no more) and their log-probabilities.
+
+    Drawn without replacement, in proportion to count^0.75, so that the softmax's mass is covered;
+    items that would be drawn twice are certain. The inclusion probability is the usual n q / (sum q).
+    """
+    catalogue = torch.nonzero(trained).flatten()
+    if len(catalogue) <= size:
+        return catalogue, torch.zeros(len(catalogue), dtype=torch.float64)
+    q = (count[catalogue] + 1) ** 0.75
+    inclusion = _inclusion(q, size)
+    generator = torch.Generator().manual_seed(seed)
+    # Systematic sampling over a shuffled list: exactly `size` items with these inclusion probabilities.
+    order = torch.randperm(len(catalogue), generator=generator)
+    edges = inclusion[order].cumsum(0)
+    points = torch.arange(size, dtype=torch.float64) + torch.rand(
+        (), generator=generator, dtype=torch.float64
+    )
+    chosen = order[torch.searchsorted(edges, points.clamp(max=float(edges[-1]) - 1e-9))].unique()
+    return catalogue[chosen], torch.log(inclusion[chosen])
+
+
+def _inclusion(q: Tensor, size: int) -> Tensor:
+    """Return inclusion probabilities proportional to q, capped at 1, that sum to `size`."""
+    inclusion = torch.zeros_like(q)
+    certain = torch.zeros_like(q, dtype=torch.bool)
+    for _ in range(50):
+        rest = size - int(certain.sum())
+        inclusion = torch.where(certain, 1.0, rest * q / q[~certain].sum())
+        if not bool((inclusion > 1).any()):
+            break
+        certain |= inclusion >= 1
+    return inclusion
+
+
+def _weights(table: HistoryTable, model: Towers, cutoff: int | None) -> Tensor:
+    """Return the weight of every event in the item statistics."""
+    lengths = table.lengths()
+    weight = torch.ones(len(table.item), dtype=torch.float64)
+    entity = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    if model.prior_positions is not None:
+        position = torch.arange(len(table.item)) - table.offsets[entity]
+        first, end = model.prior_positions
+        weight *= ((position >= first) & (position < end)).double()
+    if model.prior_days is not None and cutoff is not None:
+        start = table.time[table.offsets[:-1].clamp(max=max(len(table.item) - 1, 0))]
+        weight *= torch.exp(-(cutoff - start[entity]).double() / DAY / model.prior_days)
+    return weight

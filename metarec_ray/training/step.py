@@ -1,0 +1,156 @@
+"""One meta-step: lane gradients, summed in lane order, one update of the shared state.
+
+Knows how a lane's result is made and applied; how results travel between workers is `Exchange`'s
+business. Lane sums are added in lane order whatever computed them, so that the parameters after a step do not depend
+on the number of workers.
+"""
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from metarec_ray.core.batch import Lane
+from metarec_ray.core.outer_loop import Params, meta_gradient
+from metarec_ray.errors import RunFailed
+from metarec_ray.training.objective import lane_objective
+from metarec_ray.training.optimizer import clip, step_dense, step_rows
+
+
+class LaneResult(NamedTuple):
+    """Gradients of one lane.
+
+    Attributes:
+        dense: one flat vector, parameters in name order.
+        rows: of each table in name order, its unique row numbers and their gradients.
+        metrics: [query loss, query metric].
+
+    """
+
+    dense: Tensor
+    rows: dict[str, tuple[Tensor, Tensor]]
+    metrics: Tensor
+
+
+class Exchange(Protocol):
+    """How lane results reach every worker."""
+
+    rank: int
+    world: int
+
+    def gather(self, mine: dict[int, LaneResult], lanes: int) -> list[LaneResult]:
+        """Return the results of all lanes, in lane order, on every worker."""
+        ...
+
+
+class Alone:
+    """The exchange of a single process."""
+
+    rank, world = 0, 1
+
+    def gather(self, mine: dict[int, LaneResult], lanes: int) -> list[LaneResult]:
+        return [mine[lane] for lane in range(lanes)]
+
+
+class ParameterState(NamedTuple):
+    """Everything a step changes, in place."""
+
+    dense: Params
+    tables: Params
+    moments: Params
+
+
+def lane_result(
+    learner, feedback, buffers: Params, state: ParameterState, lane: Lane
+) -> LaneResult:
+    """Return the gradients of one lane, computed whole."""
+    ids = {"item.ids": lane.items, "user.ids": lane.entity}
+    touched = {name: torch.unique(ids[name], return_inverse=True) for name in state.tables}
+    rows = {name: state.tables[name][unique] for name, (unique, _) in touched.items()}
+    objective = lane_objective(learner, feedback, buffers, lane)
+
+    def gathered(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
+        return objective(
+            dense, {name: rows[name][inverse] for name, (_, inverse) in touched.items()}
+        )
+
+    gradient = meta_gradient(gathered, state.dense, rows)
+    return LaneResult(
+        dense=torch.cat([gradient.dense[name].flatten() for name in sorted(state.dense)]),
+        rows={name: (touched[name][0], gradient.rows[name]) for name in sorted(state.tables)},
+        metrics=gradient.metrics,
+    )
+
+
+def apply(
+    state: ParameterState,
+    results: list[LaneResult],
+    *,
+    step: int,
+    lr: float,
+    weight_decay: float,
+    max_norm: float,
+) -> Tensor:
+    """Update `state` by the mean gradient of all lanes; return the mean metrics.
+
+    Raises:
+        RunFailed: a lane's gradient is not finite; names the lanes.
+
+    """
+    bad = [
+        lane for lane, result in enumerate(results) if not bool(torch.isfinite(result.dense).all())
+    ]
+    if bad:
+        raise RunFailed(
+            f"the meta-gradient must be finite, step {step} has NaN or infinity in lanes {bad}"
+        )
+    flat = _ordered_mean([result.dense for result in results])
+    rows = {
+        name: _merge_rows([result.rows[name] for result in results]) for name in results[0].rows
+    }
+    clip([flat, *(gradient for _, gradient in rows.values())], max_norm)
+    step_dense(
+        state.dense,
+        _unflatten(flat, state.dense),
+        state.moments,
+        step=step,
+        lr=lr,
+        weight_decay=weight_decay,
+    )
+    for name, (unique, gradient) in rows.items():
+        step_rows(
+            state.tables[name],
+            unique,
+            gradient,
+            state.moments,
+            name=name,
+            step=step,
+            lr=lr,
+            weight_decay=weight_decay,
+        )
+    return _ordered_mean([result.metrics for result in results])
+
+
+def _ordered_mean(values: list[Tensor]) -> Tensor:
+    total = values[0].clone()
+    for value in values[1:]:
+        total += value
+    return total / len(values)
+
+
+def _merge_rows(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return the union of all touched rows and the mean over lanes of their gradients, added in lane order."""
+    unique = torch.unique(torch.cat([ids for ids, _ in parts]))
+    total = torch.zeros(len(unique), *parts[0][1].shape[1:], dtype=parts[0][1].dtype)
+    for ids, gradient in parts:
+        total[torch.searchsorted(unique, ids)] += gradient  # ids are unique within a lane
+    return unique, total / len(parts)
+
+
+def _unflatten(flat: Tensor, like: Params) -> Params:
+    gradients, at = {}, 0
+    for name in sorted(like):
+        size = like[name].numel()
+        gradients[name] = flat[at : at + size].view_as(like[name])
+        at += size
+    return gradients

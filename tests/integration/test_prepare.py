@@ -1,0 +1,139 @@
+"""Preparing on Ray gives the bytes of the one-process writer, once, whole or not at all."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from metarec_ray.data.logs import read_log
+from metarec_ray.data.manifest import Manifest, load, verify
+from metarec_ray.data.settings import Columns, Data, Feature, SideTable, Synthetic
+from metarec_ray.data.store import build_store
+from metarec_ray.engine.prepare import prepare
+from metarec_ray.errors import DataError
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(180)]
+
+
+def log(users: int = 60) -> pl.DataFrame:
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(users), 10)
+    return pl.DataFrame(
+        {
+            "user": [f"u{number}" for number in user],
+            "item": rng.integers(0, 40, len(user)),
+            "rating": rng.integers(1, 6, len(user)).astype(float),
+            "time": user * 100 + rng.integers(0, 500, len(user)),
+            "hour": rng.integers(0, 24, len(user)),
+            "heat": rng.normal(size=len(user)),
+        }
+    )
+
+
+def settings(path: Path, **more: object) -> Data:
+    fields = {
+        "path": str(path),
+        "columns": Columns(label="rating", time="time"),
+        "label_min": 2.0,
+        "context": {"hour": Feature(kind="categorical"), "heat": Feature(kind="numeric")},
+        "buckets": 4,
+    }
+    return Data.model_validate(fields | more)
+
+
+def run(asked: Data, store: Path) -> tuple[Manifest, list[str]]:
+    said: list[str] = []
+    made = prepare(asked, store, data_dir=None, progress=said.append)
+    verify(store, made)
+    assert load(store) == made
+    return made, said
+
+
+def test_ray_writes_the_bytes_of_one_process_however_the_log_is_cut(tmp_path: Path) -> None:
+    rows = log().with_row_index("number")
+    rows = rows.with_columns(rating=pl.when(pl.col("number") != 7).then("rating"))
+    rows = rows.drop("number")
+    whole = tmp_path / "whole.parquet"
+    rows.write_parquet(whole)
+    items = pl.DataFrame({"id": range(45), "colour": [f"c{i % 3}" for i in range(45)]})
+    items.write_parquet(tmp_path / "items.parquet")
+    side = SideTable(
+        path=str(tmp_path / "items.parquet"),
+        id="id",
+        features={"colour": Feature(kind="categorical")},
+    )
+    pieces = tmp_path / "pieces"
+    pieces.mkdir()
+    for number in range(3):
+        part = pl.concat([rows[number::3].reverse(), rows[:4]])  # some rows come again
+        part.write_parquet(pieces / f"{number}.parquet", row_group_size=50)
+
+    asked = settings(pieces, items=side, max_bad_share=0.05)
+    by_ray, _ = run(asked, tmp_path / "by_ray")
+    alone = build_store(read_log(asked), asked, tmp_path / "alone")
+    assert by_ray.store_sha256 == alone.store_sha256
+    assert by_ray.files == alone.files  # the quarantine too
+    assert by_ray.counts == alone.counts
+    assert by_ray.features == alone.features
+    one_file = asked.model_copy(update={"path": str(whole)})
+    once = build_store(read_log(one_file), one_file, tmp_path / "once")
+    assert by_ray.store_sha256 == once.store_sha256
+    assert by_ray.counts.quarantined == {"label is missing": 1}
+
+
+def test_a_second_run_does_nothing_and_a_changed_input_or_setting_is_noticed(
+    tmp_path: Path,
+) -> None:
+    path, store = tmp_path / "log.csv", tmp_path / "store"
+    log().write_csv(path)
+    first, said = run(settings(path), store)
+    assert any("rows in" in line and "/s" in line for line in said)
+    again, said = run(settings(path), store)
+    assert again == first  # created_at included
+    assert said == [f"prepare: {store} is up to date, {first.tasks} tasks"]
+    changed, _ = run(settings(path, buckets=2), store)
+    assert changed.buckets == 2
+    assert not (store / "bucket-00003.parquet").exists()
+    log(users=61).write_csv(path)
+    more, _ = run(settings(path, buckets=2), store)
+    assert more.tasks == first.tasks + 1
+
+
+def test_a_damaged_store_is_built_again(tmp_path: Path) -> None:
+    asked = Data(buckets=2, synthetic=Synthetic(users=60, items=30, mean_events=10.0))
+    first, _ = run(asked, tmp_path / "store")
+    (tmp_path / "store" / "bucket-00001.parquet").write_bytes(b"torn")
+    again, said = run(asked, tmp_path / "store")
+    assert again.store_sha256 == first.store_sha256
+    assert "up to date" not in " ".join(said)
+
+
+def test_a_log_that_is_refused_leaves_the_old_store_as_it_was(tmp_path: Path) -> None:
+    folder, store = tmp_path / "log", tmp_path / "store"
+    folder.mkdir()
+    log().write_parquet(folder / "a.parquet")
+    first, _ = run(settings(folder), store)
+
+    damaged = folder / "b.parquet"
+    log().write_parquet(damaged)
+    content = bytearray(damaged.read_bytes())
+    content[100:200] = bytes(100)  # the footer is whole, the first page is not
+    damaged.write_bytes(content)
+    with pytest.raises(DataError, match=r"a Parquet file must be whole and readable, .*b.parquet"):
+        run(settings(folder), store)
+
+    log().with_columns(heat=pl.lit("warm")).write_parquet(damaged)
+    with pytest.raises(DataError, match=r"a numeric feature cannot be read .*heat of b.parquet"):
+        run(settings(folder), store)
+
+    log().with_columns(rating=pl.lit(float("nan"))).write_parquet(damaged)
+    with pytest.raises(DataError, match=r"at most 1.00% of rows may be bad .* row 0 of b.parquet"):
+        run(settings(folder), store)
+    verify(store, load(store))
+    assert load(store) == first
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["log", "store", "store.quarantine.parquet"]
+    assert pl.read_parquet(tmp_path / "store.quarantine.parquet")["file"].unique().to_list() == [
+        "b.parquet"
+    ]

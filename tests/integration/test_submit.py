@@ -1,0 +1,91 @@
+"""A verb as a job on a local cluster: its log, its exit code, and what Ctrl-C leaves running."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+CONFIG = """
+run: {dir: runs/a}
+data: {buckets: 2, synthetic: {users: 200, items: 60, mean_events: 20}}
+"""
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "experiment.yaml").write_text(CONFIG)
+    done = metarec(folder, "cluster", "up", "--num-cpus", "4", "--object-store-mb", "200")
+    assert done.returncode == 0, done.stderr
+    yield folder
+    done = metarec(folder, "cluster", "down")
+    assert done.returncode == 0, done.stderr
+
+
+def metarec(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    line = _line(*words)
+    return subprocess.run(
+        line, cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False
+    )
+
+
+def _line(*words: str) -> list[str]:
+    return [sys.executable, "-m", "metarec_ray", *words]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    return clean | {"METAREC_HOME": str(folder / "home")}
+
+
+def test_a_job_that_works_is_exit_0_and_its_files_lie_where_the_line_would_put_them(
+    workplace: Path,
+) -> None:
+    done = metarec(workplace, "submit", "prepare", "experiment.yaml", "--", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (workplace / "runs" / "a" / "store" / "manifest.json").is_file()
+    assert '"tasks": ' in done.stdout
+
+
+def test_a_wrong_input_is_the_verbs_sentence_and_exit_2(workplace: Path) -> None:
+    done = metarec(workplace, "submit", "train", "experiment.yaml", "--set", "run.dir=runs/none")
+    assert done.returncode == 2
+    assert re.search(r"metarec: a task store must .*runs/none/store", done.stdout)
+    assert "Traceback" not in done.stdout
+
+
+def test_an_unknown_job_is_one_sentence(workplace: Path) -> None:
+    done = metarec(workplace, "submit", "follow", "nobody")
+    assert done.returncode == 2
+    assert done.stderr.endswith("metarec: a job must be known to the cluster, 'nobody' is not\n")
+
+
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_end_it(workplace: Path) -> None:
+    line = _line("submit", "prepare", "experiment.yaml", "--set", "run.dir=runs/b")
+    following = subprocess.Popen(
+        line,
+        cwd=workplace,
+        env=_environment(workplace),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert following.stderr is not None
+    first = following.stderr.readline()
+    (job,) = re.findall(r"job (\S+) at http://127\.0\.0\.1:\d+\n", first)
+    following.send_signal(signal.SIGINT)
+    said = following.communicate()[1]
+    assert following.returncode == 130
+    assert f"metarec submit stop {job} --address http://127.0.0.1:" in said
+    stopped = metarec(workplace, "submit", "stop", job)
+    assert stopped.stdout == f"{job} is asked to stop\n"
+    after = metarec(workplace, "submit", "follow", job)
+    assert after.returncode == 1
+    assert after.stderr.endswith(f"the job must run to its end, it was stopped: {job}\n")

@@ -1,0 +1,81 @@
+import numpy as np
+import polars as pl
+
+from metarec_ray.data import histories
+from metarec_ray.data.settings import Data
+
+ROWS = pl.DataFrame(
+    {
+        "entity": ["u", "u", "u", "u", "v"],
+        "item": [3, 1, 3, 2, 1],
+        "label": pl.Series([1.0, 2.0, 5.0, 4.0, 3.0], dtype=pl.Float32),
+        "time": [7, 5, 7, 5, 9],
+        "sequence": [1, 4, 2, 0, 0],
+    }
+)
+
+
+def test_events_are_sorted_by_time_then_sequence_then_item() -> None:
+    found = histories.collapse(ROWS)
+    assert found["item"].to_list() == [2, 1, 3, 1]
+
+
+def test_of_a_repeated_event_the_last_by_sequence_is_kept() -> None:
+    found = histories.collapse(ROWS).filter((pl.col("entity") == "u") & (pl.col("item") == 3))
+    assert found["label"].to_list() == [5.0]
+
+
+def test_of_a_repeated_event_without_sequence_the_largest_label_is_kept() -> None:
+    same = ROWS.with_columns(sequence=pl.lit(0, pl.Int64), time=pl.lit(1, pl.Int64))
+    for order in ([0, 2], [2, 0]):
+        assert histories.collapse(same[order])["label"].to_list() == [5.0]
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    whole = histories.collapse(ROWS)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        assert histories.collapse(ROWS[rng.permutation(len(ROWS)).tolist()]).equals(whole)
+
+
+def test_without_a_clock_an_item_counts_once() -> None:
+    found = histories.collapse(ROWS.drop("time"))
+    assert found.filter(pl.col("entity") == "u")["item"].to_list() == [2, 3, 1]
+
+
+def test_a_history_is_cut_after_max_events_and_what_is_cut_is_counted() -> None:
+    kept, rejected = histories.truncate(histories.collapse(ROWS), 2)
+    assert kept["item"].to_list() == [2, 1, 1]
+    assert rejected.select("value", "rows").rows() == [("u", 1)]
+
+
+def test_the_bucket_of_an_id_is_that_of_its_text() -> None:
+    numbers = histories.with_bucket(pl.DataFrame({"entity": [1, 2, 3]}), 8)["bucket"]
+    texts = histories.with_bucket(pl.DataFrame({"entity": ["1", "2", "3"]}), 8)["bucket"]
+    assert numbers.to_list() == texts.to_list()
+
+
+def test_the_last_to_begin_are_test_and_before_them_valid() -> None:
+    # first times 0, 10, .., 190: the 0.8 quantile lies at 15.2 of 0..19, so 160 is the cutoff
+    entities = pl.DataFrame({"entity": list(range(20)), "first": list(range(0, 200, 10))})
+    part, cutoff = histories.parts(entities, Data(valid_share=0.25), has_time=True)
+    assert cutoff == 160
+    assert part.to_list() == ["train"] * 12 + ["valid"] * 4 + ["test"] * 4  # 0.25 * 16 = 4
+
+
+def test_entities_that_begin_together_are_held_out_by_task_id() -> None:
+    entities = pl.DataFrame({"entity": list(range(10)), "first": [0] * 8 + [5, 5]})
+    part, cutoff = histories.parts(entities, Data(valid_share=0.25), has_time=True)
+    assert cutoff == 5  # 0.8 * 9 = 7.2, rounded up to the entity at place 8
+    assert part.to_list() == ["train"] * 6 + ["valid"] * 2 + ["test"] * 2
+
+
+def test_without_a_clock_a_hash_of_the_id_decides_who_is_held_out() -> None:
+    ids = [f"user {number}" for number in range(4000)]
+    part, cutoff = histories.parts(pl.DataFrame({"entity": ids}), Data(), has_time=False)
+    assert cutoff is None
+    shares = {name: (part == name).mean() for name in ("train", "valid", "test")}
+    for name, share in {"train": 0.72, "valid": 0.08, "test": 0.2}.items():  # 0.8 * 0.9, 0.8 * 0.1
+        assert abs(float(str(shares[name])) - share) < 0.03
+    fewer, _ = histories.parts(pl.DataFrame({"entity": ids[:50]}), Data(), has_time=False)
+    assert fewer.to_list() == part[:50].to_list()

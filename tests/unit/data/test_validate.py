@@ -1,0 +1,134 @@
+import polars as pl
+import pytest
+
+from metarec_ray.data.settings import Columns, Data, Feature
+from metarec_ray.data.validate import check
+from metarec_ray.errors import DataError
+
+RATED = Columns(label="rating", time="time")
+LOG = {"user": [1, 2, 3], "item": ["a", "b", "c"], "rating": [5.0, 3.0, 4.0], "time": [10, 20, 30]}
+
+
+def rated(**columns: list[object]) -> pl.DataFrame:
+    return pl.DataFrame(LOG | columns, strict=False)
+
+
+def reasons(raw: pl.DataFrame, settings: Data) -> list[tuple[int, str, str]]:
+    rejected = check(raw, settings, file="log.csv").rejected
+    return list(rejected.select("row", "reason", "value").iter_rows())
+
+
+def test_a_clean_log_is_kept_in_canonical_columns() -> None:
+    found = check(rated(), Data(feedback="explicit", columns=RATED), file="log.csv")
+    assert dict(found.events.schema) == {
+        "entity": pl.Int64,
+        "item": pl.String,
+        "label": pl.Float32,
+        "time": pl.Int64,
+        "sequence": pl.Int64,
+    }
+    assert found.events["time"].to_list() == [10_000_000, 20_000_000, 30_000_000]
+    assert found.filtered == 0
+    assert found.rejected.is_empty()
+
+
+def test_small_labels_are_filtered_before_anything_else_is_judged() -> None:
+    raw = rated(time=[10, None, None])
+    settings = Data(label_min=4.0, columns=RATED)
+    found = check(raw, settings, file="log.csv")
+    assert found.filtered == 1  # row 1: 3.0 < 4.0, its missing time is not held against it
+    assert reasons(raw, settings) == [(2, "time is missing", "null")]
+    assert found.events["label"].to_list() == [1.0]  # a kept implicit event is a positive
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("rating", float("nan"), "label is not a finite number"),
+        ("rating", float("inf"), "label is not a finite number"),
+        ("rating", None, "label is missing"),
+        ("time", float("inf"), "time is not a finite number"),
+        ("time", float("nan"), "time is not a finite number"),
+        ("time", 1e18, "time is out of range"),
+        ("item", "", "item is empty"),
+        ("item", None, "item is missing"),
+        ("user", None, "entity is missing"),
+    ],
+)
+def test_a_bad_value_is_quarantined_with_its_row_and_reason(
+    column: str, value: object, reason: str
+) -> None:
+    good = LOG[column]
+    raw = rated(**{column: [good[0], value, good[2]]})
+    found = reasons(raw, Data(feedback="explicit", columns=RATED))
+    assert [row[:2] for row in found] == [(1, reason)]
+    assert found[0][2] == ("null" if value is None else str(value))
+
+
+def test_a_string_that_is_no_number_is_quarantined_and_not_parsed_as_zero() -> None:
+    raw = rated(rating=["5", "many", "4"])
+    found = check(raw, Data(feedback="explicit", columns=RATED), file="log.csv")
+    assert found.rejected["value"].to_list() == ["many"]
+    assert found.events["label"].to_list() == [5.0, 4.0]
+
+
+def test_a_click_is_zero_or_one() -> None:
+    raw = rated(rating=[0, 1, 2])
+    assert reasons(raw, Data(feedback="binary", columns=RATED)) == [
+        (2, "label is neither 0 nor 1", "2")
+    ]
+
+
+def test_row_numbers_continue_where_the_chunk_begins() -> None:
+    settings = Data(feedback="explicit", columns=RATED)
+    found = check(rated(rating=[1.0, None, 1.0]), settings, file="log.csv", first_row=100)
+    assert found.rejected.row(0)[:4] == ("log.csv", 101, "label is missing", "null")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("user", [1.5, 2.0, 3.0], r"entity ids must be integers or strings, got Float64 1.5 \(col"),
+        ("item", [[1], [2], [3]], "item ids must be integers or strings"),
+        ("rating", ["a", "b", "c"], r"label must be a number, got String 'a' \(column rating of"),
+        ("time", ["x", "y", "z"], "time must be a number, got String 'x'"),
+        ("user", [2**63, 1, 2], "entity ids must fit in 64 bits, got 9223372036854775808"),
+    ],
+)
+def test_a_column_of_the_wrong_type_is_refused(
+    column: str, values: list[object], message: str
+) -> None:
+    kinds = {"user": pl.UInt64} if values[0] == 2**63 else None
+    raw = pl.DataFrame(LOG | {column: values}, schema_overrides=kinds)
+    with pytest.raises(DataError, match=message):
+        check(raw, Data(feedback="explicit", columns=RATED), file="log.csv")
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pl.Series(["1970-01-01T00:00:10Z", "1970-01-01 00:00:20Z", "1970-01-01T00:00:30Z"]),
+        pl.Series([10_000, 20_000, 30_000]).cast(pl.Datetime("ms")),
+        pl.Series([10_000, 20_000, 30_000]).cast(pl.Datetime("ms", "Asia/Tokyo")),
+    ],
+)
+def test_timestamps_become_utc_microseconds(moments: pl.Series) -> None:
+    raw = rated().with_columns(moments.alias("time"))
+    settings = Data(feedback="explicit", columns=RATED)
+    events = check(raw, settings, file="log.csv").events
+    assert events["time"].to_list() == [10_000_000, 20_000_000, 30_000_000]
+
+
+def test_a_unit_other_than_seconds_is_honoured() -> None:
+    settings = Data(feedback="explicit", columns=RATED, time_unit="ms")
+    assert check(rated(), settings, file="f").events["time"].to_list() == [10_000, 20_000, 30_000]
+
+
+def test_context_columns_are_carried_in_canonical_types() -> None:
+    raw = rated(hour=[1, None, 3], heat=[0.5, float("inf"), float("nan")])
+    context = {"hour": Feature(kind="categorical"), "heat": Feature(kind="numeric")}
+    settings = Data(feedback="explicit", columns=RATED, context=context)
+    found = check(raw, settings, file="log.csv")
+    assert found.events["context.hour"].to_list() == ["1", "3"]
+    assert found.events["context.heat"].to_list() == [0.5, None]
+    assert found.rejected.row(0)[:4] == ("log.csv", 1, "heat is not finite", "inf")

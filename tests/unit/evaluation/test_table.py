@@ -1,0 +1,175 @@
+import json
+from itertools import count
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarec_ray.config import Evaluate
+from metarec_ray.core.batch import Features
+from metarec_ray.errors import DataError
+from metarec_ray.evaluation.render import render
+from metarec_ray.evaluation.scoring import Method
+from metarec_ray.evaluation.strict import StrictTasks
+from metarec_ray.evaluation.table import Header, Row, evaluate
+
+USERS, ITEMS = 300, 120
+SETTINGS = Evaluate(ks=(0, 1, 3), query_size=4, min_positives=7, resamples=1000)
+HEADER = Header("made", "implicit", 0)
+
+
+def made_tasks() -> StrictTasks:
+    order = torch.rand(USERS, ITEMS, generator=torch.Generator().manual_seed(0)).argsort(1)
+    nothing = torch.zeros(USERS, 0)
+    return StrictTasks(
+        entity=torch.arange(USERS),
+        user=Features(nothing.long(), nothing, nothing),
+        support=order[:, :3],
+        label=torch.ones(USERS, 3),
+        time=torch.zeros(USERS, 3, dtype=torch.int64),
+        event=torch.zeros(USERS, 3, dtype=torch.int64),
+        query=order[:, 3:7],
+        query_event=torch.zeros(USERS, dtype=torch.int64),
+        trained=torch.ones(ITEMS, dtype=torch.bool),
+        share=torch.full((ITEMS,), 0.25),
+        mask="window",
+    )
+
+
+TASKS = made_tasks()
+
+
+def noisy(strength: float, seed: int) -> Tensor:
+    """Scores that know the query with some strength: 0 is noise, large is perfect."""
+    noise = torch.rand(USERS, ITEMS, generator=torch.Generator().manual_seed(seed))
+    return noise + strength * TASKS.gains()
+
+
+def method(name: str, kind: str, strength: float, per_k: float = 0.0, seed: int = 1) -> Method:
+    return Method(name, kind, 1.5, lambda k: noisy(strength + per_k * k, seed))
+
+
+def rows_of(*methods: Method) -> list[Row]:
+    ticks = count()
+    return evaluate(TASKS, methods, SETTINGS, header=HEADER, clock=lambda: float(next(ticks)))
+
+
+def number(row: Row, name: str) -> float:
+    value = row[name]
+    assert isinstance(value, float)
+    return value
+
+
+RANDOM = Method("random", "floor", 0.0, lambda k: torch.zeros(USERS, ITEMS))
+WEAK = method("weak", "rival", 0.2, seed=2)
+STRONG = method("strong", "rival", 0.5, seed=3)
+
+
+def test_a_row_has_every_column_and_is_clean_json():
+    rows = rows_of(RANDOM, WEAK, method("ours", "learner", 0.3, 0.2))
+    assert [(row["method"], row["k"]) for row in rows] == [
+        (name, k) for name in ("random", "weak", "ours") for k in (0, 1, 3)
+    ]
+    promised = [
+        "protocol",
+        "dataset",
+        "feedback",
+        "seed",
+        "method",
+        "kind",
+        "k",
+        "n",
+        "ndcg@10",
+        "hr@10",
+        "recall@10",
+        "recall@50",
+        "coverage@10",
+        "novelty",
+        "ci95",
+        "p_vs_best_rival",
+        "seconds",
+        "adaptation_gain",
+    ]
+    for row in rows:
+        assert set(promised) <= row.keys()
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    assert rows[0]["n"] == USERS
+    assert rows[0]["novelty"] == pytest.approx(2)  # -log2(1/4)
+    assert rows[0]["seconds"] == 0.0 + 1  # one tick of the clock to score
+    assert rows[3]["seconds"] == 1.5 + 1
+
+
+def test_the_perfect_method_gets_one_and_the_constant_the_random_floor():
+    rows = rows_of(RANDOM, method("perfect", "optimum", 9.0))
+    assert rows[3]["ndcg@10"] == pytest.approx(1)
+    assert rows[3]["recall@10"] == pytest.approx(1)
+    assert rows[0]["recall@10"] == pytest.approx(10 / (ITEMS - 3), abs=0.02)
+    assert rows[0]["recall@50"] == pytest.approx(50 / (ITEMS - 3), abs=0.04)
+
+
+def test_p_values_compare_with_the_best_rival():
+    rows = rows_of(WEAK, STRONG, method("ours", "learner", 0.9))
+    by_method = {row["method"]: row for row in rows if row["k"] == 3}
+    assert by_method["strong"]["p_vs_best_rival"] is None
+    for name in ("weak", "ours"):
+        assert by_method[name]["best_rival"] == "strong"
+        assert by_method[name]["p_vs_best_rival"] == pytest.approx(2 / 1001)
+    assert by_method["ours"]["better"]
+    assert not by_method["weak"]["better"]
+
+
+def test_correction_spans_every_learner_and_k():
+    # Three comparisons with the smallest p there is: the first of Holm's steps triples it.
+    rows = [
+        row for row in rows_of(STRONG, method("ours", "learner", 0.9)) if row["kind"] == "learner"
+    ]
+    assert [row["p_corrected"] for row in rows] == pytest.approx([3 * 2 / 1001] * 3)
+
+
+def test_a_learner_that_is_significantly_worse_is_not_called_better():
+    rows = rows_of(STRONG, method("ours", "learner", 0.1))
+    assert not any(row["better"] for row in rows)
+
+
+def test_adaptation_gain_is_what_the_support_adds():
+    rows = rows_of(WEAK, method("ours", "learner", 0.2, 0.2))
+    weak, ours = rows[:3], rows[3:]
+    assert [row["adaptation_gain"] for row in weak] == [0, 0, 0]
+    assert ours[0]["adaptation_gain"] == 0
+    for row in ours[1:]:
+        gain = number(row, "ndcg@10") - number(ours[0], "ndcg@10")
+        assert row["adaptation_gain"] == pytest.approx(gain, abs=1e-6)
+
+
+def test_noise_is_called_indistinguishable_from_chance():
+    rows = rows_of(RANDOM, WEAK, method("noise", "learner", 0.0))
+    chance = {row["method"]: row["chance"] for row in rows if row["k"] == 1}
+    assert chance == {"random": False, "weak": False, "noise": True}
+    assert "~  indistinguishable from chance" in render(rows)
+
+
+def test_without_a_rival_there_is_no_p_value():
+    rows = rows_of(RANDOM, method("ours", "learner", 0.5))
+    assert all(row["p_vs_best_rival"] is None for row in rows)
+    assert not any(row["better"] for row in rows)
+
+
+def test_the_text_is_aligned_and_marks_what_is_better():
+    text = render(rows_of(RANDOM, STRONG, method("ours", "learner", 0.4, 0.3)))
+    lines = text.splitlines()
+    head = next(line for line in lines if line.startswith("method"))
+    ours = next(line for line in lines if line.startswith("ours"))
+    assert len(head) == len(ours) <= 100
+    assert ours.count("+") == 3  # k = 1, k = 3 and the sign of the gain
+    assert "best rival: strong (k=0), strong (k=1), strong (k=3)" in text
+
+
+def test_two_methods_of_one_name_are_refused():
+    with pytest.raises(DataError, match="a name of its own, got weak, weak"):
+        rows_of(WEAK, WEAK)
+
+
+def test_a_method_that_scores_nan_is_refused():
+    broken = Method("broken", "learner", 0.0, lambda k: torch.full((USERS, ITEMS), torch.nan))
+    with pytest.raises(DataError, match="got NaN"):
+        rows_of(broken)
