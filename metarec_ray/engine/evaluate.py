@@ -24,7 +24,8 @@ from metarec_ray.evaluation.strict import (
     strict_tasks,
     training_histories,
 )
-from metarec_ray.evaluation.table import Header, Row, evaluate as judge
+from metarec_ray.evaluation.table import Header, Row
+from metarec_ray.evaluation.table import evaluate as judge
 from metarec_ray.recommender import Recommender, Supports
 
 PROTOCOLS = ("strict",)

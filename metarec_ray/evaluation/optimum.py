@@ -1,0 +1,38 @@
+"""The row that nothing can beat: the posterior of the synthetic log's own model.
+
+Knows that a store was made of the synthetic log, and so the truth behind it; learners never see this.
+"""
+
+import torch
+from torch import Tensor
+
+from metarec_ray.data import synthetic
+from metarec_ray.data.optimum import optimum
+from metarec_ray.data.settings import Data
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.evaluation.scoring import Method
+from metarec_ray.evaluation.strict import StrictTasks
+
+
+def optimum_method(store: TaskStore, tasks: StrictTasks) -> Method:
+    """Return the optimum as a row: ranks by the posterior given the same support as every method.
+
+    The store must be made of the synthetic log: task id and item row are then the truth's rows.
+    """
+    settings = Data.model_validate(store.manifest.settings)
+    truth = synthetic.generate(settings.synthetic, settings.feedback, settings.seed).truth
+    candidates = torch.nonzero(tasks.trained).flatten()
+
+    def scores(k: int) -> Tensor:
+        found = optimum(
+            truth,
+            tasks.entity.numpy(),
+            support=tasks.support[:, :k].numpy(),
+            candidates=candidates.numpy(),
+            labels=None if settings.feedback == "implicit" else tasks.label[:, :k].double().numpy(),
+        )
+        matrix = torch.full((len(tasks.entity), len(tasks.trained)), -torch.inf)
+        matrix[:, candidates] = torch.from_numpy(found).float()
+        return matrix
+
+    return Method("optimum", "optimum", 0.0, scores)
