@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ Params = dict[str, Tensor]
 MODEL, OPTIMIZER, CATALOGUE = "model.safetensors", "optimizer.safetensors", "catalogue.parquet"
 CONFIG, SCHEMA, METRICS, STATE = "config.json", "schema.json", "metrics.json", "state.json"
 MANIFEST, COMMITTED = "manifest.json", "COMMITTED"
+REPLACED = ".replaced"
 
 
 class Checkpoint(NamedTuple):
@@ -52,12 +54,8 @@ class Checkpoint(NamedTuple):
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write `checkpoint` at `path`, whole or not at all; an older one of that name is replaced."""
     content = {
-        MODEL: save_tensors(
-            {k: v.detach().cpu().contiguous() for k, v in checkpoint.model.items()}
-        ),
-        OPTIMIZER: save_tensors(
-            {k: v.detach().cpu().contiguous() for k, v in checkpoint.optimizer.items()}
-        ),
+        MODEL: _tensors(checkpoint.model),
+        OPTIMIZER: _tensors(checkpoint.optimizer),
         CONFIG: _json(checkpoint.config),
         SCHEMA: _json(checkpoint.schema),
         METRICS: _json(checkpoint.metrics),
@@ -67,8 +65,9 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     content[MANIFEST] = _json(
         {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
     )
-    content[COMMITTED] = b""
+    content[COMMITTED] = _commitment(content[MANIFEST])
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    replaced = path.with_name(path.name + REPLACED)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -76,50 +75,58 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
             _write(temporary / name, data)
         _sync(temporary)
         if path.exists():
-            shutil.rmtree(path)
+            # Renamed, not deleted: there is a whole checkpoint of this step at every moment.
+            shutil.rmtree(replaced, ignore_errors=True)
+            path.rename(replaced)
         temporary.rename(path)
         _sync(path.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if not path.exists():
+            with suppress(OSError):  # Under its other name it is still found by `latest`.
+                replaced.rename(path)
         raise CheckpointError(f"a checkpoint must be writable, got {error} ({path})") from error
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def load(path: Path) -> Checkpoint:
-    """Return the checkpoint at `path`; CheckpointError, naming the file, if any byte is not as written."""
+    """Return the checkpoint at `path`.
+
+    Raises:
+        CheckpointError: a byte is not as written; names the file.
+
+    """
     if not (path / COMMITTED).is_file():
         what = "was never committed" if path.is_dir() else "does not exist"
         raise CheckpointError(f"a checkpoint must be a committed directory, {path} {what}")
-    hashes = json.loads(_read(path / MANIFEST))
-    content = {name: _read(path / name) for name in hashes}
-    for name, expected in hashes.items():
+    manifest = _read(path / MANIFEST)
+    if _read(path / COMMITTED) != _commitment(manifest):
+        raise CheckpointError(
+            f"{COMMITTED} of a checkpoint must hold the sha256 of its {MANIFEST}, one of them was "
+            f"altered ({path})"
+        )
+    content: dict[str, bytes] = {}
+    for name, expected in json.loads(manifest).items():
+        content[name] = _read(path / name)
         if (found := hashlib.sha256(content[name]).hexdigest()) != expected:
             raise CheckpointError(
-                f"every file of a checkpoint must have the hash of its manifest, {path / name} has sha256 "
-                f"{found[:12]} instead of {expected[:12]}"
+                "every file of a checkpoint must have the hash of its manifest, "
+                f"{path / name} has sha256 {found[:12]} instead of {expected[:12]}"
             )
-    try:
-        return Checkpoint(
-            model=load_tensors(content[MODEL]),
-            optimizer=load_tensors(content[OPTIMIZER]),
-            config=json.loads(content[CONFIG]),
-            schema=json.loads(content[SCHEMA]),
-            metrics=json.loads(content[METRICS]),
-            state=json.loads(content[STATE]),
-            catalogue=content[CATALOGUE],
-        )
-    except (KeyError, SafetensorError, json.JSONDecodeError) as error:
-        raise CheckpointError(
-            f"a checkpoint must hold every file of the contract, {path}: {error}"
-        ) from error
+    return _parse(content, path)
 
 
 def committed(folder: Path) -> list[Path]:
-    """Return the committed checkpoints of a run's folder, oldest step first."""
-    return sorted(path for path in folder.glob("step-*") if (path / COMMITTED).is_file())
+    """Return the committed checkpoints of a run's folder, oldest step first.
+
+    One that a kill left half replaced stands just before its successor.
+    """
+    found = (path for path in folder.glob("step-*") if (path / COMMITTED).is_file())
+    return sorted(found, key=lambda path: (path.stem, path.suffix != REPLACED))
 
 
 def latest(folder: Path) -> tuple[Path, Checkpoint] | None:
-    """Return the newest good checkpoint, None if there is none; says which damaged ones it skipped."""
+    """Return the newest good checkpoint, None if there is none; log each damaged one it skips."""
     for path in reversed(committed(folder)):
         try:
             return path, load(path)
@@ -138,13 +145,34 @@ def step_path(folder: Path, step: int) -> Path:
 
 
 def parameters_sha256(model: Params) -> str:
-    """Return one hash over names, shapes and bytes of all parameters, independent of file layout."""
+    """Return one hash over names, shapes and bytes of all parameters, in whatever order."""
     digest = hashlib.sha256()
     for name in sorted(model):
         tensor = model[name].detach().cpu().contiguous()
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _parse(content: dict[str, bytes], path: Path) -> Checkpoint:
+    try:
+        return Checkpoint(
+            model=load_tensors(content[MODEL]),
+            optimizer=load_tensors(content[OPTIMIZER]),
+            config=json.loads(content[CONFIG]),
+            schema=json.loads(content[SCHEMA]),
+            metrics=json.loads(content[METRICS]),
+            state=json.loads(content[STATE]),
+            catalogue=content[CATALOGUE],
+        )
+    except (KeyError, SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"a checkpoint must hold every file of the contract, {path}: {error}"
+        ) from error
+
+
+def _tensors(params: Params) -> bytes:
+    return save_tensors({n: p.detach().cpu().contiguous() for n, p in params.items()})
 
 
 def _json(value: dict[str, Any]) -> bytes:
@@ -158,6 +186,10 @@ def _read(path: Path) -> bytes:
         raise CheckpointError(
             f"every file of a checkpoint must be readable, got {error}"
         ) from error
+
+
+def _commitment(manifest: bytes) -> bytes:
+    return hashlib.sha256(manifest).hexdigest().encode() + b"\n"
 
 
 def _write(path: Path, data: bytes) -> None:

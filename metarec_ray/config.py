@@ -61,12 +61,12 @@ class Train(Settings):
 
     num_workers: Annotated[int, Field(ge=1, le=4096)] = 2
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    steps: PositiveInt = 600
+    steps: PositiveInt = 400
     lanes: PositiveInt = 4
     lane_tasks: PositiveInt = 32
     outer_lr: PositiveFloat = 0.01
     schedule: Literal["constant", "cosine"] = "cosine"
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0)] = 0.5
     max_gradient_norm: PositiveFloat = 1.0
     checkpoint_every: PositiveInt = 200
     log_every: PositiveInt = 20
@@ -91,7 +91,7 @@ class Range(Settings):
     low: float | None = None
     high: float | None = None
     log: bool = True
-    choices: tuple[bool | int | float | str, ...] | None = None
+    choices: tuple[bool | int | float | str | None, ...] | None = None
 
     @model_validator(mode="after")
     def _interval_or_choices(self) -> "Range":

@@ -16,7 +16,7 @@ SIGNS = {
 
 
 def sentence(error: ValidationError, place: str) -> str:
-    """Return the first error as `key must be RULE, got VALUE (PLACE: key)`; says how many follow."""
+    """Return the first error as `key must be RULE, got VALUE (PLACE: key)`; count the others."""
     errors = error.errors(include_url=False)
     first = errors[0]
     key = _dotted(first["loc"])
@@ -38,8 +38,8 @@ def _rule(error, key: str) -> str:
     if kind == "extra_forbidden":
         return f"{key} is not a known key"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        given = _shown(context.get("tag", None))
-        return f"{key}.name must be one of {context.get('expected_tags', 'the known algorithms')}, got {given}"
+        known = context.get("expected_tags", "the known algorithms")
+        return f"{key}.name must be one of {known}, got {_shown(context.get('tag'))}"
     if kind in SIGNS:
         sign, limit = SIGNS[kind]
         return f"{key} must be {sign} {context[limit]:g}, got {value}"

@@ -71,7 +71,7 @@ class MetaLearner(Learner):
 
 
 class Histories(NamedTuple):
-    """Whole histories of E entities as values + offsets, oldest event first: what statistics sum over.
+    """Whole histories of E entities as values + offsets, oldest first: what statistics sum over.
 
     Attributes:
         offsets: int64 [E + 1]; entity e owns events offsets[e]:offsets[e + 1].
@@ -92,7 +92,7 @@ class Histories(NamedTuple):
 
 
 class StatisticalLearner(Learner):
-    """A learner fitted by sums over histories, in one or several rounds, instead of by gradients."""
+    """A learner fitted by sums over histories, in one or several rounds, not by gradients."""
 
     rounds: ClassVar[int] = 1
 

@@ -1,5 +1,6 @@
 """A closed-form learner: the posterior of the head's last layer under a learned prior."""
 
+import math
 from typing import Annotated, Literal
 
 import torch
@@ -15,11 +16,11 @@ from metarec_ray.core.linear_head import bernoulli_posterior, choice_posterior, 
 class BayesianHead(MetaLearner):
     """Bayesian linear head with everything learned across tasks but the posterior itself.
 
-    The last layer's weights have a Gaussian prior around the zero-shot model, with a learned diagonal
-    precision; a support set gives their posterior mean in closed form (ratings) or in a few Newton steps
-    (clicks, choices). Empirical Bayes by the query loss, as in [Bertinetto et al., 2019,
-    arXiv:1805.08136] with a proper likelihood and a prior; the choice likelihood is the conditional
-    logit [McFadden, 1974]. Older events count less by a learned decay.
+    The last layer's weights have a Gaussian prior around the zero-shot model, with a learned
+    diagonal precision; a support set gives their posterior mean in closed form (ratings) or in a
+    few Newton steps (clicks, choices). Empirical Bayes by the query loss, as in [Bertinetto et al.,
+    2019, arXiv:1805.08136] with a proper likelihood and a prior; the choice likelihood is the
+    conditional logit [McFadden, 1974]. Older events count less by a learned decay.
 
     Attributes:
         prior_precision: initial precision of every weight.
@@ -75,4 +76,5 @@ class BayesianHead(MetaLearner):
 
 
 def _inverse_softplus(value: float) -> float:
-    return float(torch.log(torch.expm1(torch.tensor(value, dtype=torch.float64))))
+    # log(exp(x) - 1), without the overflow of exp.
+    return value + math.log(-math.expm1(-value))

@@ -96,10 +96,11 @@ class MetaSgd(GradientLearner):
 
 
 class Reptile(GradientLearner):
-    """Move towards the weights that plain training on the task reaches [Nichol et al., 2018, arXiv:1803.02999].
+    """Move towards the weights that plain training on the task reaches.
 
-    Trains on support and query together, as the paper does. The encoders, which the paper's inner
-    loop would move as well, follow the query loss at the adapted weights.
+    [Nichol et al., 2018, arXiv:1803.02999]. Trains on support and query together, as the paper
+    does. The encoders, which the paper's inner loop would move as well, follow the query loss at
+    the adapted weights.
     """
 
     first_order: ClassVar[bool] = True
@@ -108,13 +109,7 @@ class Reptile(GradientLearner):
     def objective(
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[Tensor, Tensor]:
-        whole = Encoded(
-            *(
-                torch.cat([s, q]) if s.dim() and name != "user" else s
-                for name, s, q in zip(Encoded._fields, support, query, strict=True)
-            )
-        )
-        adapted = self.adapt(problem, meta, whole)
+        adapted = self.adapt(problem, meta, _together(support, query))
         fast = {name: adapted[name].detach() for name in adapted if name.startswith(self.adapts)}
         # The gradient of half this square is Reptile's meta-gradient, theta - phi.
         distance = torch.stack([((meta[name] - fast[name]) ** 2).sum() for name in fast]).sum()
@@ -122,3 +117,11 @@ class Reptile(GradientLearner):
         judged = self.adapt(problem, meta, support)
         query_loss = loss(lambda candidates: self.score(problem, meta, judged, candidates))
         return 0.5 * distance + value, query_loss.detach()
+
+
+def _together(support: Encoded, query: Encoded) -> Encoded:
+    """Return the events of both sets of one task; a context that all events share stays one row."""
+    joined = [torch.cat(pair) for pair in zip(support, query, strict=True)]
+    both = Encoded(*joined)._replace(user=support.user)
+    shared = len(both.context) != len(both.item)
+    return both._replace(context=support.context) if shared else both

@@ -1,7 +1,7 @@
 """From a model to what a learner may ask of it: encoded events and a `Problem`.
 
-Knows the towers and the losses; training, evaluation and serving all come through here, so that a support
-set means the same to each of them.
+Knows the towers and the losses; training, evaluation and serving all come through here, so that a
+support set means the same to each of them.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from metarec_ray.models.towers import head_features, head_score
 class EncodedItems(NamedTuple):
     """Items after the shared encoder: rows of the catalogue, vectors, offsets."""
 
-    index: Tensor  # int64 [U]
+    index: Tensor  # int64 [U]  # pyright: ignore[reportIncompatibleMethodOverride]
     vector: Tensor  # float [U, D]
     offset: Tensor  # float [U]
 

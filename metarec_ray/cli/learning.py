@@ -18,7 +18,7 @@ def quickstart(
     """Do everything once on this machine: data, training, table, sweep, endpoint, report."""
     from metarec_ray.engine.quickstart import quickstart as run
 
-    summary = run(data, out, progress=say)
+    summary = run(data, out, data_dir=data_folder(), progress=say)
     show(summary, as_json, str(summary.get("text", out)))
 
 
@@ -44,7 +44,7 @@ def train(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> 
     from metarec_ray.engine.train import train as run
 
     with ray_session():
-        result = run(experiment, progress=say)
+        result = run(experiment, data_dir=data_folder(), progress=say)
     show(
         {
             "checkpoint": result.checkpoint,
@@ -71,7 +71,7 @@ def tune(
     from metarec_ray.engine.tune import sweep as run
 
     with ray_session():
-        result = run(experiment, resume=resume, progress=say)
+        result = run(experiment, resume=resume, data_dir=data_folder(), progress=say)
     show(result._asdict(), as_json, str(result.best))
 
 
@@ -90,7 +90,12 @@ def evaluate(
     from metarec_ray.engine.evaluate import evaluate as run
 
     result = run(
-        target, protocol=protocol, rivals_only=rivals_only, overrides=listed(sets), progress=say
+        target,
+        protocol=protocol,
+        rivals_only=rivals_only,
+        overrides=listed(sets),
+        data_dir=data_folder(),
+        progress=say,
     )
     show({"rows": result.rows}, as_json, result.text)
 

@@ -1,8 +1,8 @@
 """Tasks as tensors. Knows shapes; does not know where events come from or what learns on them.
 
 Axes: T tasks of a lane, N events of a padded set, U unique items of a lane, I items of the
-catalogue, M tokens of an entity's feature bag, C context columns, F dense features, D dimensions of an
-encoded vector. A leading `*T` may be absent: every function of one task is written without it.
+catalogue, M tokens of an entity's feature bag, C context columns, F dense features, D dimensions of
+an encoded vector. A leading `*T` may be absent: every function of one task is written without it.
 """
 
 from typing import NamedTuple
@@ -58,7 +58,7 @@ class Encoded(NamedTuple):
     the newest). Candidates have label 0, age 0 and mask True.
     """
 
-    index: Tensor  # int64 [N]
+    index: Tensor  # int64 [N]  # pyright: ignore[reportIncompatibleMethodOverride]
     item: Tensor  # float [N, D]
     offset: Tensor  # float [N]: what is known of the item without the user
     user: Tensor  # float [D]

@@ -1,8 +1,8 @@
 """Posterior of linear weights under a Gaussian prior: a learned prior, a closed form.
 
 Knows one task (vmap batches it): N observed feature vectors of P dimensions. Three likelihoods:
-Gaussian (ratings), Bernoulli (clicks) and the conditional logit, a choice among many (positives). The
-first is exact in one Newton step; the others converge in a few, each step one P x P Cholesky.
+Gaussian (ratings), Bernoulli (clicks) and the conditional logit, a choice among many (positives).
+The first is exact in one Newton step; the others converge in a few, each step one P x P Cholesky.
 """
 
 import torch
@@ -34,9 +34,10 @@ def gaussian_posterior(
 def bernoulli_posterior(
     features: Tensor, label: Tensor, prior: Tensor, weight: Tensor, precision: Tensor, *, steps: int
 ) -> Tensor:
-    """Return the mode [P] of w ~ N(0, precision^-1), label ~ Bernoulli(sigmoid(prior + features w)).
+    """Return the mode [P] of w ~ N(0, precision^-1) after clicks and none.
 
-    `prior` [N] are the log-odds under the prior mean; `steps` Newton steps start at w = 0.
+    The likelihood is label ~ Bernoulli(sigmoid(prior + features w)); `prior` [N] are the log-odds
+    under the prior mean. `steps` Newton steps start at w = 0.
     """
     w = torch.zeros_like(precision)
     for _ in range(steps):

@@ -43,9 +43,10 @@ def full_softmax(scores: Tensor, item: Tensor, excluded: Tensor, mask: Tensor) -
     Args:
         scores: [I], every item of the catalogue.
         item: positives [N], rows of `scores`.
-        excluded: bool [I], items that cannot be chosen (the support).
+        excluded: bool [I], items that cannot be chosen (the support); positives among them are
+            left out of the mean.
         mask: True on real positives [N].
 
     """
-    scores = scores.masked_fill(excluded, -torch.inf)
-    return masked_mean(torch.logsumexp(scores, 0) - scores[item].nan_to_num(neginf=0.0), mask)
+    total = torch.logsumexp(scores.masked_fill(excluded, -torch.inf), 0)
+    return masked_mean(total - scores[item], mask & ~excluded[item])

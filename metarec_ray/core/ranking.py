@@ -1,4 +1,4 @@
-"""The best k of many scores, ties by id: the order evaluation's users and the server's users see."""
+"""The best k of many scores, ties by id: the order a served user sees."""
 
 import torch
 from torch import Tensor

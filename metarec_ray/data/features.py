@@ -1,23 +1,25 @@
 """Encoded feature columns as tensors: one token table a side, fields at their offsets.
 
-Knows how columns of a store become bags of tokens and dense vectors; does not know vocabularies' values.
-Row 0 of a token table is padding; each field then has `size + 1` rows, the first for the unknown.
+Knows how columns of a store become bags of tokens and dense vectors; does not know the values of
+vocabularies. Row 0 of a token table is padding; each field then has `size + 1` rows, the first for
+the unknown.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import torch
+from torch.nn.functional import pad
 
 from metarec_ray.core.batch import Features
 from metarec_ray.data.encode import ARROW
 from metarec_ray.data.manifest import FeatureField
 from metarec_ray.errors import RequestError
 
-Column = pa.Array | pa.ChunkedArray
+Column: TypeAlias = "pa.Array | pa.ChunkedArray"
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class FeatureSpace:
@@ -39,7 +41,7 @@ class FeatureSpace:
         return encode_record(self, {}, {}, "")
 
     def encode(self, columns: Mapping[str, Column], n: int) -> Features:
-        """Return the features of n entities; `columns` holds every field, encoded as in the store."""
+        """Return the features of n entities; `columns` holds every field, as a store does."""
         tokens, weights, dense = [], [], []
         for field in self.fields:
             column = columns[field.name]
@@ -63,6 +65,39 @@ class FeatureSpace:
             weights=_join(weights, n, np.float32),
             dense=_join(dense, n, np.float32),
         )
+
+
+def encode_record(
+    space: FeatureSpace, vocabulary: Mapping[str, list[str]], fields: Mapping[str, Any], side: str
+) -> Features:
+    """Return the features of ONE entity from raw values; a field that is not given is missing.
+
+    Raises:
+        RequestError: a field the model does not know, or a value of another kind.
+
+    """
+    known = {field.name: field for field in space.fields}
+    if unknown := sorted(set(fields) - set(known)):
+        raise RequestError(f"{side} fields must be among {sorted(known)}, got {unknown[0]!r}")
+    columns: dict[str, Column] = {}
+    for name, field in known.items():
+        value = _index(field, vocabulary.get(name, []), fields.get(name), side)
+        columns[name] = pa.array([value], type=ARROW[field.kind])
+    return space.encode(columns, 1)
+
+
+def stack(records: Sequence[Features]) -> Features:
+    """Return the features of all records as those of one set, shorter bags padded."""
+    width = max(record.tokens.shape[-1] for record in records)
+    padded = [
+        Features(
+            tokens=pad(record.tokens, (0, width - record.tokens.shape[-1])),
+            weights=pad(record.weights, (0, width - record.weights.shape[-1])),
+            dense=record.dense,
+        )
+        for record in records
+    ]
+    return Features(*(torch.cat(column) for column in zip(*padded, strict=True)))
 
 
 def _bag(column: pa.ListArray, first_row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,25 +128,6 @@ def _join(parts: list[np.ndarray], n: int, dtype: type) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(joined.astype(dtype)))
 
 
-def encode_record(
-    space: FeatureSpace, vocabulary: Mapping[str, list[str]], fields: Mapping[str, Any], side: str
-) -> Features:
-    """Return the features of ONE entity from raw values; a field that is not given is missing.
-
-    Raises:
-        RequestError: a field the model does not know, or a value of another kind.
-
-    """
-    known = {field.name: field for field in space.fields}
-    if unknown := sorted(set(fields) - set(known)):
-        raise RequestError(f"{side} fields must be among {sorted(known)}, got {unknown[0]!r}")
-    columns: dict[str, Column] = {}
-    for name, field in known.items():
-        value = _index(field, vocabulary.get(name, []), fields.get(name), side)
-        columns[name] = pa.array([value], type=ARROW[field.kind])
-    return space.encode(columns, 1)
-
-
 def _index(field: FeatureField, vocabulary: list[str], value: Any, side: str) -> Any:
     """Return a raw value as a store holds it."""
     try:
@@ -125,7 +141,7 @@ def _index(field: FeatureField, vocabulary: list[str], value: Any, side: str) ->
         if value is not None and len(value) != field.dim:
             raise ValueError
         return None if value is None else [_finite(each) for each in value]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RequestError(
             f"{side} field {field.name!r} must be {field.kind.replace('_', '-')}"
         ) from None
@@ -138,6 +154,6 @@ def _token(vocabulary: list[str], value: Any) -> int:
 
 
 def _finite(value: Any) -> float:
-    if isinstance(value, bool) or not math.isfinite(value):
+    if isinstance(value, bool) or not abs(value) <= LARGEST:
         raise ValueError
     return float(value)

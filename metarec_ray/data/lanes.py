@@ -1,7 +1,7 @@
 """Training tasks: windows cut from histories, as a pure function of (seed, epoch, task id).
 
-Knows the split policy and the lanes of a meta-batch; does not know learners, workers or the clock. A
-window is `window` events that a support set is taken from, then `query_size` query events: what a
+Knows the split policy and the lanes of a meta-batch; does not know learners, workers or the clock.
+A window is `window` events that a support set is taken from, then `query_size` query events: what a
 cold user of the `strict` protocol looks like, at any place of a history.
 """
 
@@ -61,8 +61,9 @@ class LaneSampler:
         *,
         reference: Tensor,
     ):
-        """Take (already cut) histories, `catalogue` bool [I], the items that may be learned, and the
-        reference items, which every lane holds.
+        """Take histories that are already cut in time.
+
+        `catalogue` bool [I] are the items that may be learned; every lane holds the `reference`.
         """
         self.reference = reference.numpy()
         self.cut = cut
@@ -150,9 +151,11 @@ class LaneSampler:
         drawn = catalogue[rng.integers(len(catalogue), size=(len(entities), self.cut.negatives))]
         for row, entity in enumerate(entities if self.cut.negatives else []):
             own = self._items[self._starts[entity] : self._starts[entity + 1]]
-            if len(np.unique(own)) >= len(catalogue):
+            if np.isin(catalogue, own).all():
+                task = int(self.histories.task_id[entity])
                 raise DataError(
-                    f"entity {entity} met every item of the catalogue, it has no negative"
+                    "an entity must leave some item of the catalogue unmet to have negatives "
+                    f"(train.tasks.negatives), task {task} met all {len(catalogue)}"
                 )
             while (bad := np.isin(drawn[row], own)).any():
                 drawn[row, bad] = catalogue[rng.integers(len(catalogue), size=int(bad.sum()))]

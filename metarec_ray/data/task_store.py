@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -94,11 +93,8 @@ class TaskStore:
         With `cut` (and a clock) events at or after the cutoff are left out: nothing that is learned
         may see them. Entities may then have no event.
         """
-        rows = self._rows.filter(pc.is_in(self._rows["part"], pa.array(list(parts), pa.string())))
+        rows = self._rows.filter(pa.array([p in parts for p in self._rows["part"].to_pylist()]))
         item = rows["item"].combine_chunks()
-        values = lambda name, dtype: (
-            rows[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(dtype)
-        )  # noqa: E731
         n = len(item.flatten())
         context = {
             field.name: rows[f"context.{field.name}"].combine_chunks().flatten()
@@ -108,9 +104,9 @@ class TaskStore:
         table = HistoryTable(
             task_id=torch.from_numpy(rows["task_id"].to_numpy().copy()),
             offsets=_offsets(item),
-            item=torch.from_numpy(values("item", np.int64)),
-            label=torch.from_numpy(values("label", np.float32)),
-            time=torch.from_numpy(values("time", np.int64))
+            item=_values(rows["item"], np.int64),
+            label=_values(rows["label"], np.float32),
+            time=_values(rows["time"], np.int64)
             if self.manifest.has_time
             else torch.zeros(n, dtype=torch.int64),
             context=self.context_space.encode(context, n),
@@ -121,7 +117,7 @@ class TaskStore:
         return table
 
     def trained_items(self) -> Tensor:
-        """Return bool [I]: items with an event before the cutoff by an entity that is not a test one."""
+        """Return bool [I]: items that an entity of train or valid met before the cutoff."""
         trained = torch.zeros(len(self.items.ids), dtype=torch.bool)
         trained[self.histories(("train", "valid")).item] = True
         return trained
@@ -129,6 +125,16 @@ class TaskStore:
     def entity_ids(self) -> list[str]:
         """Return the raw id of every task id, in order."""
         return pq.read_table(self.path / ENTITIES).sort_by("task_id")["id"].to_pylist()
+
+    def user_fields(self, task_id: int) -> dict[str, str]:
+        """Return the known categorical features of an entity as raw values, as a request has them."""
+        row = self._rows.slice(task_id, 1)  # sorted by task id, and none is missing
+        fields: dict[str, str] = {}
+        for field in self.manifest.features["user"]:
+            index = row[f"user.{field.name}"][0].as_py() if field.kind == "categorical" else 0
+            if index:
+                fields[field.name] = self.vocabularies["user"][field.name][index - 1]
+        return fields
 
     def _read_items(self) -> ItemTable:
         table = pq.read_table(self.path / ITEMS).sort_by("item")
@@ -142,6 +148,11 @@ class TaskStore:
     def _read_buckets(self) -> pa.Table:
         tables = [pq.read_table(self.path / bucket_name(b)) for b in range(self.manifest.buckets)]
         return pa.concat_tables(tables).sort_by("task_id")
+
+
+def _values(lists: pa.ChunkedArray, dtype: type) -> Tensor:
+    values = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return torch.from_numpy(values.astype(dtype))
 
 
 def _offsets(lists: pa.ListArray) -> Tensor:

@@ -26,6 +26,10 @@ def require_token_mode(environ: Environ) -> None:
     library in this process would not, and the two then refuse each other.
     """
     environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Tune's newer output prints tables to stdout, where only results belong.
+    environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # A report waits for the controller to look; its own default is two seconds.
+    environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
     if "ray" not in sys.modules:
         environ.setdefault("RAY_AUTH_MODE", "token")
 

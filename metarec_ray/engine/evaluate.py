@@ -3,6 +3,7 @@
 Knows where stores and checkpoints of a run lie; what is measured and how is `evaluation`'s business.
 """
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.config import Experiment, load, override_from, parse
 from metarec_ray.core.batch import Features
 from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine.stores import ensure_store
 from metarec_ray.engine.train import CHECKPOINTS
 from metarec_ray.errors import CheckpointError, ConfigError
 from metarec_ray.evaluation.optimum import optimum_method
@@ -29,6 +31,7 @@ from metarec_ray.evaluation.table import evaluate as judge
 from metarec_ray.recommender import Recommender, Supports
 
 PROTOCOLS = ("strict",)
+EVALUATION = "evaluation.json"
 
 
 class Evaluation(NamedTuple):
@@ -44,6 +47,7 @@ def evaluate(
     protocol: str,
     rivals_only: bool,
     overrides: Sequence[str],
+    data_dir: Path | None,
     progress: Callable[[str], None],
 ) -> Evaluation:
     """Return the table of `target`: a checkpoint, a run's folder, or a configuration whose store exists.
@@ -56,7 +60,7 @@ def evaluate(
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     experiment, path = _find(target, overrides, rivals_only=rivals_only)
-    store = TaskStore.open(experiment.store)
+    store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     tasks = strict_tasks(store, experiment.evaluate)
     progress(
         f"evaluate: {len(tasks.entity):,} new entities, {int(tasks.trained.sum()):,} candidates"
@@ -66,9 +70,12 @@ def evaluate(
         methods.append(_learner(path, store, tasks))
     if store.manifest.settings["path"] == "synthetic":
         methods.append(optimum_method(store, tasks))
-    header = Header(_dataset(experiment), store.manifest.feedback, experiment.run.seed)
+    header = Header(Path(experiment.data.path).name, store.manifest.feedback, experiment.run.seed)
     progress(f"evaluate: judging {', '.join(method.name for method in methods)}")
     rows = judge(tasks, methods, experiment.evaluate, header=header, clock=time.perf_counter)
+    if path is not None:
+        lines = json.dumps({"rows": rows}, indent=1)
+        (experiment.directory / EVALUATION).write_text(lines + "\n", encoding="utf-8")
     return Evaluation(rows, render(rows))
 
 
@@ -135,6 +142,3 @@ def _learner(path: Path, store: TaskStore, tasks: StrictTasks) -> Method:
         recommender.learner.name, "learner", float(loaded.metrics.get("seconds", 0.0)), scores
     )
 
-
-def _dataset(experiment: Experiment) -> str:
-    return Path(experiment.data.path).name

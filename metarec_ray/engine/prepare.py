@@ -74,6 +74,11 @@ def prepare(
     return made
 
 
+def up_to_date(settings: Data, store_path: Path, *, data_dir: Path | None) -> bool:
+    """Return whether `prepare` would do nothing; reads and hashes files, needs no Ray."""
+    return _up_to_date(store_path, sources.find(settings, data_dir=data_dir)) is not None
+
+
 def _build(source: Source, grouped: _Grouped, store_path: Path) -> Manifest:
     """Plan the store from the blocks' summaries and let the blocks be written where they are."""
     asked = source.settings

@@ -21,6 +21,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.config import Experiment, parse
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.engine.exchange import Gathered
+from metarec_ray.engine.stores import ensure_store
 from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.training import metrics_log
 from metarec_ray.training.step import Alone
@@ -38,8 +39,12 @@ class TrainResult(NamedTuple):
     parameters_sha256: str
 
 
-def train(experiment: Experiment, *, progress: Callable[[str], None]) -> TrainResult:
-    """Train on the run's task store until `train.steps`, resuming from `run.dir`; needs a Ray session.
+def train(
+    experiment: Experiment, *, data_dir: Path | None, progress: Callable[[str], None]
+) -> TrainResult:
+    """Train until `train.steps`, resuming from `run.dir`; needs a Ray session.
+
+    The run's task store is prepared first, if its log or its settings have changed.
 
     Raises:
         CheckpointError: the run was begun with another configuration or other data.
@@ -50,7 +55,8 @@ def train(experiment: Experiment, *, progress: Callable[[str], None]) -> TrainRe
     directory = experiment.directory.resolve()
     folder = directory / CHECKPOINTS
     # Refuses a foreign checkpoint here, in one sentence, before any worker starts.
-    done = resume(Trainer(experiment, TaskStore.open(experiment.store)), folder)
+    store = ensure_store(experiment, data_dir=data_dir, progress=progress)
+    done = resume(Trainer(experiment, store), folder)
     if done >= experiment.train.steps:
         progress(f"train: already at step {done} of {experiment.train.steps}")
     else:

@@ -16,6 +16,7 @@ from ray.tune.schedulers import ASHAScheduler
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.config import Experiment, Range, dump, load, override, parse
 from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine.stores import ensure_store
 from metarec_ray.errors import ConfigError, RunFailed
 from metarec_ray.training.step import Alone
 from metarec_ray.training.trainer import Trainer
@@ -36,7 +37,13 @@ class SweepResult(NamedTuple):
     trials: list[dict[str, Any]]
 
 
-def sweep(experiment: Experiment, *, resume: bool, progress: Callable[[str], None]) -> SweepResult:
+def sweep(
+    experiment: Experiment,
+    *,
+    resume: bool,
+    data_dir: Path | None,
+    progress: Callable[[str], None],
+) -> SweepResult:
     """Search `sweep.space` on the run's task store; write `best.yaml` into `run.dir`. Needs a Ray session.
 
     Raises:
@@ -46,7 +53,8 @@ def sweep(experiment: Experiment, *, resume: bool, progress: Callable[[str], Non
 
     """
     directory = experiment.directory.resolve()
-    feedback = TaskStore.open(experiment.store).manifest.feedback
+    store = ensure_store(experiment, data_dir=data_dir, progress=progress)
+    feedback = store.manifest.feedback
     metric, mode = OBJECTIVE[feedback]
     _check_space(experiment)
     tuner = _resumed(experiment, directory) if resume else None
@@ -95,14 +103,15 @@ def _new(
             metric=metric,
             mode=mode,
             num_samples=settings.trials,
-            max_concurrent_trials=settings.max_concurrent,
             scheduler=ASHAScheduler(
                 time_attr="training_iteration",
                 max_t=settings.rungs,
                 grace_period=1,
                 reduction_factor=2,
             ),
-            search_alg=tune.search.BasicVariantGenerator(random_state=experiment.run.seed),
+            search_alg=tune.search.BasicVariantGenerator(
+                max_concurrent=settings.max_concurrent, random_state=experiment.run.seed
+            ),
         ),
         run_config=tune.RunConfig(
             name=SWEEP, storage_path=str(directory), verbose=0, callbacks=[_Told(progress, metric)]

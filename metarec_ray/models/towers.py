@@ -1,8 +1,8 @@
 """Two towers and a head: what all users share, and the part that adapts.
 
 Encoders turn side information (and, if wanted, ids) into vectors of D dimensions, once a lane. The
-head scores one task's items against its user; its parameters, named `head.*`, are what gradient learners
-adapt. Knows nothing of learners, losses or tasks.
+head scores one task's items against its user; its parameters, named `head.*`, are what gradient
+learners adapt. Knows nothing of learners, losses or tasks.
 
 The head's last layer is linear in `features`: score = features . head.out.weight + head.out.bias +
 user . item + offset. Closed-form learners replace the last layer's weights by their posterior.
@@ -21,7 +21,7 @@ Params = dict[str, Tensor]
 
 
 class Side(NamedTuple):
-    """Sizes of one side's encoded features: rows of its token table and width of its dense vector."""
+    """Sizes of one side's features: rows of its token table and width of its dense vector."""
 
     tokens: int
     dense: int
@@ -59,7 +59,11 @@ class Towers(Settings):
     prior_positions: tuple[Annotated[int, Field(ge=0)], PositiveInt] | None = None
 
     def init(self, sides: Sides, generator: torch.Generator) -> tuple[Params, Params]:
-        """Return fresh dense parameters and tables (zero, so that new ids start at their features)."""
+        """Return fresh dense parameters and tables of ids.
+
+        Users start at zero, their features alone; so must items that are never trained, which the
+        caller knows.
+        """
         dense: Params = {"offset.scale": torch.ones(())}
         for name in ("item", "user", "context"):
             side: Side = getattr(sides, name)
@@ -95,7 +99,7 @@ class Towers(Settings):
 
 
 def encode(params: Params, side: str, features: Features, ids: Tensor | None = None) -> Tensor:
-    """Return the vectors [*E, D] of entities: sum of their token rows, dense features and id rows."""
+    """Return the vectors [*E, D] of entities: token rows, dense features and id rows, summed."""
     bag = params[f"{side}.tokens"][features.tokens]
     vector = (bag * features.weights.unsqueeze(-1)).sum(-2) + features.dense @ params[
         f"{side}.dense"

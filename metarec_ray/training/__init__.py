@@ -1,1 +1,1 @@
-"""Meta-training without ray: one lane's objective, the optimizer, the loop and what it resumes from."""
+"""Meta-training without ray: a lane's objective, the optimizer, the loop, what it resumes from."""

@@ -5,6 +5,7 @@ Knows one file; does not know who reads it.
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from metarec_ray.training.trainer import Progress
@@ -30,22 +31,26 @@ def forget_after(path: Path, step: int) -> None:
     """Drop lines of steps after `step` and torn lines: a resumed run takes those steps again."""
     if path.exists():
         kept = [json.dumps(line) + "\n" for line in read(path) if line["step"] <= step]
-        path.write_text("".join(kept), encoding="utf-8")
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(path)
 
 
 def read(path: Path) -> Iterator[dict]:
-    """Yield the whole lines of the file, oldest first; a line that is still being written is left out."""
+    """Yield the whole lines of the file, oldest first; torn lines are left out."""
     if not path.exists():
         return
-    for line in path.read_text("utf-8").splitlines(keepends=True):
-        if line.endswith("\n") and line.startswith("{"):
-            yield json.loads(line)
+    for line in path.read_text("utf-8", errors="replace").splitlines(keepends=True):
+        if line.endswith("}\n"):
+            with suppress(json.JSONDecodeError):
+                yield json.loads(line)
 
 
 def render(line: dict) -> str:
     """Return a line of metrics as people read it.
 
-    >>> render({"step": 20, "steps": 50, "query_loss": 5.1, "query_ndcg@10": 0.2, "tasks_per_s": 900.0, "outer_lr": 0.1})
+    >>> place = {"step": 20, "steps": 50, "outer_lr": 0.1, "tasks_per_s": 900.0}
+    >>> render(place | {"query_loss": 5.1, "query_ndcg@10": 0.2})
     'step 20/50  loss 5.1000  query_ndcg@10 0.2000  900 tasks/s'
     """
     metric = next(name for name in line if name.startswith("query_") and name != "query_loss")

@@ -3,6 +3,8 @@
 Knows the order encoders -> learner -> query loss; does not know optimizers, workers or files.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.func import vmap
@@ -21,6 +23,7 @@ from metarec_ray.core.outer_loop import LaneObjective, Params
 from metarec_ray.data.settings import Feedback
 from metarec_ray.models.towers import encode
 
+Scorer = Callable[[Encoded], Tensor]
 METRIC = {"implicit": "query_ndcg@10", "explicit": "query_rmse", "binary": "query_accuracy"}
 
 
@@ -29,8 +32,8 @@ def lane_objective(
 ) -> LaneObjective:
     """Return `(dense, rows) -> (mean objective, [query loss, query metric])` of a lane.
 
-    `rows` holds the lane's rows of `item.ids` [U, D] and `user.ids` [T, D], where the model has them.
-    The metric is the mean NDCG@10, the accuracy or the mean squared error (its root is shown).
+    `rows` holds the lane's rows of `item.ids` [U, D] and `user.ids` [T, D], where the model has
+    them. The metric is the mean NDCG@10, accuracy or mean squared error (whose root is shown).
     """
 
     def objective(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
@@ -65,7 +68,7 @@ def _task_objective(
     problem = make_problem(feedback, items.at(reference), buffers["reference.log_q"], user, now)
     metric: list[Tensor] = []
 
-    def query_loss(score) -> Tensor:
+    def query_loss(score: Scorer) -> Tensor:
         if feedback == "implicit":
             value, measured = _choice_loss(score, items, task, user, now, buffers)
         else:
@@ -86,9 +89,9 @@ def _set(dense: Params, items: EncodedItems, events: Events) -> Support:
 
 
 def _choice_loss(
-    score, items: EncodedItems, task: Task, user: Tensor, now: Tensor, buffers: Params
-):
-    """Return the softmax loss of the query items and their NDCG@10 among what they competed with."""
+    score: Scorer, items: EncodedItems, task: Task, user: Tensor, now: Tensor, buffers: Params
+) -> tuple[Tensor, Tensor]:
+    """Return the softmax loss of the query items and their NDCG@10 among their competitors."""
     query = task.query
     if task.negatives.shape[-1] == 0:
         scores = score(encode_candidates(items, user, now))
@@ -98,18 +101,18 @@ def _choice_loss(
         excluded = taken.any(0)
         loss = losses.full_softmax(scores, query.item, excluded, query.mask)
         others = scores.masked_fill(excluded, -torch.inf)
-        return loss, _ndcg_at_10(others[query.item], others, query.mask)
+        return loss, _ndcg_at_10(others[query.item], others, query.mask & ~excluded[query.item])
     position = torch.cat([query.item, task.negatives])
     scores = score(encode_candidates(items.at(position), user, now))
     positives, others = scores[: query.item.shape[-1]], scores[query.item.shape[-1] :]
-    # A sampled negative stands for catalogue / sample items: the loss then estimates the full softmax.
+    # A sampled negative stands for catalogue / sample items: this estimates the full softmax.
     scale = torch.log(buffers["catalogue_size"] / task.negatives.shape[-1])
     loss = losses.softmax(positives, others + scale, query.mask)
     rivals = torch.cat([positives.masked_fill(~query.mask, -torch.inf), others])
     return loss, _ndcg_at_10(positives, rivals, query.mask)
 
 
-def _label_loss(score, feedback: Feedback, query: Encoded) -> tuple[Tensor, Tensor]:
+def _label_loss(score: Scorer, feedback: Feedback, query: Encoded) -> tuple[Tensor, Tensor]:
     scores = score(query)
     if feedback == "explicit":
         loss = losses.squared_error(scores, query.label, query.mask)
@@ -121,8 +124,14 @@ def _label_loss(score, feedback: Feedback, query: Encoded) -> tuple[Tensor, Tens
 
 
 def _ndcg_at_10(positives: Tensor, rivals: Tensor, mask: Tensor) -> Tensor:
-    """Return the NDCG@10 of `positives` [Q] among `rivals` [S], which hold them."""
-    rank = (rivals[None, :] > positives[:, None]).sum(1)
+    """Return the NDCG@10 of `positives` [Q] among `rivals` [S], which hold them.
+
+    Ties take their mean rank and a score that is NaN the last, so that a learner that has collapsed
+    does not look perfect.
+    """
+    behind = (rivals[None, :] < positives[:, None]).sum(1)
+    level = (rivals[None, :] == positives[:, None]).sum(1)
+    rank = rivals.shape[0] - behind - (level + 1) / 2
     gain = torch.where(mask & (rank < 10), 1 / torch.log2(rank + 2.0), 0.0).sum()
     ideal = 1 / torch.log2(torch.arange(positives.shape[0]) + 2.0)
     possible = torch.where(

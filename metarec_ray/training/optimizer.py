@@ -1,8 +1,8 @@
 """The outer optimizer: AdamW over dense parameters and, row by row, over tables.
 
-Knows one step as a pure update of explicit state; does not know where gradients come from. Rows that a meta-batch did
-not touch keep their value and their moments, as in the lazy variant of Adam [Kingma & Ba, 2015,
-arXiv:1412.6980; Loshchilov & Hutter, 2019, arXiv:1711.05101].
+Knows one step as a pure update of explicit state; does not know where gradients come from. Rows
+that a meta-batch did not touch keep their value and their moments, as in the lazy variant of Adam
+[Kingma & Ba, 2015, arXiv:1412.6980; Loshchilov & Hutter, 2019, arXiv:1711.05101].
 """
 
 import math
@@ -13,6 +13,7 @@ from torch import Tensor
 Params = dict[str, Tensor]
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 DECAYED = (".tokens", ".dense", ".item", ".user", ".ids", ".weight")
+KEPT = ("rates.", "bayes.")  # learned rates and precisions: zero is no neutral value of theirs
 
 
 def moments(params: Params) -> Params:
@@ -94,7 +95,7 @@ def _update(
 ) -> None:
     m.mul_(BETAS[0]).add_(gradient, alpha=1 - BETAS[0])
     v.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-    scale = math.sqrt(1 - BETAS[1] ** (step + 1)) / (1 - BETAS[0] ** (step + 1))
-    if decay and name.endswith(DECAYED):
+    first, second = (1 - beta ** (step + 1) for beta in BETAS)
+    if decay and name.endswith(DECAYED) and not name.startswith(KEPT):
         value.mul_(1 - lr * decay)
-    value.addcdiv_(m, v.sqrt().add_(EPSILON), value=-lr * scale)
+    value.addcdiv_(m, (v.sqrt() / math.sqrt(second)).add_(EPSILON), value=-lr / first)

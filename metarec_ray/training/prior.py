@@ -1,7 +1,7 @@
 """What is known of an item before any user: offsets and the reference sample.
 
-Knows sums over the training histories; does not know encoders or learners. These buffers are fixed before
-meta-training: a learned item bias overfits the few starts of histories, a fixed one does not.
+Knows sums over the training histories; does not know encoders or learners. These buffers are fixed
+before meta-training: a learned item bias overfits the few starts of histories, not a fixed one.
 """
 
 import torch
@@ -14,6 +14,7 @@ from metarec_ray.models.towers import Towers
 
 DAY = 86_400_000_000
 SHRINKAGE = 5.0
+OUTSIDE = 1e-3  # weight of events outside `prior_positions`: they rank what has nothing else
 
 
 def item_buffers(
@@ -59,7 +60,7 @@ def reference_sample(count: Tensor, trained: Tensor, size: int, seed: int) -> tu
     """Return `size` trained items (all, if there are no more) and their log-probabilities.
 
     Drawn without replacement, in proportion to count^0.75, so that the softmax's mass is covered;
-    items that would be drawn twice are certain. The inclusion probability is the usual n q / (sum q).
+    items that would be drawn twice are certain. The inclusion probability is n q / (sum q).
     """
     catalogue = torch.nonzero(trained).flatten()
     if len(catalogue) <= size:
@@ -67,7 +68,7 @@ def reference_sample(count: Tensor, trained: Tensor, size: int, seed: int) -> tu
     q = (count[catalogue] + 1) ** 0.75
     inclusion = _inclusion(q, size)
     generator = torch.Generator().manual_seed(seed)
-    # Systematic sampling over a shuffled list: exactly `size` items with these inclusion probabilities.
+    # Systematic sampling over a shuffled list: exactly `size` items with these probabilities.
     order = torch.randperm(len(catalogue), generator=generator)
     edges = inclusion[order].cumsum(0)
     points = torch.arange(size, dtype=torch.float64) + torch.rand(
@@ -94,12 +95,15 @@ def _weights(table: HistoryTable, model: Towers, cutoff: int | None) -> Tensor:
     """Return the weight of every event in the item statistics."""
     lengths = table.lengths()
     weight = torch.ones(len(table.item), dtype=torch.float64)
+    if not len(weight):
+        return weight
     entity = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     if model.prior_positions is not None:
         position = torch.arange(len(table.item)) - table.offsets[entity]
         first, end = model.prior_positions
-        weight *= ((position >= first) & (position < end)).double()
+        weight *= ((position >= first) & (position < end)).double().clamp(min=OUTSIDE)
     if model.prior_days is not None and cutoff is not None:
-        start = table.time[table.offsets[:-1].clamp(max=max(len(table.item) - 1, 0))]
+        # An entity without events has no start; what stands there for it is never read.
+        start = table.time[table.offsets[:-1].clamp(max=len(table.item) - 1)]
         weight *= torch.exp(-(cutoff - start[entity]).double() / DAY / model.prior_days)
     return weight

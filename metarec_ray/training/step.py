@@ -1,8 +1,8 @@
 """One meta-step: lane gradients, summed in lane order, one update of the shared state.
 
 Knows how a lane's result is made and applied; how results travel between workers is `Exchange`'s
-business. Lane sums are added in lane order whatever computed them, so that the parameters after a step do not depend
-on the number of workers.
+business. Lane sums are added in lane order whatever computed them, so that the parameters after a
+step do not depend on the number of workers.
 """
 
 from typing import NamedTuple, Protocol
@@ -10,8 +10,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.core.batch import Lane
 from metarec_ray.core.outer_loop import Params, meta_gradient
+from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import RunFailed
 from metarec_ray.training.objective import lane_objective
 from metarec_ray.training.optimizer import clip, step_dense, step_rows
@@ -61,7 +63,7 @@ class ParameterState(NamedTuple):
 
 
 def lane_result(
-    learner, feedback, buffers: Params, state: ParameterState, lane: Lane
+    learner: MetaLearner, feedback: Feedback, buffers: Params, state: ParameterState, lane: Lane
 ) -> LaneResult:
     """Return the gradients of one lane, computed whole."""
     ids = {"item.ids": lane.items, "user.ids": lane.entity}
@@ -97,10 +99,7 @@ def apply(
         RunFailed: a lane's gradient is not finite; names the lanes.
 
     """
-    bad = [
-        lane for lane, result in enumerate(results) if not bool(torch.isfinite(result.dense).all())
-    ]
-    if bad:
+    if bad := [lane for lane, result in enumerate(results) if not _is_finite(result)]:
         raise RunFailed(
             f"the meta-gradient must be finite, step {step} has NaN or infinity in lanes {bad}"
         )
@@ -131,6 +130,11 @@ def apply(
     return _ordered_mean([result.metrics for result in results])
 
 
+def _is_finite(result: LaneResult) -> bool:
+    gradients = [result.dense, *(gradient for _, gradient in result.rows.values())]
+    return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+
 def _ordered_mean(values: list[Tensor]) -> Tensor:
     total = values[0].clone()
     for value in values[1:]:
@@ -139,7 +143,7 @@ def _ordered_mean(values: list[Tensor]) -> Tensor:
 
 
 def _merge_rows(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return the union of all touched rows and the mean over lanes of their gradients, added in lane order."""
+    """Return the rows any lane touched and their mean gradients, added in lane order."""
     unique = torch.unique(torch.cat([ids for ids, _ in parts]))
     total = torch.zeros(len(unique), *parts[0][1].shape[1:], dtype=parts[0][1].dtype)
     for ids, gradient in parts:

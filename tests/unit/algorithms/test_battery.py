@@ -161,7 +161,8 @@ def test_without_support_the_query_is_scored_by_the_prior(learner, feedback):
     torch.testing.assert_close(adapted, prior, rtol=1e-9, atol=1e-9)
 
 
-# FOMAML's and Reptile's meta-gradients are not derivatives of a function: test_gradient.py derives them by hand.
+# FOMAML's and Reptile's meta-gradients are not derivatives of a function: test_gradient.py
+# derives them by hand.
 @pytest.mark.parametrize(
     "learner",
     [one for one in LEARNERS if one.name not in ("fomaml", "reptile")],

@@ -1,0 +1,172 @@
+"""The whole path once, on this machine: log, store, sweep, training, table, endpoint, report.
+
+Knows the order of the verbs and what they leave behind; each stage is the verb's own code, so what
+quickstart shows is what the verbs do. Choices are made on validation users, never on test users.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from metarec_ray.config import Experiment, dump, load, override
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine.evaluate import Evaluation, evaluate
+from metarec_ray.engine.example import Example, ask_example
+from metarec_ray.engine.session import ray_session
+from metarec_ray.engine.stores import ensure_store
+from metarec_ray.engine.train import TrainResult, train
+from metarec_ray.engine.tune import SWEEP, TRIALS, SweepResult, sweep
+from metarec_ray.report import write_report
+
+SUMMARY, CONFIG, TUNE = "summary.json", "quickstart.yaml", "tune"
+PACKAGES = ("metarec_ray", "ray", "torch", "polars", "pyarrow", "numpy")
+SPACE = {
+    "train.outer_lr": {"low": 0.002, "high": 0.03},
+    "train.weight_decay": {"low": 0.2, "high": 3.0},
+    "model.prior_days": {"choices": [30.0, 120.0, None]},
+}
+Progress = Callable[[str], None]
+
+
+def quickstart(data: str, out: Path, *, data_dir: Path | None, progress: Progress) -> dict[str, Any]:
+    """Run every stage, write `summary.json` and `report.html` into `out`, return the summary.
+
+    The same call again takes up what is done. The key `text` is for people.
+    """
+    begun, stages = time.monotonic(), dict[str, float]()
+    stage = _Stages(stages, progress)
+    base = _base(data, out)
+    with ray_session():
+        with stage("prepare", "interaction log -> task store (Ray Data)"):
+            store = ensure_store(base, data_dir=data_dir, progress=progress)
+        with stage("tune", "a small sweep on validation users (Ray Tune)"):
+            found = _sweep(base, data_dir, progress)
+        experiment = override(base, found.values)
+        _write(out / CONFIG, dump(experiment))
+        with stage("train", "meta-training with two workers (Ray Train)"):
+            trained = train(experiment, data_dir=data_dir, progress=progress)
+    with stage("evaluate", "the table, on users that training has never seen"):
+        table = evaluate(
+            out,
+            protocol="strict",
+            rivals_only=False,
+            overrides=(),
+            data_dir=data_dir,
+            progress=progress,
+        )
+    with stage("serve", "a live endpoint that re-ranks after each click (Ray Serve)"):
+        example = ask_example(trained.checkpoint, experiment, store, progress=progress)
+    summary = _summary(experiment, store, found, trained, table, example, stages)
+    summary["seconds"] = round(time.monotonic() - begun, 1)
+    _write(out / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    report = write_report(out)
+    return summary | {"text": _text(summary, table.text, example, report)}
+
+
+def _base(data: str, out: Path) -> Experiment:
+    tree = {"run.dir": str(out), "data.path": data, "sweep.space": SPACE, "sweep.trials": 6}
+    return override(load(None), tree | {"model.prior_positions": [5, 25], "sweep.steps": 160})
+
+
+def _sweep(base: Experiment, data_dir: Path | None, progress: Progress) -> SweepResult:
+    folder = base.directory / TUNE
+    own = override(base, {"run.dir": str(folder), "run.store": str(base.store)})
+    _write(base.directory / f"{TUNE}.yaml", dump(own))
+    resume = (folder / SWEEP).exists()
+    return sweep(own, resume=resume, data_dir=data_dir, progress=progress)
+
+
+def _summary(
+    experiment: Experiment,
+    store: TaskStore,
+    found: SweepResult,
+    trained: TrainResult,
+    table: Evaluation,
+    example: Example,
+    stages: dict[str, float],
+) -> dict[str, Any]:
+    manifest = store.manifest
+    learner = experiment.algorithm.name
+    best = _by_k(table, learner)
+    optimum = _by_k(table, "optimum")
+    return {
+        "dataset": Path(experiment.data.path).name,
+        "feedback": manifest.feedback,
+        "learner": learner,
+        "seed": experiment.run.seed,
+        "data": manifest.counts.model_dump()
+        | {
+            "tasks": manifest.tasks,
+            "events": manifest.events,
+            "items": manifest.items,
+            "parts": manifest.parts,
+            "cutoff": manifest.cutoff,
+        },
+        "rows": table.rows,
+        "optimum": optimum or None,
+        "regret": {k: optimum[k] - best[k] for k in optimum} or None,
+        "stages": stages,
+        "sweep": json.loads((experiment.directory / TUNE / TRIALS).read_text("utf-8")),
+        "example": example.as_json(),
+        "checkpoint": str(trained.checkpoint),
+        "parameters_sha256": trained.parameters_sha256,
+        "commands": _commands(experiment, trained),
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _by_k(table: Evaluation, method: str) -> dict[str, float]:
+    return {str(r["k"]): float(str(r["ndcg@10"])) for r in table.rows if r["method"] == method}
+
+
+def _commands(experiment: Experiment, trained: TrainResult) -> list[str]:
+    out = experiment.directory
+    return [
+        f"metarec prepare {out / CONFIG}",
+        f"metarec tune {out / TUNE}.yaml",
+        f"metarec train {out / CONFIG}",
+        f"metarec evaluate {out}",
+        f"metarec serve {os.path.relpath(trained.checkpoint)}",
+        "metarec rank http://127.0.0.1:8000 --support ID,ID -k 10",
+    ]
+
+
+def _text(summary: dict[str, Any], table: str, example: Example, report: Path) -> str:
+    took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["stages"].items())
+    regret = summary["regret"]
+    parts = [table, "", example.text(), ""]
+    if regret:
+        shown = ", ".join(f"k={k} {value:.4f}" for k, value in regret.items())
+        parts += [f"regret to the optimum: {shown}", ""]
+    return "\n".join([*parts, f"report: {report}", f"stages: {took}"])
+
+
+class _Stages:
+    """Announce each stage and take its time."""
+
+    def __init__(self, seconds: dict[str, float], progress: Progress):
+        self.seconds, self.progress, self.number = seconds, progress, 0
+
+    @contextmanager
+    def __call__(self, name: str, what: str) -> Iterator[None]:
+        self.number += 1
+        self.progress(f"[{self.number}/5] {name}: {what}")
+        begun = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - begun, 1)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,332 @@
+import ast
+import json
+import logging
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import metarec_ray
+from metarec_ray.checkpoint import (
+    Checkpoint,
+    committed,
+    latest,
+    load,
+    parameters_sha256,
+    save,
+    step_path,
+)
+from metarec_ray.errors import CheckpointError
+
+FILES = [
+    "COMMITTED",
+    "catalogue.parquet",
+    "config.json",
+    "manifest.json",
+    "metrics.json",
+    "model.safetensors",
+    "optimizer.safetensors",
+    "schema.json",
+    "state.json",
+]
+
+
+def content(step: int) -> Checkpoint:
+    return Checkpoint(
+        model={
+            "head.out.bias": torch.tensor(float(step)),
+            "item.ids": torch.arange(6.0).view(3, 2),
+        },
+        optimizer={"m.head.out.bias": torch.tensor(0.5)},
+        config={"run": {"seed": step}},
+        schema={"feedback": "implicit"},
+        metrics={"query_loss": 1.25},
+        state={"step": step},
+        catalogue=b"PAR1 as bytes",
+    )
+
+
+def saved(folder: Path, step: int = 1) -> Path:
+    path = step_path(folder, step)
+    save(content(step), path)
+    return path
+
+
+def assert_holds(found: Checkpoint, step: int) -> None:
+    expected = content(step)
+    for one, other in ((found.model, expected.model), (found.optimizer, expected.optimizer)):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert found[2:] == expected[2:]
+
+
+def test_a_checkpoint_survives_the_disk(tmp_path: Path) -> None:
+    path = saved(tmp_path, 7)
+    assert sorted(child.name for child in path.iterdir()) == FILES
+    assert_holds(load(path), 7)
+    assert [child.name for child in tmp_path.iterdir()] == ["step-00000007"]
+
+
+def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
+    one, other = saved(tmp_path / "a"), saved(tmp_path / "b")
+    assert all((one / name).read_bytes() == (other / name).read_bytes() for name in FILES)
+
+
+def damage(path: Path, kind: str, source: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    place = source.randrange(len(content))
+    if kind == "flip":
+        content[place] ^= 1 << source.randrange(8)
+    elif kind == "replace":
+        content[place] = (content[place] + source.randrange(1, 256)) % 256
+    elif kind == "truncate":
+        del content[place:]
+    elif kind == "append":
+        content += b"\n"
+    if kind == "delete":
+        path.unlink()
+    else:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kind", ["flip", "replace", "truncate", "append", "delete"])
+def test_every_damage_is_detected(tmp_path: Path, name: str, kind: str) -> None:
+    source = random.Random(f"{name} {kind}")
+    good = saved(tmp_path)
+    for trial in range(12):
+        broken = tmp_path / f"broken-{trial}"
+        shutil.copytree(good, broken)
+        damage(broken / name, kind, source)
+        with pytest.raises(CheckpointError, match="checkpoint must") as caught:
+            load(broken)
+        assert name in str(caught.value) or name == "COMMITTED" or name == "manifest.json"
+        assert str(broken) in str(caught.value)
+
+
+def test_the_byte_of_the_manifest_that_json_would_not_miss_counts_too(tmp_path: Path) -> None:
+    path = saved(tmp_path) / "manifest.json"
+    path.write_bytes(path.read_bytes().rstrip())
+    json.loads(path.read_bytes())
+    with pytest.raises(CheckpointError, match="COMMITTED .* must hold the sha256 of its manifest"):
+        load(path.parent)
+
+
+def test_the_latest_falls_back_to_the_last_good_one_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (50, 100, 150):
+        saved(tmp_path, step)
+    damage(step_path(tmp_path, 150) / "model.safetensors", "flip", random.Random(0))
+    (step_path(tmp_path, 100) / "config.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        found = latest(tmp_path)
+    assert found is not None
+    assert found[0] == step_path(tmp_path, 50)
+    assert_holds(found[1], 50)
+    assert len(caplog.records) == 2
+    assert "skipping a damaged checkpoint" in caplog.text
+    assert "step-00000150/model.safetensors" in caplog.text
+    assert "step-00000100/config.json" in caplog.text
+
+
+def test_a_folder_without_a_good_checkpoint_has_no_latest(tmp_path: Path) -> None:
+    assert latest(tmp_path / "none") is None
+    saved(tmp_path)
+    (step_path(tmp_path, 1) / "state.json").write_bytes(b"{}\n")
+    assert latest(tmp_path) is None
+
+
+def test_steps_are_in_the_order_of_numbers(tmp_path: Path) -> None:
+    for step in (1000, 5, 90):
+        saved(tmp_path, step)
+    assert [path.name for path in committed(tmp_path)] == [
+        "step-00000005",
+        "step-00000090",
+        "step-00001000",
+    ]
+
+
+def test_what_was_never_committed_is_no_checkpoint(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    (path / "COMMITTED").unlink()
+    with pytest.raises(CheckpointError, match="a committed directory, .* was never committed"):
+        load(path)
+    with pytest.raises(CheckpointError, match="a committed directory, .* does not exist"):
+        load(tmp_path / "none")
+    assert committed(tmp_path) == []
+
+
+class Killed(BaseException):
+    """What no `except OSError` sees: the process ends here."""
+
+
+CALLS = ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir", "close")
+
+
+@contextmanager
+def failing(
+    monkeypatch: pytest.MonkeyPatch, at: int, failure: Callable[[], BaseException]
+) -> Iterator[list]:
+    """Raise `failure` instead of the `at`-th call of the operating system; list what was called."""
+    calls: list[str] = []
+
+    def counted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **more: Any) -> Any:
+            calls.append(name)
+            if len(calls) > at:
+                raise failure()
+            return real(*args, **more)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in CALLS:
+            patch.setattr(os, name, counted(name, getattr(os, name)))
+        yield calls
+
+
+def calls_of_a_save(monkeypatch: pytest.MonkeyPatch, folder: Path, *, again: bool) -> int:
+    saved(folder, 1)
+    target = step_path(folder, 1 if again else 2)
+    with failing(monkeypatch, 10**9, Killed) as calls:
+        save(content(2), target)
+    shutil.rmtree(folder)
+    return len(calls)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["a new step", "a step that exists"])
+def test_a_kill_at_any_call_leaves_the_old_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    total = calls_of_a_save(monkeypatch, tmp_path / "count", again=again)
+    assert total > 20
+    seen = set()
+    for at in range(total):
+        folder = tmp_path / str(at)
+        saved(folder, 1)
+        target = step_path(folder, 1 if again else 2)
+        with failing(monkeypatch, at, Killed), pytest.raises(Killed):
+            save(content(2), target)
+        found = latest(folder)
+        assert found is not None
+        assert_holds(found[1], found[1].state["step"])
+        seen.add(found[1].state["step"])
+        # And the next save, of a process that lives, succeeds.
+        save(content(3), target)
+        after = latest(folder)
+        assert after is not None
+        assert_holds(after[1], 3)
+    assert seen == {1, 2}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["a new step", "a step that exists"])
+def test_an_error_of_the_disk_at_any_call_is_one_sentence_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    total = calls_of_a_save(monkeypatch, tmp_path / "count", again=again)
+    for at in range(total):
+        folder = tmp_path / str(at)
+        saved(folder, 1)
+        with failing(monkeypatch, at, lambda: OSError(28, "No space left")):
+            try:
+                save(content(2), step_path(folder, 1 if again else 2))
+            except CheckpointError as error:
+                assert "a checkpoint must be writable, got " in str(error)
+        found = latest(folder)
+        assert found is not None
+        assert_holds(found[1], found[1].state["step"])
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="a checkpoint must be writable, got .*step-00000001"):
+        saved(tmp_path / "file")
+
+
+def test_the_hash_of_parameters_sees_names_shapes_types_and_values() -> None:
+    base = {"a": torch.zeros(4), "b": torch.ones(2)}
+    assert parameters_sha256(base) == parameters_sha256(dict(reversed(base.items())))
+    others = [
+        {"a": torch.zeros(4), "c": torch.ones(2)},
+        {"a": torch.zeros(2, 2), "b": torch.ones(2)},
+        {"a": torch.zeros(4, dtype=torch.int32), "b": torch.ones(2)},
+        {"a": torch.zeros(4), "b": torch.tensor([1.0, 1.0000001])},
+    ]
+    assert len({parameters_sha256(params) for params in [base, *others]}) == 5
+
+
+FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+FORBIDDEN_CALLS = {
+    "eval",
+    "exec",
+    "torch.load",
+    "torch.save",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "yaml.load_all",
+}
+
+
+def dangers(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = {alias.name.split(".")[0] for alias in node.names}
+            yield from names & FORBIDDEN_MODULES
+        elif isinstance(node, ast.ImportFrom):
+            if (node.module or "").split(".")[0] in FORBIDDEN_MODULES:
+                yield str(node.module)
+            yield from (
+                f"{node.module}.{alias.name}"
+                for alias in node.names
+                if f"{node.module}.{alias.name}" in FORBIDDEN_CALLS
+            )
+        elif isinstance(node, ast.Call):
+            if (name := ast.unparse(node.func)) in FORBIDDEN_CALLS:
+                yield name
+            yield from (
+                word.arg for word in node.keywords if word.arg in ("weights_only", "allow_pickle")
+            )
+
+
+def test_the_search_for_dangers_finds_them() -> None:
+    code = """
+import pickle
+from joblib import load
+from torch import load
+torch.load(path, weights_only=False)
+np.load(path, allow_pickle=True)
+yaml.load(text)
+eval(text)
+yaml.safe_load(text)
+model.eval()
+"""
+    assert sorted(dangers(ast.parse(code))) == [
+        "allow_pickle",
+        "eval",
+        "joblib",
+        "pickle",
+        "torch.load",
+        "torch.load",
+        "weights_only",
+        "yaml.load",
+    ]
+
+
+def test_nothing_in_the_package_unpickles_or_evaluates() -> None:
+    root = Path(metarec_ray.__file__).parent
+    files = sorted(root.rglob("*.py"))
+    assert len(files) > 40
+    found = {
+        f"{path.relative_to(root)}: {danger}"
+        for path in files
+        for danger in dangers(ast.parse(path.read_text("utf-8")))
+    }
+    assert found == set()

@@ -1,0 +1,215 @@
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from metarec_ray import checkpoint as checkpoints
+from metarec_ray.checkpoint import parameters_sha256
+from metarec_ray.config import Experiment, override, parse
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.errors import CheckpointError, RunFailed
+from metarec_ray.training.step import Alone, LaneResult
+from metarec_ray.training.trainer import Progress, Trainer, resume, train_loop
+
+SMALL = {
+    "model": {"dim": 4, "user_ids": True},
+    "train": {
+        "num_workers": 1,
+        "steps": 50,
+        "lanes": 4,
+        "lane_tasks": 4,
+        "reference_items": 16,
+        "checkpoint_every": 20,
+        "log_every": 20,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def store(synthetic_store: Path) -> TaskStore:
+    return TaskStore.open(synthetic_store)
+
+
+def experiment(**values: Any) -> Experiment:
+    asked = {key.replace("__", "."): value for key, value in values.items()}
+    return override(parse(SMALL, "test"), asked)
+
+
+def advanced(trainer: Trainer, steps: int) -> Trainer:
+    for _ in range(steps):
+        trainer.train_step(Alone())
+    return trainer
+
+
+class Half:
+    """One of two workers: each hands its lanes in and takes all of them out."""
+
+    world = 2
+
+    def __init__(self, rank: int, board: dict[int, LaneResult], barrier: threading.Barrier):
+        self.rank, self.board, self.barrier = rank, board, barrier
+
+    def gather(self, mine: dict[int, LaneResult], lanes: int) -> list[LaneResult]:
+        assert sorted(mine) == list(range(self.rank, lanes, 2))
+        self.board.update(mine)
+        self.barrier.wait(30)
+        everything = [self.board[lane] for lane in range(lanes)]
+        self.barrier.wait(30)
+        return everything
+
+
+@pytest.mark.parametrize("algorithm", ["bayesian_head", "maml"])
+def test_two_workers_end_with_the_bits_of_one(store: TaskStore, algorithm: str) -> None:
+    asked = experiment(algorithm__name=algorithm, train__steps=8)
+    board: dict[int, LaneResult] = {}
+    barrier = threading.Barrier(2)
+    workers = [Trainer(asked, store) for _ in range(2)]
+
+    def work(rank: int) -> None:
+        for _ in range(8):
+            workers[rank].train_step(Half(rank, board, barrier))
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    alone = advanced(Trainer(asked, store), 8)
+    assert alone.step == workers[0].step == workers[1].step == 8
+    hashes = {parameters_sha256(trainer.parameters()) for trainer in (alone, *workers)}
+    assert len(hashes) == 1
+
+
+def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(
+    store: TaskStore, tmp_path: Path
+) -> None:
+    straight = advanced(Trainer(experiment(), store), 50)
+    first = advanced(Trainer(experiment(), store), 20)
+    checkpoints.save(first.checkpoint({}), checkpoints.step_path(tmp_path, 20))
+    second = Trainer(experiment(), store)
+    assert resume(second, tmp_path) == 20
+    advanced(second, 30)
+    assert parameters_sha256(second.parameters()) == parameters_sha256(straight.parameters())
+    assert parameters_sha256(second.state.moments) == parameters_sha256(straight.state.moments)
+    assert parameters_sha256(first.parameters()) != parameters_sha256(straight.parameters())
+
+
+def test_the_loop_checkpoints_reports_and_continues(store: TaskStore, tmp_path: Path) -> None:
+    lines: list[Progress] = []
+    last = train_loop(Trainer(experiment(), store), Alone(), tmp_path, report=lines.append)
+    assert last == checkpoints.step_path(tmp_path, 50)
+    names = [path.name for path in checkpoints.committed(tmp_path)]
+    assert names == ["step-00000020", "step-00000040", "step-00000050"]
+    assert [line.step for line in lines] == [20, 40, 50]
+    assert all(line.steps == 50 and line.tasks_per_s > 0 for line in lines)
+    # The last one is damaged: the run goes on from the one before, to the same bits.
+    (last / "model.safetensors").write_bytes(b"")
+    again = Trainer(experiment(), store)
+    train_loop(again, Alone(), tmp_path, report=lines.append)
+    assert [line.step for line in lines[3:]] == [50]
+    fresh = advanced(Trainer(experiment(), store), 50)
+    assert parameters_sha256(again.parameters()) == parameters_sha256(fresh.parameters())
+    assert checkpoints.load(last).state["step"] == 50
+
+
+def test_a_finished_run_has_nothing_to_do(store: TaskStore, tmp_path: Path) -> None:
+    asked = experiment(train__steps=2)
+    train_loop(Trainer(asked, store), Alone(), tmp_path, report=lambda line: None)
+    lines: list[Progress] = []
+    path = train_loop(Trainer(asked, store), Alone(), tmp_path, report=lines.append)
+    assert (path.name, lines) == ("step-00000002", [])
+
+
+def test_training_lowers_the_query_loss(store: TaskStore) -> None:
+    asked = experiment(train__steps=60, train__lane_tasks=16, train__tasks={"start_share": 1.0})
+    losses = [line.loss for line in Trainer(asked, store).run(Alone(), 60)]
+    assert losses[-1] < losses[0]
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(store: TaskStore) -> None:
+    trainer = advanced(Trainer(experiment(), store), 3)
+    trainer.state.dense["offset.scale"].fill_(float("nan"))
+    with pytest.raises(RunFailed, match=r"step 3 has NaN or infinity in lanes \[0, 1, 2, 3\]"):
+        trainer.train_step(Alone())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.outer_lr", 0.5),
+        ("model.dim", 8),
+        ("algorithm.prior_precision", 3.0),
+        ("train.tasks.query_size", 4),
+        ("train.lanes", 2),
+    ],
+)
+def test_a_run_does_not_resume_with_another_configuration(
+    store: TaskStore, tmp_path: Path, key: str, value: float
+) -> None:
+    first = Trainer(experiment(), store)
+    checkpoints.save(first.checkpoint({}), checkpoints.step_path(tmp_path, 1))
+    other = Trainer(override(experiment(), {key: value}), store)
+    section = ".".join(key.split(".")[:2])
+    message = f"resumes with the configuration it began with, {section} .*choose another run.dir"
+    with pytest.raises(CheckpointError, match=message):
+        resume(other, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["train.log_every", "train.checkpoint_every", "train.num_workers"])
+def test_what_does_not_decide_numbers_may_change(
+    store: TaskStore, tmp_path: Path, key: str
+) -> None:
+    first = advanced(Trainer(experiment(), store), 1)
+    checkpoints.save(first.checkpoint({}), checkpoints.step_path(tmp_path, 1))
+    assert resume(Trainer(override(experiment(), {key: 3}), store), tmp_path) == 1
+
+
+def test_a_run_does_not_resume_on_another_store_or_seed(store: TaskStore, tmp_path: Path) -> None:
+    first = Trainer(experiment(), store)
+    for name, value in (("store_sha256", "0" * 64), ("seed", 7)):
+        saved = first.checkpoint({})
+        checkpoints.save(
+            saved._replace(state=saved.state | {name: value}), checkpoints.step_path(tmp_path, 1)
+        )
+        with pytest.raises(CheckpointError, match="on the store and seed it began with"):
+            resume(Trainer(experiment(), store), tmp_path)
+
+
+def test_items_that_are_never_trained_stay_at_the_zero_vector(store: TaskStore) -> None:
+    trainer = advanced(Trainer(experiment(), store), 3)
+    untrained = trainer.state.tables["item.ids"][~trainer.trained]
+    assert len(untrained) > 0
+    assert not untrained.any()
+
+
+def test_users_that_are_not_trained_on_stay_at_the_zero_vector(store: TaskStore) -> None:
+    trainer = advanced(Trainer(experiment(), store), 20)
+    test = store.histories(("test",)).task_id
+    assert not trainer.state.tables["user.ids"][test].any()
+    assert bool(trainer.state.tables["user.ids"].any())
+
+
+def test_no_event_of_test_entities_or_after_the_cutoff_is_trained_on(store: TaskStore) -> None:
+    trainer = Trainer(experiment(), store)
+    histories = trainer.sampler.histories
+    cutoff = store.manifest.cutoff
+    assert cutoff is not None
+    assert int(histories.time.max()) < cutoff
+    assert not set(histories.task_id.tolist()) & set(store.histories(("test",)).task_id.tolist())
+
+
+def test_validation_changes_nothing_and_repeats(store: TaskStore) -> None:
+    asked = experiment(train__parts="train", train__lane_tasks=8)
+    trainer = advanced(Trainer(asked, store), 2)
+    before = parameters_sha256(trainer.parameters())
+    assert trainer.validate() == trainer.validate()
+    assert parameters_sha256(trainer.parameters()) == before
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil", "meta_sgd", "reptile"])
+def test_every_learner_trains_with_sampled_negatives(store: TaskStore, algorithm: str) -> None:
+    tasks = {"negatives": 5, "window": 5, "ks": [0, 2], "query_size": 3}
+    trainer = Trainer(experiment(algorithm__name=algorithm, train__tasks=tasks), store)
+    assert bool(torch.isfinite(trainer.train_step(Alone())).all())
