@@ -53,9 +53,9 @@ class Train(Settings):
         checkpoint_every, log_every: steps between checkpoints and between lines of metrics.
         reference_items: size of the fixed sample that positives compete with in the inner loop.
         max_failures: restarts of the worker group before a run gives up.
-        parts: entities to train on; choices are made with `train` and judged on the validation entities.
+        parts: entities to train on; choices are made with `train`, judged on validation entities.
         tasks: how a history is cut into tasks.
-        cpus_per_worker: CPUs a worker asks the cluster for; fractions let two cores hold all actors.
+        cpus_per_worker: CPUs a worker asks for; fractions let two cores hold all actors.
 
     """
 
@@ -79,9 +79,7 @@ class Train(Settings):
     @model_validator(mode="after")
     def _a_lane_for_every_worker(self) -> "Train":
         if self.num_workers > self.lanes:
-            raise ValueError(
-                f"num_workers must be <= lanes, got {self.num_workers} workers and {self.lanes} lanes"
-            )
+            raise ValueError(f"num_workers must be <= lanes {self.lanes}, got {self.num_workers}")
         return self
 
 
@@ -108,7 +106,9 @@ class Range(Settings):
 class Sweep(Settings):
     """The `sweep` section: Ray Tune with ASHA over dotted keys, judged on validation users."""
 
-    space: dict[str, Range] = {"train.outer_lr": Range(low=1e-3, high=1e-1)}
+    space: Annotated[dict[str, Range], Field(min_length=1)] = Field(
+        default={"train.outer_lr": Range(low=1e-3, high=1e-1)}
+    )
     trials: PositiveInt = 8
     steps: PositiveInt = 200
     rungs: Annotated[int, Field(ge=1, le=10)] = 4
@@ -165,8 +165,8 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Experiment:
     """Return the experiment of a YAML file (None: all defaults) with `a.b=value` overrides.
 
     Raises:
-        ConfigError: no such file, not YAML, an unknown key, or a value that breaks a rule; one sentence with the
-            rule, the value and the place.
+        ConfigError: no such file, not YAML, an unknown key, or a value that breaks a rule; one
+            sentence with the rule, the value and the place.
 
     """
     place = str(path) if path else "--set"

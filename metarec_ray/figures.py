@@ -36,6 +36,7 @@ _STAND_INS = {
 _RC: "dict[RcKeyType, object]" = {
     "svg.fonttype": "none",
     "text.parse_math": False,
+    "axes.formatter.useoffset": False,
     "font.size": 12,
     "axes.titlesize": 13,
     "axes.titleweight": "bold",
@@ -139,6 +140,9 @@ def scatter(points: Sequence[tuple[object, float]], best: int, *, title: str, me
         axes.scatter([x[best]], [y[best]], s=190, marker="*", color=_STAND_INS["accent"], lw=0)
         if not named and min(numbers) > 0 and max(numbers) > _DECADE * min(numbers):
             axes.set_xscale("log")
+            # The default writes powers of ten as mathematics, which would show as source.
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
         axes.margins(0.12)
         axes.set_title(title)
         axes.set_ylabel(metric)

@@ -136,8 +136,8 @@ class Recommender:
     ) -> Ranking:
         """Return the `k` best of `candidates` (None: the catalogue) for a user with these events.
 
-        Adapts on the known support items, oldest first; an empty support gives the prior. Ties are broken by id.
-        Candidates that are not known go last with a null score.
+        Adapts on the known support items, oldest first; an empty support gives the prior. Ties are
+        broken by id. Candidates that are not known go last with a null score.
 
         Raises:
             RequestError: k < 1, too many events, a label that is not finite, an unknown field.
@@ -165,8 +165,11 @@ class Recommender:
         return Ranking(items, adapted=bool(known), support_used=len(known), unknown=unknown)
 
     @torch.no_grad()
-    def scores(self, supports: Supports, *, chunk: int = 64) -> Tensor:
-        """Return the scores [T, I] of the whole catalogue after adapting on each support set."""
+    def scores(self, supports: Supports, *, items: Tensor | None = None, chunk: int = 64) -> Tensor:
+        """Return scores after adapting on each support set: of the whole catalogue, [T, I].
+
+        With `items`, catalogue rows int64 [T, Q], only of each task's own.
+        """
         users = encode(self.meta, "user", supports.user)
         has_context = supports.context.tokens.shape[-1] + supports.context.dense.shape[-1] > 0
         contexts = encode(self.meta, "context", supports.context if has_context else supports.now)
@@ -174,18 +177,26 @@ class Recommender:
         reference = self.items.at(self.buffers["reference.items"])
 
         def one(
-            item: Tensor, label: Tensor, mask: Tensor, context: Tensor, user: Tensor, now: Tensor
+            item: Tensor,
+            label: Tensor,
+            mask: Tensor,
+            context: Tensor,
+            user: Tensor,
+            now: Tensor,
+            asked: Tensor,
         ) -> Tensor:
             events = encode_support(Support(self.items.at(item), context, label, mask), user)
             problem = make_problem(
                 self.feedback, reference, self.buffers["reference.log_q"], user, now
             )
             fast = self.learner.adapt(problem, self.meta, events)
+            candidates = self.items if items is None else self.items.at(asked)
             return self.learner.score(
-                problem, self.meta, fast, encode_candidates(self.items, user, now)
+                problem, self.meta, fast, encode_candidates(candidates, user, now)
             )
 
-        columns = (supports.item, supports.label, supports.mask, contexts, users, now)
+        asked = supports.item if items is None else items
+        columns = (supports.item, supports.label, supports.mask, contexts, users, now, asked)
         parts = zip(*(column.split(chunk) for column in columns), strict=True)
         return torch.cat([vmap(one)(*part) for part in parts])
 

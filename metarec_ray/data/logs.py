@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import encode, movielens, synthetic, tables, validate
+from metarec_ray.data import encode, movielens, selection, synthetic, tables, validate
 from metarec_ray.data.settings import Data, SideTable
 from metarec_ray.data.sources import SYNTHETIC, Chunk, Source, columns, find, side_path
+from metarec_ray.data.validate import Checked
 from metarec_ray.errors import DataError
 
 RESERVED = ("id", "item", "title")
@@ -27,7 +28,7 @@ class Log(NamedTuple):
         fingerprint: of the input.
         rejected: quarantined rows: file, row, reason, value.
         rows_in: rows read, those set aside included.
-        filtered: rows with a label below `label_min`.
+        filtered: rows with a label below `label_min` or left out by `only` or `without`.
 
     """
 
@@ -56,17 +57,24 @@ def read_chunk(chunk: Chunk, settings: Data) -> pl.DataFrame:
     return raw.select(list(dict.fromkeys(wanted)))
 
 
+def check_chunk(chunk: Chunk, settings: Data) -> tuple[int, Checked]:
+    """Read a chunk; return its number of rows, and the checked ones."""
+    raw = read_chunk(chunk, settings)
+    kept = selection.kept(settings, chunk.sides, validate.roles(settings).sequence)
+    return len(raw), validate.check(
+        raw, settings, file=chunk.file, first_row=chunk.first_row, kept=kept
+    )
+
+
 def read_log(settings: Data, *, data_dir: Path | None = None) -> Log:
     """Read and check a whole log in this process."""
     source = find(settings, data_dir=data_dir)
-    checked: list[validate.Checked] = []
+    checked: list[Checked] = []
     rows_in = 0
     for chunk in source.chunks:
-        raw = read_chunk(chunk, source.settings)
-        rows_in += len(raw)
-        checked.append(
-            validate.check(raw, source.settings, file=chunk.file, first_row=chunk.first_row)
-        )
+        rows, found = check_chunk(chunk, source.settings)
+        rows_in += rows
+        checked.append(found)
     if rows_in == 0:
         raise DataError(f"a log must hold rows, got none ({source.settings.path})")
     users, items = side_tables(source)

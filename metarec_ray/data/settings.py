@@ -48,6 +48,23 @@ class Columns(Settings):
     sequence: str | None = None
 
 
+class Rows(Settings):
+    """Some events of a log: those whose row in a side file has a value.
+
+    Attributes:
+        path: Parquet or CSV file, in the data folder, beside the log or below the working folder.
+        column: what `value` is compared with.
+        value: compared as text.
+
+    Rows of both files are one where the column that is the log's sequence is the same.
+
+    """
+
+    path: str
+    column: str
+    value: int | str
+
+
 class Synthetic(Settings):
     """Constants of the generating model of `data.synthetic`.
 
@@ -78,6 +95,8 @@ class Data(Settings):
         feedback: what a label means. `implicit`: every kept event is a positive.
             `binary`: 1 is a click, 0 is none. `explicit`: a rating.
         label_min: events with a smaller label are filtered (counted, not quarantined).
+        only, without: keep the events, or all but the events, that a side file names; the others
+            are counted as filtered.
         columns: roles of the log's columns; None for a layout that is known by itself.
         context: columns of an event that are model inputs.
         cutoff_quantile: the cut in time is when this share of the entities has begun;
@@ -90,6 +109,8 @@ class Data(Settings):
     path: str = "synthetic"
     feedback: Feedback = "implicit"
     label_min: float | None = None
+    only: Rows | None = None
+    without: Rows | None = None
     columns: Columns | None = None
     time_unit: Literal["s", "ms", "us"] = "s"
     users: SideTable | None = None

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import datasets, movielens, synthetic, tables, validate
+from metarec_ray.data import datasets, movielens, selection, synthetic, tables, validate
 from metarec_ray.data.manifest import sha256_file, sha256_json
 from metarec_ray.data.movielens import Layout
+from metarec_ray.data.selection import Sides
 from metarec_ray.data.settings import Columns, Data, SideTable
 from metarec_ray.data.validate import Ids
 from metarec_ray.errors import DataError
@@ -32,6 +33,7 @@ class Chunk(NamedTuple):
         groups: row groups of a Parquet file; None for all of the file.
         layout: name of a known layout, or None.
         text: columns of a CSV file that are read as strings whatever they look like.
+        sides: where the files of `data.only` and `data.without` were found.
 
     """
 
@@ -41,6 +43,7 @@ class Chunk(NamedTuple):
     groups: range | None = None
     layout: str | None = None
     text: frozenset[str] = frozenset()
+    sides: Sides = Sides()
 
 
 class Source(NamedTuple):
@@ -56,6 +59,24 @@ class Source(NamedTuple):
 
 def find(settings: Data, *, data_dir: Path | None = None) -> Source:
     """Return where the log of a config lies; `data_dir` holds data sets by name."""
+    # Before the log, which may have to be fetched if it is a data set by name.
+    sides = selection.locate(settings, data_dir)
+    source = _find(settings, data_dir)
+    found = [path for path in sides if path is not None]
+    if not found:
+        return source
+    if validate.roles(source.settings).sequence is None:
+        raise DataError(
+            "data.columns.sequence must be named for data.only and data.without, got none "
+            f"({settings.path})"
+        )
+    return source._replace(
+        chunks=[chunk._replace(sides=sides) for chunk in source.chunks],
+        fingerprint=sha256_json([source.fingerprint, *map(sha256_file, found)]),
+    )
+
+
+def _find(settings: Data, data_dir: Path | None) -> Source:
     if settings.path == SYNTHETIC:
         return _synthetic(settings)
     if settings.path in datasets.NAMES:
@@ -128,6 +149,7 @@ def _plain(settings: Data, path: Path) -> Source:
 def _below(folder: Path, settings: Data) -> list[Path]:
     """Return the files of the log: not hidden, and not its tables of users or items."""
     sides = {side_path(t, folder) for t in (settings.users, settings.items) if t is not None}
+    sides |= {folder / rows.path for rows in (settings.only, settings.without) if rows is not None}
     found = sorted(
         path
         for path in folder.rglob("*")

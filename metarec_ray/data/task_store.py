@@ -127,7 +127,7 @@ class TaskStore:
         return pq.read_table(self.path / ENTITIES).sort_by("task_id")["id"].to_pylist()
 
     def user_fields(self, task_id: int) -> dict[str, str]:
-        """Return the known categorical features of an entity as raw values, as a request has them."""
+        """Return the known categorical features of an entity as a request would give them."""
         row = self._rows.slice(task_id, 1)  # sorted by task id, and none is missing
         fields: dict[str, str] = {}
         for field in self.manifest.features["user"]:

@@ -39,11 +39,19 @@ class Checked(NamedTuple):
     filtered: int
 
 
-def check(raw: pl.DataFrame, settings: Data, *, file: str, first_row: int = 0) -> Checked:
+def check(
+    raw: pl.DataFrame,
+    settings: Data,
+    *,
+    file: str,
+    first_row: int = 0,
+    kept: pl.Expr | None = None,
+) -> Checked:
     """Return the rows of one chunk in canonical columns, with what was set aside.
 
     `raw` holds at least the columns that `settings.columns` and `settings.context` name. Row
-    numbers count from 0 in the file. A column of the wrong type raises at once.
+    numbers count from 0 in the file. Rows that are not `kept` are filtered. A column of the wrong
+    type raises at once.
     """
     columns = roles(settings)
     frame = pl.DataFrame({"row": pl.int_range(first_row, first_row + len(raw), eager=True)})
@@ -58,10 +66,9 @@ def check(raw: pl.DataFrame, settings: Data, *, file: str, first_row: int = 0) -
         frame = frame.with_columns(
             encode.canonical(raw[name], feature, place).alias(f"context.{name}")
         )
-    small = pl.lit(False)
+    wanted = frame if kept is None else frame.filter(kept)
     if settings.label_min is not None:
-        small = (pl.col("label") < settings.label_min).fill_null(False)
-    wanted = frame.filter(~small)
+        wanted = wanted.filter((pl.col("label") >= settings.label_min).fill_null(True))
     judged = wanted.with_columns(_reason(wanted, settings))
     bad = judged.filter(pl.col("reason").is_not_null())
     good = judged.filter(pl.col("reason").is_null())

@@ -28,8 +28,7 @@ def read_chunks(
     for number in batch["id"].to_pylist():
         chunk = chunks[number]
         try:
-            raw = logs.read_chunk(chunk, settings)
-            checked = validate.check(raw, settings, file=chunk.file, first_row=chunk.first_row)
+            rows, checked = logs.check_chunk(chunk, settings)
         except DataError as error:
             # Ray wraps what a function raises: the sentence travels as a row instead.
             parts.append(_aside(FAILED, 1, file=chunk.file, value=str(error)))
@@ -39,7 +38,7 @@ def read_chunks(
         parts.append(events.with_columns(kind=pl.lit(EVENT, pl.Int32)))
         parts += [
             _rejected(checked.rejected),
-            _aside(READ, len(raw)),
+            _aside(READ, rows),
             _aside(FILTERED, checked.filtered),
         ]
     return _arrow(pl.concat(parts, how="diagonal"))

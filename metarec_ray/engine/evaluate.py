@@ -1,6 +1,7 @@
-"""The table of a checkpoint or a configuration: floors, rivals, the learner, the optimum where it is known.
+"""The table of a checkpoint or a configuration: floors, rivals, the learner.
 
-Knows where stores and checkpoints of a run lie; what is measured and how is `evaluation`'s business.
+Knows where stores and checkpoints of a run lie; how things are measured is `evaluation`'s
+business.
 """
 
 import json
@@ -50,7 +51,7 @@ def evaluate(
     data_dir: Path | None,
     progress: Callable[[str], None],
 ) -> Evaluation:
-    """Return the table of `target`: a checkpoint, a run's folder, or a configuration whose store exists.
+    """Return the table of `target`: a checkpoint, a run's folder, or a configuration.
 
     Raises:
         ConfigError: an unknown protocol.
@@ -95,7 +96,8 @@ def _newest(folder: Path) -> Path:
     found = checkpoints.latest(folder)
     if found is None:
         raise CheckpointError(
-            f"a target must be a checkpoint, a trained run or a configuration, no checkpoint in {folder}"
+            f"a target must be a checkpoint, a trained run or its configuration, "
+            f"there is no checkpoint in {folder}"
         )
     return found[0]
 
@@ -119,7 +121,7 @@ def _learner(path: Path, store: TaskStore, tasks: StrictTasks) -> Method:
     loaded = checkpoints.load(path)
     if (trained_on := loaded.state["store_sha256"]) != store.manifest.store_sha256:
         raise CheckpointError(
-            f"a checkpoint is judged on the store it was trained on, {path} has store {trained_on[:12]}, "
+            f"a checkpoint is judged on the store it was trained on, {path} has {trained_on[:12]}, "
             f"{store.path} is {store.manifest.store_sha256[:12]}"
         )
     recommender = Recommender.load(path)
@@ -139,6 +141,8 @@ def _learner(path: Path, store: TaskStore, tasks: StrictTasks) -> Method:
         )
 
     return Method(
-        recommender.learner.name, "learner", float(loaded.metrics.get("seconds", 0.0)), scores
+        recommender.experiment.algorithm.name,
+        "learner",
+        float(loaded.metrics.get("seconds", 0.0)),
+        scores,
     )
-

@@ -101,14 +101,14 @@ def ask_example(
     entity = int(tasks.entity[0])
     catalogue = [Item(*pair) for pair in zip(store.items.ids, store.items.titles, strict=True)]
     clicks = [catalogue[row] for row in tasks.support[0, :CLICKS].tolist()]
-    fields = store.user_fields(entity)
+    fields: dict[str, str] = store.user_fields(entity)
     steps = []
     key = secrets.token_urlsafe(24)
     with _endpoint(checkpoint, key, progress) as url:
         endpoint = Endpoint(url, key, 10.0)
         for count in range(len(clicks) + 1):
             support = [SupportItem(item_id=item.id) for item in clicks[:count]]
-            request = RankRequest(support=support, k=SHOWN, user_fields=fields)
+            request = RankRequest(support=support, k=SHOWN, user_fields=dict(fields))
             answer = endpoint.ask(f"{url}/rank", RankResponse, request)
             steps.append(Step(clicks[count - 1] if count else None, answer))
     later = [*tasks.support[0, CLICKS:].tolist(), *tasks.query[0].tolist()]
@@ -153,7 +153,9 @@ def _address(server: subprocess.Popen[str], told: list[str]) -> str:
     waiting.start()
     waiting.join(START_TIMEOUT_S)
     if not found or not found[0].startswith("http"):
-        raise RunFailed(f"an endpoint must start within {START_TIMEOUT_S:g} s: {''.join(told[-3:])}")
+        raise RunFailed(
+            f"an endpoint must start within {START_TIMEOUT_S:g} s: {''.join(told[-3:])}"
+        )
     return found[0].strip()
 
 

@@ -35,7 +35,9 @@ SPACE = {
 Progress = Callable[[str], None]
 
 
-def quickstart(data: str, out: Path, *, data_dir: Path | None, progress: Progress) -> dict[str, Any]:
+def quickstart(
+    data: str, out: Path, *, data_dir: Path | None, progress: Progress
+) -> dict[str, Any]:
     """Run every stage, write `summary.json` and `report.html` into `out`, return the summary.
 
     The same call again takes up what is done. The key `text` is for people.

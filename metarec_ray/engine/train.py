@@ -1,7 +1,7 @@
 """Ray Train: the training loop on a group of workers that restarts and resumes by itself.
 
-Knows scaling, process groups and failures; what a step does is `training`'s business. Our own checkpoints in `run.dir`
-are what a restarted group and a repeated command resume from.
+Knows scaling, process groups and failures; what a step does is `training`'s business. Our own
+checkpoints in `run.dir` are what a restarted group and a repeated command resume from.
 """
 
 import json
@@ -66,7 +66,8 @@ def train(
     found = checkpoints.latest(folder)
     if found is None or found[1].state["step"] < experiment.train.steps:
         raise RunFailed(
-            f"the run must reach step {experiment.train.steps}, its last good checkpoint is {found and found[0]}"
+            f"the run must reach step {experiment.train.steps}, "
+            f"its last good checkpoint is {found and found[0]}"
         )
     path, last = found
     return TrainResult(path, last.metrics, checkpoints.parameters_sha256(last.model))
@@ -91,7 +92,7 @@ def _fit(experiment: Experiment, directory: Path, progress: Callable[[str], None
             backend="nccl" if use_gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
         ),
         run_config=RunConfig(
-            # A unique name: the same one would resume Ray's own snapshot instead of our checkpoints.
+            # A unique name: the same one would resume Ray's own snapshot, not our checkpoints.
             name=f"train-{uuid.uuid4().hex[:8]}",
             storage_path=str(directory / "ray"),
             failure_config=FailureConfig(

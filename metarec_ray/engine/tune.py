@@ -1,7 +1,7 @@
 """Ray Tune: a sweep over dotted keys, judged on validation entities.
 
-Knows searchers, schedulers and trials; a trial is the plain training loop in one process, because two workers
-a trial would cost more to start than the trial takes. Test entities are never touched.
+Knows searchers, schedulers and trials; a trial is the plain training loop in one process, because
+two workers would cost more to start than the trial takes. Test entities are never touched.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import BasicVariantGenerator
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.config import Experiment, Range, dump, load, override, parse
@@ -44,11 +45,11 @@ def sweep(
     data_dir: Path | None,
     progress: Callable[[str], None],
 ) -> SweepResult:
-    """Search `sweep.space` on the run's task store; write `best.yaml` into `run.dir`. Needs a Ray session.
+    """Search `sweep.space`; write `best.yaml` into `run.dir`. Needs a Ray session.
 
     Raises:
-        ConfigError: a sweep lies there already and `resume` is not asked for, or it was begun with another configuration;
-            or a value of the space breaks a rule.
+        ConfigError: a sweep lies there already and `resume` is not asked for, it was begun with
+            another configuration, or a value of the space breaks a rule.
         RunFailed: no trial finished.
 
     """
@@ -88,13 +89,15 @@ def _new(
 ) -> tune.Tuner:
     if (directory / SWEEP).exists():
         raise ConfigError(
-            f"a sweep lies in {directory / SWEEP} already; continue it with --resume or choose another run.dir"
+            f"a sweep must have a folder of its own, {directory / SWEEP} has one already; "
+            "continue it with --resume or choose another run.dir"
         )
     directory.mkdir(parents=True, exist_ok=True)
     (directory / BEGUN_WITH).write_text(dump(experiment))
     settings = experiment.sweep
     progress(
-        f"tune: {settings.trials} trials of up to {settings.steps} steps over {', '.join(settings.space)}"
+        f"tune: {settings.trials} trials of up to {settings.steps} steps over "
+        f"{', '.join(settings.space)}"
     )
     return tune.Tuner(
         _trainable(experiment),
@@ -109,7 +112,7 @@ def _new(
                 grace_period=1,
                 reduction_factor=2,
             ),
-            search_alg=tune.search.BasicVariantGenerator(
+            search_alg=BasicVariantGenerator(
                 max_concurrent=settings.max_concurrent, random_state=experiment.run.seed
             ),
         ),
@@ -174,7 +177,8 @@ def _check_space(experiment: Experiment) -> None:
 def _domain(values: Range) -> Any:
     if values.choices is not None:
         return tune.choice(list(values.choices))
-    assert values.low is not None and values.high is not None
+    assert values.low is not None
+    assert values.high is not None
     return (
         tune.loguniform(values.low, values.high)
         if values.log
@@ -202,7 +206,8 @@ class _Told(tune.Callback):
         found = trial.last_result.get(self.metric)
         shown = "no result" if found is None else f"{found:.4f}"
         self.progress(
-            f"tune: trial {self.ended}/{len(trials)}  {self.metric} {shown}  after step {trial.last_result.get('step')}  {values}"
+            f"tune: trial {self.ended}/{len(trials)}  {self.metric} {shown}  "
+            f"after step {trial.last_result.get('step')}  {values}"
         )
 
     # The callback is pickled with the experiment's state; a progress function cannot be.
@@ -210,8 +215,7 @@ class _Told(tune.Callback):
         return {"metric": self.metric, "ended": self.ended}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
-        self.progress = _silent
+        self.metric, self.ended, self.progress = state["metric"], state["ended"], _silent
 
 
 def _silent(line: str) -> None:

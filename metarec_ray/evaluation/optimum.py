@@ -1,6 +1,7 @@
 """The row that nothing can beat: the posterior of the synthetic log's own model.
 
-Knows that a store was made of the synthetic log, and so the truth behind it; learners never see this.
+Knows that a store was made of the synthetic log, and so the truth behind it; learners never see
+it.
 """
 
 import torch

@@ -81,10 +81,10 @@ def regret(run: Run) -> Markup:
         for row in shown
     ]
     heights = {str(row.k): optimum[row.k] - row.ndcg for row in shown}
-    head = ("", "optimum", shown[0].method, "regret", "gap to popularity closed")
+    head = ("", "optimum", shown[0].method, "regret", "gap closed")
     words = (
         "The generating model of this log is known, so is the best ranking that the same events "
-        "allow. Regret is the NDCG@10 that the learner falls short of it."
+        "allow. Regret is the NDCG@10 that the learner falls short of it; the gap is popularity's."
     )
     drawing = chart(figures.bars(heights, title="Regret (NDCG@10)", x="k"))
     return section(
@@ -148,7 +148,7 @@ def _sentence(found: Sequence[tuple[Row, str]]) -> Markup:
 
 
 def _after(ks: Sequence[int]) -> str:
-    return f"at k = {_listed([str(k) for k in ks], ', ')}"
+    return f"at k\xa0=\xa0{_listed([str(k) for k in ks], ', ')}"
 
 
 def _listed(parts: Sequence[str], separator: str) -> str:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from metarec_ray.core.batch import Lane
 from metarec_ray.core.outer_loop import Params
 from metarec_ray.data.lanes import LaneSampler
 from metarec_ray.data.manifest import ITEMS
+from metarec_ray.data.settings import Feedback
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
 from metarec_ray.models.towers import Side, Sides
@@ -43,13 +44,13 @@ class Progress(NamedTuple):
 
 
 class Trainer:
-    """The meta-parameters of an experiment and how they change."""
+    """The meta-parameters of an experiment and how they change; `seconds` of training so far."""
 
     def __init__(self, experiment: Experiment, store: TaskStore, *, device: str = "cpu"):
-        """Initialise from the seed; one torch thread, so that a lane's bits depend on nothing else."""
+        """Initialise from the seed; one torch thread, so that bits depend on nothing else."""
         torch.set_num_threads(1)
         self.experiment, self.store, self.device = experiment, store, torch.device(device)
-        self.feedback = store.manifest.feedback
+        self.feedback: Feedback = store.manifest.feedback
         train, seed = experiment.train, experiment.run.seed
         parts = tuple(train.parts.split("+"))
         histories = store.histories(parts)
@@ -76,6 +77,7 @@ class Trainer:
         if "item.ids" in tables:
             tables["item.ids"][~self.trained] = 0.0  # never touched: a new item is its features
         self.step = 0
+        self.seconds = 0.0
         self.state = self._on_device(ParameterState(dense, tables, moments(dense | tables)))
         self.buffers = {name: value.to(self.device) for name, value in self.buffers.items()}
 
@@ -144,6 +146,7 @@ class Trainer:
             if self.step % train.log_every == 0 or self.step == until:
                 count = self.step - first
                 seconds = time.perf_counter() - started
+                self.seconds += seconds
                 yield self._progress(
                     sums / count, count * train.lanes * train.lane_tasks / seconds, lr
                 )
@@ -178,18 +181,20 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Continue from `checkpoint`; CheckpointError if it belongs to other data or another experiment."""
+        """Continue from `checkpoint`; CheckpointError if its data or configuration are others."""
         expected = self.checkpoint({}).state | {"step": checkpoint.state["step"]}
         if checkpoint.state != expected:
             raise CheckpointError(
-                f"a run resumes on the store and seed it began with, {path} has {checkpoint.state}, now {expected}; "
+                f"a run resumes on the store and seed it began with, {path} has "
+                f"{checkpoint.state}, now {expected}; "
                 "choose another run.dir to begin anew"
             )
         if (
             changed := _changed(checkpoint.config, json.loads(self.experiment.model_dump_json()))
         ) is not None:
             raise CheckpointError(
-                f"a run resumes with the configuration it began with, {changed} differs from {path}; "
+                f"a run resumes with the configuration it began with, {changed} differs "
+                f"from that of {path}; "
                 "choose another run.dir to begin anew"
             )
         for own in (self.state.dense, self.state.tables):
@@ -198,6 +203,7 @@ class Trainer:
         for name, value in self.state.moments.items():
             value.copy_(checkpoint.optimizer[name])
         self.step = int(checkpoint.state["step"])
+        self.seconds = float(checkpoint.metrics.get("seconds", 0.0))
 
     def _measure(self, lane: Lane) -> Tensor:
         with torch.device(self.device), torch.no_grad():
@@ -236,7 +242,7 @@ def resume(trainer: Trainer, folder: Path) -> int:
 def train_loop(
     trainer: Trainer, exchange: Exchange, folder: Path, *, report: Callable[[Progress], None]
 ) -> Path:
-    """Train to the end, writing a checkpoint every `checkpoint_every` steps; return the last one's path."""
+    """Train to the end, a checkpoint every `checkpoint_every` steps; return the last one's path."""
     train = trainer.experiment.train
     resume(trainer, folder)
     metrics: dict[str, float] = {}
@@ -246,6 +252,7 @@ def train_loop(
         )
         for progress in trainer.run(exchange, until):
             metrics = {"query_loss": progress.loss, progress.metric_name: progress.metric}
+            metrics["seconds"] = round(trainer.seconds, 1)
             report(progress)
         if exchange.rank == 0:
             checkpoints.save(
@@ -254,11 +261,15 @@ def train_loop(
     return checkpoints.step_path(folder, trainer.step)
 
 
-def to_device(value, device: torch.device):
-    """Return a (nested) named tuple of tensors on `device`."""
+def to_device(lane: Lane, device: torch.device) -> Lane:
+    """Return the lane with all its tensors on `device`."""
+    return _moved(lane, device)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
-    return type(value)(*(to_device(part, device) for part in value))
+    return type(value)(*(_moved(part, device) for part in value))
 
 
 def _changed(old: dict, new: dict) -> str | None:

@@ -104,7 +104,7 @@ def test_every_damage_is_detected(tmp_path: Path, name: str, kind: str) -> None:
         broken = tmp_path / f"broken-{trial}"
         shutil.copytree(good, broken)
         damage(broken / name, kind, source)
-        with pytest.raises(CheckpointError, match="checkpoint must") as caught:
+        with pytest.raises(CheckpointError, match=r"checkpoint must") as caught:
             load(broken)
         assert name in str(caught.value) or name == "COMMITTED" or name == "manifest.json"
         assert str(broken) in str(caught.value)
@@ -114,7 +114,7 @@ def test_the_byte_of_the_manifest_that_json_would_not_miss_counts_too(tmp_path: 
     path = saved(tmp_path) / "manifest.json"
     path.write_bytes(path.read_bytes().rstrip())
     json.loads(path.read_bytes())
-    with pytest.raises(CheckpointError, match="COMMITTED .* must hold the sha256 of its manifest"):
+    with pytest.raises(CheckpointError, match=r"COMMITTED .* must hold the sha256 of its manifest"):
         load(path.parent)
 
 
@@ -156,9 +156,9 @@ def test_steps_are_in_the_order_of_numbers(tmp_path: Path) -> None:
 def test_what_was_never_committed_is_no_checkpoint(tmp_path: Path) -> None:
     path = saved(tmp_path)
     (path / "COMMITTED").unlink()
-    with pytest.raises(CheckpointError, match="a committed directory, .* was never committed"):
+    with pytest.raises(CheckpointError, match=r"a committed directory, .* was never committed"):
         load(path)
-    with pytest.raises(CheckpointError, match="a committed directory, .* does not exist"):
+    with pytest.raises(CheckpointError, match=r"a committed directory, .* does not exist"):
         load(tmp_path / "none")
     assert committed(tmp_path) == []
 
@@ -167,7 +167,7 @@ class Killed(BaseException):
     """What no `except OSError` sees: the process ends here."""
 
 
-CALLS = ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir", "close")
+CALLS = ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir")
 
 
 @contextmanager
@@ -206,7 +206,7 @@ def test_a_kill_at_any_call_leaves_the_old_or_the_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
     total = calls_of_a_save(monkeypatch, tmp_path / "count", again=again)
-    assert total > 20
+    assert total >= 9 + 2  # an fsync a file, a mkdir, a rename
     seen = set()
     for at in range(total):
         folder = tmp_path / str(at)
@@ -226,6 +226,14 @@ def test_a_kill_at_any_call_leaves_the_old_or_the_new(
     assert seen == {1, 2}
 
 
+def outcome_of_a_save(path: Path) -> str:
+    try:
+        save(content(2), path)
+    except CheckpointError as error:
+        return str(error)
+    return "saved"
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["a new step", "a step that exists"])
 def test_an_error_of_the_disk_at_any_call_is_one_sentence_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
@@ -235,10 +243,8 @@ def test_an_error_of_the_disk_at_any_call_is_one_sentence_and_loses_nothing(
         folder = tmp_path / str(at)
         saved(folder, 1)
         with failing(monkeypatch, at, lambda: OSError(28, "No space left")):
-            try:
-                save(content(2), step_path(folder, 1 if again else 2))
-            except CheckpointError as error:
-                assert "a checkpoint must be writable, got " in str(error)
+            outcome = outcome_of_a_save(step_path(folder, 1 if again else 2))
+        assert outcome == "saved" or "a checkpoint must be writable, got [Errno 28]" in outcome
         found = latest(folder)
         assert found is not None
         assert_holds(found[1], found[1].state["step"])
@@ -246,7 +252,7 @@ def test_an_error_of_the_disk_at_any_call_is_one_sentence_and_loses_nothing(
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="a checkpoint must be writable, got .*step-00000001"):
+    with pytest.raises(CheckpointError, match=r"a checkpoint must be writable, got .*step-0+1"):
         saved(tmp_path / "file")
 
 

@@ -358,7 +358,7 @@ def test_a_title_with_a_script_is_inert(tmp_path: Path) -> None:
         learner=evil,
         example=example,
         sweep={"metric": "m", "mode": "max", "trials": trials},
-        rows=[row("ease", 5, method=evil, dataset=evil, protocol=evil)],
+        rows=[{**row("ease", 5, dataset=evil, protocol=evil), "method": evil}],
         versions={evil: evil},
         commands=[evil],
         stages={evil: 1.0},

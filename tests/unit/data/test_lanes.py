@@ -165,7 +165,7 @@ def test_a_lane_holds_only_the_items_it_needs_and_the_reference() -> None:
 
 def test_who_met_everything_has_no_negative() -> None:
     source = sampler(CUT.model_copy(update={"negatives": 1}), [ITEMS])
-    with pytest.raises(DataError, match="negatives.*, task 100 met all 50"):
+    with pytest.raises(DataError, match=r"negatives.*, task 100 met all 50"):
         source.lane(1, 0, 0, lanes=1, lane_tasks=1)
 
 

@@ -1,3 +1,4 @@
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -87,7 +88,7 @@ def test_events_are_in_the_order_of_time(synthetic_store: Path) -> None:
 def test_parts_share_no_entity_and_make_up_the_whole(synthetic_store: Path) -> None:
     store = TaskStore.open(synthetic_store)
     parts = [store.histories((part,)).task_id.tolist() for part in ("train", "valid", "test")]
-    assert sorted(sum(parts, [])) == list(range(store.manifest.tasks))
+    assert sorted(chain.from_iterable(parts)) == list(range(store.manifest.tasks))
     assert [len(part) for part in parts] == [
         store.manifest.parts[part] for part in ("train", "valid", "test")
     ]
@@ -147,5 +148,5 @@ def test_an_altered_store_is_refused_with_the_name_of_the_file(tmp_path: Path, n
 
 
 def test_a_folder_without_a_manifest_is_no_store(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="a task store must hold manifest.json"):
+    with pytest.raises(DataError, match=r"a task store must hold manifest\.json"):
         TaskStore.open(tmp_path)

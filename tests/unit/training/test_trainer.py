@@ -98,20 +98,21 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(
 
 def test_the_loop_checkpoints_reports_and_continues(store: TaskStore, tmp_path: Path) -> None:
     lines: list[Progress] = []
-    last = train_loop(Trainer(experiment(), store), Alone(), tmp_path, report=lines.append)
-    assert last == checkpoints.step_path(tmp_path, 50)
+    asked = experiment(train__steps=10, train__checkpoint_every=4, train__log_every=4)
+    last = train_loop(Trainer(asked, store), Alone(), tmp_path, report=lines.append)
+    assert last == checkpoints.step_path(tmp_path, 10)
     names = [path.name for path in checkpoints.committed(tmp_path)]
-    assert names == ["step-00000020", "step-00000040", "step-00000050"]
-    assert [line.step for line in lines] == [20, 40, 50]
-    assert all(line.steps == 50 and line.tasks_per_s > 0 for line in lines)
+    assert names == ["step-00000004", "step-00000008", "step-00000010"]
+    assert [line.step for line in lines] == [4, 8, 10]
+    assert all(line.steps == 10 and line.tasks_per_s > 0 for line in lines)
     # The last one is damaged: the run goes on from the one before, to the same bits.
     (last / "model.safetensors").write_bytes(b"")
-    again = Trainer(experiment(), store)
+    again = Trainer(asked, store)
     train_loop(again, Alone(), tmp_path, report=lines.append)
-    assert [line.step for line in lines[3:]] == [50]
-    fresh = advanced(Trainer(experiment(), store), 50)
+    assert [line.step for line in lines[3:]] == [10]
+    fresh = advanced(Trainer(asked, store), 10)
     assert parameters_sha256(again.parameters()) == parameters_sha256(fresh.parameters())
-    assert checkpoints.load(last).state["step"] == 50
+    assert checkpoints.load(last).state["step"] == 10
 
 
 def test_a_finished_run_has_nothing_to_do(store: TaskStore, tmp_path: Path) -> None:
@@ -123,8 +124,8 @@ def test_a_finished_run_has_nothing_to_do(store: TaskStore, tmp_path: Path) -> N
 
 
 def test_training_lowers_the_query_loss(store: TaskStore) -> None:
-    asked = experiment(train__steps=60, train__lane_tasks=16, train__tasks={"start_share": 1.0})
-    losses = [line.loss for line in Trainer(asked, store).run(Alone(), 60)]
+    asked = experiment(train__steps=30, train__lane_tasks=16, train__log_every=10)
+    losses = [line.loss for line in Trainer(asked, store).run(Alone(), 30)]
     assert losses[-1] < losses[0]
 
 
@@ -185,7 +186,7 @@ def test_items_that_are_never_trained_stay_at_the_zero_vector(store: TaskStore) 
 
 
 def test_users_that_are_not_trained_on_stay_at_the_zero_vector(store: TaskStore) -> None:
-    trainer = advanced(Trainer(experiment(), store), 20)
+    trainer = advanced(Trainer(experiment(), store), 5)
     test = store.histories(("test",)).task_id
     assert not trainer.state.tables["user.ids"][test].any()
     assert bool(trainer.state.tables["user.ids"].any())

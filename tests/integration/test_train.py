@@ -1,0 +1,126 @@
+"""Training on Ray: the same bits whatever computes them, and whatever dies on the way."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from metarec_ray.config import Experiment, override, parse
+from metarec_ray.engine.train import CHECKPOINTS, train
+from metarec_ray.errors import CheckpointError
+from metarec_ray.training import metrics_log
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+STEPS = 50
+
+
+def experiment(folder: Path, store: Path, **changes: object) -> Experiment:
+    tree = {
+        "run": {"dir": str(folder), "store": str(store), "seed": 3},
+        "model": {"dim": 8, "user_ids": True},
+        "train": {
+            "steps": STEPS,
+            "lanes": 3,
+            "lane_tasks": 8,
+            "checkpoint_every": 10,
+            "log_every": 5,
+            "num_workers": 2,
+        },
+    }
+    return override(parse(tree, "the test"), dict(changes))
+
+
+def quiet(line: str) -> None:
+    """Take a line nobody reads."""
+
+
+def run(settings: Experiment) -> str:
+    return train(settings, data_dir=None, progress=quiet).parameters_sha256
+
+
+@pytest.fixture(scope="module")
+def clean(
+    ray_session: None, synthetic_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    folder = tmp_path_factory.mktemp("clean")
+    return run(experiment(folder, synthetic_store))
+
+
+def test_one_and_two_workers_give_the_same_parameters(
+    clean: str, synthetic_store: Path, tmp_path: Path
+) -> None:
+    alone = experiment(tmp_path, synthetic_store, **{"train.num_workers": 1})
+    assert run(alone) == clean
+
+
+def test_sampled_negatives_and_touched_rows_give_the_same_parameters_too(
+    ray_session: None, synthetic_store: Path, tmp_path: Path
+) -> None:
+    sampled = {"train.tasks": {"negatives": 20}, "train.reference_items": 10, "train.steps": 10}
+    two = experiment(tmp_path / "two", synthetic_store, **sampled)
+    one = experiment(tmp_path / "one", synthetic_store, **{**sampled, "train.num_workers": 1})
+    assert run(two) == run(one)
+
+
+def test_a_killed_worker_restarts_and_ends_with_the_same_parameters(
+    clean: str, synthetic_store: Path, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+    settings = experiment(tmp_path, synthetic_store)
+    killer = threading.Thread(target=_kill_a_worker, args=(tmp_path, killed))
+    killer.start()
+    found = run(settings)
+    killer.join()
+    assert len(killed) == 1
+    assert found == clean
+    steps = [line["step"] for line in metrics_log.read(tmp_path / metrics_log.NAME)]
+    assert steps == list(range(5, STEPS + 1, 5))
+
+
+def test_the_same_command_again_has_nothing_to_do(
+    clean: str, synthetic_store: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    settings = experiment(tmp_path, synthetic_store, **{"train.steps": 10})
+    first = train(settings, data_dir=None, progress=quiet)
+    again = train(settings, data_dir=None, progress=said.append)
+    assert again == first
+    assert said == ["train: already at step 10 of 10"]
+
+
+def test_a_run_does_not_resume_with_another_configuration(
+    clean: str, synthetic_store: Path, tmp_path: Path
+) -> None:
+    settings = experiment(tmp_path, synthetic_store, **{"train.steps": 10})
+    run(settings)
+    changed = override(settings, {"train.outer_lr": 0.5})
+    with pytest.raises(CheckpointError, match=r"train.outer_lr differs .* choose another run.dir"):
+        run(changed)
+
+
+def _kill_a_worker(folder: Path, killed: list[int]) -> None:
+    """Send SIGKILL to one train worker once a checkpoint is there."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        workers = _workers()
+        if workers and any((folder / CHECKPOINTS).glob("step-*/COMMITTED")):
+            os.kill(workers[-1].pid, signal.SIGKILL)
+            killed.append(workers[-1].pid)
+            return
+        time.sleep(0.02)
+
+
+def _workers() -> list[psutil.Process]:
+    own = psutil.Process().children(recursive=True)
+    return [process for process in own if _is_worker(process)]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "RayTrainWorker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False

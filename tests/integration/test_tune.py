@@ -1,0 +1,67 @@
+"""A sweep on Ray: what it writes, that it resumes, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from metarec_ray.config import Experiment, load, override, parse
+from metarec_ray.engine.tune import BEST, TRIALS, sweep
+from metarec_ray.errors import ConfigError
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+
+
+def experiment(folder: Path, store: Path) -> Experiment:
+    tree = {
+        "run": {"dir": str(folder), "store": str(store)},
+        "model": {"dim": 4},
+        "algorithm": {"name": "fomaml"},
+        "train": {"lanes": 2, "lane_tasks": 4},
+        "sweep": {
+            "trials": 3,
+            "steps": 4,
+            "rungs": 2,
+            "space": {
+                "algorithm.inner_lr": {"low": 0.01, "high": 1.0},
+                "train.outer_lr": {"low": 0.001, "high": 0.1},
+            },
+        },
+    }
+    return parse(tree, "the test")
+
+
+def test_a_sweep_writes_a_configuration_that_train_takes_and_resumes(
+    ray_session: None, synthetic_store: Path, tmp_path: Path
+) -> None:
+    settings = experiment(tmp_path, synthetic_store)
+    said: list[str] = []
+    found = sweep(settings, resume=False, data_dir=None, progress=said.append)
+    best = load(tmp_path / BEST)
+    assert best.algorithm.inner_lr == found.values["algorithm.inner_lr"]  # type: ignore[union-attr]
+    assert best.train.outer_lr == found.values["train.outer_lr"]
+    assert best.train.steps == settings.train.steps
+    assert best.store == synthetic_store
+    trials = json.loads((tmp_path / TRIALS).read_text())["trials"]
+    assert len(trials) == 3
+    metrics = [trial["valid_metric"] for trial in trials]
+    assert found.values == trials[metrics.index(max(metrics))]["values"]
+    assert len([line for line in said if line.startswith("tune: trial")]) == 3
+    with pytest.raises(ConfigError, match="continue it with --resume"):
+        sweep(settings, resume=False, data_dir=None, progress=said.append)
+    again = sweep(settings, resume=True, data_dir=None, progress=said.append)
+    assert again.values == found.values
+    other = override(settings, {"train.lane_tasks": 8})
+    with pytest.raises(ConfigError, match="the configuration it began with"):
+        sweep(other, resume=True, data_dir=None, progress=said.append)
+
+
+def test_a_space_that_no_trial_could_take_is_refused_before_any_trial(
+    ray_session: None, synthetic_store: Path, tmp_path: Path
+) -> None:
+    settings = experiment(tmp_path, synthetic_store)
+    space = {"algorithm.inner_speed": {"low": 0.01, "high": 1.0}}
+    wrong = override(settings, {"sweep.space": space})
+    with pytest.raises(ConfigError, match="inner_speed is not a known key"):
+        sweep(wrong, resume=False, data_dir=None, progress=print)
+    assert not (tmp_path / "sweep").exists()
