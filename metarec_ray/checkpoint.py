@@ -144,6 +144,15 @@ def step_path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
+def require_store(checkpoint: Checkpoint, path: Path, store_sha256: str, store: Path) -> None:
+    """Raise a CheckpointError unless the checkpoint of `path` was trained on the store `store`."""
+    if (trained_on := checkpoint.state["store_sha256"]) != store_sha256:
+        raise CheckpointError(
+            f"a checkpoint is judged on the store it was trained on, {path} has {trained_on[:12]}, "
+            f"{store} is {store_sha256[:12]}"
+        )
+
+
 def parameters_sha256(model: Params) -> str:
     """Return one hash over names, shapes and bytes of all parameters, in whatever order."""
     digest = hashlib.sha256()

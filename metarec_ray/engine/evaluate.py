@@ -14,9 +14,11 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.config import Experiment, load, override_from, parse
 from metarec_ray.core.batch import Features
 from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine.evaluate_melu import melu_rows
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.engine.train import CHECKPOINTS
 from metarec_ray.errors import CheckpointError, ConfigError
+from metarec_ray.evaluation.melu_table import render as render_melu
 from metarec_ray.evaluation.optimum import optimum_method
 from metarec_ray.evaluation.render import render
 from metarec_ray.evaluation.rivals import fitted, standard_rivals
@@ -31,8 +33,8 @@ from metarec_ray.evaluation.table import Header, Row
 from metarec_ray.evaluation.table import evaluate as judge
 from metarec_ray.recommender import Recommender, Supports
 
-PROTOCOLS = ("strict",)
-EVALUATION = "evaluation.json"
+PROTOCOLS = {"strict": "evaluation.json", "melu": "evaluation-melu.json"}
+"""Where the rows of a protocol are kept in a run's folder."""
 
 
 class Evaluation(NamedTuple):
@@ -54,13 +56,32 @@ def evaluate(
     """Return the table of `target`: a checkpoint, a run's folder, or a configuration.
 
     Raises:
-        ConfigError: an unknown protocol.
+        ConfigError: an unknown protocol, or one that cannot be asked of this log.
+        DataError: files that the protocol reads are missing.
         CheckpointError: no checkpoint, an altered one, or one that was trained on another store.
 
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     experiment, path = _find(target, overrides, rivals_only=rivals_only)
+    if protocol == "melu":
+        rows = melu_rows(experiment, path, data_dir=data_dir, progress=progress)
+        found = Evaluation(rows, render_melu(rows))
+    else:
+        found = _strict(experiment, path, data_dir=data_dir, progress=progress)
+    if path is not None:
+        lines = json.dumps({"rows": found.rows}, indent=1)
+        (experiment.directory / PROTOCOLS[protocol]).write_text(lines + "\n", encoding="utf-8")
+    return found
+
+
+def _strict(
+    experiment: Experiment,
+    path: Path | None,
+    *,
+    data_dir: Path | None,
+    progress: Callable[[str], None],
+) -> Evaluation:
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     tasks = strict_tasks(store, experiment.evaluate)
     progress(
@@ -74,9 +95,6 @@ def evaluate(
     header = Header(Path(experiment.data.path).name, store.manifest.feedback, experiment.run.seed)
     progress(f"evaluate: judging {', '.join(method.name for method in methods)}")
     rows = judge(tasks, methods, experiment.evaluate, header=header, clock=time.perf_counter)
-    if path is not None:
-        lines = json.dumps({"rows": rows}, indent=1)
-        (experiment.directory / EVALUATION).write_text(lines + "\n", encoding="utf-8")
     return Evaluation(rows, render(rows))
 
 
@@ -119,11 +137,7 @@ def _rivals(
 
 def _learner(path: Path, store: TaskStore, tasks: StrictTasks) -> Method:
     loaded = checkpoints.load(path)
-    if (trained_on := loaded.state["store_sha256"]) != store.manifest.store_sha256:
-        raise CheckpointError(
-            f"a checkpoint is judged on the store it was trained on, {path} has {trained_on[:12]}, "
-            f"{store.path} is {store.manifest.store_sha256[:12]}"
-        )
+    checkpoints.require_store(loaded, path, store.manifest.store_sha256, store.path)
     recommender = Recommender.load(path)
     whole = store.histories(("test",), cut=False)
 

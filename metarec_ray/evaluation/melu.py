@@ -3,10 +3,11 @@
 Knows the authors' partition, read from files that may not be shipped; does not know what predicts.
 A task is one user in one scenario with 13 to 100 ratings there: the last 10 of a shuffle are the
 query, the rest the support. Everything here is regime B: all ratings of warm films by warm users
-may train, but the query rows of warm tasks.
+may train, but the query rows of warm tasks. How predictions are judged is `evaluation.melu_table`'s
+business.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,16 +17,14 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories, StatisticalLearner
-from metarec_ray.core import metrics
 from metarec_ray.core.batch import Encoded
 from metarec_ray.errors import DataError
 from metarec_ray.evaluation.scoring import index_only, no_problem
-from metarec_ray.evaluation.table import Row
 
 Scenario = Literal["user_cold", "item_cold", "both_cold"]
 SCENARIOS: tuple[Scenario, ...] = ("user_cold", "item_cold", "both_cold")
 QUERY = 10
-LOWEST, HIGHEST = 1.0, 5.0  # of a rating; predictions are clipped to it
+SEEDS = 5  # shuffles of the partition that are on file
 
 
 class MeluTasks(NamedTuple):
@@ -97,42 +96,6 @@ def fitted_predictor(
 
     name = str(learner.name)  # type: ignore[attr-defined]
     return Predictor(name, learner.kind, clock() - start, predict)
-
-
-def evaluate_melu(split: MeluSplit, predictors: Sequence[Predictor], *, seed: int) -> list[Row]:
-    """Return a row for each predictor and scenario; `seed` is the partition's and breaks ties."""
-    return [
-        _row(predictor, split.tasks[scenario], scenario, seed)
-        for predictor in predictors
-        for scenario in SCENARIOS
-    ]
-
-
-def _row(predictor: Predictor, tasks: MeluTasks, scenario: Scenario, seed: int) -> Row:
-    predicted = predictor.predict(tasks).clamp(LOWEST, HIGHEST)
-    ranked = metrics.rank(
-        predicted,
-        metrics.graded(tasks.query_label),
-        depth=5,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    # Every task has the same number of query rows: all of them are one sample.
-    flat, label = predicted.reshape(1, -1), tasks.query_label.reshape(1, -1)
-    every = torch.ones_like(flat, dtype=torch.bool)
-    return {
-        "protocol": "melu",
-        "dataset": "ml-1m",
-        "feedback": "explicit",
-        "seed": seed,
-        "method": predictor.name,
-        "kind": predictor.kind,
-        "scenario": scenario,
-        "n": len(tasks.user),
-        "rmse": metrics.rmse(flat, label, every).item(),
-        "mae": metrics.mae(flat, label, every).item(),
-        **{f"ndcg@{k}": metrics.ndcg(ranked, k).mean().item() for k in (1, 3, 5)},
-        "seconds": predictor.fit_seconds,
-    }
 
 
 def _histories(ratings: pl.DataFrame, ids: list[int]) -> Histories:

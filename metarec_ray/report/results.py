@@ -13,11 +13,12 @@ from metarec_ray.report.page import Markup, chart, element, join, section, table
 from metarec_ray.report.run import Row, Run
 
 _LEVEL = 0.05
+_SHARED = ("protocol", "dataset", "feedback", "seed")  # as a rule the same in every row
 _BETTER, _EQUAL, _WORSE, _ALONE = "better", "not distinguishable", "worse", "no rival"
 _SENTENCE = {
-    _BETTER: "better than the best rival {} (corrected p < .05)",
+    _BETTER: "better than the best rival {} (corrected p\xa0<\xa0.05)",
     _EQUAL: "not distinguishable from it {}",
-    _WORSE: "worse than it {} (corrected p < .05)",
+    _WORSE: "worse than it {} (corrected p\xa0<\xa0.05)",
     _ALONE: "without a rival to compare with {}",
 }
 _ORDER: dict[Role, int] = {"optimum": 0, "floor": 1, "rival": 2, "learner": 3, "main": 4}
@@ -100,7 +101,8 @@ def full_table(run: Run) -> Markup:
         return Markup()
     fields = list(dict.fromkeys(name for row in run.raw for name in row))
     first = "method" if "method" in fields else fields[0]
-    ordered = [first, *(name for name in fields if name != first)]
+    measured = [name for name in fields if name != first and name not in _SHARED]
+    ordered = [first, *measured, *(name for name in _SHARED if name in fields)]
     body = [[_cell(row.get(name)) for name in ordered] for row in run.raw]
     return section("Every row of the table", table(ordered, body, css="tall"))
 
@@ -189,7 +191,11 @@ def _curve_charts(run: Run, rows: list[Row]) -> Markup:
     for row in rows:
         by_method.setdefault(row.method, []).append(row)
     drawn = [_curve(name, of_method, main) for name, of_method in by_method.items()]
-    if run.summary.optimum and rows[0].dataset in ("", run.summary.dataset):
+    if (
+        run.summary.optimum
+        and "optimum" not in by_method
+        and rows[0].dataset in ("", run.summary.dataset)
+    ):
         ks = {row.k for row in rows}
         exact = {k: Point(v, v, v) for k, v in run.summary.optimum.items() if k in ks}
         drawn.append(Curve("optimum", "optimum", exact))

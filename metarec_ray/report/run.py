@@ -34,7 +34,7 @@ class Row(_Read):
     dataset: str = ""
     seed: int = 0
     method: str
-    kind: Literal["floor", "rival", "learner"]
+    kind: Literal["floor", "rival", "learner", "optimum"]
     k: int
     n: int
     ndcg: float = Field(alias="ndcg@10")

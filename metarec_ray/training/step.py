@@ -99,10 +99,7 @@ def apply(
         RunFailed: a lane's gradient is not finite; names the lanes.
 
     """
-    if bad := [lane for lane, result in enumerate(results) if not _is_finite(result)]:
-        raise RunFailed(
-            f"the meta-gradient must be finite, step {step} has NaN or infinity in lanes {bad}"
-        )
+    _require_finite(results, step)
     flat = _ordered_mean([result.dense for result in results])
     rows = {
         name: _merge_rows([result.rows[name] for result in results]) for name in results[0].rows
@@ -128,6 +125,13 @@ def apply(
             weight_decay=weight_decay,
         )
     return _ordered_mean([result.metrics for result in results])
+
+
+def _require_finite(results: list[LaneResult], step: int) -> None:
+    if bad := [lane for lane, result in enumerate(results) if not _is_finite(result)]:
+        raise RunFailed(
+            f"the meta-gradient must be finite, step {step} has NaN or infinity in lanes {bad}"
+        )
 
 
 def _is_finite(result: LaneResult) -> bool:

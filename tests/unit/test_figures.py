@@ -8,6 +8,7 @@ import pytest
 
 from metarec_ray import figures
 from metarec_ray.figures import Curve, Point
+from metarec_ray.figures.curves import apart
 
 KS = (0, 1, 3)
 
@@ -92,7 +93,7 @@ def test_a_long_log_is_thinned_and_keeps_its_last_step() -> None:
 def test_settings_over_a_decade_stand_on_a_logarithmic_axis() -> None:
     wide = figures.scatter([(0.001, 1.0), (0.1, 2.0)], 1, title="lr", metric="m")
     near = figures.scatter([(0.01, 1.0), (0.02, 2.0)], 1, title="lr", metric="m")
-    assert {"0.001", "0.01", "0.1"} <= set(texts(wide))
+    assert {"0.001", "0.003", "0.01", "0.03", "0.1"} <= set(texts(wide))
     assert {"0.010", "0.012", "0.014"} <= set(texts(near))
     assert not any("$" in text for text in texts(wide))
 
@@ -106,13 +107,13 @@ def test_settings_that_are_names_stand_on_an_axis_of_names() -> None:
     ("heights", "expected"),
     [
         ([0.1, 0.5], [0.1, 0.5]),
-        ([0.5, 0.5, 0.5], [0.5, 0.5 + 0.1, 0.5 + 0.2]),
+        ([0.5, 0.5, 0.5], [0.5 - 0.1, 0.5, 0.5 + 0.1]),
         ([0.2, 0.98, 0.99], [0.2, 1.0 - 0.1, 1.0]),
         ([], []),
     ],
 )
 def test_names_at_the_ends_are_moved_apart(heights: list[float], expected: list[float]) -> None:
-    assert figures._apart(heights, gap=0.1) == pytest.approx(expected)
+    assert apart(heights, gap=0.1) == pytest.approx(expected)
 
 
 def test_one_k_is_a_chart_too() -> None:

@@ -1,0 +1,6 @@
+"""Charts as inline SVG: the same numbers give the same text, letter for letter."""
+
+from metarec_ray.figures.charts import bars, line, scatter
+from metarec_ray.figures.curves import Curve, Point, Role, k_curves, k_curves_narrow
+
+__all__ = ["Curve", "Point", "Role", "bars", "k_curves", "k_curves_narrow", "line", "scatter"]

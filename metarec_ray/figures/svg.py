@@ -1,0 +1,84 @@
+"""From a matplotlib drawing to an `<svg>` element of the page.
+
+Knows matplotlib's SVG; does not know what is drawn. Colours are custom properties of the page
+(`var(--ink)`), so one chart serves light, dark and paper; text stays text.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Callable
+from html import escape
+from typing import TYPE_CHECKING
+
+from metarec_ray.errors import MachineError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.typing import RcKeyType
+
+HUES = 8  # of the rivals
+
+# matplotlib wants real colours: it draws in these, and the page's names replace them.
+COLORS = {
+    name: f"#{0x0A0B00 + i:06x}"
+    for i, name in enumerate(
+        ("ink", "muted", "grid", "accent", "second", *(f"rival-{i}" for i in range(HUES)))
+    )
+}
+_RC: "dict[RcKeyType, object]" = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "axes.formatter.useoffset": False,
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": COLORS["grid"],
+    "axes.edgecolor": COLORS["muted"],
+    "axes.labelcolor": COLORS["muted"],
+    "axes.titlecolor": COLORS["ink"],
+    "text.color": COLORS["ink"],
+    "xtick.color": COLORS["muted"],
+    "ytick.color": COLORS["muted"],
+    "axes.axisbelow": True,
+}
+
+
+def render(draw: Callable[["Axes"], None], size: tuple[int, int], label: str) -> str:
+    """Return what `draw` draws on a chart of `size` pixels; `label` is read to who cannot see it.
+
+    Raises:
+        MachineError: matplotlib, an optional package, is not installed.
+
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MachineError(
+            "charts need matplotlib, which is not installed: pip install 'metarec_ray[report]'"
+        ) from error
+    buffer = io.StringIO()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's matplotlibrc must not change the chart
+        matplotlib.rcParams.update({**_RC, "svg.hashsalt": label})
+        figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout="constrained")
+        draw(figure.subplots())
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(buffer.getvalue(), size, label)
+
+
+def _inline(text: str, size: tuple[int, int], label: str) -> str:
+    """Return the `<svg>` element alone: no prolog, no style rules, ids that no other chart has."""
+    body = text[text.index(">", text.index("<svg")) + 1 :]
+    body = re.sub(r"<(metadata|style)\b.*?</\1>", "", body, flags=re.DOTALL)
+    own = hashlib.sha256((label + body).encode("utf-8", "replace")).hexdigest()[:8]
+    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\1c{own}-", body)
+    for name, stand_in in COLORS.items():
+        body = body.replace(stand_in, f"var(--{name})")
+    width, height = size
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{body}'
