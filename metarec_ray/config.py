@@ -34,7 +34,7 @@ class Run(Settings):
 
     dir: str = "runs/default"
     store: str | None = None
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 class Train(Settings):
@@ -48,7 +48,8 @@ class Train(Settings):
         lane_tasks: tasks of a lane.
         outer_lr: peak rate of the outer optimizer (AdamW).
         schedule: `cosine` warms up over a tenth of the steps and decays to zero.
-        weight_decay: decay of every meta-parameter (of touched rows, for tables).
+        weight_decay: decay of weights, embeddings and touched rows; biases, learned rates and the
+            prior's precisions are exempt.
         max_gradient_norm: the meta-gradient is scaled down to this norm.
         checkpoint_every, log_every: steps between checkpoints and between lines of metrics.
         reference_items: size of the fixed sample that positives compete with in the inner loop.
@@ -171,10 +172,7 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Experiment:
     """
     place = str(path) if path else "--set"
     tree = _read(path) if path else {}
-    for override in overrides:
-        key, value = _split(override)
-        _assign(tree, key, value)
-    return parse(tree, place)
+    return parse(_assigned(tree, dict(_split(text) for text in overrides)), place)
 
 
 def parse(tree: dict[str, Any], place: str) -> Experiment:
@@ -201,9 +199,7 @@ def override_from(experiment: Experiment, overrides: Sequence[str]) -> Experimen
 def override(experiment: Experiment, values: dict[str, Any]) -> Experiment:
     """Return the experiment with dotted keys replaced; ConfigError as in `load`."""
     tree = json.loads(experiment.model_dump_json())
-    for key, value in values.items():
-        _assign(tree, key, value)
-    return parse(tree, "an override")
+    return parse(_assigned(tree, values), "an override")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -220,7 +216,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"a configuration must be a mapping of sections, got a {type(tree).__name__} ({path})"
         )
-    return tree
+    # An empty section is written as nothing, which YAML reads as null.
+    return {section: {} if content is None else content for section, content in tree.items()}
 
 
 def _split(override: str) -> tuple[str, Any]:
@@ -233,6 +230,13 @@ def _split(override: str) -> tuple[str, Any]:
         raise ConfigError(
             f"the value of an override must be YAML, got {value!r} (--set {key})"
         ) from None
+
+
+def _assigned(tree: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return `tree` with dotted keys replaced; a new algorithm first, its own keys after it."""
+    for key in sorted(values, key=lambda key: key != "algorithm.name"):
+        _assign(tree, key, values[key])
+    return tree
 
 
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:

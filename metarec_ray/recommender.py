@@ -27,7 +27,7 @@ from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config import Experiment, parse
 from metarec_ray.core.batch import Features
 from metarec_ray.core.ranking import top_k
-from metarec_ray.data.features import FeatureSpace, encode_record
+from metarec_ray.data.features import FeatureSpace, encode_record, stack
 from metarec_ray.data.manifest import FeatureField
 from metarec_ray.errors import RequestError
 from metarec_ray.models.towers import encode
@@ -102,7 +102,6 @@ class Recommender:
             side: FeatureSpace([FeatureField.model_validate(field) for field in fields])
             for side, fields in checkpoint.schema["features"].items()
         }
-        self.user_ids = checkpoint.model.get("user.ids")
         self._read_catalogue(checkpoint)
         self.metadata: dict[str, Any] = {
             "algorithm": self.learner.model_dump(mode="json"),
@@ -224,13 +223,15 @@ class Recommender:
         labels = torch.tensor([float(event.label) for event in known] or [0.0])
         if not bool(torch.isfinite(labels).all()):
             raise RequestError(f"labels of the support must be finite, got {labels.tolist()}")
+        if self.feedback == "binary" and known and bool(((labels != 0) & (labels != 1)).any()):
+            raise RequestError(f"labels of clicks must be 0 or 1, got {labels.tolist()}")
         space = self.spaces["context"]
         rows = [self._record("context", event.context) for event in known] or [space.missing()]
         return Supports(
             item=torch.tensor([[self.rows[event.item] for event in known] or [0]]),
             label=labels[None],
             mask=torch.full((1, len(labels)), bool(known)),
-            context=Features(*(torch.cat(column)[None] for column in zip(*rows, strict=True))),
+            context=Features(*(column[None] for column in stack(rows))),
             user=self._record("user", user_fields),
             now=Features(*(column[None] for column in self._record("context", context))),
         )

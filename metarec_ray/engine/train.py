@@ -24,8 +24,9 @@ from metarec_ray.engine.exchange import Gathered
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.training import metrics_log
+from metarec_ray.training.loop import resume, train_loop
 from metarec_ray.training.step import Alone
-from metarec_ray.training.trainer import Progress, Trainer, resume, train_loop
+from metarec_ray.training.trainer import Progress, Trainer
 
 CHECKPOINTS = "checkpoints"
 COLLECTIVE_TIMEOUT_S = 120

@@ -52,7 +52,9 @@ def evaluate_melu(
         measured = [_measure(predictor, tasks, scenario, seed) for predictor in predictors]
         by_scenario.append(_compared(measured, seed, resamples))
     rows = [rows[i] for i in range(len(predictors)) for rows in by_scenario]
-    judged = [row for row in rows if row["kind"] == "learner" and row["p_vs_best_rival"] is not None]
+    judged = [
+        row for row in rows if row["kind"] == "learner" and row["p_vs_best_rival"] is not None
+    ]
     for row, p in zip(judged, holm([_number(r["p_vs_best_rival"]) for r in judged]), strict=True):
         row["p_corrected"] = p
         row["better"] = bool(row["better"]) and p < 0.05

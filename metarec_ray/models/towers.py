@@ -42,7 +42,8 @@ class Towers(Settings):
 
     Attributes:
         dim: length D of every encoded vector.
-        item_ids, user_ids: learn a vector an id beside the features; a new id starts at the zero
+        item_ids, user_ids: learn a vector an id beside the features (an endpoint knows no users:
+            it takes everybody for a new one); a new id starts at the zero
             vector, so that it is known by its features alone.
         hidden: widths of the head's hidden layers; () is a head linear in everything it adapts.
         prior_days: time constant of the recency weights in the item offsets; None for none.

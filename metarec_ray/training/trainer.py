@@ -5,14 +5,13 @@ Knows experiments, stores and checkpoints; does not know ray: workers come in as
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config import Experiment
 from metarec_ray.core.batch import Lane
@@ -134,7 +133,7 @@ class Trainer:
                 totals += self._measure(lane)
             count += lanes
         loss, metric = (totals / count).tolist()
-        return loss, metric
+        return loss, self._shown(metric)
 
     def run(self, exchange: Exchange, until: int) -> Iterator[Progress]:
         """Train up to step `until`; yield a line every `log_every` steps and at the end."""
@@ -216,9 +215,12 @@ class Trainer:
 
     def _progress(self, means: Tensor, tasks_per_s: float, lr: float) -> Progress:
         loss, metric = means.tolist()
-        name = METRIC[self.feedback]
-        metric = metric**0.5 if name.endswith("rmse") else metric
+        name, metric = METRIC[self.feedback], self._shown(metric)
         return Progress(self.step, self.experiment.train.steps, loss, name, metric, tasks_per_s, lr)
+
+    def _shown(self, metric: float) -> float:
+        """Return a mean squared error as its root, other metrics as they are."""
+        return metric**0.5 if self.feedback == "explicit" else metric
 
     def _on_device(self, state: ParameterState) -> ParameterState:
         return ParameterState(*({n: p.to(self.device) for n, p in part.items()} for part in state))
@@ -229,36 +231,6 @@ def sides(store: TaskStore) -> Sides:
     spaces = (store.user_space, store.item_space, store.context_space)
     user, item, context = (Side(space.tokens, space.dense) for space in spaces)
     return Sides(user, item, context, users=store.manifest.tasks, items=len(store.items.ids))
-
-
-def resume(trainer: Trainer, folder: Path) -> int:
-    """Restore the newest good checkpoint of `folder`, if any; return the step to continue from."""
-    found = checkpoints.latest(folder)
-    if found is not None:
-        trainer.restore(found[1], found[0])
-    return trainer.step
-
-
-def train_loop(
-    trainer: Trainer, exchange: Exchange, folder: Path, *, report: Callable[[Progress], None]
-) -> Path:
-    """Train to the end, a checkpoint every `checkpoint_every` steps; return the last one's path."""
-    train = trainer.experiment.train
-    resume(trainer, folder)
-    metrics: dict[str, float] = {}
-    while trainer.step < train.steps:
-        until = min(
-            train.steps, (trainer.step // train.checkpoint_every + 1) * train.checkpoint_every
-        )
-        for progress in trainer.run(exchange, until):
-            metrics = {"query_loss": progress.loss, progress.metric_name: progress.metric}
-            metrics["seconds"] = round(trainer.seconds, 1)
-            report(progress)
-        if exchange.rank == 0:
-            checkpoints.save(
-                trainer.checkpoint(metrics), checkpoints.step_path(folder, trainer.step)
-            )
-    return checkpoints.step_path(folder, trainer.step)
 
 
 def to_device(lane: Lane, device: torch.device) -> Lane:
@@ -274,7 +246,7 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 def _changed(old: dict, new: dict) -> str | None:
     """Return the first key that decides the numbers and differs, None if there is none."""
-    for section in ("data", "model", "algorithm", "train"):
+    for section in ("model", "algorithm", "train"):  # the store's hash stands for `data`
         for key in new[section]:
             if key in (
                 "num_workers",

@@ -59,9 +59,7 @@ def test_a_killed_driver_resumes_to_the_same_parameters(
     assert finish(config) == clean
 
 
-def _wait_for_a_checkpoint(
-    driver: "subprocess.Popen[bytes]", folder: Path
-) -> list[psutil.Process]:
+def _wait_for_a_checkpoint(driver: "subprocess.Popen[bytes]", folder: Path) -> list[psutil.Process]:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not any(folder.glob("step-*/COMMITTED")):
         time.sleep(0.05)

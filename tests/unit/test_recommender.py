@@ -216,7 +216,6 @@ def test_serving_scores_a_task_as_training_did(
     torch.testing.assert_close(loss, sum(losses) / 8, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.xfail(reason="bags of different sizes are not padded", raises=RuntimeError)
 def test_events_may_have_different_numbers_of_context_tokens(tmp_path: Path) -> None:
     log = pl.DataFrame(
         [

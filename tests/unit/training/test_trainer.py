@@ -10,8 +10,9 @@ from metarec_ray.checkpoint import parameters_sha256
 from metarec_ray.config import Experiment, override, parse
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, RunFailed
+from metarec_ray.training.loop import resume, train_loop
 from metarec_ray.training.step import Alone, LaneResult
-from metarec_ray.training.trainer import Progress, Trainer, resume, train_loop
+from metarec_ray.training.trainer import Progress, Trainer
 
 SMALL = {
     "model": {"dim": 4, "user_ids": True},
