@@ -9,16 +9,13 @@ within .002, or the exit code is 1.
 import argparse
 import json
 import os
-import platform
-import re
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
-import polars
 import torch
+from machine import heading, result_path
 
 from metarec_ray.config import Evaluate
 from metarec_ray.data.logs import read_log
@@ -30,7 +27,6 @@ from metarec_ray.evaluation.rivals import fitted, standard_rivals
 from metarec_ray.evaluation.strict import strict_tasks, training_histories
 from metarec_ray.evaluation.table import Header, Row, evaluate
 
-RESULTS = Path(__file__).parent / "results"
 TOLERANCE = 0.002
 KNOWN = {
     ("ml-1m", "popularity", 0, "ndcg@10"): 0.0772,
@@ -94,35 +90,22 @@ def compare(rows: list[Row]) -> list[str]:
     return wrong
 
 
-def hardware() -> str:
-    """Return a name for this machine's processor."""
-    text = Path("/proc/cpuinfo")
-    lines = text.read_text("utf-8").splitlines() if text.exists() else []
-    model = next((x.split(":")[1] for x in lines if x.startswith("model name")), platform.machine())
-    return f"{model.strip()}, {os.cpu_count()} cores"
-
-
 def write_result(rows: list[Row], name: str, wrong: list[str]) -> None:
     """Write the table with hardware, versions, command and date."""
-    today = datetime.now(UTC).date().isoformat()
-    slug = re.sub(r"[^a-z0-9]+", "-", hardware().lower()).strip("-")
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     known = sum(dataset == name for dataset, *_ in KNOWN)
-    text = f"""# Simple rivals, strict protocol, {name}
-
-- Date: {today}
-- Hardware: {hardware()}; one torch thread
-- Versions: {versions}, polars {polars.__version__}
-- Command: `python benchmarks/bench_rivals.py --data {name}`
-
+    head = heading(
+        f"Simple rivals, strict protocol, {name}",
+        f"python benchmarks/bench_rivals.py --data {name}",
+        ("torch", "polars"),
+    )
+    text = f"""{head}
 ```
 {render(rows)}
 ```
 
 Of {known} known values, {known - len(wrong)} are reproduced within {TOLERANCE}.
 {chr(10).join(wrong)}"""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"rivals_{slug}_{today}.md").write_text(text, "utf-8")
+    result_path("rivals").write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
