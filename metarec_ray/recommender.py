@@ -175,15 +175,8 @@ class Recommender:
         now = encode(self.meta, "context", supports.now)
         reference = self.items.at(self.buffers["reference.items"])
 
-        def one(
-            item: Tensor,
-            label: Tensor,
-            mask: Tensor,
-            context: Tensor,
-            user: Tensor,
-            now: Tensor,
-            asked: Tensor,
-        ) -> Tensor:
+        def one(*task: Tensor) -> Tensor:
+            item, label, mask, context, user, now, asked = task
             events = encode_support(Support(self.items.at(item), context, label, mask), user)
             problem = make_problem(
                 self.feedback, reference, self.buffers["reference.log_q"], user, now

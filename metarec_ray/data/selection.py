@@ -1,7 +1,7 @@
 """The part of a log that may be used, as `data.only` and `data.without` name it row by row.
 
 Knows where their side files are looked for and which rows these name; does not know the log.
-Partitions that others published are files like these: they may not be shipped, so they are looked up.
+Partitions that others published are files like these: not shipped, but looked up.
 """
 
 from pathlib import Path
@@ -52,7 +52,8 @@ def kept(settings: Data, sides: Sides, sequence: str | None) -> pl.Expr | None:
     for rows, path, inside in zip(asked, sides, (True, False), strict=True):
         if rows is None:
             continue
-        assert path is not None and sequence is not None, "`sources.find` sees to both"
+        assert path is not None, "`locate` finds what is asked for"
+        assert sequence is not None, "`sources.find` refuses a log without one"
         named = pl.col("sequence").is_in(_sequences(path, rows, sequence).implode())
         # A row without a sequence is for quarantine to judge.
         one = (named if inside else ~named).fill_null(True)

@@ -11,7 +11,6 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.rivals import Constant, EBRidge, UserItemBias
 from metarec_ray.config import Experiment
 from metarec_ray.data import datasets, logs, sources
-from metarec_ray.data.manifest import Manifest
 from metarec_ray.data.settings import Data, Rows
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.errors import ConfigError
@@ -72,9 +71,8 @@ def held_out(seed: int) -> Rows:
     return Rows(path=f"melu_protocol/tasks_seed{seed}.parquet", column="role", value="query")
 
 
-def require_warm(manifest: Manifest, seed: int) -> None:
-    """Raise a ConfigError unless a store holds warm ratings without this shuffle's query rows."""
-    found = Data.model_validate(manifest.settings)
+def require_warm(found: Data, seed: int) -> None:
+    """Raise a ConfigError unless a store of these settings holds just what may train."""
     for name, wanted, got in (
         ("only", WARM, found.only),
         ("without", held_out(seed), found.without),
@@ -95,7 +93,7 @@ def _learner(
     progress: Callable[[str], None],
 ) -> Predictor:
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
-    require_warm(store.manifest, experiment.run.seed % SEEDS)
+    require_warm(Data.model_validate(store.manifest.settings), experiment.run.seed % SEEDS)
     loaded = checkpoints.load(path)
     checkpoints.require_store(loaded, path, store.manifest.store_sha256, store.path)
     users, _ = logs.side_tables(sources.find(experiment.data, data_dir=data_dir))

@@ -117,7 +117,10 @@ def _new(
             ),
         ),
         run_config=tune.RunConfig(
-            name=SWEEP, storage_path=str(directory), verbose=0, callbacks=[_Told(progress, metric)]
+            name=SWEEP,
+            storage_path=str(directory),
+            verbose=0,
+            callbacks=[_Told(progress, metric, settings.trials)],
         ),
     )
 
@@ -194,8 +197,8 @@ def _row(result: Any, metric: str) -> dict[str, Any]:
 class _Told(tune.Callback):
     """Say how each trial ended."""
 
-    def __init__(self, progress: Callable[[str], None], metric: str):
-        self.progress, self.metric, self.ended = progress, metric, 0
+    def __init__(self, progress: Callable[[str], None], metric: str, trials: int):
+        self.progress, self.metric, self.trials, self.ended = progress, metric, trials, 0
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.ended += 1
@@ -206,16 +209,17 @@ class _Told(tune.Callback):
         found = trial.last_result.get(self.metric)
         shown = "no result" if found is None else f"{found:.4f}"
         self.progress(
-            f"tune: trial {self.ended}/{len(trials)}  {self.metric} {shown}  "
+            f"tune: trial {self.ended}/{self.trials}  {self.metric} {shown}  "
             f"after step {trial.last_result.get('step')}  {values}"
         )
 
     # The callback is pickled with the experiment's state; a progress function cannot be.
     def __getstate__(self) -> dict[str, Any]:
-        return {"metric": self.metric, "ended": self.ended}
+        return {"metric": self.metric, "trials": self.trials, "ended": self.ended}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.metric, self.ended, self.progress = state["metric"], state["ended"], _silent
+        self.metric, self.trials, self.ended = state["metric"], state["trials"], state["ended"]
+        self.progress = _silent
 
 
 def _silent(line: str) -> None:

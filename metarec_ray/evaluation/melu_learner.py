@@ -47,4 +47,4 @@ def recommender_predictor(
         )
         return recommender.scores(supports, items=rows[tasks.query_item])
 
-    return Predictor(recommender.learner.name, "learner", fit_seconds, predict)
+    return Predictor(recommender.experiment.algorithm.name, "learner", fit_seconds, predict)

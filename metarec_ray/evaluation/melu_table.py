@@ -107,7 +107,7 @@ def _measure(predictor: Predictor, tasks: MeluTasks, scenario: Scenario, seed: i
 
 
 def _compared(measured: list[_Measured], seed: int, resamples: int) -> list[Row]:
-    """Return the rows of one scenario with the interval of the RMSE and p against the best rival."""
+    """Return the rows of one scenario with the RMSE's interval and p against the best rival."""
     drawn = bootstrap(
         torch.stack([one.squared for one in measured]), resamples=resamples, seed=seed
     )
@@ -116,16 +116,16 @@ def _compared(measured: list[_Measured], seed: int, resamples: int) -> list[Row]
     best = min(rivals, key=rmses.__getitem__, default=None)
     rows: list[Row] = []
     for i, one in enumerate(measured):
-        beside = best is not None and best != i
+        other = None if best == i else best
         rows.append(
             one.row
             | {
                 # A root keeps order, so the ends of the mean's interval are those of the RMSE's.
                 "ci95": [end**0.5 for end in drawn.interval(i)],
                 "best_rival": None if best is None else measured[best].row["method"],
-                "p_vs_best_rival": drawn.p_value(i, best) if beside else None,
+                "p_vs_best_rival": None if other is None else drawn.p_value(i, other),
                 "p_corrected": None,
-                "better": beside and rmses[i] < rmses[best],
+                "better": other is not None and rmses[i] < rmses[other],
             }
         )
     return rows

@@ -137,3 +137,21 @@ def test_a_log_that_is_refused_leaves_the_old_store_as_it_was(tmp_path: Path) ->
     assert pl.read_parquet(tmp_path / "store.quarantine.parquet")["file"].unique().to_list() == [
         "b.parquet"
     ]
+
+
+def test_a_side_file_leaves_out_the_same_rows_on_ray_and_in_one_process(tmp_path: Path) -> None:
+    rows = log().with_row_index("number").with_columns(pl.col("number").cast(pl.Int64))
+    rows.write_parquet(tmp_path / "log.parquet", row_group_size=50)
+    kinds = rows.select("number", warm=pl.col("item") < 30)
+    kinds.write_parquet(tmp_path / "kinds.parquet")
+    columns = Columns(label="rating", time="time", sequence="number")
+    only = {"path": "kinds.parquet", "column": "warm", "value": "true"}
+    asked = settings(tmp_path / "log.parquet", columns=columns, only=only)
+    by_ray, _ = run(asked, tmp_path / "by_ray")
+    alone = build_store(read_log(asked), asked, tmp_path / "alone")
+    assert (by_ray.store_sha256, by_ray.counts) == (alone.store_sha256, alone.counts)
+    small = (pl.col("item") >= 30) | (pl.col("rating") < 2.0)
+    assert by_ray.counts.filtered == len(rows.filter(small))
+    kinds.with_columns(warm=pl.lit(True)).write_parquet(tmp_path / "kinds.parquet")
+    again, _ = run(asked, tmp_path / "by_ray")
+    assert again.store_sha256 != alone.store_sha256

@@ -1,4 +1,4 @@
-"""`data.only` and `data.without`: which rows stay, and the one sentence when a side file is wrong."""
+"""`data.only` and `data.without`: which rows stay, and one sentence when a side file is wrong."""
 
 from pathlib import Path
 from typing import Any
