@@ -1,9 +1,9 @@
-"""Every learner of the union on the default synthetic log: same store, same steps, same table.
+"""Every learner of the union on the smoke experiment: same store, same steps, same table.
 
-    python benchmarks/bench_learners.py [--steps 400]
+    python benchmarks/bench_learners.py [--steps 200]
 
-Writes benchmarks/results/learners_<hardware>_<date>.md. One process, one thread, default
-hyper-parameters: nothing is tuned for a row.
+Writes benchmarks/results/learners_<hardware>_<date>.md. One process, one thread; nothing is
+tuned for a row.
 """
 
 import argparse
@@ -23,18 +23,19 @@ from metarec_ray.training.loop import train_loop
 from metarec_ray.training.step import Alone
 from metarec_ray.training.trainer import Trainer
 
+SMOKE = Path(__file__).parent.parent / "jobs" / "configs" / "smoke.yaml"
 LEARNERS = ("bayesian_head", "maml", "fomaml", "anil", "meta_sgd", "reptile")
 
 
 def main() -> int:
     """Train each learner, judge all in one table, write the result file."""
     parser = argparse.ArgumentParser(description="Measure every learner.")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=200)
     steps = parser.parse_args().steps
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
-        base = load(None)
+        base = load(SMOKE)
         build_store(read_log(base.data), base.data, store)
         for name in LEARNERS:
             checkpoint = train(experiment(Path(folder) / name, store, name, steps))
@@ -48,7 +49,7 @@ def main() -> int:
             )
             rows += [row for row in table.rows if not rows or row["method"] == name]
     command = f"python benchmarks/bench_learners.py --steps {steps}"
-    text = f"{heading('Learners, default synthetic log', command)}\n```\n{render(rows)}\n```\n"
+    text = f"{heading('Learners, jobs/configs/smoke.yaml', command)}\n```\n{render(rows)}\n```\n"
     result_path("learners").write_text(text, "utf-8")
     print(render(rows))
     return 0
@@ -58,7 +59,7 @@ def experiment(folder: Path, store: Path, name: str, steps: int) -> Experiment:
     """Return the default experiment with another learner."""
     hidden = "[32]" if name == "anil" else "[]"  # without a hidden layer ANIL is MAML
     values = {"run.dir": folder, "run.store": store, "algorithm.name": name, "train.steps": steps}
-    return load(None, [f"model.hidden={hidden}", *(f"{k}={v}" for k, v in values.items())])
+    return load(SMOKE, [f"model.hidden={hidden}", *(f"{k}={v}" for k, v in values.items())])
 
 
 def train(settings: Experiment) -> Path:

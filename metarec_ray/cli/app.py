@@ -3,6 +3,7 @@
 0: done. 2: the input is wrong, one sentence on stderr. 1: the run failed. 130: Ctrl-C.
 """
 
+import errno
 import logging
 import os
 import sys
@@ -14,6 +15,17 @@ import typer
 from metarec_ray import __version__
 from metarec_ray.cli import clusters, datasets, learning, serving
 from metarec_ray.errors import MetarecError, RunFailed
+
+# What a disk or its owner refuses; any other number is a mistake of ours and keeps its traceback.
+REFUSALS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
 
 app = typer.Typer(
     name="metarec",
@@ -53,6 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunFailed as error:
         print(f"metarec: {_sentence(error)}", file=sys.stderr)
         return 1
+    except OSError as error:
+        refusal = getattr(error, "cause", error)
+        if refusal.errno not in REFUSALS:
+            raise
+        print(f"metarec: files of a run must be writable, got {refusal}", file=sys.stderr)
+        return 2
     return 0
 
 

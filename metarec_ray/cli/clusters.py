@@ -113,8 +113,8 @@ def _follow(job_id: str, target: "Target") -> None:
     from metarec_ray.engine.submit import follow
 
     where = f"{job_id} --address {target.address}"
-    say(f"job {job_id} at {target.address}")
     try:
+        say(f"job {job_id} at {target.address}")
         code = follow(job_id, target, write=_write)
     except KeyboardInterrupt:
         say("the job goes on")

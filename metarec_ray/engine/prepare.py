@@ -115,6 +115,8 @@ def _up_to_date(store_path: Path, source: Source) -> Manifest | None:
 def _read(source: Source) -> _Grouped:
     """Run the Ray Data part: chunks to checked rows to one block for each hash of buckets."""
     chunks, settings = source.chunks, source.settings
+    if not chunks:  # a Parquet file without row groups
+        raise DataError(f"a log must hold rows, got none ({settings.path})")
     columns = pl.Schema({**validate.schema(settings, source.ids), **ASIDE})
     read = partial(blocks.read_chunks, chunks=chunks, settings=settings, columns=columns)
     collapse = partial(blocks.collapse, max_events=settings.max_events)
@@ -208,6 +210,8 @@ def _quieten() -> None:
     """Silence Ray Data's bars and its lines on each execution: progress lines say the same."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # It warns that the bars, just switched off, are off.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 
 
 def _say(progress: Progress, what: str, rows: int, begin: float) -> None:

@@ -5,6 +5,8 @@ Knows how Ray is started and ended; does not know what runs on it.
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -45,6 +47,22 @@ def ray_session(
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C mean in and after a `with` block what it means elsewhere.
+
+    Ray Train and Ray Tune take SIGINT for themselves and keep it; Train ends the process on it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _join(target: str, *, log_to_driver: bool) -> None:

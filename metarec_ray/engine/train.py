@@ -21,6 +21,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.config import Experiment, parse
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.engine.exchange import Gathered
+from metarec_ray.engine.session import interruptible
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.training import metrics_log
@@ -101,7 +102,7 @@ def _fit(experiment: Experiment, directory: Path, progress: Callable[[str], None
             ),
         ),
     )
-    with _followed(directory / metrics_log.NAME, progress):
+    with _followed(directory / metrics_log.NAME, progress), interruptible():
         try:
             trainer.fit()
         except ray.train.TrainingFailedError as error:

@@ -17,6 +17,7 @@ from ray.tune.search import BasicVariantGenerator
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.config import Experiment, Range, dump, load, override, parse
 from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine.session import interruptible
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.errors import ConfigError, RunFailed
 from metarec_ray.training.step import Alone
@@ -51,6 +52,7 @@ def sweep(
         ConfigError: a sweep lies there already and `resume` is not asked for, it was begun with
             another configuration, or a value of the space breaks a rule.
         RunFailed: no trial finished.
+        KeyboardInterrupt: Ctrl-C; the sweep is saved, and `resume` continues it.
 
     """
     directory = experiment.directory.resolve()
@@ -60,7 +62,7 @@ def sweep(
     _check_space(experiment)
     tuner = _resumed(experiment, directory) if resume else None
     tuner = tuner or _new(experiment, directory, metric, mode, progress)
-    grid = tuner.fit()
+    grid = _fit(tuner, experiment.sweep.trials, progress)
     trials = [_row(result, metric) for result in grid]
     finished = [trial for trial in trials if trial[metric] is not None]
     if not finished:
@@ -82,6 +84,16 @@ def sweep(
     path = directory / BEST
     path.write_text(dump(chosen))
     return SweepResult(path, best["values"], trials)
+
+
+def _fit(tuner: tune.Tuner, trials: int, progress: Callable[[str], None]) -> tune.ResultGrid:
+    with interruptible():
+        grid = tuner.fit()
+        if grid.num_terminated + grid.num_errors < trials:
+            # Tune takes Ctrl-C, saves its state and returns as if it had finished.
+            progress("tune: interrupted; the same command with --resume continues")
+            raise KeyboardInterrupt
+    return grid
 
 
 def _new(

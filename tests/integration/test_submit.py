@@ -68,7 +68,9 @@ def test_an_unknown_job_is_one_sentence(workplace: Path) -> None:
 
 
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_end_it(workplace: Path) -> None:
-    line = _line("submit", "prepare", "experiment.yaml", "--set", "run.dir=runs/b")
+    # Long enough to be running still when it is told to stop, on a slow machine too.
+    long = ["--set", "run.dir=runs/b", "--set", "train.steps=1000000"]
+    line = _line("submit", "train", "experiment.yaml", *long)
     following = subprocess.Popen(
         line,
         cwd=workplace,
