@@ -90,7 +90,9 @@ def _strict(
     methods = _rivals(experiment, store, tasks, progress)
     if path is not None:
         methods.append(_learner(path, store, tasks))
-    if store.manifest.settings["path"] == "synthetic":
+    # With clicks and ratings the protocol also rewards what a user was exposed to, which the
+    # posterior of taste does not know: there it is no upper bound.
+    if store.manifest.settings["path"] == "synthetic" and store.manifest.feedback == "implicit":
         methods.append(optimum_method(store, tasks))
     header = Header(Path(experiment.data.path).name, store.manifest.feedback, experiment.run.seed)
     progress(f"evaluate: judging {', '.join(method.name for method in methods)}")

@@ -9,6 +9,7 @@ from metarec_ray.config import Experiment
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.engine.prepare import Progress, prepare, up_to_date
 from metarec_ray.engine.session import ray_session
+from metarec_ray.errors import ConfigError
 
 
 def ensure_store(experiment: Experiment, *, data_dir: Path | None, progress: Progress) -> TaskStore:
@@ -20,4 +21,10 @@ def ensure_store(experiment: Experiment, *, data_dir: Path | None, progress: Pro
     if experiment.run.store is None and not up_to_date(experiment.data, path, data_dir=data_dir):
         with ray_session():
             prepare(experiment.data, path, data_dir=data_dir, progress=progress)
-    return TaskStore.open(path)
+    store = TaskStore.open(path)
+    if store.manifest.feedback != experiment.data.feedback:
+        raise ConfigError(
+            f"data.feedback must be that of the store, {store.manifest.feedback}, "
+            f"got {experiment.data.feedback} ({path})"
+        )
+    return store

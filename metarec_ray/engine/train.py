@@ -102,9 +102,13 @@ def _fit(experiment: Experiment, directory: Path, progress: Callable[[str], None
             ),
         ),
     )
-    with _followed(directory / metrics_log.NAME, progress), interruptible():
+    with _followed(directory / metrics_log.NAME, progress):
         try:
-            trainer.fit()
+            with interruptible():
+                trainer.fit()
+        except KeyboardInterrupt:
+            progress("train: interrupted; the same command resumes")
+            raise
         except ray.train.TrainingFailedError as error:
             raise RunFailed(
                 f"training must not fail more than {settings.max_failures} times: {_cause(error)}"

@@ -53,10 +53,10 @@ def test_a_killed_driver_resumes_to_the_same_parameters(
     time.sleep(random.Random(seed).uniform(0.0, 1.5))
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
-    # Ray's processes see that their driver is gone; none may outlive it.
-    _, alive = psutil.wait_procs(children, timeout=60)
-    assert alive == []
     assert finish(config) == clean
+    # Ray's agents look for their parent now and then; none may outlive it for long.
+    _, alive = psutil.wait_procs(children, timeout=150)
+    assert alive == []
 
 
 def _wait_for_a_checkpoint(driver: "subprocess.Popen[bytes]", folder: Path) -> list[psutil.Process]:

@@ -139,6 +139,13 @@ def test_a_log_that_is_refused_leaves_the_old_store_as_it_was(tmp_path: Path) ->
     ]
 
 
+def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
+    log().head(0).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"a log must hold rows, got none \(.*log.parquet\)"):
+        run(settings(tmp_path / "log.parquet"), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_side_file_leaves_out_the_same_rows_on_ray_and_in_one_process(tmp_path: Path) -> None:
     rows = log().with_row_index("number").with_columns(pl.col("number").cast(pl.Int64))
     rows.write_parquet(tmp_path / "log.parquet", row_group_size=50)

@@ -11,7 +11,7 @@ import pytest
 
 from metarec_ray.config import Experiment, override, parse
 from metarec_ray.engine.train import CHECKPOINTS, train
-from metarec_ray.errors import CheckpointError
+from metarec_ray.errors import CheckpointError, ConfigError
 from metarec_ray.training import metrics_log
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -92,6 +92,24 @@ def test_the_same_command_again_has_nothing_to_do(
     assert said == ["train: already at step 10 of 10"]
 
 
+def test_ctrl_c_is_an_interrupt_and_the_run_resumes_to_the_same_parameters(
+    clean: str, synthetic_store: Path, tmp_path: Path
+) -> None:
+    settings = experiment(tmp_path, synthetic_store)
+    pressed: list[str] = []
+
+    def press(line: str) -> None:
+        if any((tmp_path / CHECKPOINTS).glob("step-*/COMMITTED")) and not pressed:
+            pressed.append(line)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, data_dir=None, progress=press)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert run(settings) == clean
+
+
 def test_a_run_does_not_resume_with_another_configuration(
     clean: str, synthetic_store: Path, tmp_path: Path
 ) -> None:
@@ -100,6 +118,14 @@ def test_a_run_does_not_resume_with_another_configuration(
     changed = override(settings, {"train.outer_lr": 0.5})
     with pytest.raises(CheckpointError, match=r"train.outer_lr differs .* choose another run.dir"):
         run(changed)
+
+
+def test_a_named_store_of_another_feedback_is_refused(
+    ray_session: None, synthetic_store: Path, tmp_path: Path
+) -> None:
+    ratings = experiment(tmp_path, synthetic_store, **{"data.feedback": "explicit"})
+    with pytest.raises(ConfigError, match="must be that of the store, implicit, got explicit"):
+        run(ratings)
 
 
 def _kill_a_worker(folder: Path, killed: list[int]) -> None:

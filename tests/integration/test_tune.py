@@ -1,6 +1,8 @@
 """A sweep on Ray: what it writes, that it resumes, and what it refuses."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,25 @@ def test_a_sweep_writes_a_configuration_that_train_takes_and_resumes(
     other = override(settings, {"train.lane_tasks": 8})
     with pytest.raises(ConfigError, match="the configuration it began with"):
         sweep(other, resume=True, data_dir=None, progress=said.append)
+
+
+def test_a_sweep_that_is_interrupted_names_no_best_and_resumes(
+    ray_session: None, synthetic_store: Path, tmp_path: Path
+) -> None:
+    settings = override(experiment(tmp_path, synthetic_store), {"sweep.max_concurrent": 1})
+    pressed: list[str] = []
+
+    def press(line: str) -> None:
+        if line.startswith("tune: trial 1/"):
+            pressed.append(line)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(settings, resume=False, data_dir=None, progress=press)
+    assert len(pressed) == 1
+    assert not (tmp_path / BEST).exists()
+    found = sweep(settings, resume=True, data_dir=None, progress=print)
+    assert len(found.trials) == 3
 
 
 def test_a_space_that_no_trial_could_take_is_refused_before_any_trial(

@@ -1,5 +1,6 @@
 """The command line: what it prints where, and which exit code an outcome has."""
 
+import errno
 import json
 import re
 import subprocess
@@ -109,6 +110,12 @@ class _WorkersError(ConfigError):
             2,
             "metarec: train.steps must be > 0",
         ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/a"),
+            2,
+            "metarec: files of a run must be writable, got [Errno 28] No space left on device: "
+            "'runs/a'\n",
+        ),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -124,6 +131,18 @@ def test_an_error_of_a_verb_becomes_an_exit_code(
     finally:
         app.registered_commands.pop()
     assert said in capsys.readouterr().err
+
+
+def test_an_error_of_the_system_that_no_user_can_mend_keeps_its_traceback() -> None:
+    @app.command("broken", hidden=True)
+    def _broken() -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            main(["broken"])
+    finally:
+        app.registered_commands.pop()
 
 
 def test_the_verb_does_not_import_ray_before_the_token_mode_is_set() -> None:
