@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 Params = dict[str, Tensor]
 MODEL, OPTIMIZER, CATALOGUE = "model.safetensors", "optimizer.safetensors", "catalogue.parquet"
 CONFIG, SCHEMA, METRICS, STATE = "config.json", "schema.json", "metrics.json", "state.json"
+BUFFER = "buffer."  # what a buffer's name begins with, beside the parameters
 MANIFEST, COMMITTED = "manifest.json", "COMMITTED"
 REPLACED = ".replaced"
 

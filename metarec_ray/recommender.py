@@ -23,7 +23,7 @@ from metarec_ray.algorithms.problem import (
     encode_support,
     make_problem,
 )
-from metarec_ray.checkpoint import Checkpoint
+from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config import Experiment, parse
 from metarec_ray.core.batch import Features
 from metarec_ray.core.ranking import top_k
@@ -32,7 +32,6 @@ from metarec_ray.data.manifest import FeatureField
 from metarec_ray.errors import RequestError
 from metarec_ray.models.towers import encode
 
-BUFFER = "buffer."
 MAX_SUPPORT = 200
 
 

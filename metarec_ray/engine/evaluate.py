@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metarec_ray import checkpoint as checkpoints
+from metarec_ray.atomic import replace_text
 from metarec_ray.config import Experiment, load, override_from, parse
 from metarec_ray.core.batch import Features
 from metarec_ray.data.task_store import TaskStore
@@ -71,7 +72,7 @@ def evaluate(
         found = _strict(experiment, path, data_dir=data_dir, progress=progress)
     if path is not None:
         lines = json.dumps({"rows": found.rows}, indent=1)
-        (experiment.directory / PROTOCOLS[protocol]).write_text(lines + "\n", encoding="utf-8")
+        replace_text(experiment.directory / PROTOCOLS[protocol], lines + "\n")
     return found
 
 
@@ -140,7 +141,7 @@ def _rivals(
 def _learner(path: Path, store: TaskStore, tasks: StrictTasks) -> Method:
     loaded = checkpoints.load(path)
     checkpoints.require_store(loaded, path, store.manifest.store_sha256, store.path)
-    recommender = Recommender.load(path)
+    recommender = Recommender(loaded)
     whole = store.histories(("test",), cut=False)
 
     def scores(k: int) -> Any:

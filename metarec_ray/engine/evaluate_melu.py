@@ -98,4 +98,4 @@ def _learner(
     checkpoints.require_store(loaded, path, store.manifest.store_sha256, store.path)
     users, _ = logs.side_tables(sources.find(experiment.data, data_dir=data_dir))
     seconds = float(loaded.metrics.get("seconds", 0.0))
-    return recommender_predictor(Recommender.load(path), split, users, fit_seconds=seconds)
+    return recommender_predictor(Recommender(loaded), split, users, fit_seconds=seconds)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from metarec_ray.atomic import replace_text
 from metarec_ray.config import Experiment, dump, load, override
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.engine.evaluate import Evaluation, evaluate
@@ -51,7 +52,7 @@ def quickstart(
         with stage("tune", "a small sweep on validation users (Ray Tune)"):
             found = _sweep(base, data_dir, progress)
         experiment = override(base, found.values)
-        _write(out / CONFIG, dump(experiment))
+        replace_text(out / CONFIG, dump(experiment))
         with stage("train", "meta-training with two workers (Ray Train)"):
             trained = train(experiment, data_dir=data_dir, progress=progress)
     with stage("evaluate", "the table, on users that training has never seen"):
@@ -67,7 +68,7 @@ def quickstart(
         example = ask_example(trained.checkpoint, experiment, store, progress=progress)
     summary = _summary(experiment, store, found, trained, table, example, stages)
     summary["seconds"] = round(time.monotonic() - begun, 1)
-    _write(out / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    replace_text(out / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
     report = write_report(out)
     return summary | {"text": _text(summary, table.text, example, report)}
 
@@ -80,7 +81,7 @@ def _base(data: str, out: Path) -> Experiment:
 def _sweep(base: Experiment, data_dir: Path | None, progress: Progress) -> SweepResult:
     folder = base.directory / TUNE
     own = override(base, {"run.dir": str(folder), "run.store": str(base.store)})
-    _write(base.directory / f"{TUNE}.yaml", dump(own))
+    replace_text(base.directory / f"{TUNE}.yaml", dump(own))
     resume = (folder / SWEEP).exists()
     return sweep(own, resume=resume, data_dir=data_dir, progress=progress)
 
@@ -165,10 +166,3 @@ class _Stages:
         begun = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - begun, 1)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -15,6 +15,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import BasicVariantGenerator
 
 from metarec_ray import checkpoint as checkpoints
+from metarec_ray.atomic import replace_text
 from metarec_ray.config import Experiment, Range, dump, load, override, parse
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.engine.session import interruptible
@@ -70,9 +71,8 @@ def sweep(
             f"a sweep needs one finished trial, all of {len(trials)} failed: {grid.errors[:1]}"
         )
     best = (max if mode == "max" else min)(finished, key=lambda trial: trial[metric])
-    (directory / TRIALS).write_text(
-        json.dumps({"metric": metric, "mode": mode, "trials": trials}, indent=1) + "\n"
-    )
+    table = {"metric": metric, "mode": mode, "trials": trials}
+    replace_text(directory / TRIALS, json.dumps(table, indent=1) + "\n")
     chosen = override(
         experiment,
         {
@@ -82,7 +82,7 @@ def sweep(
         },
     )
     path = directory / BEST
-    path.write_text(dump(chosen))
+    replace_text(path, dump(chosen))
     return SweepResult(path, best["values"], trials)
 
 
@@ -105,7 +105,7 @@ def _new(
             "continue it with --resume or choose another run.dir"
         )
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / BEGUN_WITH).write_text(dump(experiment))
+    replace_text(directory / BEGUN_WITH, dump(experiment))
     settings = experiment.sweep
     progress(
         f"tune: {settings.trials} trials of up to {settings.steps} steps over "

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.checkpoint import Checkpoint
+from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config import Experiment
 from metarec_ray.core.batch import Lane
 from metarec_ray.core.outer_loop import Params
@@ -26,8 +26,6 @@ from metarec_ray.training.objective import METRIC, lane_objective
 from metarec_ray.training.optimizer import moments, rate
 from metarec_ray.training.prior import item_buffers
 from metarec_ray.training.step import Exchange, LaneResult, ParameterState, apply, lane_result
-
-BUFFER = "buffer."
 
 
 class Progress(NamedTuple):
