@@ -1,7 +1,7 @@
 """A trained learner with its catalogue: raw ids in, ranked raw ids out.
 
 Knows one checkpoint; evaluation and the server ask the same object, and adaptation is the same
-code that training ran. Items are encoded once, on loading.
+code that training ran.
 """
 
 import io
@@ -12,35 +12,31 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from metarec_ray import checkpoint as checkpoints
-from metarec_ray.algorithms import MetaLearner
-from metarec_ray.algorithms.problem import (
-    EncodedItems,
-    Support,
-    encode_candidates,
-    encode_support,
-    make_problem,
-)
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config import Experiment, parse
 from metarec_ray.core.batch import Features
 from metarec_ray.core.ranking import top_k
 from metarec_ray.data.features import FeatureSpace, encode_record, stack
 from metarec_ray.data.manifest import FeatureField
+from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import RequestError
-from metarec_ray.models.towers import encode
+from metarec_ray.predictor import SIZES, WEIGHTS, Supports, predictor_of
 
 MAX_SUPPORT = 200
 
 
 class SupportEvent(NamedTuple):
-    """One thing a user did: an item, its label, and the context it happened in; oldest first."""
+    """One thing a user did: an item, its label, the context it happened in, and when.
+
+    Events of a support stand oldest first; `time` is in microseconds, 0 where it is not known.
+    """
 
     item: str
     label: float = 1.0
     context: Mapping[str, Any] = {}
+    time: int = 0
 
 
 class RankedItem(NamedTuple):
@@ -68,17 +64,6 @@ class Ranking(NamedTuple):
     unknown: list[int]
 
 
-class Supports(NamedTuple):
-    """Padded support sets of T tasks, real events first, oldest first."""
-
-    item: Tensor  # int64 [T, N]: catalogue rows
-    label: Tensor  # float [T, N]
-    mask: Tensor  # bool [T, N]
-    context: Features  # [T, N]
-    user: Features  # [T]
-    now: Features  # [T, 1]: context in which candidates are scored
-
-
 class Recommender:
     """A learner, its meta-parameters and its encoded catalogue."""
 
@@ -86,24 +71,22 @@ class Recommender:
         """Rebuild everything a request needs from a checkpoint's content."""
         self.name, self.version = name, version
         self.experiment: Experiment = parse(checkpoint.config, "config.json of the checkpoint")
-        self.feedback = checkpoint.schema["feedback"]
-        self.learner: MetaLearner = self.experiment.algorithm
-        self.meta = {
-            n: p
-            for n, p in checkpoint.model.items()
-            if not n.startswith(BUFFER) and not n.endswith(".ids")
-        }
-        self.buffers = {
-            n.removeprefix(BUFFER): p for n, p in checkpoint.model.items() if n.startswith(BUFFER)
-        }
+        self.feedback: Feedback = checkpoint.schema["feedback"]
         self.vocabularies = checkpoint.schema["vocabularies"]
         self.spaces = {
             side: FeatureSpace([FeatureField.model_validate(field) for field in fields])
             for side, fields in checkpoint.schema["features"].items()
         }
-        self._read_catalogue(checkpoint)
+        features = self._read_catalogue(checkpoint)
+        self.predictor = predictor_of(
+            self.experiment,
+            checkpoint.model,
+            self.feedback,
+            features,
+            user_tokens=self.spaces["user"].tokens,
+        )
         self.metadata: dict[str, Any] = {
-            "algorithm": self.learner.model_dump(mode="json"),
+            "algorithm": _description(self.experiment, checkpoint),
             "feedback": self.feedback,
             "items": len(self.ids),
             "limits": {"support": MAX_SUPPORT},
@@ -117,6 +100,11 @@ class Recommender:
         loaded = checkpoints.load(path)
         version = f"{loaded.state['step']}-{checkpoints.parameters_sha256(loaded.model)[:8]}"
         return cls(loaded, name=name or loaded.config["serve"]["name"], version=version)
+
+    @property
+    def kind(self) -> str:
+        """What the learner is in a table: floor, rival or learner."""
+        return "learner" if self.experiment.blend.members else self.experiment.algorithm.kind
 
     def knows(self, item_id: str) -> bool:
         """Return whether an item is in the catalogue."""
@@ -162,52 +150,25 @@ class Recommender:
             )[:k]
         return Ranking(items, adapted=bool(known), support_used=len(known), unknown=unknown)
 
-    @torch.no_grad()
-    def scores(self, supports: Supports, *, items: Tensor | None = None, chunk: int = 64) -> Tensor:
+    def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
         """Return scores after adapting on each support set: of the whole catalogue, [T, I].
 
         With `items`, catalogue rows int64 [T, Q], only of each task's own.
         """
-        users = encode(self.meta, "user", supports.user)
-        has_context = supports.context.tokens.shape[-1] + supports.context.dense.shape[-1] > 0
-        contexts = encode(self.meta, "context", supports.context if has_context else supports.now)
-        now = encode(self.meta, "context", supports.now)
-        reference = self.items.at(self.buffers["reference.items"])
+        return self.predictor.scores(supports, items=items)
 
-        def one(*task: Tensor) -> Tensor:
-            item, label, mask, context, user, now, asked = task
-            events = encode_support(Support(self.items.at(item), context, label, mask), user)
-            problem = make_problem(
-                self.feedback, reference, self.buffers["reference.log_q"], user, now
-            )
-            fast = self.learner.adapt(problem, self.meta, events)
-            candidates = self.items if items is None else self.items.at(asked)
-            return self.learner.score(
-                problem, self.meta, fast, encode_candidates(candidates, user, now)
-            )
-
-        asked = supports.item if items is None else items
-        columns = (supports.item, supports.label, supports.mask, contexts, users, now, asked)
-        parts = zip(*(column.split(chunk) for column in columns), strict=True)
-        return torch.cat([vmap(one)(*part) for part in parts])
-
-    def _read_catalogue(self, checkpoint: Checkpoint) -> None:
+    def _read_catalogue(self, checkpoint: Checkpoint) -> Features:
         table = pq.read_table(io.BytesIO(checkpoint.catalogue)).sort_by("item")
         self.ids: list[str] = table["id"].to_pylist()
         self.titles: list[str | None] = table["title"].to_pylist()
         self.rows = {item: row for row, item in enumerate(self.ids)}
-        self.trained = self.buffers["trained"].bool()
+        self.trained = checkpoint.model[BUFFER + "trained"].bool()
         # Rank of every row's id in sorted order: ties are broken by id.
         order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
         self.by_id = torch.empty(len(order), dtype=torch.int64)
         self.by_id[torch.tensor(order, dtype=torch.int64)] = torch.arange(len(order))
         space = self.spaces["item"]
-        features = space.encode(
-            {field.name: table[field.name] for field in space.fields}, len(table)
-        )
-        with torch.no_grad():
-            vectors = encode(self.meta, "item", features, checkpoint.model.get("item.ids"))
-        self.items = EncodedItems(torch.arange(len(self.ids)), vectors, self.buffers["offset"])
+        return space.encode({field.name: table[field.name] for field in space.fields}, len(table))
 
     def _supports(
         self, known: list[SupportEvent], user_fields: Mapping, context: Mapping
@@ -223,6 +184,7 @@ class Recommender:
             item=torch.tensor([[self.rows[event.item] for event in known] or [0]]),
             label=labels[None],
             mask=torch.full((1, len(labels)), bool(known)),
+            time=torch.tensor([[event.time for event in known] or [0]]),
             context=Features(*(column[None] for column in stack(rows))),
             user=self._record("user", user_fields),
             now=Features(*(column[None] for column in self._record("context", context))),
@@ -242,3 +204,16 @@ class Recommender:
 
     def _item(self, row: int, score: float) -> RankedItem:
         return RankedItem(self.ids[row], self.titles[row], score, cold=not bool(self.trained[row]))
+
+
+def _description(experiment: Experiment, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the learner's name and hyper-parameters; of a blend its weights at each k."""
+    if not experiment.blend.members:
+        return experiment.algorithm.model_dump(mode="json")
+    weights = {
+        str(k): dict(zip(experiment.blend.members, row, strict=True))
+        for k, row in zip(
+            checkpoint.model[SIZES].tolist(), checkpoint.model[WEIGHTS].tolist(), strict=True
+        )
+    }
+    return {"name": "blend", "weights": weights}

@@ -4,16 +4,20 @@ Knows one task at a time; batching, workers, files and HTTP are the callers' bus
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar, Literal, NamedTuple, TypeVar
 
+import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Generator, Tensor
 
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Features, SideInformation
 from metarec_ray.data.settings import Feedback
 
 Params = dict[str, Tensor]
+T = TypeVar("T")
+R = TypeVar("R")
 QueryLoss = Callable[[Callable[[Encoded], Tensor]], Tensor]
 """From a scorer of candidates to the mean loss over a task's query set."""
 
@@ -30,6 +34,8 @@ class Problem(NamedTuple):
             softmax against `reference`.
         reference: a fixed sample of the catalogue (implicit feedback), else None.
         reference_log_q: log-probability [R] of each reference item to have been sampled.
+        progress: share of meta-training that is done; None outside meta-training, where nothing may
+            be random.
 
     """
 
@@ -39,6 +45,7 @@ class Problem(NamedTuple):
     support_loss: Callable[[Params, Encoded], Tensor]
     reference: Encoded | None
     reference_log_q: Tensor
+    progress: float | None = None
 
 
 class Learner(BaseModel, ABC):
@@ -46,6 +53,7 @@ class Learner(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: ClassVar[Literal["floor", "rival", "learner"]] = "learner"
+    suits: ClassVar[tuple[Feedback, ...]] = ("implicit", "explicit", "binary")
 
     @abstractmethod
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
@@ -55,12 +63,22 @@ class Learner(BaseModel, ABC):
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
         """Return one score a candidate [N]; higher is better."""
 
+    def log_share(self, scores: Tensor) -> Tensor:
+        """Return scores of the whole catalogue [*, I] as log-probabilities, up to a constant.
+
+        What blends of learners for implicit feedback add up.
+        """
+        return torch.log_softmax(scores, -1)
+
 
 class MetaLearner(Learner):
     """A learner fitted by an objective that the outer loop minimises."""
 
-    def init(self, params: Params) -> Params:
-        """Return the meta-parameters the learner adds to the model's (learned rates, a prior)."""
+    def init(self, params: Params, generator: Generator) -> Params:
+        """Return the meta-parameters the learner adds to the model's (learned rates, a prior).
+
+        Anything random in training is drawn from torch's global generator, which is seeded a lane.
+        """
         return {}
 
     @abstractmethod
@@ -80,6 +98,8 @@ class Histories(NamedTuple):
         time: int64 microseconds, 0 without a clock.
         n_items: size of the catalogue.
         cutoff: int64 microseconds of the cut in time, or None.
+        users: what is known of the entities [E]; None for nothing.
+        items: what is known of the catalogue [n_items]; None for nothing.
 
     """
 
@@ -89,12 +109,71 @@ class Histories(NamedTuple):
     time: Tensor
     n_items: int
     cutoff: int | None
+    users: SideInformation | None = None
+    items: SideInformation | None = None
+
+    def take(self, entities: Tensor) -> "Histories":
+        """Return the histories of the entities at the positions `entities`, int64 [n]."""
+        sizes = self.offsets.diff()[entities]
+        ends = sizes.cumsum(0)
+        shift = self.offsets[entities] - (ends - sizes)
+        event = torch.arange(int(sizes.sum())) + shift.repeat_interleave(sizes)
+        users = self.users and self.users._replace(
+            features=Features(*(column[entities] for column in self.users.features))
+        )
+        return self._replace(
+            offsets=torch.cat([torch.zeros(1, dtype=torch.int64), ends]),
+            item=self.item[event],
+            label=self.label[event],
+            time=self.time[event],
+            users=users,
+        )
 
 
-class StatisticalLearner(Learner):
-    """A learner fitted by sums over histories, in one or several rounds, not by gradients."""
+def in_turn(function: Callable[[T], R], values: Sequence[T]) -> list[R]:
+    """Return `function` of each value, one after another."""
+    return [function(value) for value in values]
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+class Fitting(NamedTuple):
+    """What a fit may use.
+
+    Attributes:
+        seed: of everything random.
+        each: maps a function over values, in order; a cluster may run the calls beside each other.
+        progress: takes a line for people.
+
+    """
+
+    seed: int = 0
+    each: Callable[[Callable, Sequence], list] = in_turn
+    progress: Callable[[str], None] = _silent
+
+
+ALONE = Fitting()
+
+
+class FittedLearner(Learner):
+    """A learner fitted on whole histories, not by the outer loop; it needs no model."""
+
+    @abstractmethod
+    def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
+        """Return everything that `adapt` and `score` need, for the whole catalogue."""
+
+
+class StatisticalLearner(FittedLearner):
+    """A learner fitted by sums over histories, in one or several rounds.
+
+    The sums of shards, fixed numbers of entities, are added in their order: the numbers do not
+    depend on what computed them.
+    """
 
     rounds: ClassVar[int] = 1
+    shard: ClassVar[int] = 16_384
 
     @abstractmethod
     def statistics(self, meta: Params, histories: Histories) -> Params:
@@ -104,13 +183,14 @@ class StatisticalLearner(Learner):
     def solve(self, meta: Params, sums: Params) -> Params:
         """Return the meta-parameters after one round."""
 
-    def fit(self, parts: list[Histories]) -> Params:
-        """Return the meta-parameters fitted on all parts, added in their order."""
+    def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
+        entities = torch.arange(len(histories.offsets) - 1)
+        shards = [histories.take(part) for part in entities.split(self.shard)]
         meta: Params = {}
         for _ in range(self.rounds):
             sums: Params = {}
-            for part in parts:
-                for name, value in self.statistics(meta, part).items():
+            for found in fitting.each(partial(self.statistics, meta), shards):
+                for name, value in found.items():
                     sums[name] = sums[name] + value if name in sums else value
             meta = self.solve(meta, sums)
         return meta

@@ -34,7 +34,7 @@ class BayesianHead(MetaLearner):
     noise_precision: PositiveFloat = 1.0
     newton_steps: Annotated[int, Field(ge=1, le=20)] = 2
 
-    def init(self, params: Params) -> Params:
+    def init(self, params: Params, generator: torch.Generator) -> Params:
         width = params["head.out.weight"].shape[0]
         return {
             "bayes.precision": torch.full((width,), _inverse_softplus(self.prior_precision)),

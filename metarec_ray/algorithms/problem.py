@@ -35,6 +35,7 @@ class Support(NamedTuple):
     context: Tensor  # float [N, D] or [1, D]
     label: Tensor
     mask: Tensor
+    time: Tensor  # int64
 
 
 def encode_support(support: Support, user: Tensor) -> Encoded:
@@ -49,6 +50,7 @@ def encode_support(support: Support, user: Tensor) -> Encoded:
         label=support.label,
         age=later.clamp(min=0).to(user.dtype),
         mask=support.mask,
+        time=support.time,
     )
 
 
@@ -65,11 +67,54 @@ def encode_candidates(items: EncodedItems, user: Tensor, context: Tensor) -> Enc
         zeros,
         zeros,
         torch.ones(n, dtype=torch.bool),
+        torch.zeros(n, dtype=torch.int64),
     )
 
 
+def unencoded(n_items: int) -> EncodedItems:
+    """Return the catalogue for learners that are not fitted through a model: rows only."""
+    return EncodedItems(torch.arange(n_items), torch.zeros(n_items, 0), torch.zeros(n_items))
+
+
+def index_only(item: Tensor, label: Tensor, mask: Tensor) -> Encoded:
+    """Return events [*T, N] for learners that are not fitted through a model, oldest first.
+
+    Nothing is known of users, and no event has a time.
+    """
+    later = mask.flip(-1).cumsum(-1).flip(-1) - mask.to(torch.int64)
+    nothing = torch.zeros(*item.shape, 0)
+    return Encoded(
+        index=item,
+        item=nothing,
+        offset=torch.zeros(item.shape),
+        user=torch.zeros(*item.shape[:-1], 0),
+        context=nothing,
+        label=label,
+        age=torch.where(mask, later, 0).to(torch.float32),
+        mask=mask,
+        time=torch.zeros_like(item),
+    )
+
+
+def catalogue_of(n_items: int) -> Encoded:
+    """Return every item as candidates for learners that are not fitted through a model."""
+    user = torch.zeros(0)
+    return encode_candidates(unencoded(n_items), user, torch.zeros(1, 0))
+
+
+def no_problem(feedback: Feedback) -> Problem:
+    """Return the problem of learners that are not fitted through a model."""
+    return Problem(feedback, _not_asked, _not_asked, _not_asked, None, torch.zeros(0))
+
+
 def make_problem(
-    feedback: Feedback, reference: EncodedItems, log_q: Tensor, user: Tensor, context: Tensor
+    feedback: Feedback,
+    reference: EncodedItems,
+    log_q: Tensor,
+    user: Tensor,
+    context: Tensor,
+    *,
+    progress: float | None = None,
 ) -> Problem:
     """Return what a learner may ask while it adapts to the task of `user`.
 
@@ -79,6 +124,7 @@ def make_problem(
         log_q: log-probability of each reference item to have been sampled.
         user: vector [D] of the task's user.
         context: [1, D] in which reference items are scored.
+        progress: share of meta-training that is done, None outside it.
 
     """
     if feedback != "implicit":
@@ -87,11 +133,15 @@ def make_problem(
         def support_loss(params: Params, support: Encoded) -> Tensor:
             return loss(head_score(params, support), support.label, support.mask)
 
-        return Problem(feedback, head_score, head_features, support_loss, None, log_q)
+        return Problem(feedback, head_score, head_features, support_loss, None, log_q, progress)
     others = encode_candidates(reference, user, context)
 
     def choice_loss(params: Params, support: Encoded) -> Tensor:
         rivals = head_score(params, others) - log_q
         return losses.softmax(head_score(params, support), rivals, support.mask)
 
-    return Problem(feedback, head_score, head_features, choice_loss, others, log_q)
+    return Problem(feedback, head_score, head_features, choice_loss, others, log_q, progress)
+
+
+def _not_asked(params: Params, events: Encoded) -> Tensor:
+    raise AssertionError("a learner that is fitted without a model asked for one")

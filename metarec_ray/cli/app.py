@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from metarec_ray import __version__
-from metarec_ray.cli import clusters, datasets, learning, serving
+from metarec_ray.cli import benching, clusters, datasets, learning, serving
 from metarec_ray.errors import MetarecError, RunFailed
 
 # What a disk or its owner refuses; any other number is a mistake of ours and keeps its traceback.
@@ -40,6 +40,7 @@ app.command()(learning.prepare)
 app.command()(learning.train)
 app.command()(learning.tune)
 app.command()(learning.evaluate)
+app.command()(benching.bench)
 app.command()(learning.report)
 app.command()(learning.config)
 app.command()(serving.serve)

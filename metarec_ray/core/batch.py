@@ -7,6 +7,7 @@ an encoded vector. A leading `*T` may be absent: every function of one task is w
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -20,6 +21,37 @@ class Features(NamedTuple):
     tokens: Tensor  # int64 [E, M]: rows of the side's token table; 0 is padding
     weights: Tensor  # float [E, M]: 0 on padding
     dense: Tensor  # float [E, F]: standardised; 0 where missing
+
+
+class FieldSpan(NamedTuple):
+    """Where one field lies: rows first:end of the token table, or columns of `dense`.
+
+    The first row of a categorical field stands for the unknown.
+    """
+
+    name: str
+    categorical: bool
+    first: int
+    end: int
+
+
+class SideInformation(NamedTuple):
+    """What is known of E entities, with the layout that learners choose fields by."""
+
+    features: Features  # [E]
+    fields: tuple[FieldSpan, ...]
+    tokens: int  # rows of the token table
+
+    def matrix(self) -> Tensor:
+        """Return float [E, tokens + F]: weights of tokens (column 0, padding, is 0), then dense."""
+        return plain(self.features, self.tokens)
+
+
+def plain(features: Features, tokens: int) -> Tensor:
+    """Return features as vectors without an encoder, float [*E, tokens + F]."""
+    bags = features.weights.new_zeros(*features.tokens.shape[:-1], tokens)
+    bags = bags.scatter_add(-1, features.tokens, features.weights)
+    return torch.cat([bags * (torch.arange(tokens) > 0), features.dense], -1)
 
 
 class Events(NamedTuple):
@@ -55,7 +87,8 @@ class Encoded(NamedTuple):
     """Events of ONE task as a head sees them: after the shared encoders.
 
     `index` is the item's row in the catalogue and `age` counts the later events of the set (0 is
-    the newest). Candidates have label 0, age 0 and mask True.
+    the newest). Candidates have label 0, age 0, time 0 and mask True. Learners that are not fitted
+    through a model find plain features in `user` and nothing in `item` and `context`.
     """
 
     index: Tensor  # int64 [N]  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -66,3 +99,4 @@ class Encoded(NamedTuple):
     label: Tensor  # float [N]
     age: Tensor  # float [N]
     mask: Tensor  # bool [N]
+    time: Tensor  # int64 [N]: microseconds, 0 without a clock

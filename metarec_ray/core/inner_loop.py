@@ -1,6 +1,6 @@
 """The inner loop: gradient descent on one support set, as a pure function of the fast weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,27 +9,35 @@ from torch.func import grad
 Params = dict[str, Tensor]
 
 
-def descend(
-    loss: Callable[[Params], Tensor], fast: Params, rates: Params, *, steps: int, first_order: bool
-) -> Params:
-    """Return `fast` after `steps` steps of SGD on `loss`.
+def trajectory(
+    loss: Callable[[Params], Tensor], fast: Params, rates: Sequence[Params], *, first_order: bool
+) -> list[Params]:
+    """Return the fast weights after each step of SGD on `loss`, a step for every entry of `rates`.
 
     Args:
         loss: scalar loss of the support set under fast weights; everything slow is closed over.
         fast: weights before the first step.
-        rates: inner learning rate of each fast weight, scalar or of its shape.
-        steps: number of steps, >= 0.
+        rates: of each step, the inner learning rate of each fast weight, scalar or of its shape.
         first_order: treat the steps' gradients as constants, so that the result's derivative with
             respect to `fast` is the identity and with respect to slow weights is zero.
 
     """
-    for _ in range(steps):
+    path = []
+    for step in rates:
         at = {name: weight.detach() for name, weight in fast.items()} if first_order else fast
         gradient = grad(loss)(at)
         if first_order:
             gradient = {name: value.detach() for name, value in gradient.items()}
-        fast = {name: weight - rates[name] * gradient[name] for name, weight in fast.items()}
-    return fast
+        fast = {name: weight - step[name] * gradient[name] for name, weight in fast.items()}
+        path.append(fast)
+    return path
+
+
+def descend(
+    loss: Callable[[Params], Tensor], fast: Params, rates: Params, *, steps: int, first_order: bool
+) -> Params:
+    """Return `fast` after `steps` >= 0 steps of `trajectory`, all at the same rates."""
+    return [fast, *trajectory(loss, fast, [rates] * steps, first_order=first_order)][-1]
 
 
 def constant_rates(fast: Params, inner_lr: float) -> Params:

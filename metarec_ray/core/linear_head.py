@@ -31,6 +31,28 @@ def gaussian_posterior(
     return solve_spd(torch.diag(precision) + features.T @ weighted, weighted.T @ residual)
 
 
+def ridge(features: Tensor, target: Tensor, weight: Tensor, penalty: Tensor) -> Tensor:
+    """Return the weights [P] that minimise sum of weight (target - features w)^2 + penalty w^2.
+
+    Solves the smaller of the two systems: P x P, or N x N by the Woodbury identity.
+
+    Args:
+        features: [N, P].
+        target: [N].
+        weight: [N], >= 0; 0 on padding.
+        penalty: scalar > 0.
+
+    """
+    rows, width = features.shape[-2:]
+    if width <= rows:
+        return gaussian_posterior(features, target, weight, penalty.expand(width))
+    system = weight.unsqueeze(-1) * (features @ features.T) + penalty * torch.eye(
+        rows, dtype=features.dtype, device=features.device
+    )
+    # Not symmetric, but it needs no square root of a weight, whose slope at 0 is infinite.
+    return features.T @ torch.linalg.solve_ex(system, weight * target).result
+
+
 def bernoulli_posterior(
     features: Tensor, label: Tensor, prior: Tensor, weight: Tensor, precision: Tensor, *, steps: int
 ) -> Tensor:

@@ -1,6 +1,7 @@
-"""Ranking and rating metrics of many tasks at once.
+"""Metrics of ranked lists, many tasks at once.
 
 Knows scores and relevance; does not know which learner gave the scores or how tasks were cut.
+Predicted labels are judged by `core.label_metrics`.
 
 Axes: T tasks, I candidates (a catalogue or the items of a query), K the length of the ranked lists.
 Metrics return one value a task [T]; the mean over tasks is the caller's. Ties are broken at random
@@ -10,7 +11,9 @@ file.
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from metarec_ray.errors import DataError
@@ -94,6 +97,18 @@ def reciprocal_rank(ranked: Ranked, k: int) -> Tensor:
     return (hit / torch.arange(1, k + 1, dtype=hit.dtype)).max(1).values
 
 
+def average_precision(ranked: Ranked, k: int) -> Tensor:
+    """Return the mean precision at the positions of the relevant among the first k.
+
+    Divided by what could have been found, the smaller of k and the number of relevant candidates:
+    the mean over tasks is MAP@k.
+    """
+    _something_to_find(ranked.relevant)
+    hit = (_first(ranked.gain, k) > 0).to(ranked.gain.dtype)
+    precisions = hit.cumsum(1) / torch.arange(1, k + 1, dtype=hit.dtype)
+    return (precisions * hit).sum(1) / ranked.relevant.clamp(max=k)
+
+
 def coverage(ranked: Ranked, k: int, *, catalogue: int) -> float:
     """Return the share of `catalogue` items that some task is shown among its first k."""
     return _first(ranked.item, k).unique().numel() / catalogue
@@ -104,18 +119,29 @@ def novelty(ranked: Ranked, k: int, *, share: Tensor) -> Tensor:
     return -torch.log2(share)[_first(ranked.item, k)].mean(1)
 
 
-def rmse(predicted: Tensor, label: Tensor, mask: Tensor) -> Tensor:
-    """Return the root of the mean squared error of each task over its masked entries [T, N]."""
-    return _mean((predicted - label) ** 2, mask).sqrt()
+def popularity(ranked: Ranked, k: int, *, share: Tensor) -> Tensor:
+    """Return the mean of share[item] over the first k; `share` [I] of training users."""
+    return share[_first(ranked.item, k)].mean(1)
 
 
-def mae(predicted: Tensor, label: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean absolute error of each task over its masked entries [T, N]."""
-    return _mean((predicted - label).abs(), mask)
+def diversity(ranked: Ranked, k: int, *, vectors: csr_array) -> Tensor:
+    """Return the intra-list distance: the mean of 1 - cosine over the pairs of the first k >= 2.
 
+    [Ziegler et al., 2005]. Items without a vector are at distance 1 from every other.
 
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask, values, torch.zeros_like(values)).sum(1) / mask.sum(1).clamp(min=1)
+    Args:
+        ranked: lists.
+        k: their length.
+        vectors: [I, D], what an item is, each row of norm 1 or 0.
+
+    """
+    shown = _first(ranked.item, k)
+    starts = np.arange(0, shown.numel() + 1, k)
+    member = (np.ones(shown.numel(), np.float32), shown.flatten().numpy(), starts)
+    total = csr_array(csr_array(member, shape=(len(shown), len(vectors.indptr) - 1)) @ vectors)
+    norms = vectors.power(2).sum(1)[shown.numpy()].sum(1)
+    # The square of a sum of vectors holds every pair twice.
+    return 1 - torch.from_numpy((total.power(2).sum(1) - norms) / (k * (k - 1))).to(torch.float32)
 
 
 def _check(scores: Tensor, candidates: Tensor, depth: int) -> None:

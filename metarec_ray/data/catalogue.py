@@ -11,15 +11,26 @@ import pyarrow as pa
 from metarec_ray.data import encode, histories
 from metarec_ray.data.encode import Encoder, Seen
 from metarec_ray.data.histories import Plan, Summary
+from metarec_ray.data.manifest import COLD
 from metarec_ray.data.settings import Data, Feature
 from metarec_ray.errors import DataError
 
 
 class Outline(NamedTuple):
-    """The whole log before encoding: `entities` (entity, task_id, part, events) and the cutoff."""
+    """The whole log before encoding.
+
+    Attributes:
+        entities: entity, task_id, part, events.
+        cutoff: microseconds; None where nothing is cut in time.
+        has_time: whether the log has a clock.
+        cold: item: the raw ids held out of training.
+
+    """
 
     entities: pl.DataFrame
     cutoff: int | None
+    has_time: bool
+    cold: pl.DataFrame
 
 
 class SideTables(NamedTuple):
@@ -46,13 +57,16 @@ def outline(summaries: list[Summary], settings: Data, *, has_time: bool) -> Outl
     entities = entities.with_row_index("task_id").cast({"task_id": pl.Int64})
     part, cutoff = histories.parts(entities, settings, has_time=has_time)
     counts = {name: int((part == name).sum()) for name in ("train", "valid", "test")}
-    if min(counts.values()) == 0:
+    wanted = ("train", "valid", "test") if settings.cutoff_quantile < 1 else ("train", "valid")
+    if min(counts[name] for name in wanted) == 0:
         found = ", ".join(f"{count} {name}" for name, count in counts.items())
         raise DataError(
-            "a log must have entities enough for train, valid and test, "
+            f"a log must have entities enough for {', '.join(wanted[:-1])} and {wanted[-1]}, "
             f"got {len(entities)}: {found} ({settings.path})"
         )
-    return Outline(entities.with_columns(part=part), cutoff)
+    items = pl.concat([summary.items for summary in summaries])
+    cold = histories.cold_items(items, settings, has_time=has_time)
+    return Outline(entities.with_columns(part=part), cutoff, has_time, cold)
 
 
 def plan(
@@ -65,17 +79,22 @@ def plan(
 ) -> tuple[Plan, Catalogue]:
     """Return what buckets must know, and the items; `looks` are of training rows, by bucket."""
     trained = pl.concat([items_seen for items_seen, _ in looks]).unique()
-    ids = [summary.items.rename({"item": "id"}) for summary in summaries]
+    ids = [summary.items.select(pl.col("item").alias("id")) for summary in summaries]
     if tables.items is not None:
         ids.append(tables.items.select("id"))
     ranked = pl.concat(ids).unique().sort("id").with_row_index("item").cast({"item": pl.Int64})
     catalogue = _catalogue(ranked, trained, settings, tables.items)
+    if settings.cold_items:
+        cold = ranked["id"].is_in(found.cold["item"].implode())
+        marked = catalogue.table.append_column(COLD, cold.to_arrow())
+        catalogue = catalogue._replace(table=marked)
     entities, user_encoders = _users(found, settings, tables.users)
     context = [
         encode.encoder(name, feature, _merged(name, looks), f"data.context.{name}")
         for name, feature in sorted(settings.context.items())
     ]
-    return Plan(entities, ranked, found.cutoff, context, user_encoders), catalogue
+    whole = Plan(entities, ranked, found.cutoff, found.has_time, context, user_encoders)
+    return whole, catalogue
 
 
 def vocabularies(plan: Plan, catalogue: Catalogue) -> dict[str, dict[str, list[str]]]:
@@ -106,11 +125,12 @@ def _users(
 ) -> tuple[pl.DataFrame, list[Encoder]]:
     """Encode user features by the vocabularies of entities that are not held out for test."""
     entities = found.entities
-    if users is None or settings.users is None:
+    table = settings.sides[0]
+    if users is None or table is None:
         return entities, []
     joined = entities.join(users, left_on="entity", right_on="id", how="left").sort("task_id")
     known = joined.filter(pl.col("part") != "test")
-    encoders = _encoders(known, settings.users.features, "users.features")
+    encoders = _encoders(known, table.features, "users.features")
     columns = [
         encode.encode(joined[e.field.name], e).alias(f"user.{e.field.name}") for e in encoders
     ]
@@ -122,13 +142,14 @@ def _catalogue(
 ) -> Catalogue:
     """Encode item features by the vocabularies of items that training rows hold."""
     fields = [("item", pa.int64()), ("id", pa.string()), ("title", pa.string())]
-    if items is None or settings.items is None:
+    table = settings.sides[1]
+    if items is None or table is None:
         bare = ranked.with_columns(pl.col("id").cast(pl.String), title=pl.lit(None, pl.String))
         return Catalogue(bare.select("item", "id", "title").to_arrow().cast(pa.schema(fields)), [])
     joined = ranked.join(items, on="id", how="left").sort("item")
     known = joined.join(trained, left_on="id", right_on="item", how="semi").sort("item")
-    encoders = _encoders(known, settings.items.features, "items.features")
+    encoders = _encoders(known, table.features, "items.features")
     columns = [encode.encode(joined[e.field.name], e).alias(e.field.name) for e in encoders]
     fields += [(e.field.name, encode.ARROW[e.field.kind]) for e in encoders]
-    table = joined.select("item", pl.col("id").cast(pl.String), "title").with_columns(columns)
-    return Catalogue(table.to_arrow().cast(pa.schema(fields)).combine_chunks(), encoders)
+    whole = joined.select("item", pl.col("id").cast(pl.String), "title").with_columns(columns)
+    return Catalogue(whole.to_arrow().cast(pa.schema(fields)).combine_chunks(), encoders)

@@ -6,10 +6,10 @@ Knows names and folders; `data.fetch` knows addresses.
 from collections.abc import Callable
 from pathlib import Path
 
-from metarec_ray.data import fetch, movielens
+from metarec_ray.data import amazon, fetch, layouts
 from metarec_ray.errors import DataError
 
-NAMES = tuple(fetch.SETS)
+NAMES = (*fetch.SETS, amazon.NAME)
 DEFAULT_FOLDER = Path("data")
 
 
@@ -18,8 +18,8 @@ def locate(name: str, data_dir: Path | None) -> Path | None:
     if data_dir is None or not (data_dir / name).is_dir():
         return None
     folder = data_dir / name
-    if movielens.detect(folder) is None:
-        known = ", ".join(f"{one.log} + {one.items}" for one in movielens.LAYOUTS)
+    if layouts.detect(folder) is None:
+        known = ", ".join(f"{one.log} + {one.items}" for one in layouts.LAYOUTS)
         raise DataError(f"a folder of {name} must hold one of {known}, {folder} holds none")
     return folder
 
@@ -27,10 +27,15 @@ def locate(name: str, data_dir: Path | None) -> Path | None:
 def obtain(
     name: str, data_dir: Path | None, progress: Callable[[str], None] = lambda line: None
 ) -> Path:
-    """Return the folder of a data set: in `data_dir`, else in `./data`, else fetched there."""
+    """Return the folder of a data set: in `data_dir`, else in `./data`, else fetched there.
+
+    DataError for a set that is nowhere to be fetched from.
+    """
     folder = data_dir if data_dir is not None else DEFAULT_FOLDER
-    return (
-        locate(name, folder)
-        or locate(name, DEFAULT_FOLDER)
-        or fetch.fetch(name, folder, progress=progress)
-    )
+    found = locate(name, folder) or locate(name, DEFAULT_FOLDER)
+    if found is None and name not in fetch.SETS:
+        raise DataError(
+            f"{name} cannot be fetched, it must lie in the data folder {folder} (METAREC_DATA): "
+            f"missing {name}/{amazon.LAYOUT.log}, {name}/{amazon.LAYOUT.items}"
+        )
+    return found or fetch.fetch(name, folder, progress=progress)

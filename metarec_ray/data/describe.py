@@ -50,7 +50,7 @@ def _times(events: pl.DataFrame) -> list[str]:
 
 
 def _features(log: Log) -> dict[str, list[str]]:
-    users, items = log.settings.users, log.settings.items
+    users, items = log.settings.sides
     sides = {
         "user": users.features if users else {},
         "item": items.features if items else {},

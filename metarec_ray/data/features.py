@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch.nn.functional import pad
 
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import Features, FieldSpan, SideInformation
 from metarec_ray.data.encode import ARROW
 from metarec_ray.data.manifest import FeatureField
 from metarec_ray.errors import RequestError
@@ -35,6 +35,18 @@ class FeatureSpace:
                 row += field.size + 1
         self.tokens = row
         self.dense = sum(field.dim for field in self.fields)
+
+    def side(self, features: Features) -> SideInformation:
+        """Return features of this space with the place of every field."""
+        spans, column = [], 0
+        for field in self.fields:
+            if field.name in self.first_row:
+                first = self.first_row[field.name]
+                spans.append(FieldSpan(field.name, True, first, first + field.size + 1))
+            else:
+                spans.append(FieldSpan(field.name, False, column, column + field.dim))
+                column += field.dim
+        return SideInformation(features, tuple(spans), self.tokens)
 
     def missing(self) -> Features:
         """Return the features of one entity nothing is known of."""

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from metarec_ray.data import encode
+from metarec_ray.data.draws import uniform
 from metarec_ray.data.encode import Encoder, Seen
 from metarec_ray.data.settings import Data, Feature
 
@@ -21,7 +22,7 @@ BEYOND = "history is longer than data.max_events"
 
 
 class Summary(NamedTuple):
-    """What one bucket holds: `entities` (entity, first, events), `items` (item)."""
+    """What one bucket holds: `entities` (entity, first, events), `items` (item, first)."""
 
     entities: pl.DataFrame
     items: pl.DataFrame
@@ -33,7 +34,8 @@ class Plan(NamedTuple):
     Attributes:
         entities: entity, task_id, part, bucket, `user.<feature>` encoded; sorted by task_id.
         items: id, item: raw ids and their ranks.
-        cutoff: microseconds; None without a clock.
+        cutoff: microseconds; None where nothing is cut in time.
+        has_time: whether the log has a clock.
         context: encoders of the context columns, in the order of their names.
         users: encoders of the user features, likewise.
 
@@ -42,6 +44,7 @@ class Plan(NamedTuple):
     entities: pl.DataFrame
     items: pl.DataFrame
     cutoff: int | None
+    has_time: bool
     context: list[Encoder]
     users: list[Encoder]
 
@@ -63,8 +66,11 @@ def with_bucket(rows: pl.DataFrame, buckets: int) -> pl.DataFrame:
     return rows.join(table, on="entity", how="left", maintain_order="left")
 
 
-def collapse(rows: pl.DataFrame) -> pl.DataFrame:
+def collapse(rows: pl.DataFrame, *, shuffle: int | None = None) -> pl.DataFrame:
     """Sort rows by (entity, time, sequence, item) and keep one of each (entity, item, time).
+
+    With `shuffle`, a seed, the rows of one entity and time lie in a random order, which depends on
+    nothing but their sequence: where the order inside one timestamp could tell what follows.
 
     The last by sequence is kept, then the one of the largest label; whatever is left to choose is
     decided by the other columns, so the result does not depend on the order of `rows`.
@@ -74,7 +80,12 @@ def collapse(rows: pl.DataFrame) -> pl.DataFrame:
     key = ["entity", "item", *clock]
     by = [*key, "sequence", "label", *context]
     unique = rows.sort(by, nulls_last=True).unique(key, keep="last", maintain_order=True)
-    return unique.sort("entity", *clock, "sequence", "item")
+    if shuffle is None:
+        return unique.sort("entity", *clock, "sequence", "item")
+    number = unique["sequence"].cast(pl.Int64).fill_null(0).to_numpy()
+    order = uniform(shuffle, np.zeros_like(number), number, draws=1)[:, 0]
+    drawn = unique.with_columns(order=pl.Series(order))
+    return drawn.sort("entity", *clock, "order", "sequence", "item").drop("order")
 
 
 def truncate(rows: pl.DataFrame, max_events: int) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -92,21 +103,28 @@ def truncate(rows: pl.DataFrame, max_events: int) -> tuple[pl.DataFrame, pl.Data
 
 
 def summarise(rows: pl.DataFrame) -> Summary:
-    """Return the entities of one bucket with their first times (0 without clock), and items."""
+    """Return the entities and items of one bucket with their first times (0 without clock)."""
     first = pl.col("time").min() if "time" in rows.columns else pl.lit(0, pl.Int64)
     entities = rows.group_by("entity").agg(first=first, events=pl.len().cast(pl.Int64))
-    return Summary(entities.sort("entity"), rows.select("item").unique().sort("item"))
+    items = rows.group_by("item").agg(first=first)
+    return Summary(entities.sort("entity"), items.sort("item"))
 
 
 def look(
-    rows: pl.DataFrame, entities: pl.DataFrame, cutoff: int | None, context: dict[str, Feature]
+    rows: pl.DataFrame,
+    entities: pl.DataFrame,
+    cutoff: int | None,
+    context: dict[str, Feature],
+    cold: pl.DataFrame,
 ) -> tuple[pl.DataFrame, dict[str, Seen]]:
     """Return the items of one bucket's training rows, and what their context columns hold.
 
-    Training rows are those of entities not held out for test, before the cutoff.
+    Training rows are those of entities not held out for test, before the cutoff, on items that are
+    not among the `cold` ones.
     """
     known = entities.filter(pl.col("part") != "test").select("entity")
     kept = rows.join(known, on="entity", how="semi", maintain_order="left")
+    kept = kept.join(cold, on="item", how="anti", maintain_order="left")
     if cutoff is not None:
         kept = kept.filter(pl.col("time") < cutoff)
     seen = {name: encode.look(kept[f"context.{name}"], context[name]) for name in sorted(context)}
@@ -118,22 +136,37 @@ def parts(
 ) -> tuple[pl.Series, int | None]:
     """Return each entity's part, and the cutoff; `entities` is sorted by task id.
 
-    With a clock the last to begin are held out; without one a hash of the raw id decides.
+    With a clock the last to begin are held out; without one, or by `split`, a hash of the raw id
+    decides. Nothing is cut in time by hash, nor without test entities.
     """
     quantile, share = settings.cutoff_quantile, settings.valid_share
-    if not has_time:
-        place = np.array([stable_hash(raw) / HASH_SPAN for raw in entities["entity"]])
+    if not has_time or settings.split == "hash":
+        place = _places(entities["entity"])
         held = np.where(place >= quantile, "test", "valid")
         part = np.where(place < quantile * (1 - share), "train", held)
         return pl.Series(part, dtype=pl.String), None
     first = entities["first"].to_numpy()
-    cutoff = int(np.quantile(first, quantile, method="higher"))
-    part = np.where(first >= cutoff, "test", "train").astype("<U5")
-    others = np.flatnonzero(first < cutoff)
+    cutoff = int(np.quantile(first, quantile, method="higher")) if quantile < 1 else None
+    held_out = first >= cutoff if cutoff is not None else np.zeros(len(first), bool)
+    part = np.where(held_out, "test", "train").astype("<U5")
+    others = np.flatnonzero(~held_out)
     latest = others[np.argsort(first[others], kind="stable")]
     n_valid = max(1, round(share * len(others))) if len(others) > 1 else 0
     part[latest[len(latest) - n_valid :]] = "valid"
     return pl.Series(part, dtype=pl.String), cutoff
+
+
+def cold_items(items: pl.DataFrame, settings: Data, *, has_time: bool) -> pl.DataFrame:
+    """Return the `item`s held out of training; `items` (item, first) may repeat over buckets."""
+    whole = items.group_by("item").agg(pl.col("first").min()).sort("item")
+    if not settings.cold_items:
+        return whole.clear().select("item")
+    if not has_time or settings.split == "hash":
+        return whole.filter(pl.Series(_places(whole["item"]) >= 1 - settings.cold_items)).select(
+            "item"
+        )
+    begins = np.quantile(whole["first"].to_numpy(), 1 - settings.cold_items, method="higher")
+    return whole.filter(pl.col("first") >= int(begins)).select("item")
 
 
 def schema(plan: Plan) -> pa.Schema:
@@ -145,7 +178,7 @@ def schema(plan: Plan) -> pa.Schema:
         ("item", pa.list_(pa.int64())),
         ("label", pa.list_(pa.float32())),
     ]
-    if plan.cutoff is not None:
+    if plan.has_time:
         fields.append(("time", pa.list_(pa.int64())))
     fields += [(f"user.{e.field.name}", encode.ARROW[e.field.kind]) for e in plan.users]
     fields += [
@@ -159,7 +192,7 @@ def build(rows: pl.DataFrame, plan: Plan) -> pa.Table:
     known = plan.entities.join(rows.select("entity").unique(), on="entity", how="semi")
     flat = rows.join(known.select("entity", "task_id"), on="entity", maintain_order="left")
     flat = flat.rename({"item": "id"}).join(plan.items, on="id", maintain_order="left")
-    clock = ["time"] if plan.cutoff is not None else []
+    clock = ["time"] if plan.has_time else []
     # Ranks of items order ties as raw ids do, so the sort of `collapse` still stands.
     columns = ["item", "label", *clock]
     encoded = [
@@ -172,3 +205,8 @@ def build(rows: pl.DataFrame, plan: Plan) -> pa.Table:
     whole = whole.with_columns(domain=pl.lit("default"))
     want = schema(plan)
     return whole.select(want.names).to_arrow().cast(want).combine_chunks()
+
+
+def _places(ids: pl.Series) -> np.ndarray:
+    """Return where each raw id falls in [0, 1), the same for the same text."""
+    return np.array([stable_hash(raw) / HASH_SPAN for raw in ids])

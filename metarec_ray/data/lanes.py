@@ -13,9 +13,14 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from metarec_ray.core.batch import Events, Features, Lane, Task
+from metarec_ray.data.domains import DomainWindows, Domains
+from metarec_ray.data.draws import uniform
 from metarec_ray.data.settings import Settings
 from metarec_ray.data.task_store import HistoryTable
 from metarec_ray.errors import DataError
+
+Span = tuple[np.ndarray, np.ndarray]
+"""Event numbers [T, width] and which of them are real."""
 
 
 class Cut(Settings):
@@ -60,10 +65,12 @@ class LaneSampler:
         cut: Cut,
         *,
         reference: Tensor,
+        domains: tuple[Domains, dict[str, Tensor]] | None = None,
     ):
         """Take histories that are already cut in time.
 
         `catalogue` bool [I] are the items that may be learned; every lane holds the `reference`.
+        With `domains`, and the items bool [I] of each one asked about, a task is asked in one.
         """
         self.reference = reference.numpy()
         self.cut = cut
@@ -71,6 +78,13 @@ class LaneSampler:
         self.item_features = item_features
         self.catalogue = torch.nonzero(catalogue).flatten()
         self._eligible = torch.nonzero(histories.lengths() > cut.window).flatten().numpy()
+        self._rankable = [self.catalogue.numpy()]
+        self._domains: DomainWindows | None = None
+        if domains is not None:
+            sizes = {"window": cut.window, "query_size": cut.query_size}
+            self._domains = DomainWindows(histories, domains[1], domains[0], **sizes)
+            self._eligible = self._domains.eligible()
+            self._rankable = [(items & catalogue).nonzero()[:, 0].numpy() for items in domains[1].values()]
         self._lengths = histories.lengths().numpy()
         self._starts = histories.offsets.numpy()
         self._items = histories.item.numpy()
@@ -92,28 +106,36 @@ class LaneSampler:
         for epoch in np.unique(epochs):
             order = np.random.default_rng([seed, 1, epoch]).permutation(self._eligible)
             entities[epochs == epoch] = order[within[epochs == epoch]]
-        draws = uniform(seed, epochs, self.histories.task_id.numpy()[entities], draws=3)
+        draws = uniform(seed, epochs, self.histories.task_id.numpy()[entities], draws=4)
         return self._lane(entities, *self._windows(entities, draws), seed=[seed, 2, step, index])
 
-    def _windows(self, entities: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the first event and the support size of each task's window."""
-        whole = self.cut.window + self.cut.query_size
+    def _windows(self, entities: np.ndarray, draws: np.ndarray) -> tuple[Span, Span, np.ndarray]:
+        """Return the support and the query of each task, and which of the catalogues it ranks."""
+        ks, cut = np.array(self.cut.ks), self.cut
+        if self._domains is not None:
+            support, query, domain = self._domains.cut(
+                entities, draws, start_share=cut.start_share, ks=ks
+            )
+            return _padded(support, 1), _padded(query, cut.query_size), domain
+        whole = cut.window + cut.query_size
         room = np.maximum(self._lengths[entities] - whole, 0)
         anywhere = (draws[:, 1] * (room + 1)).astype(np.int64)
-        offset = np.where(draws[:, 0] < self.cut.start_share, 0, anywhere)
-        ks = np.array(self.cut.ks)
-        return self._starts[entities] + offset, ks[(draws[:, 2] * len(ks)).astype(np.int64)]
+        first = self._starts[entities] + np.where(draws[:, 0] < cut.start_share, 0, anywhere)
+        support = _spans(first, ks[(draws[:, 2] * len(ks)).astype(np.int64)], cut.window)
+        left = self._starts[entities + 1] - first - cut.window
+        query = _spans(first + cut.window, np.minimum(cut.query_size, left), cut.query_size)
+        return support, query, np.zeros(len(entities), np.int64)
 
     def _lane(
-        self, entities: np.ndarray, first: np.ndarray, k: np.ndarray, *, seed: list[int]
+        self,
+        entities: np.ndarray,
+        support: Span,
+        query: Span,
+        ranked: np.ndarray,
+        *,
+        seed: list[int],
     ) -> Lane:
-        end = self._starts[entities + 1]
-        support = _spans(first, k, self.cut.window)
-        query_first = first + self.cut.window
-        query = _spans(
-            query_first, np.minimum(self.cut.query_size, end - query_first), self.cut.query_size
-        )
-        negatives = self._negatives(entities, np.random.default_rng(seed))
+        negatives = self._negatives(entities, ranked, np.random.default_rng(seed))
         if self.cut.negatives:
             met = [self._items[s[m]] for s, m in (support, query)]
             unique = np.unique(np.concatenate([*met, negatives.ravel(), self.reference]))
@@ -145,50 +167,41 @@ class LaneSampler:
             context=_rows(self.histories.context, index),
         )
 
-    def _negatives(self, entities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return items [T, S] drawn evenly from the catalogue, none of the entity's own history."""
-        catalogue = self.catalogue.numpy()
-        drawn = catalogue[rng.integers(len(catalogue), size=(len(entities), self.cut.negatives))]
-        for row, entity in enumerate(entities if self.cut.negatives else []):
+    def _negatives(
+        self, entities: np.ndarray, ranked: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return items [T, S] drawn evenly from what a task ranks, none of the entity's history."""
+        catalogues = [self._rankable[which] for which in ranked]
+        count = self.cut.negatives
+        drawn = np.stack([items[rng.integers(len(items), size=count)] for items in catalogues])
+        for row, entity in enumerate(entities if count else []):
+            items = catalogues[row]
             own = self._items[self._starts[entity] : self._starts[entity + 1]]
-            if np.isin(catalogue, own).all():
+            if np.isin(items, own).all():
                 task = int(self.histories.task_id[entity])
                 raise DataError(
                     "an entity must leave some item of the catalogue unmet to have negatives "
-                    f"(train.tasks.negatives), task {task} met all {len(catalogue)}"
+                    f"(train.tasks.negatives), task {task} met all {len(items)}"
                 )
             while (bad := np.isin(drawn[row], own)).any():
-                drawn[row, bad] = catalogue[rng.integers(len(catalogue), size=int(bad.sum()))]
+                drawn[row, bad] = items[rng.integers(len(items), size=int(bad.sum()))]
         return drawn
 
 
-def uniform(seed: int, epoch: np.ndarray, task_id: np.ndarray, *, draws: int) -> np.ndarray:
-    """Return `draws` numbers in [0, 1) a task, a pure function of (seed, epoch, task id).
-
-    A counter-based generator (the finaliser of splitmix64), so that no task's draw depends on which
-    other tasks a worker holds.
-    """
-    with np.errstate(over="ignore"):
-        key = _mix(
-            np.uint64(seed)
-            + np.uint64(0x9E3779B97F4A7C15) * (epoch.astype(np.uint64) + np.uint64(1))
-        )
-        key = _mix(key ^ _mix(task_id.astype(np.uint64) + np.uint64(0x632BE59BD9B4E019)))
-        counter = np.arange(1, draws + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        bits = _mix(key[:, None] + counter[None, :])
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _mix(value: np.ndarray) -> np.ndarray:
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-def _spans(first: np.ndarray, count: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return event numbers [T, width] and which of them are real."""
+def _spans(first: np.ndarray, count: np.ndarray, width: int) -> Span:
+    """Return `count` events from `first` on, as a span."""
     at = first[:, None] + np.arange(width)[None, :]
     return at, np.arange(width)[None, :] < count[:, None]
+
+
+def _padded(events: list[np.ndarray], width: int) -> Span:
+    """Return sets of events as a span, at least `width` wide."""
+    sizes = np.array([len(numbers) for numbers in events])
+    width = max(width, int(sizes.max(initial=0)))
+    mask = np.arange(width)[None, :] < sizes[:, None]
+    at = np.zeros(mask.shape, np.int64)
+    at[mask] = np.concatenate(events)
+    return at, mask
 
 
 def _rows(features: Features, index: Tensor) -> Features:

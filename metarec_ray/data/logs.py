@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import encode, movielens, selection, synthetic, tables, validate
+from metarec_ray.data import encode, layouts, selection, synthetic, tables, validate
+from metarec_ray.data.manifest import COLD
 from metarec_ray.data.settings import Data, SideTable
 from metarec_ray.data.sources import SYNTHETIC, Chunk, Source, columns, find, side_path
 from metarec_ray.data.validate import Checked
 from metarec_ray.errors import DataError
 
-RESERVED = ("id", "item", "title")
+RESERVED = ("id", "item", "title", COLD)
 
 
 class Log(NamedTuple):
@@ -49,8 +50,7 @@ def read_chunk(chunk: Chunk, settings: Data) -> pl.DataFrame:
         log = synthetic.generate(settings.synthetic, settings.feedback, settings.seed)
         raw = log.events
     elif chunk.layout is not None:
-        layout = next(one for one in movielens.LAYOUTS if one.name == chunk.layout)
-        raw = layout.read_log(Path(chunk.path))
+        raw = layouts.named(chunk.layout).read_log(Path(chunk.path))
     else:
         return tables.read(Path(chunk.path), wanted, groups=chunk.groups, text=chunk.text)
     tables.require_columns(wanted, raw.columns, chunk.file)
@@ -93,27 +93,29 @@ def read_log(settings: Data, *, data_dir: Path | None = None) -> Log:
 
 
 def side_tables(source: Source) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
-    """Return the tables of users and items in canonical columns, None where there is none."""
-    settings = source.settings
+    """Return the tables of entities and of what they hold, in canonical columns.
+
+    None where there is no table.
+    """
+    settings, sides = source.settings, source.settings.sides
     if settings.path == SYNTHETIC:
         log = synthetic.generate(settings.synthetic, settings.feedback, settings.seed)
-        raws = {"users": log.users, "items": log.items}
+        raws = (log.users, log.items)
+        raws = raws if settings.entity == "user" else raws[::-1]
     else:
-        raws = {
-            "users": _raw_side(settings.users, source, "users"),
-            "items": _raw_side(settings.items, source, "items"),
-        }
+        raws = (_raw_side(sides[0], source), _raw_side(sides[1], source))
+    names = ("users", "items") if settings.entity == "user" else ("items", "users")
     return (
-        _side(raws["users"], settings.users, "users", source.ids.entity),
-        _side(raws["items"], settings.items, "items", source.ids.item),
+        _side(raws[0], sides[0], names[0], source.ids.entity),
+        _side(raws[1], sides[1], names[1], source.ids.item),
     )
 
 
-def _raw_side(table: SideTable | None, source: Source, side: str) -> pl.DataFrame | None:
+def _raw_side(table: SideTable | None, source: Source) -> pl.DataFrame | None:
     if table is None:
         return None
     layout = source.layout
-    if layout is not None and side == "items" and table.path == layout.items:
+    if layout is not None and table.path == layout.items:
         return layout.read_items(source.folder / table.path)
     if layout is not None and table.path == layout.users and layout.read_users is not None:
         return layout.read_users(source.folder / table.path)

@@ -19,6 +19,8 @@ ENTITIES = "entities.parquet"
 ITEMS = "items.parquet"
 VOCABULARIES = "vocabularies.json"
 QUARANTINE = "quarantine.parquet"
+COLD = "cold"
+"""Column of the items that are held out of training; absent where none is."""
 SCHEMA_VERSION = 1
 
 Side = Literal["user", "item", "context"]
@@ -74,7 +76,9 @@ class Manifest(_Frozen):
         tasks: number of entities, one row each.
         events: number of kept events, before any cut in time.
         parts: number of tasks by part: train, valid, test.
-        cutoff: microseconds; None without a time role.
+        entity: the log's column whose values have the histories.
+        has_time: whether the log has a time role.
+        cutoff: microseconds; None where nothing is cut in time.
         features: encoded features by side, in the order of their names.
         files: every file of the folder but this one, by name.
         settings: the `data` section that led here, defaults of the layout filled in.

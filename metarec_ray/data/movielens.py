@@ -1,7 +1,8 @@
 """The MovieLens layouts on disk as one set of columns: user_id, movie_id, rating, timestamp, row.
 
-Items: id, title, genres, year (bins of release); users: id, gender, age, occupation. `row` counts
-the ratings in file order. Knows these files only; not where they lie nor what becomes of them.
+Items: id, title, genres, year (bins of release), and the columns of `data.film_content`, which a
+config has to ask for; users: id, gender, age, occupation. `row` counts the ratings in file order.
+Knows these files only; not where they lie nor what becomes of them.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import tables
+from metarec_ray.data import film_content, tables
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.errors import DataError
 
@@ -46,18 +47,19 @@ class Layout(NamedTuple):
     read_items: Callable[[Path], pl.DataFrame]
     read_users: Callable[[Path], pl.DataFrame] | None
 
-    def files(self, folder: Path) -> list[Path]:
-        """Return the files that are read, the log first."""
-        names = [self.log, self.items] + ([self.users] if self.users is not None else [])
-        return [folder / name for name in names]
-
-
-def detect(folder: Path) -> Layout | None:
-    """Return the layout whose log and item files lie in the folder, or None."""
-    for layout in LAYOUTS:
-        if (folder / layout.log).is_file() and (folder / layout.items).is_file():
-            return layout
-    return None
+    def further(self, folder: Path, settings: Data) -> list[Path]:
+        """Return the files that are read besides the log and the side tables that it names."""
+        table = settings.items
+        if table is None or table.path != self.items:
+            return []
+        path = folder / film_content.FILE
+        asked = [name for name in film_content.EXTRA if name in table.features]
+        if asked and not path.is_file():
+            raise DataError(
+                f"{film_content.FILE} must lie beside {self.items} for the feature {asked[0]!r}, "
+                f"none is at {path} (data.items.features)"
+            )
+        return [path] if asked else []
 
 
 def effective(settings: Data, layout: Layout, folder: Path) -> Data:
@@ -140,12 +142,13 @@ def _ratings_parquet(path: Path) -> pl.DataFrame:
 
 
 def _movies_dat(path: Path) -> pl.DataFrame:
-    return _movies(_numbers(_lines(path, ["id", "title", "genres"], "::"), {"id": pl.Int64}, path))
+    frame = _numbers(_lines(path, ["id", "title", "genres"], "::"), {"id": pl.Int64}, path)
+    return _movies(frame, path)
 
 
 def _movies_csv(path: Path) -> pl.DataFrame:
     frame = tables.read(path, ["movieId", "title", "genres"]).rename({"movieId": "id"})
-    return _movies(frame)
+    return _movies(frame, path)
 
 
 def _movies_100k(path: Path) -> pl.DataFrame:
@@ -156,11 +159,15 @@ def _movies_100k(path: Path) -> pl.DataFrame:
         for flag, genre in zip(flags, _GENRES_100K, strict=True)
     ]
     genres = pl.concat_str(names, separator="|", ignore_nulls=True)
-    return _movies(_numbers(frame.select("id", "title", genres=genres), {"id": pl.Int64}, path))
+    frame = _numbers(frame.select("id", "title", genres=genres), {"id": pl.Int64}, path)
+    return _movies(frame, path)
 
 
-def _movies(frame: pl.DataFrame) -> pl.DataFrame:
-    """Split genres, and put the year of `Title (1995)` into one of twelve bins."""
+def _movies(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Split genres, put the year of `Title (1995)` into one of twelve bins, add what else is known.
+
+    Extra columns come from the file that lies beside `path`.
+    """
     title = pl.col("title").str.strip_chars()
     year = title.str.extract(r"\((\d{4})\)$").cast(pl.Int64)
     labels = [f"<={_YEARS[0]}", *(f"{a + 1}-{b}" for a, b in pairwise(_YEARS))]
@@ -168,7 +175,8 @@ def _movies(frame: pl.DataFrame) -> pl.DataFrame:
     for last, label in zip(reversed(_YEARS), reversed(labels), strict=True):
         bins = pl.when(year <= last).then(pl.lit(label)).otherwise(bins)
     genres = pl.when(pl.col("genres") != "(no genres listed)").then(pl.col("genres").str.split("|"))
-    return frame.select("id", title=title, genres=genres, year=bins)
+    films = frame.select("id", title=title, genres=genres, year=bins)
+    return film_content.with_content(films, path.with_name(film_content.FILE))
 
 
 def _users_dat(path: Path) -> pl.DataFrame:

@@ -99,9 +99,17 @@ class Data(Settings):
             are counted as filtered.
         columns: roles of the log's columns; None for a layout that is known by itself.
         context: columns of an event that are model inputs.
+        entity: whose histories are tasks. `item` swaps the roles: tables of users and items and the
+            columns of the log are written as ever, but items have the histories and users are what
+            they hold.
+        split: with a clock the last entities to begin are held out, `hash` or none: those that a
+            hash of the raw id picks.
         cutoff_quantile: the cut in time is when this share of the entities has begun;
-            entities that begin at or after it are the test entities.
+            entities that begin at or after it are the test entities. 1 for no test entities.
+        cold_items: share of the items held out of training, the last to be met or, by `split`,
+            picked by hash: their events stay in the store and are not learned from.
         valid_share: share of the training entities, the latest to begin, held out for choices.
+        ties: order of events inside one timestamp: as in the log, or shuffled by `seed`.
         max_bad_share: a log with a larger share of quarantined rows is refused.
 
     """
@@ -117,9 +125,31 @@ class Data(Settings):
     items: SideTable | None = None
     context: dict[str, Feature] = {}
     buckets: Annotated[int, Field(ge=1, le=4096)] = 8
-    cutoff_quantile: Share = 0.8
+    entity: Literal["user", "item"] = "user"
+    split: Literal["time", "hash"] = "time"
+    cutoff_quantile: Annotated[float, Field(gt=0, le=1)] = 0.8
+    cold_items: Annotated[float, Field(ge=0, lt=1)] = 0.0
     valid_share: Share = 0.1
     max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_events: PositiveInt = 100_000
     synthetic: Synthetic = Synthetic()
+    ties: Literal["sequence", "shuffled"] = "sequence"
     seed: NonNegativeInt = 0
+
+    @property
+    def tie_seed(self) -> int | None:
+        """Seed of the order of events inside one timestamp; None where the sequence decides."""
+        return self.seed if self.ties == "shuffled" else None
+
+    @property
+    def roles(self) -> Columns:
+        """Roles of the columns; with `entity: item` users are what items hold."""
+        named = self.columns if self.columns is not None else Columns()
+        if self.entity == "user":
+            return named
+        return named.model_copy(update={"entity": named.item, "item": named.entity})
+
+    @property
+    def sides(self) -> tuple[SideTable | None, SideTable | None]:
+        """Tables of the entities and of what they hold."""
+        return (self.users, self.items) if self.entity == "user" else (self.items, self.users)

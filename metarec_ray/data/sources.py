@@ -1,6 +1,6 @@
 """Find the log of a config: its files cut into chunks, the defaults of its layout, its hash.
 
-A source is the synthetic model, a MovieLens layout, or any Parquet or CSV files whose columns the
+A source is the synthetic model, a known layout, or any Parquet or CSV files whose columns the
 config names. Knows where rows lie; `data.logs` reads them.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import datasets, movielens, selection, synthetic, tables, validate
+from metarec_ray.data import datasets, layouts, selection, synthetic, tables, validate
 from metarec_ray.data.manifest import sha256_file, sha256_json
 from metarec_ray.data.movielens import Layout
 from metarec_ray.data.selection import Sides
@@ -88,12 +88,13 @@ def _find(settings: Data, data_dir: Path | None) -> Source:
         raise DataError(
             f"data.path must be a file, a folder or one of {known}, got {settings.path!r}"
         )
-    layout = movielens.detect(path) if path.is_dir() else None
+    layout = layouts.detect(path) if path.is_dir() else None
     if layout is not None:
-        effective = movielens.effective(settings, layout, path)
+        effective = layouts.effective(settings, layout, path)
         log = path / layout.log
         chunks = [Chunk(str(log), layout.log, layout=layout.name)]
-        fingerprint = _fingerprint([log], path, effective)
+        inputs = [log, *layout.further(path, effective)]
+        fingerprint = _fingerprint(inputs, path, effective)
         return Source(effective, path, layout, chunks, INTEGERS, fingerprint)
     return _plain(settings, path)
 
@@ -133,7 +134,7 @@ def _plain(settings: Data, path: Path) -> Source:
     files = [path] if path.is_file() else _below(path, settings)
     folder = path.parent if path.is_file() else path
     roles = validate.roles(settings)
-    effective = settings.model_copy(update={"columns": roles})
+    effective = settings.model_copy(update={"columns": settings.columns or Columns()})
     if settings.feedback != "implicit" and roles.label is None:
         raise DataError(
             f"data.columns.label must be named for {settings.feedback} feedback, got none "

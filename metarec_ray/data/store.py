@@ -79,7 +79,7 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
     """
     asked = effective(settings, log.settings)
     bucketed = histories.with_bucket(log.events, asked.buckets)
-    collapsed = histories.collapse(bucketed)
+    collapsed = histories.collapse(bucketed, shuffle=asked.tie_seed)
     kept, beyond = histories.truncate(collapsed, asked.max_events)
     tally = Tally(
         rows_in=log.rows_in,
@@ -93,7 +93,10 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
     rows = [by_bucket.get((bucket,), empty) for bucket in range(asked.buckets)]
     summaries = [histories.summarise(part) for part in rows]
     outline = catalogue.outline(summaries, asked, has_time="time" in kept.columns)
-    looks = [histories.look(part, outline.entities, outline.cutoff, asked.context) for part in rows]
+    looks = [
+        histories.look(part, outline.entities, outline.cutoff, asked.context, outline.cold)
+        for part in rows
+    ]
     tables = SideTables(log.users, log.items)
     plan, items = catalogue.plan(outline, summaries, looks, settings=asked, tables=tables)
     with building(path) as folder:
@@ -190,7 +193,7 @@ def finish(
         events=counts.kept,
         items=items.table.num_rows,
         parts=parts,
-        has_time=plan.cutoff is not None,
+        has_time=plan.has_time,
         cutoff=plan.cutoff,
         buckets=source.settings.buckets,
         features={

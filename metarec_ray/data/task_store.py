@@ -3,6 +3,7 @@
 Knows the files of the contract and the cut in time; does not know tasks, windows or learners.
 """
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from metarec_ray.core.batch import Features
 from metarec_ray.data.features import FeatureSpace
 from metarec_ray.data.manifest import (
+    COLD,
     ENTITIES,
     ITEMS,
     VOCABULARIES,
@@ -35,6 +37,7 @@ class ItemTable(NamedTuple):
     ids: list[str]
     titles: list[str | None]
     features: Features
+    cold: Tensor  # bool [I]: held out of training
 
 
 class HistoryTable(NamedTuple):
@@ -78,6 +81,7 @@ class TaskStore:
         self.item_space = FeatureSpace(manifest.features["item"])
         self.context_space = FeatureSpace(manifest.features["context"])
         self.items = self._read_items()
+        self._learned = ~self.items.cold
         self._rows = self._read_buckets()
 
     @classmethod
@@ -87,11 +91,21 @@ class TaskStore:
         verify(path, manifest)
         return cls(path, manifest)
 
+    def restricted(self, items: Tensor) -> "TaskStore":
+        """Return the same store where only events on `items` (bool [I]) may be learned from.
+
+        What trains on one domain: whole histories, ids and features stay as they are.
+        """
+        view = copy.copy(self)
+        view._learned = self._learned & items
+        return view
+
     def histories(self, parts: Sequence[str] = PARTS, *, cut: bool = True) -> HistoryTable:
         """Return the histories of the entities of `parts`, in the order of their task ids.
 
-        With `cut` (and a clock) events at or after the cutoff are left out: nothing that is learned
-        may see them. Entities may then have no event.
+        With `cut` events at or after the cutoff or on cold items are left out, or on items that the
+        store is not restricted to: nothing that is learned may see them. Entities may then have no
+        event.
         """
         rows = self._rows.filter(pa.array([p in parts for p in self._rows["part"].to_pylist()]))
         item = rows["item"].combine_chunks()
@@ -112,9 +126,12 @@ class TaskStore:
             context=self.context_space.encode(context, n),
             user=self.user_space.encode(user, len(rows)),
         )
-        if cut and self.manifest.cutoff is not None:
-            table = table.keep(table.time < self.manifest.cutoff)
-        return table
+        if not cut:
+            return table
+        kept = self._learned[table.item]
+        if self.manifest.cutoff is not None:
+            kept &= table.time < self.manifest.cutoff
+        return table if kept.all() else table.keep(kept)
 
     def trained_items(self) -> Tensor:
         """Return bool [I]: items that an entity of train or valid met before the cutoff."""
@@ -139,7 +156,11 @@ class TaskStore:
     def _read_items(self) -> ItemTable:
         table = pq.read_table(self.path / ITEMS).sort_by("item")
         columns = {field.name: table[field.name] for field in self.manifest.features["item"]}
+        cold = torch.zeros(len(table), dtype=torch.bool)
+        if COLD in table.column_names:
+            cold |= torch.from_numpy(table[COLD].to_numpy().copy())
         return ItemTable(
+            cold=cold,
             ids=table["id"].to_pylist(),
             titles=table["title"].to_pylist(),
             features=self.item_space.encode(columns, len(table)),

@@ -92,7 +92,7 @@ def schema(settings: Data, ids: Ids) -> pl.Schema:
 
 def roles(settings: Data) -> Columns:
     """Return the roles of the log's columns; the plain names when the config is silent."""
-    return settings.columns if settings.columns is not None else Columns()
+    return settings.roles
 
 
 def _id(raw: pl.DataFrame, name: str, role: str, file: str) -> pl.Series:

@@ -44,12 +44,12 @@ def read_chunks(
     return _arrow(pl.concat(parts, how="diagonal"))
 
 
-def collapse(table: pa.Table, *, max_events: int) -> pa.Table:
+def collapse(table: pa.Table, *, max_events: int, shuffle: int | None) -> pa.Table:
     """Return the sorted, unique, limited events of a block's buckets, and what was set aside."""
     events, aside = split(table)
     if events is None:
         return table
-    kept = histories.collapse(events)
+    kept = histories.collapse(events, shuffle=shuffle)
     limited, beyond = histories.truncate(kept, max_events)
     collapsed = _aside(COLLAPSED, len(events) - len(kept))
     limited = limited.with_columns(kind=pl.lit(EVENT, pl.Int32))

@@ -8,33 +8,35 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.atomic import replace_text
 from metarec_ray.config import Experiment, load, override_from, parse
-from metarec_ray.core.batch import Features
 from metarec_ray.data.task_store import TaskStore
-from metarec_ray.engine.evaluate_melu import melu_rows
+from metarec_ray.engine.evaluate_ratings import SIMPLE, rating_rows
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.engine.train import CHECKPOINTS
 from metarec_ray.errors import CheckpointError, ConfigError
-from metarec_ray.evaluation.melu_table import render as render_melu
 from metarec_ray.evaluation.optimum import optimum_method
+from metarec_ray.evaluation.rating_table import render as render_ratings
 from metarec_ray.evaluation.render import render
 from metarec_ray.evaluation.rivals import fitted, standard_rivals
-from metarec_ray.evaluation.scoring import Method
+from metarec_ray.evaluation.scoring import Method, recommender_method
 from metarec_ray.evaluation.strict import (
     StrictTasks,
     positive_threshold,
     strict_tasks,
-    training_histories,
 )
 from metarec_ray.evaluation.table import Header, Row
 from metarec_ray.evaluation.table import evaluate as judge
-from metarec_ray.recommender import Recommender, Supports
+from metarec_ray.recommender import Recommender
 
-PROTOCOLS = {"strict": "evaluation.json", "melu": "evaluation-melu.json"}
+PROTOCOLS = {
+    "strict": "evaluation.json",
+    "melu": "evaluation-melu.json",
+    "item_kshot": "evaluation-item-kshot.json",
+}
 """Where the rows of a protocol are kept in a run's folder."""
 
 
@@ -65,9 +67,9 @@ def evaluate(
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     experiment, path = _find(target, overrides, rivals_only=rivals_only)
-    if protocol == "melu":
-        rows = melu_rows(experiment, path, data_dir=data_dir, progress=progress)
-        found = Evaluation(rows, render_melu(rows))
+    if protocol in SIMPLE:
+        rows = rating_rows(experiment, path, protocol, data_dir=data_dir, progress=progress)
+        found = Evaluation(rows, render_ratings(rows))
     else:
         found = _strict(experiment, path, data_dir=data_dir, progress=progress)
     if path is not None:
@@ -133,33 +135,10 @@ def _rivals(
         positive_min=positive_threshold(experiment.evaluate, feedback),
     )
     progress(f"evaluate: fitting {len(learners)} floors and rivals")
-    return fitted(
-        learners, training_histories(store), tasks, feedback=feedback, clock=time.perf_counter
-    )
+    return [fitted(learner, experiment, store, tasks) for learner in learners]
 
 
 def _learner(path: Path, store: TaskStore, tasks: StrictTasks) -> Method:
     loaded = checkpoints.load(path)
     checkpoints.require_store(loaded, path, store.manifest.store_sha256, store.path)
-    recommender = Recommender(loaded)
-    whole = store.histories(("test",), cut=False)
-
-    def scores(k: int) -> Any:
-        event = tasks.event[:, : max(k, 1)]
-        return recommender.scores(
-            Supports(
-                item=tasks.support[:, : max(k, 1)],
-                label=tasks.label[:, : max(k, 1)],
-                mask=(event >= 0) & (k > 0),
-                context=Features(*(column[event] for column in whole.context)),
-                user=tasks.user,
-                now=Features(*(column[tasks.query_event[:, None]] for column in whole.context)),
-            )
-        )
-
-    return Method(
-        recommender.experiment.algorithm.name,
-        "learner",
-        float(loaded.metrics.get("seconds", 0.0)),
-        scores,
-    )
+    return recommender_method(Recommender(loaded), tasks)

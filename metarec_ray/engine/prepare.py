@@ -85,7 +85,10 @@ def _build(source: Source, grouped: _Grouped, store_path: Path) -> Manifest:
     clock = validate.roles(asked).time is not None
     outline = catalogue.outline(grouped.summaries, asked, has_time=clock)
     entities = ray.put(outline.entities.select("entity", "part"))
-    looked = [_look.remote(ref, entities, outline.cutoff, asked.context) for ref in grouped.refs]
+    looked = [
+        _look.remote(ref, entities, outline.cutoff, asked.context, outline.cold)
+        for ref in grouped.refs
+    ]
     looks = [look for _, look in sorted(_joined(looked), key=lambda one: one[0])]
     tables = SideTables(*logs.side_tables(source))
     plan, items = catalogue.plan(outline, grouped.summaries, looks, settings=asked, tables=tables)
@@ -119,7 +122,7 @@ def _read(source: Source) -> _Grouped:
         raise DataError(f"a log must hold rows, got none ({settings.path})")
     columns = pl.Schema({**validate.schema(settings, source.ids), **ASIDE})
     read = partial(blocks.read_chunks, chunks=chunks, settings=settings, columns=columns)
-    collapse = partial(blocks.collapse, max_events=settings.max_events)
+    collapse = partial(blocks.collapse, max_events=settings.max_events, shuffle=settings.tie_seed)
     dataset = ray.data.range(len(chunks), override_num_blocks=len(chunks))
     dataset = dataset.map_batches(read, batch_format="pyarrow", batch_size=1)
     # Whole blocks: after this each bucket lies in one of them.
@@ -160,10 +163,14 @@ def _summarise(table: pa.Table) -> _Found:
 
 @ray.remote
 def _look(
-    table: pa.Table, entities: pl.DataFrame, cutoff: int | None, context: dict[str, Feature]
+    table: pa.Table,
+    entities: pl.DataFrame,
+    cutoff: int | None,
+    context: dict[str, Feature],
+    cold: pl.DataFrame,
 ) -> list[tuple[int, tuple[pl.DataFrame, dict[str, Seen]]]]:
     return [
-        (bucket, histories.look(rows, entities, cutoff, context))
+        (bucket, histories.look(rows, entities, cutoff, context, cold))
         for bucket, rows in by_bucket(split(table)[0])
     ]
 

@@ -18,13 +18,18 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from metarec_ray import checkpoint as checkpoints
+from metarec_ray.algorithms.base import FittedLearner, Fitting
 from metarec_ray.config import Experiment, parse
 from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine.each import each
 from metarec_ray.engine.exchange import Gathered
 from metarec_ray.engine.session import interruptible
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.errors import MachineError, RunFailed
+from metarec_ray.evaluation.blend import fit_blend
 from metarec_ray.training import metrics_log
+from metarec_ray.training.artifact import require_same_run
+from metarec_ray.training.fit import fit, require_suitable
 from metarec_ray.training.loop import resume, train_loop
 from metarec_ray.training.step import Alone
 from metarec_ray.training.trainer import Progress, Trainer
@@ -58,6 +63,9 @@ def train(
     folder = directory / CHECKPOINTS
     # Refuses a foreign checkpoint here, in one sentence, before any worker starts.
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
+    require_suitable(experiment, store)
+    if experiment.blend.members or isinstance(experiment.algorithm, FittedLearner):
+        return _fit_at_once(experiment, store, folder, progress)
     done = resume(Trainer(experiment, store), folder)
     if done >= experiment.train.steps:
         progress(f"train: already at step {done} of {experiment.train.steps}")
@@ -73,6 +81,27 @@ def train(
         )
     path, last = found
     return TrainResult(path, last.metrics, checkpoints.parameters_sha256(last.model))
+
+
+def _fit_at_once(
+    experiment: Experiment, store: TaskStore, folder: Path, progress: Callable[[str], None]
+) -> TrainResult:
+    """Fit a learner that no outer loop trains, or a blend; its one checkpoint is of step 0."""
+    name = "a blend" if experiment.blend.members else experiment.algorithm.name
+    found = checkpoints.latest(folder)
+    if found is not None:
+        require_same_run(found[1], experiment, store, found[0])
+        progress(f"train: {name} is fitted already")
+        path, fitted = found
+    else:
+        progress(f"train: fitting {name}")
+        fitting = Fitting(each=each, progress=lambda line: progress(f"train: {line}"))
+        fit_all = fit_blend if experiment.blend.members else fit
+        with interruptible():
+            fitted = fit_all(experiment, store, fitting=fitting)
+        path = checkpoints.step_path(folder, 0)
+        checkpoints.save(fitted, path)
+    return TrainResult(path, fitted.metrics, checkpoints.parameters_sha256(fitted.model))
 
 
 def _fit(experiment: Experiment, directory: Path, progress: Callable[[str], None]) -> None:

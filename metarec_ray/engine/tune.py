@@ -15,12 +15,17 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import BasicVariantGenerator
 
 from metarec_ray import checkpoint as checkpoints
+from metarec_ray.algorithms.base import FittedLearner
 from metarec_ray.atomic import replace_text
-from metarec_ray.config import Experiment, Range, dump, load, override, parse
+from metarec_ray.config import Experiment, dump, load, override, parse
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.engine.session import interruptible
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.errors import ConfigError, RunFailed
+from metarec_ray.evaluation.validation import validate
+from metarec_ray.recommender import Recommender
+from metarec_ray.sections import Range
+from metarec_ray.training.fit import fit, require_suitable
 from metarec_ray.training.step import Alone
 from metarec_ray.training.trainer import Trainer
 
@@ -59,6 +64,7 @@ def sweep(
     directory = experiment.directory.resolve()
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     feedback = store.manifest.feedback
+    require_suitable(experiment, store)
     metric, mode = OBJECTIVE[feedback]
     _check_space(experiment)
     tuner = _resumed(experiment, directory) if resume else None
@@ -164,6 +170,9 @@ def _trial(tree: dict[str, Any], store: str, values: dict[str, Any]) -> None:
     base = parse(tree, "the sweep's experiment")
     settings = base.sweep
     experiment = override(base, {**values, "train.steps": settings.steps, "train.parts": "train"})
+    if isinstance(experiment.algorithm, FittedLearner):
+        _fitted_trial(experiment, TaskStore.open(Path(store)))
+        return
     trainer = Trainer(experiment, TaskStore.open(Path(store)))
     begun = tune.get_checkpoint()
     if begun is not None:
@@ -182,8 +191,21 @@ def _trial(tree: dict[str, Any], store: str, values: dict[str, Any]) -> None:
             tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
+def _fitted_trial(experiment: Experiment, store: TaskStore) -> None:
+    """Report a learner that no outer loop trains: there is one rung to judge it by."""
+    fitted = Recommender(fit(experiment, store))
+    quality = validate(fitted.predictor, experiment, store)
+    mean = sum(quality.values()) / len(quality)
+    tune.report({"valid_loss": -mean, "valid_metric": mean, "step": 0})
+
+
 def _check_space(experiment: Experiment) -> None:
     """Refuse a key or a bound that no trial could take, before any trial starts."""
+    if experiment.blend.members:
+        raise ConfigError(
+            "a sweep is of one learner, got a blend of "
+            f"{', '.join(experiment.blend.members)} (blend.members)"
+        )
     for key, values in experiment.sweep.space.items():
         for value in values.choices or (values.low, values.high):
             override(experiment, {key: value})

@@ -4,9 +4,8 @@ Knows which rivals make sense for which feedback; does not know how a table is l
 """
 
 import logging
-from collections.abc import Callable, Sequence
 
-from metarec_ray.algorithms.base import Histories, StatisticalLearner
+from metarec_ray.algorithms.base import FittedLearner
 from metarec_ray.algorithms.rivals import (
     Constant,
     Ease,
@@ -18,21 +17,25 @@ from metarec_ray.algorithms.rivals import (
     UserItemBias,
     WindowedRidge,
 )
+from metarec_ray.config import Experiment
 from metarec_ray.data.settings import Feedback
-from metarec_ray.evaluation.scoring import Method, no_problem, score_matrix
-from metarec_ray.evaluation.strict import StrictTasks
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.evaluation.scoring import Method, RankingTasks, recommender_method
+from metarec_ray.recommender import Recommender
+from metarec_ray.sections import Blending
+from metarec_ray.training.fit import fit_histories
 
 log = logging.getLogger(__name__)
 
 
 def standard_rivals(
     feedback: Feedback, *, n_items: int, positive_min: float | None
-) -> list[StatisticalLearner]:
+) -> list[FittedLearner]:
     """Return the floors, rivals and simple learners that belong beside every method.
 
     Those that keep items x items matrices are left out of catalogues they refuse, with a warning.
     """
-    learners: list[StatisticalLearner] = [
+    learners: list[FittedLearner] = [
         Random(),
         Popularity(positive_min=positive_min),
         RecencyPopularity(positive_min=positive_min),
@@ -59,31 +62,9 @@ def standard_rivals(
 
 
 def fitted(
-    learners: Sequence[StatisticalLearner],
-    histories: Histories,
-    tasks: StrictTasks,
-    *,
-    feedback: Feedback,
-    clock: Callable[[], float],
-) -> list[Method]:
-    """Fit each learner on `histories` and return it as a row; `clock` gives seconds."""
-    return [_method(learner, histories, tasks, feedback, clock) for learner in learners]
-
-
-def _method(
-    learner: StatisticalLearner,
-    histories: Histories,
-    tasks: StrictTasks,
-    feedback: Feedback,
-    clock: Callable[[], float],
+    learner: FittedLearner, experiment: Experiment, store: TaskStore, tasks: RankingTasks
 ) -> Method:
-    start = clock()
-    meta = learner.fit([histories])
-    seconds = clock() - start
-    problem = no_problem(feedback)
-    return Method(
-        name=str(learner.name),  # type: ignore[attr-defined]
-        kind=learner.kind,
-        fit_seconds=seconds,
-        scores=lambda k: score_matrix(learner, problem, meta, tasks, k),
-    )
+    """Fit a simple learner on everything that may be learned from and return it as a row."""
+    train = experiment.train.model_copy(update={"parts": "train+valid"})
+    asked = experiment.model_copy(update={"algorithm": learner, "train": train, "blend": Blending()})
+    return recommender_method(Recommender(fit_histories(asked, store)), tasks)

@@ -1,19 +1,15 @@
-"""From a learner to scores of the whole catalogue, for many tasks at once.
+"""From a recommender to a row's scores: the whole catalogue, for the tasks of a protocol.
 
-Knows the calls of a learner and batches them with vmap; does not know encoders: events carry their
-catalogue rows, labels, ages and masks, and empty vectors.
+Knows which support a task has at each k; does not know what is done with the scores.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Learner, Params, Problem
-from metarec_ray.core.batch import Encoded
-from metarec_ray.data.settings import Feedback
-from metarec_ray.evaluation.strict import StrictTasks
+from metarec_ray.predictor import Supports
+from metarec_ray.recommender import Recommender
 
 
 class Method(NamedTuple):
@@ -33,67 +29,35 @@ class Method(NamedTuple):
     scores: Callable[[int], Tensor]
 
 
-def index_only(item: Tensor, label: Tensor, mask: Tensor) -> Encoded:
-    """Return events [*T, N] without encoded vectors, oldest first."""
-    later = mask.flip(-1).cumsum(-1).flip(-1) - mask.to(torch.int64)
-    nothing = torch.zeros(*item.shape, 0)
-    return Encoded(
-        index=item,
-        item=nothing,
-        offset=torch.zeros(item.shape),
-        user=torch.zeros(*item.shape[:-1], 0),
-        context=nothing,
-        label=label,
-        age=torch.where(mask, later, 0).to(torch.float32),
-        mask=mask,
+class RankingTasks(Protocol):
+    """Tasks of E entities that are judged by a ranking of I items, at several k."""
+
+    @property
+    def entity(self) -> Tensor: ...
+    @property
+    def trained(self) -> Tensor: ...
+    @property
+    def share(self) -> Tensor: ...
+    def candidates(self, k: int) -> Tensor:
+        """Return bool [E, I]: what may be recommended to each entity."""
+        ...
+
+    def gains(self) -> Tensor:
+        """Return float [E, I]: above 0 on the query items of each entity."""
+        ...
+
+    def supports(self, k: int) -> Supports:
+        """Return what each entity is known by."""
+        ...
+
+
+def recommender_method(
+    recommender: Recommender, tasks: RankingTasks, *, name: str | None = None
+) -> Method:
+    """Return a recommender as a row; its name is the learner's by default."""
+    return Method(
+        name or recommender.metadata["algorithm"]["name"],
+        recommender.kind,
+        float(recommender.metadata["metrics"].get("seconds", 0.0)),
+        lambda k: recommender.scores(tasks.supports(k)),
     )
-
-
-def catalogue_of(n_items: int) -> Encoded:
-    """Return every item of the catalogue as candidates of one task."""
-    item = torch.arange(n_items)
-    candidates = index_only(item, torch.zeros(n_items), torch.ones(n_items, dtype=torch.bool))
-    return candidates._replace(age=torch.zeros(n_items))
-
-
-def no_problem(feedback: Feedback) -> Problem:
-    """Return the problem of learners that are fitted by statistics: they ask nothing of a model."""
-    return Problem(
-        feedback=feedback,
-        predict=_not_asked,
-        features=_not_asked,
-        support_loss=_not_asked,
-        reference=None,
-        reference_log_q=torch.zeros(0),
-    )
-
-
-def score_matrix(
-    learner: Learner,
-    problem: Problem,
-    meta: Params,
-    tasks: StrictTasks,
-    k: int,
-    *,
-    chunk: int = 256,
-) -> Tensor:
-    """Return the scores [E, I] of a learner that reads no encoded vectors, `chunk` at a time."""
-    candidates = catalogue_of(len(tasks.trained))
-
-    def one(support: Encoded) -> Tensor:
-        fast = learner.adapt(problem, meta, support)
-        return learner.score(problem, meta, fast, candidates)
-
-    # A masked slot stands for the empty support: kernels need not know sets of size 0.
-    width = max(k, 1)
-    item, label = tasks.support[:, :width], tasks.label[:, :width]
-    mask = torch.full(item.shape, k > 0)
-    parts = [
-        torch.func.vmap(one)(index_only(*part))
-        for part in zip(item.split(chunk), label.split(chunk), mask.split(chunk), strict=True)
-    ]
-    return torch.cat(parts)
-
-
-def _not_asked(params: Params, events: Encoded) -> Tensor:
-    raise AssertionError("a learner fitted by statistics asked for a model")

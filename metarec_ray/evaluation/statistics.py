@@ -38,18 +38,22 @@ class Bootstrap(NamedTuple):
         return min(1.0, 2 * (tail + 1) / (difference.numel() + 1))
 
 
-def bootstrap(values: Tensor, *, resamples: int, seed: int) -> Bootstrap:
+def bootstrap(
+    values: Tensor, *, resamples: int, seed: int, weight: Tensor | None = None
+) -> Bootstrap:
     """Resample entities with replacement.
 
     Args:
         values: [M, E], a value of each method for each of E entities.
         resamples: B.
         seed: of the draw; the same seed and E give the same resamples.
+        weight: [E] > 0, of an entity in a mean; None for equal ones.
 
     """
     if values.shape[1] == 0:
         raise DataError("a bootstrap needs at least 1 entity, got 0")
     values = values.double()
+    weight = torch.ones(values.shape[1]).double() if weight is None else weight.double()
     generator = torch.Generator().manual_seed(seed)
     means = []
     for start in range(0, resamples, _CHUNK):
@@ -58,7 +62,8 @@ def bootstrap(values: Tensor, *, resamples: int, seed: int) -> Bootstrap:
         times = torch.zeros(shape, dtype=torch.float64).scatter_add_(
             1, drawn, torch.ones(shape, dtype=torch.float64)
         )
-        means.append(values @ times.T / values.shape[1])
+        times *= weight
+        means.append(values @ times.T / times.sum(1))
     return Bootstrap(torch.cat(means, 1))
 
 

@@ -14,12 +14,13 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories
 from metarec_ray.config import Evaluate
 from metarec_ray.core.batch import Features
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError
+from metarec_ray.evaluation.events import entity_of, first_meetings, item_share
+from metarec_ray.predictor import Supports
 
 TRAINING = ("train", "valid")
 MIN_ENTITIES = 100  # fewer make a table of noise
@@ -40,6 +41,8 @@ class HistoriesLike(Protocol):
     def time(self) -> Tensor: ...
     @property
     def user(self) -> Features: ...
+    @property
+    def context(self) -> Features: ...
 
 
 class StrictTasks(NamedTuple):
@@ -50,9 +53,11 @@ class StrictTasks(NamedTuple):
     support: Tensor  # int64 [E, window]: catalogue rows of the first positives, oldest first
     label: Tensor  # float [E, window]
     time: Tensor  # int64 [E, window]: microseconds, 0 without a clock
-    event: Tensor  # int64 [E, window]: rows of the whole test histories, for their context
+    event: Tensor  # int64 [E, window]: rows of `context`
     query: Tensor  # int64 [E, query_size]
+    query_label: Tensor  # float [E, query_size]
     query_event: Tensor  # int64 [E]: the row with which the query begins
+    context: Features  # of all events of the whole test histories
     trained: Tensor  # bool [I]: items with a training event
     share: Tensor  # float [I]: of the training entities that met the item, > 0
     mask: Literal["window", "support"]
@@ -62,6 +67,19 @@ class StrictTasks(NamedTuple):
         allowed = self.trained.expand(len(self.entity), -1).clone()
         known = self.support if self.mask == "window" else self.support[:, :k]
         return allowed.scatter_(1, known, False)
+
+    def supports(self, k: int) -> Supports:
+        """Return the first k events of each entity; a masked slot stands for the empty support."""
+        event = self.event[:, : max(k, 1)]
+        return Supports(
+            item=self.support[:, : max(k, 1)],
+            label=self.label[:, : max(k, 1)],
+            mask=(event >= 0) & (k > 0),
+            time=self.time[:, : max(k, 1)],
+            context=Features(*(column[event] for column in self.context)),
+            user=self.user,
+            now=Features(*(column[self.query_event[:, None]] for column in self.context)),
+        )
 
     def gains(self) -> Tensor:
         """Return float [E, I]: 1 on the query items of each entity."""
@@ -76,19 +94,6 @@ def strict_tasks(store: TaskStore, settings: Evaluate) -> StrictTasks:
         settings,
         n_items=len(store.items.ids),
         positive_min=positive_threshold(settings, store.manifest.feedback),
-    )
-
-
-def training_histories(store: TaskStore) -> Histories:
-    """Return everything that may be learned from, as rivals sum over it."""
-    table = store.histories(TRAINING)
-    return Histories(
-        table.offsets,
-        table.item,
-        table.label,
-        table.time,
-        len(store.items.ids),
-        store.manifest.cutoff,
     )
 
 
@@ -120,6 +125,9 @@ def cut_tasks(
     trained = torch.zeros(n_items, dtype=torch.bool)
     trained[training.item] = True
     rows, events = _first_positives(test, trained, positive_min, window, settings)
+    if settings.boundary == "clean":
+        clean = test.time[events[:, window]] > test.time[events[:, window - 1]]
+        rows, events = rows[clean], events[clean]
     _check_size(len(rows), test, settings)
     support, query = events[:, :window], events[:, window:]
     return StrictTasks(
@@ -130,9 +138,11 @@ def cut_tasks(
         time=test.time[support],
         event=support,
         query=test.item[query],
+        query_label=test.label[query],
         query_event=query[:, 0],
+        context=test.context,
         trained=trained,
-        share=_share(training, n_items),
+        share=item_share(training.offsets, training.item, n_items),
         mask=settings.mask,
     )
 
@@ -145,35 +155,17 @@ def _first_positives(
     settings: Evaluate,
 ) -> tuple[Tensor, Tensor]:
     """Return the rows [n] of eligible entities, and of their first events [n, window + query]."""
-    sizes = test.offsets.diff()
-    entity = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    entity = entity_of(test.offsets)
     keep = trained[test.item]
     if positive_min is not None:
         keep &= test.label >= positive_min
-    keep &= _first_time(entity, test.item, keep, trained.numel())
+    keep &= first_meetings(test.offsets, test.item, keep, trained.numel())
     event = keep.nonzero().squeeze(1)
-    counts = torch.bincount(entity[event], minlength=len(sizes))
+    counts = torch.bincount(entity[event], minlength=len(test.task_id))
     starts = counts.cumsum(0) - counts
     eligible = (counts >= settings.min_positives).nonzero().squeeze(1)
     steps = torch.arange(window + settings.query_size)
     return eligible, event[starts[eligible].unsqueeze(1) + steps]
-
-
-def _first_time(entity: Tensor, item: Tensor, keep: Tensor, n_items: int) -> Tensor:
-    """Return True on each entity's first kept event with an item: a repeat is not a discovery."""
-    rows = keep.nonzero().squeeze(1)
-    pairs, where = torch.unique(entity[rows] * n_items + item[rows], return_inverse=True)
-    first = torch.full((pairs.numel(),), item.numel(), dtype=torch.int64)
-    first.scatter_reduce_(0, where, rows, "amin")
-    return torch.zeros_like(keep).index_fill_(0, first, True)
-
-
-def _share(training: HistoriesLike, n_items: int) -> Tensor:
-    sizes = training.offsets.diff()
-    entity = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-    met = torch.unique(entity * n_items + training.item) % n_items
-    count = torch.bincount(met, minlength=n_items).clamp(min=1)
-    return count / (sizes > 0).sum().clamp(min=1)
 
 
 def _check_lengths(window: int, settings: Evaluate) -> None:

@@ -1,26 +1,43 @@
-"""The table of a protocol: one row a method and k, with what is known of its certainty.
+"""The table of a protocol: a row a method and condition, with what is known of its certainty.
 
-Knows per-entity metrics; does not know how a method makes its scores.
+Knows what was measured and how methods compare; does not know how a method makes its scores.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
-
-import torch
-from torch import Tensor
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 from metarec_ray.config import Evaluate
-from metarec_ray.core import metrics
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import DataError
-from metarec_ray.evaluation.scoring import Method
-from metarec_ray.evaluation.statistics import Bootstrap, Interval, bootstrap, holm
-from metarec_ray.evaluation.strict import StrictTasks
+from metarec_ray.evaluation.comparison import (
+    RANKINGS,
+    Averaged,
+    Compared,
+    averaged,
+    compared,
+    target_of,
+)
+from metarec_ray.evaluation.groups import Groups, group_means
+from metarec_ray.evaluation.measure import Condition, Measured, mean, measure
+from metarec_ray.evaluation.scoring import Method, RankingTasks
+from metarec_ray.evaluation.statistics import holm
 
-Value = str | int | float | bool | list[float] | None
+Value = str | int | float | bool | list[float] | list[int] | dict[str, float] | None
 Row = dict[str, Value]
-_SHOWN, _DEEP = 10, 50  # lengths of the lists that are judged
-_TIES = 104_729  # data drawn with the same seed must not meet its own noise again
+LEVEL = 0.05
+SIMPLE = (
+    "popularity",
+    "recency_popularity",
+    "item_knn",
+    "user_knn",
+    "ease",
+    "ials",
+    "item_knn_popularity",
+    "ease_popularity",
+)
+"""Rivals, and tuned blends of them, that a learner is held against at the sizes below."""
+CONFIRMED = (3, 5, 10)
 
 
 class Header(NamedTuple):
@@ -29,54 +46,18 @@ class Header(NamedTuple):
     dataset: str
     feedback: Feedback
     seed: int
-    protocol: Literal["strict"] = "strict"
-
-
-class Measured(NamedTuple):
-    """One method at one k."""
-
-    method: Method
-    k: int
-    ndcg: Tensor  # float [E]: NDCG@10
-    gain: float  # mean NDCG@10 minus that of the empty support, same candidates
-    values: dict[str, float]
-    seconds: float
-
-
-class Judged(NamedTuple):
-    """One method at one k beside the others.
-
-    Attributes:
-        measured: itself.
-        interval: of its NDCG@10.
-        p: of the paired difference to the best rival; None in that rival's own row and without one.
-        best: the best rival's name.
-        above: whether its mean is above the best rival's.
-        chance: whether its interval reaches down to the random floor's.
-
-    """
-
-    measured: Measured
-    interval: Interval
-    p: float | None
-    best: str | None
-    above: bool
-    chance: bool
+    protocol: str = "strict"
 
 
 def evaluate(
-    tasks: StrictTasks,
+    tasks: RankingTasks,
     methods: Sequence[Method],
     settings: Evaluate,
     *,
     header: Header,
     clock: Callable[[], float],
 ) -> list[Row]:
-    """Return the rows of a table, in the order of `methods`, then of k.
-
-    `p_vs_best_rival` is the two-sided p of the paired difference in NDCG@10 to the rival that is
-    best at that k (None in its own row, and without a rival); `better` is decided after Holm's
-    correction over every learner and k.
+    """Return the rows of a table of rankings, in the order of `methods`, then of k.
 
     Args:
         tasks: the entities to judge.
@@ -89,120 +70,94 @@ def evaluate(
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
         raise DataError(f"every method of a table needs a name of its own, got {', '.join(names)}")
+    seed = header.seed
     measured = [
         found
         for method in methods
-        for found in _measure_all(tasks, method, settings, header, clock)
+        for found in measure(tasks, method, ks=settings.ks, seed=seed, ties=seed, clock=clock)
     ]
-    judged: dict[tuple[str, int], Judged] = {}
-    for k in settings.ks:
-        for one in _judge([found for found in measured if found.k == k], settings, header):
-            judged[one.measured.method.name, k] = one
-    ordered = [judged[name, k] for name in names for k in settings.ks]
-    compared = [one for one in ordered if one.measured.method.kind == "learner"]
-    corrected = holm([one.p for one in compared if one.p is not None])
-    p_corrected = dict(
-        zip([_key(one) for one in compared if one.p is not None], corrected, strict=True)
-    )
-    return [_row(one, p_corrected.get(_key(one)), header) for one in ordered]
+    return judge(measured, header, resamples=settings.resamples)
 
 
-def _measure_all(
-    tasks: StrictTasks,
-    method: Method,
-    settings: Evaluate,
+def judge(
+    measured: Sequence[Measured],
     header: Header,
-    clock: Callable[[], float],
-) -> list[Measured]:
-    prior = method.scores(0)
-    return [_measure(tasks, method, prior, k, header, clock) for k in settings.ks]
+    *,
+    resamples: int,
+    groups: Groups | None = None,
+    simple: Collection[str] = SIMPLE,
+) -> list[Row]:
+    """Return the rows of a table: methods in their first order, then conditions in theirs.
 
+    `p_vs_best_rival` is the two-sided p of the paired difference to the rival that is best under
+    that condition (None in its own row, and without a rival); `better` is decided after Holm's
+    correction over every learner and condition. `p_bonferroni` is the p against the best of the
+    `simple` rivals times the number of conditions whose k is in `CONFIRMED`.
 
-def _measure(
-    tasks: StrictTasks,
-    method: Method,
-    prior: Tensor,
-    k: int,
-    header: Header,
-    clock: Callable[[], float],
-) -> Measured:
-    start = clock()
-    scores = method.scores(k)
-    seconds = clock() - start
-    candidates, gains = tasks.candidates(k), tasks.gains()
+    Args:
+        measured: any number of seeds a method; every method has the same entities.
+        header: names the table; its seed draws the bootstrap.
+        resamples: of the bootstrap.
+        groups: of entities, whose means stand in the rows.
+        simple: names of simple rivals.
 
-    def ranked(matrix: Tensor) -> metrics.Ranked:
-        # The same draw for every method and k: ties of two rankings fall alike.
-        generator = torch.Generator().manual_seed(_TIES + header.seed)
-        return metrics.rank(matrix, gains, depth=_DEEP, generator=generator, candidates=candidates)
-
-    found = ranked(scores)
-    ndcg = metrics.ndcg(found, _SHOWN)
-    before = ndcg if k == 0 else metrics.ndcg(ranked(prior), _SHOWN)
-    values = {
-        "ndcg@10": ndcg.mean().item(),
-        "hr@10": metrics.hit_rate(found, 10).mean().item(),
-        "recall@10": metrics.recall(found, 10).mean().item(),
-        "recall@50": metrics.recall(found, 50).mean().item(),
-        "coverage@10": metrics.coverage(found, 10, catalogue=int(tasks.trained.sum())),
-        "novelty": metrics.novelty(found, 10, share=tasks.share).mean().item(),
-    }
-    return Measured(method, k, ndcg, (ndcg - before).mean().item(), values, seconds)
-
-
-def _judge(measured: list[Measured], settings: Evaluate, header: Header) -> list[Judged]:
-    resampled = bootstrap(
-        torch.stack([one.ndcg for one in measured]), resamples=settings.resamples, seed=header.seed
-    )
-    best, floor = _best_rival(measured), _floor(measured, resampled)
+    """
+    target, methods = target_of(measured), averaged(measured)
+    names = dict.fromkeys(one.method for one in methods)
+    conditions = dict.fromkeys(one.condition for one in methods)
+    judged: dict[tuple[str, Condition], Compared] = {}
+    for condition in conditions:
+        beside = [one for one in methods if one.condition == condition]
+        for found in compared(beside, target, simple, resamples=resamples, seed=header.seed):
+            judged[found.one.method, condition] = found
+    keys = [(n, c) for n in names for c in conditions if (n, c) in judged]
+    p_values = {key: judged[key].rival.p for key in keys if judged[key].one.kind == "learner"}
+    known = {key: p for key, p in p_values.items() if p is not None}
+    corrected = dict(zip(known, holm(list(known.values())), strict=True))
+    confirmed = sum(condition.k in CONFIRMED for condition in conditions)
     return [
-        Judged(
-            measured=one,
-            interval=resampled.interval(i),
-            p=None if best is None or best == i else resampled.p_value(i, best),
-            best=None if best is None else measured[best].method.name,
-            above=best is not None and bool(one.ndcg.mean() > measured[best].ndcg.mean()),
-            chance=one.method.kind != "floor" and resampled.interval(i).low <= floor,
-        )
-        for i, one in enumerate(measured)
+        {"protocol": header.protocol, **header._asdict()}
+        | _row(judged[key], corrected.get(key), confirmed, rankings=target is RANKINGS)
+        | group_means(judged[key].one, target.metric, groups or {})
+        for key in keys
     ]
 
 
-def _best_rival(measured: list[Measured]) -> int | None:
-    rivals = [i for i, one in enumerate(measured) if one.method.kind == "rival"]
-    return max(rivals, key=lambda i: measured[i].values["ndcg@10"], default=None)
-
-
-def _floor(measured: list[Measured], resampled: Bootstrap) -> float:
-    """Return the upper end of the random floor's interval, below every score without a floor."""
-    floors = [i for i, one in enumerate(measured) if one.method.kind == "floor"]
-    return min((resampled.interval(i).high for i in floors), default=-1.0)
-
-
-def _key(judged: Judged) -> tuple[str, int]:
-    return judged.measured.method.name, judged.measured.k
-
-
-def _row(judged: Judged, p_corrected: float | None, header: Header) -> Row:
-    one = judged.measured
-    n = len(one.ndcg)
+def _row(found: Compared, p_corrected: float | None, confirmed: int, *, rankings: bool) -> Row:
+    one = found.one
+    p_bonferroni = None
+    if found.simple.p is not None and one.kind == "learner" and one.condition.k in CONFIRMED:
+        p_bonferroni = min(1.0, found.simple.p * confirmed)
     return {
-        "protocol": header.protocol,
-        "dataset": header.dataset,
-        "feedback": header.feedback,
-        "seed": header.seed,
-        "method": one.method.name,
-        "kind": one.method.kind,
-        "k": one.k,
-        "n": n,
-        **one.values,
-        "ci95": [judged.interval.low, judged.interval.high],
-        "p_vs_best_rival": judged.p,
+        "method": one.method,
+        "kind": one.kind,
+        **one.condition.keys(),
+        "n": len(one.entity),
+        **_levels(one),
+        "ci95": [end if rankings else end**0.5 for end in found.interval],
+        "p_vs_best_rival": found.rival.p,
         "p_corrected": p_corrected,
-        "best_rival": judged.best,
-        "better": judged.above and p_corrected is not None and p_corrected < 0.05,
-        "chance": judged.chance,
-        "adaptation_gain": one.gain,
-        "adapt_ms": 1000 * one.seconds / n,
-        "seconds": one.method.fit_seconds + one.seconds,
+        "best_rival": found.rival.best,
+        "better": found.rival.above and p_corrected is not None and p_corrected < LEVEL,
+        "p_vs_best_simple": found.simple.p,
+        "p_bonferroni": p_bonferroni,
+        "best_simple": found.simple.best,
+        "better_than_simple": found.simple.above
+        and p_bonferroni is not None
+        and p_bonferroni < LEVEL,
+        "chance": found.chance,
+        "seeds": one.seeds,
+        "seed_std": one.spread,
+        "seconds": one.facts.get("fit_seconds", 0.0) + one.facts.get("score_seconds", 0.0),
     }
+
+
+def _levels(one: Averaged) -> Row:
+    """Return the mean of every metric; None where no entity allows one."""
+    means = {name: mean(values, one.weight) for name, values in one.values.items()}
+    if "squared_error" in means:
+        means = {"rmse": means.pop("squared_error") ** 0.5, **means}
+    if "gain" in means:
+        means["adaptation_gain"] = means.pop("gain")
+    facts = {n: v for n, v in one.facts.items() if n not in ("fit_seconds", "score_seconds")}
+    return {n: v if math.isfinite(v) else None for n, v in (means | facts).items()}

@@ -32,28 +32,28 @@ class Curve(NamedTuple):
     points: Mapping[int, Point]
 
 
-def k_curves(curves: Sequence[Curve], label: str) -> str:
+def k_curves(curves: Sequence[Curve], label: str, *, metric: str = "NDCG@10") -> str:
     """Return the curves on a wide chart, each named at its right end."""
 
     def draw(axes: "Axes") -> None:
-        _draw_curves(axes, curves)
+        _draw_curves(axes, curves, metric)
         _name_ends(axes, curves)
 
     return render(draw, WIDE, label)
 
 
-def k_curves_narrow(curves: Sequence[Curve], label: str) -> str:
+def k_curves_narrow(curves: Sequence[Curve], label: str, *, metric: str = "NDCG@10") -> str:
     """Return the same curves for a phone, named below the chart."""
 
     def draw(axes: "Axes") -> None:
-        _draw_curves(axes, curves)
+        _draw_curves(axes, curves, metric)
         figure = axes.figure
         figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=11)
 
     return render(draw, NARROW, label)
 
 
-def _draw_curves(axes: "Axes", curves: Sequence[Curve]) -> None:
+def _draw_curves(axes: "Axes", curves: Sequence[Curve], metric: str) -> None:
     ks = sorted({k for curve in curves for k in curve.points})
     place = {k: float(i) for i, k in enumerate(ks)}
     for i, curve in enumerate(curves):
@@ -61,7 +61,7 @@ def _draw_curves(axes: "Axes", curves: Sequence[Curve]) -> None:
         _draw_curve(axes, curve, [place[k] + shift for k in sorted(curve.points)], i)
     axes.set_xticks(list(place.values()), [str(k) for k in ks])
     axes.set_xlabel("k, events known of the new user")
-    axes.set_ylabel("NDCG@10")
+    axes.set_ylabel(metric)
     axes.margins(x=0.03)
     axes.grid(visible=False, axis="x")
 
@@ -69,7 +69,7 @@ def _draw_curves(axes: "Axes", curves: Sequence[Curve]) -> None:
 def _draw_curve(axes: "Axes", curve: Curve, x: list[float], i: int) -> None:
     points = [curve.points[k] for k in sorted(curve.points)]
     y, low, high = ([point[j] for point in points] for j in range(3))
-    color, name = _color(curve.role, i), curve.name
+    color, name = color_of(curve.role, i), curve.name
     if curve.role == "main":
         axes.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
         axes.plot(x, y, color=color, lw=3.2, marker="o", ms=7, zorder=5, label=name)
@@ -83,7 +83,8 @@ def _draw_curve(axes: "Axes", curve: Curve, x: list[float], i: int) -> None:
         axes.plot(x, y, color=color, lw=width, ls=dashes, marker=marker, ms=4.5, label=name)
 
 
-def _color(role: Role, i: int) -> str:
+def color_of(role: Role, i: int) -> str:
+    """Return the colour of a role; rivals take turns."""
     names = {"main": "accent", "learner": "second", "floor": "muted", "optimum": "ink"}
     return COLORS[names.get(role, f"rival-{i % HUES}")]
 
@@ -99,7 +100,7 @@ def _name_ends(axes: "Axes", curves: Sequence[Curve]) -> None:
     heights = apart([(value - bottom) / (top - bottom) for value, _ in ends], gap=17 / WIDE[1])
     for (value, i), height in zip(ends, heights, strict=True):
         curve = curves[i]
-        color = _color(curve.role, i)
+        color = color_of(curve.role, i)
         axes.annotate(
             curve.name,
             xy=(1.0, (value - bottom) / (top - bottom)),

@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Callable
 from html import escape
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from metarec_ray.errors import MachineError
@@ -48,6 +49,14 @@ _RC: "dict[RcKeyType, object]" = {
 }
 
 
+def require() -> None:
+    """Raise a MachineError if matplotlib, an optional package, is not installed."""
+    if find_spec("matplotlib") is None:
+        raise MachineError(
+            "charts need matplotlib, which is not installed: pip install 'metarec_ray[report]'"
+        )
+
+
 def render(draw: Callable[["Axes"], None], size: tuple[int, int], label: str) -> str:
     """Return what `draw` draws on a chart of `size` pixels; `label` is read to who cannot see it.
 
@@ -55,13 +64,10 @@ def render(draw: Callable[["Axes"], None], size: tuple[int, int], label: str) ->
         MachineError: matplotlib, an optional package, is not installed.
 
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MachineError(
-            "charts need matplotlib, which is not installed: pip install 'metarec_ray[report]'"
-        ) from error
+    require()
+    import matplotlib
+    from matplotlib.figure import Figure
+
     buffer = io.StringIO()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the chart

@@ -18,6 +18,7 @@ from metarec_ray.core.batch import Encoded, Features
 from metarec_ray.data.settings import Settings
 
 Params = dict[str, Tensor]
+TABLES = ("item.ids", "user.ids")  # rows of single items and users
 
 
 class Side(NamedTuple):
@@ -129,3 +130,16 @@ def head_score(params: Params, events: Encoded) -> Tensor:
     else:
         match = ((events.user + events.context) * events.item).sum(-1)
     return linear + match + params["offset.scale"] * events.offset
+
+
+def shift_user(params: Params, shift: Tensor) -> Params:
+    """Return parameters that score every user as if `shift` [D] were added to the user's vector.
+
+    What a learner knows of a user then travels with the parameters, to reference items as well.
+    """
+    weight = params["head.out.weight"]
+    before = weight.shape[0] - shift.shape[0]
+    shifted = {"head.out.weight": weight + torch.cat([weight.new_zeros(before), shift])}
+    if "head.0.user" in params:
+        shifted["head.0.bias"] = params["head.0.bias"] + shift @ params["head.0.user"]
+    return params | shifted

@@ -126,7 +126,10 @@ def answer_rank(ranker: Ranker, name: str, body: RankRequest) -> RankResponse:
         raise _unknown_support(unknown)
     kept = [body.support[at] for at in body.order if at not in set(unknown)]
     ranking = ranker.rank(
-        [SupportEvent(event.item_id, event.value, dict(event.context)) for event in kept],
+        [
+            SupportEvent(event.item_id, event.value, dict(event.context), event.microseconds)
+            for event in kept
+        ],
         [item.id for item in body.items] if body.items else None,
         k=body.length,
         user_fields=dict(body.user_fields) or None,

@@ -55,6 +55,11 @@ class SupportItem(Body):
     timestamp: AwareDatetime | None = None
     context: Context = {}
 
+    @property
+    def microseconds(self) -> int:
+        """The timestamp as a task store counts time; 0 without one."""
+        return 0 if self.timestamp is None else round(self.timestamp.timestamp() * 1e6)
+
 
 class Candidate(Body):
     """An item to rank."""

@@ -15,7 +15,13 @@ NAME = "metrics.jsonl"
 
 def append(path: Path, progress: Progress) -> None:
     """Add one line."""
-    line = {
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(as_line(progress)) + "\n")
+
+
+def as_line(progress: Progress) -> dict:
+    """Return what is written of one line of progress."""
+    return {
         "step": progress.step,
         "steps": progress.steps,
         "query_loss": progress.loss,
@@ -23,8 +29,6 @@ def append(path: Path, progress: Progress) -> None:
         "tasks_per_s": round(progress.tasks_per_s, 1),
         "outer_lr": progress.outer_lr,
     }
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
 
 
 def forget_after(path: Path, step: int) -> None:

@@ -28,12 +28,18 @@ METRIC = {"implicit": "query_ndcg@10", "explicit": "query_rmse", "binary": "quer
 
 
 def lane_objective(
-    learner: MetaLearner, feedback: Feedback, buffers: Params, lane: Lane
+    learner: MetaLearner,
+    feedback: Feedback,
+    buffers: Params,
+    lane: Lane,
+    *,
+    progress: float | None = None,
 ) -> LaneObjective:
     """Return `(dense, rows) -> (mean objective, [query loss, query metric])` of a lane.
 
     `rows` holds the lane's rows of `item.ids` [U, D] and `user.ids` [T, D], where the model has
     them. The metric is the mean NDCG@10, accuracy or mean squared error (whose root is shown).
+    `progress` is the share of meta-training that is done; None outside it, where nothing is random.
     """
 
     def objective(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
@@ -43,10 +49,10 @@ def lane_objective(
 
         def one(task: Task, user: Tensor) -> tuple[Tensor, Tensor]:
             return _task_objective(
-                learner, feedback, buffers, dense, items, lane.reference, task, user
+                learner, feedback, buffers, dense, items, lane.reference, task, user, progress
             )
 
-        values, metrics = vmap(one)(lane.tasks, users)
+        values, metrics = vmap(one, randomness="different")(lane.tasks, users)
         return values.mean(), metrics.mean(0)
 
     return objective
@@ -61,11 +67,19 @@ def _task_objective(
     reference: Tensor,
     task: Task,
     user: Tensor,
+    progress: float | None,
 ) -> tuple[Tensor, Tensor]:
     support = encode_support(_set(dense, items, task.support), user)
     query = encode_support(_set(dense, items, task.query), user)
     now = query.context[:1]
-    problem = make_problem(feedback, items.at(reference), buffers["reference.log_q"], user, now)
+    problem = make_problem(
+        feedback,
+        items.at(reference),
+        buffers["reference.log_q"],
+        user,
+        now,
+        progress=progress,
+    )
     metric: list[Tensor] = []
 
     def query_loss(score: Scorer) -> Tensor:
@@ -84,7 +98,11 @@ def _set(dense: Params, items: EncodedItems, events: Events) -> Support:
     context = encode(dense, "context", events.context)
     has_context = events.context.tokens.shape[-1] + events.context.dense.shape[-1] > 0
     return Support(
-        items.at(events.item), context if has_context else context[:1], events.label, events.mask
+        items.at(events.item),
+        context if has_context else context[:1],
+        events.label,
+        events.mask,
+        events.time,
     )
 
 

@@ -62,21 +62,37 @@ class ParameterState(NamedTuple):
     moments: Params
 
 
+_NOTHING = ParameterState({}, {}, {})
+
+
 def lane_result(
-    learner: MetaLearner, feedback: Feedback, buffers: Params, state: ParameterState, lane: Lane
+    learner: MetaLearner,
+    feedback: Feedback,
+    buffers: Params,
+    state: ParameterState,
+    lane: Lane,
+    *,
+    progress: float,
+    seed: int,
+    frozen: ParameterState = _NOTHING,
 ) -> LaneResult:
-    """Return the gradients of one lane, computed whole."""
+    """Return the gradients of one lane, computed whole; `seed` decides all that is random in it.
+
+    Parameters that are `frozen`, beside those of `state`, have no gradient.
+    """
     ids = {"item.ids": lane.items, "user.ids": lane.entity}
+    fixed = {name: table[ids[name]] for name, table in frozen.tables.items()}
     touched = {name: torch.unique(ids[name], return_inverse=True) for name in state.tables}
     rows = {name: state.tables[name][unique] for name, (unique, _) in touched.items()}
-    objective = lane_objective(learner, feedback, buffers, lane)
+    objective = lane_objective(learner, feedback, buffers, lane, progress=progress)
 
     def gathered(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
-        return objective(
-            dense, {name: rows[name][inverse] for name, (_, inverse) in touched.items()}
-        )
+        moving = {name: rows[name][inverse] for name, (_, inverse) in touched.items()}
+        return objective(dense | frozen.dense, moving | fixed)
 
-    gradient = meta_gradient(gathered, state.dense, rows)
+    with torch.random.fork_rng(devices=[lane.items.device] if lane.items.is_cuda else []):
+        torch.manual_seed(seed)
+        gradient = meta_gradient(gathered, state.dense, rows)
     return LaneResult(
         dense=torch.cat([gradient.dense[name].flatten() for name in sorted(state.dense)]),
         rows={name: (touched[name][0], gradient.rows[name]) for name in sorted(state.tables)},

@@ -3,29 +3,35 @@
 Knows experiments, stores and checkpoints; does not know ray: workers come in as an `Exchange`.
 """
 
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config import Experiment
 from metarec_ray.core.batch import Lane
 from metarec_ray.core.outer_loop import Params
-from metarec_ray.data.lanes import LaneSampler
-from metarec_ray.data.manifest import ITEMS
+from metarec_ray.data.domains import asked_items, learned_from
+from metarec_ray.data.lanes import Cut, LaneSampler
 from metarec_ray.data.settings import Feedback
-from metarec_ray.data.task_store import TaskStore
-from metarec_ray.errors import CheckpointError
+from metarec_ray.data.task_store import HistoryTable, TaskStore
+from metarec_ray.errors import ConfigError
 from metarec_ray.models.towers import Side, Sides
+from metarec_ray.training.artifact import assemble, require_same_run
 from metarec_ray.training.objective import METRIC, lane_objective
 from metarec_ray.training.optimizer import moments, rate
 from metarec_ray.training.prior import item_buffers
 from metarec_ray.training.step import Exchange, LaneResult, ParameterState, apply, lane_result
+from metarec_ray.training.warm_start import Copied, copy, find, own_layout
+
+Some = Callable[[HistoryTable], HistoryTable]
+"""Some of the events of histories."""
 
 
 class Progress(NamedTuple):
@@ -40,17 +46,39 @@ class Progress(NamedTuple):
     outer_lr: float
 
 
-class Trainer:
-    """The meta-parameters of an experiment and how they change; `seconds` of training so far."""
+def everything(histories: HistoryTable) -> HistoryTable:
+    """Return the histories as they are."""
+    return histories
 
-    def __init__(self, experiment: Experiment, store: TaskStore, *, device: str = "cpu"):
-        """Initialise from the seed; one torch thread, so that bits depend on nothing else."""
+
+class Trainer:
+    """The meta-parameters of an experiment and how they change.
+
+    `seconds` counts training so far; `copied` says what `train.init_from` gave.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        store: TaskStore,
+        *,
+        device: str = "cpu",
+        known: Some = everything,
+        taught: Some = everything,
+    ):
+        """Initialise from the seed; one torch thread, so that bits depend on nothing else.
+
+        Of the histories of `train.parts`, item statistics are made of `known` events and tasks are
+        cut from `taught` ones, a part of those.
+        """
         torch.set_num_threads(1)
+        store = learned_from(store, experiment.train.domains)
         self.experiment, self.store, self.device = experiment, store, torch.device(device)
         self.feedback: Feedback = store.manifest.feedback
         train, seed = experiment.train, experiment.run.seed
+        self.learner = learner = meta_learner(experiment)
         parts = tuple(train.parts.split("+"))
-        histories = store.histories(parts)
+        histories = known(store.histories(parts))
         self.trained = torch.zeros(len(store.items.ids), dtype=torch.bool)
         self.trained[histories.item] = True
         self.buffers = item_buffers(
@@ -62,20 +90,21 @@ class Trainer:
             reference=train.reference_items,
             seed=seed,
         )
-        self.sampler = LaneSampler(
-            histories,
-            self.trained,
-            store.items.features,
-            train.tasks,
-            reference=self.buffers["reference.items"],
-        )
-        dense, tables = experiment.model.init(sides(store), torch.Generator().manual_seed(seed))
-        dense |= experiment.algorithm.init(dense)
+        self.sampler = self._lanes(taught(histories), self.trained, train.tasks)
+        generator = torch.Generator().manual_seed(seed)
+        dense, tables = experiment.model.init(sides(store), generator)
+        dense |= learner.init(dense, generator)
         if "item.ids" in tables:
             tables["item.ids"][~self.trained] = 0.0  # never touched: a new item is its features
         self.step = 0
         self.seconds = 0.0
-        self.state = self._on_device(ParameterState(dense, tables, moments(dense | tables)))
+        state = ParameterState(dense, tables, moments(dense | tables))
+        self.copied: Copied | None = None
+        if train.init_from is not None:
+            path, source = find(Path(train.init_from))
+            self.copied = copy(state, own_layout(store), source, path)
+        self.state = self._on_device(state)
+        self.moving, self.frozen = divide(self.state, train.freeze)
         self.buffers = {name: value.to(self.device) for name, value in self.buffers.items()}
 
     def train_step(self, exchange: Exchange) -> Tensor:
@@ -88,14 +117,17 @@ class Trainer:
                     seed, self.step, index, lanes=train.lanes, lane_tasks=train.lane_tasks
                 )
                 mine[index] = lane_result(
-                    self.experiment.algorithm,
+                    self.learner,
                     self.feedback,
                     self.buffers,
-                    self.state,
+                    self.moving,
                     to_device(lane, self.device),
+                    frozen=self.frozen,
+                    progress=self.step / train.steps,
+                    seed=lane_seed(seed, self.step, index),
                 )
             metrics = apply(
-                self.state,
+                self.moving,
                 exchange.gather(mine, train.lanes),
                 step=self.step,
                 lr=self.outer_lr(),
@@ -112,22 +144,23 @@ class Trainer:
 
     def validate(self) -> tuple[float, float]:
         """Return the mean query loss and metric of the validation entities' starts, over all ks."""
-        train, store = self.experiment.train, self.store
-        cut = train.tasks.model_copy(update={"start_share": 1.0})
-        histories = store.histories(("valid",))
+        histories = self.store.histories(("valid",))
         histories = histories.keep(self.trained[histories.item])
+        return self.judge(histories, self.trained)
+
+    def judge(self, histories: HistoryTable, catalogue: Tensor) -> tuple[float, float]:
+        """Return the mean query loss and metric of the starts of histories, over all ks.
+
+        `catalogue` bool [I] are the items that compete, those of the histories among them.
+        """
+        lane_tasks = self.experiment.train.lane_tasks
+        cut = self.experiment.train.tasks.model_copy(update={"start_share": 1.0})
         totals, count = torch.zeros(2), 0
         for k in cut.ks:
-            sampler = LaneSampler(
-                histories,
-                self.trained,
-                store.items.features,
-                cut.model_copy(update={"ks": (k,)}),
-                reference=self.buffers["reference.items"].cpu(),
-            )
-            lanes = max(1, len(sampler) // train.lane_tasks)
+            sampler = self._lanes(histories, catalogue, cut.model_copy(update={"ks": (k,)}))
+            lanes = max(1, len(sampler) // lane_tasks)
             for index in range(lanes):
-                lane = sampler.lane(0, 0, index, lanes=lanes, lane_tasks=train.lane_tasks)
+                lane = sampler.lane(0, 0, index, lanes=lanes, lane_tasks=lane_tasks)
                 totals += self._measure(lane)
             count += lanes
         loss, metric = (totals / count).tolist()
@@ -156,44 +189,19 @@ class Trainer:
 
     def checkpoint(self, metrics: dict[str, float]) -> Checkpoint:
         """Return everything a resumed run or a server needs."""
-        manifest = self.store.manifest
-        return Checkpoint(
-            model=self.parameters() | {BUFFER + "trained": self.trained},
+        return assemble(
+            self.experiment,
+            self.store,
+            self.parameters(),
+            trained=self.trained,
+            step=self.step,
             optimizer=self.state.moments,
-            config=json.loads(self.experiment.model_dump_json()),
-            schema={
-                "feedback": manifest.feedback,
-                "features": {
-                    s: [f.model_dump() for f in fields] for s, fields in manifest.features.items()
-                },
-                "vocabularies": self.store.vocabularies,
-            },
             metrics=metrics,
-            state={
-                "step": self.step,
-                "seed": self.experiment.run.seed,
-                "store_sha256": manifest.store_sha256,
-            },
-            catalogue=(self.store.path / ITEMS).read_bytes(),
         )
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
         """Continue from `checkpoint`; CheckpointError if its data or configuration are others."""
-        expected = self.checkpoint({}).state | {"step": checkpoint.state["step"]}
-        if checkpoint.state != expected:
-            raise CheckpointError(
-                f"a run resumes on the store and seed it began with, {path} has "
-                f"{checkpoint.state}, now {expected}; "
-                "choose another run.dir to begin anew"
-            )
-        if (
-            changed := _changed(checkpoint.config, json.loads(self.experiment.model_dump_json()))
-        ) is not None:
-            raise CheckpointError(
-                f"a run resumes with the configuration it began with, {changed} differs "
-                f"from that of {path}; "
-                "choose another run.dir to begin anew"
-            )
+        require_same_run(checkpoint, self.experiment, self.store, path)
         for own in (self.state.dense, self.state.tables):
             for name, value in own.items():
                 value.copy_(checkpoint.model[name])
@@ -202,10 +210,21 @@ class Trainer:
         self.step = int(checkpoint.state["step"])
         self.seconds = float(checkpoint.metrics.get("seconds", 0.0))
 
+    def _lanes(self, histories: HistoryTable, catalogue: Tensor, cut: Cut) -> LaneSampler:
+        domains = self.experiment.train.domains
+        return LaneSampler(
+            histories,
+            catalogue,
+            self.store.items.features,
+            cut,
+            reference=self.buffers["reference.items"].cpu(),
+            domains=domains and (domains, asked_items(self.store, domains)),
+        )
+
     def _measure(self, lane: Lane) -> Tensor:
         with torch.device(self.device), torch.no_grad():
             lane = to_device(lane, self.device)
-            objective = lane_objective(self.experiment.algorithm, self.feedback, self.buffers, lane)
+            objective = lane_objective(self.learner, self.feedback, self.buffers, lane)
             rows = {"item.ids": lane.items, "user.ids": lane.entity}
             return objective(
                 self.state.dense, {n: t[rows[n]] for n, t in self.state.tables.items()}
@@ -224,11 +243,53 @@ class Trainer:
         return ParameterState(*({n: p.to(self.device) for n, p in part.items()} for part in state))
 
 
+def divide(
+    state: ParameterState, prefixes: Sequence[str]
+) -> tuple[ParameterState, ParameterState]:
+    """Return what is updated and what is frozen; both share the tensors of `state`.
+
+    Raises:
+        ConfigError: a prefix that no parameter's name begins with, or nothing left to update.
+
+    """
+    names = [*state.dense, *state.tables]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            raise ConfigError(
+                f"train.freeze must name parameters, got {prefix!r} of {', '.join(sorted(names))}"
+            )
+    fixed = {name for name in names if name.startswith(tuple(prefixes))}
+    if not set(state.dense) - fixed:
+        raise ConfigError(
+            f"train.freeze must leave dense parameters to train, got {', '.join(prefixes)}"
+        )
+    moving, frozen = (
+        ParameterState(*({n: p for n, p in part.items() if (n in fixed) == held} for part in state))
+        for held in (False, True)
+    )
+    return moving._replace(moments=state.moments), frozen._replace(moments={})
+
+
+def meta_learner(experiment: Experiment) -> MetaLearner:
+    """Return the experiment's learner; ConfigError unless the outer loop fits it."""
+    learner = experiment.algorithm
+    if not isinstance(learner, MetaLearner):
+        raise ConfigError(
+            f"an outer loop trains a meta-learner, got {learner.name} (algorithm.name)"
+        )
+    return learner
+
+
 def sides(store: TaskStore) -> Sides:
     """Return the sizes a model must know of a store."""
     spaces = (store.user_space, store.item_space, store.context_space)
     user, item, context = (Side(space.tokens, space.dense) for space in spaces)
     return Sides(user, item, context, users=store.manifest.tasks, items=len(store.items.ids))
+
+
+def lane_seed(seed: int, step: int, lane: int) -> int:
+    """Return the seed of everything random in one lane, whatever worker computes it."""
+    return int(np.random.SeedSequence([seed, 3, step, lane]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def to_device(lane: Lane, device: torch.device) -> Lane:
@@ -240,21 +301,3 @@ def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
     return type(value)(*(_moved(part, device) for part in value))
-
-
-def _changed(old: dict, new: dict) -> str | None:
-    """Return the first key that decides the numbers and differs, None if there is none."""
-    for section in ("model", "algorithm", "train"):  # the store's hash stands for `data`
-        for key in new[section]:
-            if key in (
-                "num_workers",
-                "device",
-                "cpus_per_worker",
-                "max_failures",
-                "log_every",
-                "checkpoint_every",
-            ):
-                continue
-            if old[section].get(key) != new[section][key]:
-                return f"{section}.{key}"
-    return None

@@ -36,7 +36,7 @@ def write_films(path: Path, *, items: int = 40, dim: int = 8) -> Path:
     }
     content = Checkpoint(
         model=dense
-        | experiment.algorithm.init(dense)
+        | experiment.algorithm.init(dense, torch.Generator())
         | tables
         | {f"buffer.{name}": value for name, value in buffers.items()},
         optimizer={},

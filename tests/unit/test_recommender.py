@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from metarec_ray import checkpoint as checkpoints
+from metarec_ray import predictor
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config import parse
 from metarec_ray.core.batch import Features
@@ -17,10 +18,11 @@ from metarec_ray.data.settings import Data, Feature
 from metarec_ray.data.store import build_store
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, RequestError
-from metarec_ray.recommender import MAX_SUPPORT, Ranking, Recommender, SupportEvent, Supports
+from metarec_ray.predictor import Supports
+from metarec_ray.recommender import MAX_SUPPORT, Ranking, Recommender, SupportEvent
 from metarec_ray.training.objective import lane_objective
 from metarec_ray.training.step import Alone
-from metarec_ray.training.trainer import Trainer
+from metarec_ray.training.trainer import Trainer, meta_learner
 
 SETTINGS: dict[str, Any] = {
     "model": {"dim": 4},
@@ -156,6 +158,7 @@ def test_padding_of_the_support_does_not_change_the_scores(model: Recommender) -
         item=torch.cat([support.item, fill], 1),
         label=torch.cat([support.label, torch.full((1, 2), 9.0)], 1),
         mask=torch.cat([support.mask, torch.zeros(1, 2, dtype=torch.bool)], 1),
+        time=torch.cat([support.time, torch.zeros_like(fill)], 1),
         context=pad_to(support.context, 5),
         user=support.user,
         now=support.now,
@@ -163,18 +166,22 @@ def test_padding_of_the_support_does_not_change_the_scores(model: Recommender) -
     torch.testing.assert_close(model.scores(padded), model.scores(support))
 
 
-def test_a_batch_of_users_is_a_loop_over_them(model: Recommender) -> None:
+def test_a_batch_of_users_is_a_loop_over_them(
+    model: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     users = [model._supports(events(model, start + 3)[start:], {}, {}) for start in range(3)]
     whole = Supports(
         item=torch.cat([user.item for user in users]),
         label=torch.cat([user.label for user in users]),
         mask=torch.cat([user.mask for user in users]),
+        time=torch.cat([user.time for user in users]),
         context=stack([user.context for user in users]),
         user=stack([user.user for user in users]),
         now=stack([user.now for user in users]),
     )
     for chunk in (1, 2, 64):
-        found = model.scores(whole, chunk=chunk)
+        monkeypatch.setattr(predictor, "CHUNK", chunk)
+        found = model.scores(whole)
         for row, user in enumerate(users):
             torch.testing.assert_close(found[row], model.scores(user)[0])
 
@@ -194,7 +201,7 @@ def test_serving_scores_a_task_as_training_did(
     trainer.restore(trained, Path("memory"))
     lane = trainer.sampler.lane(3, 0, 0, lanes=1, lane_tasks=8)
     rows = {"item.ids": trainer.state.tables["item.ids"][lane.items]}
-    objective = lane_objective(model.learner, "implicit", trainer.buffers, lane)
+    objective = lane_objective(meta_learner(model.experiment), "implicit", trainer.buffers, lane)
     loss = objective(trainer.state.dense, rows)[1][0]
     support, query = lane.tasks.support, lane.tasks.query
     served = model.scores(
@@ -202,6 +209,7 @@ def test_serving_scores_a_task_as_training_did(
             item=lane.items[support.item],
             label=support.label,
             mask=support.mask,
+            time=support.time,
             context=support.context,
             user=lane.user,
             now=Features(*(column[:, :1] for column in query.context)),

@@ -1,19 +1,37 @@
-"""Floors and simple rivals: what a meta-learner has to beat, fitted by sums over histories."""
+"""Floors and simple rivals: what a meta-learner has to beat."""
 
+from metarec_ray.algorithms.rivals.als import IAls, MfFoldIn
 from metarec_ray.algorithms.rivals.biases import UserItemBias
+from metarec_ray.algorithms.rivals.blends import EasePopularity, ItemKNNPopularity
+from metarec_ray.algorithms.rivals.bpr import Bpr
+from metarec_ray.algorithms.rivals.content import ContentProfile, ContentRidge
 from metarec_ray.algorithms.rivals.counts import Constant, Popularity, Random, RecencyPopularity
+from metarec_ray.algorithms.rivals.dropoutnet import DropoutNet
 from metarec_ray.algorithms.rivals.eb_ridge import EBRidge
 from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
-from metarec_ray.algorithms.rivals.windowed_ridge import WindowedRidge
+from metarec_ray.algorithms.rivals.two_tower import TwoTower
+from metarec_ray.algorithms.rivals.user_knn import RatingUserKNN, UserKNN
+from metarec_ray.algorithms.windowed_ridge import WindowedRidge
 
 __all__ = [
+    "Bpr",
     "Constant",
+    "ContentProfile",
+    "ContentRidge",
+    "DropoutNet",
     "EBRidge",
     "Ease",
+    "EasePopularity",
+    "IAls",
     "ItemKNN",
+    "ItemKNNPopularity",
+    "MfFoldIn",
     "Popularity",
     "Random",
+    "RatingUserKNN",
     "RecencyPopularity",
+    "TwoTower",
     "UserItemBias",
+    "UserKNN",
     "WindowedRidge",
 ]

@@ -7,7 +7,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories, Params, Problem, StatisticalLearner
-from metarec_ray.algorithms.rivals.sums import entity_of_event
+from metarec_ray.algorithms.sums import entity_of_event
 from metarec_ray.core.batch import Encoded
 
 
@@ -24,6 +24,7 @@ class UserItemBias(StatisticalLearner):
 
     name: Literal["user_item_bias"] = "user_item_bias"
     kind: ClassVar = "rival"
+    suits: ClassVar = ("explicit",)
     rounds: ClassVar = 6  # the mean, then five turns
     item_shrink: PositiveFloat = 3.0
     user_shrink: PositiveFloat = 4.0

@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories, Params, Problem, StatisticalLearner
-from metarec_ray.algorithms.rivals.sums import (
+from metarec_ray.algorithms.sums import (
     count_pairs,
     freshness,
     is_positive,
@@ -46,6 +46,7 @@ class Constant(StatisticalLearner):
 
     name: Literal["constant"] = "constant"
     kind: ClassVar = "floor"
+    suits: ClassVar = ("explicit",)
 
     def statistics(self, meta: Params, histories: Histories) -> Params:
         label = histories.label.double()

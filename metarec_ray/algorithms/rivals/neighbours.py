@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories, Params, Problem, StatisticalLearner
-from metarec_ray.algorithms.rivals.sums import gram, is_positive
+from metarec_ray.algorithms.sums import gram, is_positive
 from metarec_ray.core.batch import Encoded
 from metarec_ray.errors import DataError
 

@@ -12,8 +12,11 @@ from torch.func import grad
 
 from metarec_ray.algorithms import Anil, BayesianHead, Fomaml, Maml, MetaSgd, Reptile
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem
+from metarec_ray.algorithms.gradient import MetaEmbedding
+from metarec_ray.algorithms.problem import make_problem, unencoded
 from metarec_ray.core.batch import Encoded
-from metarec_ray.core.losses import masked_mean
+from metarec_ray.core.losses import masked_mean, squared_error
+from metarec_ray.models.towers import head_score
 
 RATE, START, SUPPORT, QUERY = 0.1, 2.0, [4.0, 6.0], [1.0, 2.0, 3.0]
 C, Y = (4 + 6) / 2, (1 + 2 + 3) / 3
@@ -29,8 +32,8 @@ def events(labels: list[float], *, shared_context: bool = True) -> Encoded:
     zeros = torch.zeros(n, dtype=torch.float64)
     context = torch.zeros(1 if shared_context else n, 1, dtype=torch.float64)
     label, mask = torch.tensor(labels, dtype=torch.float64), torch.ones(n, dtype=torch.bool)
-    vector = zeros.unsqueeze(1)
-    return Encoded(torch.arange(n), vector, zeros, vector[0], context, label, zeros, mask)
+    vector, time = zeros.unsqueeze(1), torch.zeros(n, dtype=torch.int64)
+    return Encoded(torch.arange(n), vector, zeros, vector[0], context, label, zeros, mask, time)
 
 
 def predict(params: Params, asked: Encoded) -> Tensor:
@@ -53,7 +56,7 @@ PROBLEM = Problem("explicit", predict, predict, support_loss, None, torch.zeros(
 
 def meta_gradient(learner: MetaLearner, **changed: Tensor) -> tuple[Params, float]:
     start = {BODY: number(0.5), LAST: number(START - 0.5)}
-    meta = start | learner.init(start) | changed
+    meta = start | learner.init(start, torch.Generator()) | changed
 
     def objective(meta: Params) -> tuple[Tensor, Tensor]:
         return learner.objective(PROBLEM, meta, events(SUPPORT), events(QUERY), query_loss)
@@ -101,6 +104,26 @@ def test_anil_adapts_the_last_layer_alone() -> None:
     assert float(fast[LAST]) == pytest.approx(adapted - 0.5, rel=1e-12)
 
 
+def test_few_events_move_the_weights_less() -> None:
+    learner = Maml(inner_lr=RATE, inner_steps=1, prior_events=6.0)
+    meta = {BODY: number(0.5), LAST: number(START - 0.5)}
+    fast = learner.adapt(PROBLEM, meta, events(SUPPORT))
+    # Two events against prior_events 6: a quarter of the step, for each of the two weights.
+    step = 2 / (2 + 6) * RATE * (START - C)
+    assert float(fast[LAST]) == pytest.approx(START - 0.5 - step, rel=1e-12)
+
+
+def test_an_event_counts_half_after_the_half_life() -> None:
+    learner = Maml(inner_lr=RATE, inner_steps=1, half_life=2.0)
+    meta = {BODY: number(0.5), LAST: number(START - 0.5)}
+    support = events(SUPPORT)._replace(age=torch.tensor([4.0, 0.0], dtype=torch.float64))
+    fast = learner.adapt(PROBLEM, meta, support)
+    # The first event is two half-lives old.
+    centre = (0.25 * 4 + 1 * 6) / 1.25
+    expected = START - 0.5 - RATE * (START - centre)
+    assert float(fast[LAST]) == pytest.approx(expected, rel=1e-12)
+
+
 def test_meta_sgd_learns_its_rates() -> None:
     rates = {f"rates.{BODY}": number(0.2), f"rates.{LAST}": number(0.05)}
     gradient, _ = meta_gradient(MetaSgd(inner_lr=RATE, inner_steps=1), **rates)
@@ -113,7 +136,7 @@ def test_meta_sgd_learns_its_rates() -> None:
 
 def test_meta_sgd_starts_at_the_given_rate_for_what_adapts() -> None:
     params = {BODY: torch.zeros(2, 3), LAST: torch.zeros(()), "item.tokens": torch.zeros(4)}
-    rates = MetaSgd(inner_lr=0.3).init(params)
+    rates = MetaSgd(inner_lr=0.3).init(params, torch.Generator())
     assert {name: tuple(rate.shape) for name, rate in rates.items()} == {
         f"rates.{BODY}": (2, 3),
         f"rates.{LAST}": (),
@@ -149,7 +172,145 @@ def test_reptile_trains_on_sets_with_and_without_context(shared: bool) -> None:
 @pytest.mark.parametrize("precision", [1e-6, 1.0, 5000.0])
 def test_the_bayesian_head_starts_at_any_precision(precision: float) -> None:
     learner = BayesianHead(prior_precision=precision, noise_precision=precision)
-    params = learner.init({"head.out.weight": torch.zeros(2)})
+    params = learner.init({"head.out.weight": torch.zeros(2)}, torch.Generator())
     for name in ("bayes.precision", "bayes.noise"):
         found = torch.nn.functional.softplus(params[name])
         torch.testing.assert_close(found, torch.full_like(found, precision), rtol=1e-4, atol=0)
+
+
+# A head of one hidden layer on two-dimensional items, in float64: what first-order learners are
+# held to by finite differences. The encoders stand for themselves as two tables.
+SIZES = {
+    "items": (5, 2),
+    "user": (2,),
+    "head.0.item": (2, 3),
+    "head.0.user": (2, 3),
+    "head.0.bias": (3,),
+    "head.out.weight": (5,),
+    "head.out.bias": (),
+    "offset.scale": (),
+}
+
+
+def small(seed: int = 0) -> Params:
+    drawn = torch.Generator().manual_seed(seed)
+    return {n: torch.randn(s, generator=drawn, dtype=torch.float64) for n, s in SIZES.items()}
+
+
+def rated(params: Params, item: list[int], label: list[float]) -> Encoded:
+    at, n = torch.tensor(item), len(item)
+    zeros = torch.zeros(n, dtype=torch.float64)
+    return Encoded(
+        index=at,
+        item=params["items"][at],
+        offset=at.double() / 5,
+        user=params["user"],
+        context=torch.zeros(1, 2, dtype=torch.float64),
+        label=torch.tensor(label, dtype=torch.float64),
+        age=zeros,
+        mask=torch.ones(n, dtype=torch.bool),
+        time=at,
+    )
+
+
+RATINGS = make_problem("explicit", unencoded(0), torch.zeros(0), torch.zeros(2), torch.zeros(1, 2))
+
+
+def support_of(params: Params) -> Encoded:
+    return rated(params, [0, 1, 2], [4.0, 1.0, 5.0])
+
+
+def judged(slow: Params, fast: Params) -> Tensor:
+    """Return the query loss of the head `fast` over the encoders `slow`."""
+    query = rated(slow, [3, 4], [2.0, 4.0])
+    return squared_error(head_score(fast, query), query.label, query.mask)
+
+
+def assert_gradient_is(learner: MetaLearner, definition) -> None:
+    """Compare the gradient of the objective with differences of `definition(params)`."""
+    params = small()
+    gradient = grad(
+        lambda p: learner.objective(
+            RATINGS, p, support_of(p), support_of(p), lambda score: judged_by(score, p)
+        )[0]
+    )(params)
+    for name, value in params.items():
+        direction, step = torch.linspace(-1, 1, value.numel()).double().view_as(value) + 0.3, 1e-6
+        up = definition(params | {name: value + step * direction})
+        down = definition(params | {name: value - step * direction})
+        expected = float(up - down) / (2 * step)
+        found = float((gradient[name] * direction).sum())
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-8), name
+
+
+def judged_by(score, params: Params) -> Tensor:
+    query = rated(params, [3, 4], [2.0, 4.0])
+    return squared_error(score(query), query.label, query.mask)
+
+
+def test_fomaml_is_the_slope_of_a_query_loss_whose_steps_stand_still() -> None:
+    learner, base = Fomaml(inner_lr=0.05, inner_steps=3), small()
+    adapted = learner.adapt(RATINGS, base, support_of(base))
+    moved = {n: adapted[n] - base[n] for n in base if n.startswith("head.")}
+    assert_gradient_is(
+        learner, lambda p: judged(p, p | {n: p[n] + step for n, step in moved.items()})
+    )
+
+
+def test_reptile_is_the_slope_of_the_distance_to_a_goal_that_stands_still() -> None:
+    learner, base = Reptile(inner_lr=0.05, inner_steps=3), small()
+    # The query of the objective above is the support again.
+    both = rated(base, [0, 1, 2, 0, 1, 2], [4.0, 1.0, 5.0, 4.0, 1.0, 5.0])
+    adapted = learner.adapt(RATINGS, base, both)
+    goal = {n: adapted[n] for n in base if n.startswith("head.")}
+
+    def definition(params: Params) -> Tensor:
+        way = torch.stack([((params[n] - goal[n]) ** 2).sum() for n in goal]).sum()
+        return way / 2 + judged(params, params | goal)
+
+    assert_gradient_is(learner, definition)
+
+
+@pytest.mark.parametrize("learner", [Maml(inner_lr=0.05), Anil(inner_lr=0.05)])
+def test_second_order_learners_are_slopes_of_the_query_loss_after_adapting(learner) -> None:
+    assert_gradient_is(learner, lambda p: judged(p, learner.adapt(RATINGS, p, support_of(p))))
+
+
+def embedding(learner: MetaEmbedding) -> Params:
+    params = {n: small()[n] for n in SIZES if "head.0" not in n}
+    params["head.out.weight"] = params["head.out.weight"][:2]
+    generated = learner.init({"user.tokens": torch.zeros(1, 2)}, torch.Generator().manual_seed(2))
+    out = {"generator.out.weight": torch.eye(2)}
+    return params | {n: value.double() for n, value in (generated | out).items()}
+
+
+def test_a_generated_embedding_is_warmed_up_by_a_step_on_the_first_events() -> None:
+    learner = MetaEmbedding(inner_lr=0.1, inner_steps=1)
+    meta = embedding(learner)
+    support, query = support_of(meta), rated(meta, [3, 4], [2.0, 4.0])
+    start = torch.tanh(meta["user"] @ meta["generator.0.weight"])
+
+    def with_user(added: Tensor, asked: Encoded) -> Tensor:
+        return head_score(meta, asked._replace(user=asked.user + added))
+
+    error = with_user(start, support) - support.label
+    warm = start - 0.1 * 2 / 3 * error @ support.item
+    fast = learner.adapt(RATINGS, meta, support)
+    torch.testing.assert_close(learner.score(RATINGS, meta, fast, query), with_user(warm, query))
+    value, after = learner.objective(
+        RATINGS,
+        meta,
+        support,
+        query,
+        lambda score: squared_error(score(query), query.label, query.mask),
+    )
+    expected = ((with_user(warm, query) - query.label) ** 2).mean()
+    assert float(after) == pytest.approx(float(expected), rel=1e-12)
+    cold = (error**2).mean()
+    assert float(value) == pytest.approx(float(0.1 * cold + 0.9 * expected), rel=1e-12)
+
+
+def test_before_training_a_generated_embedding_is_zero() -> None:
+    fresh = MetaEmbedding().init({"user.tokens": torch.zeros(4, 3)}, torch.Generator())
+    assert not fresh["generator.out.weight"].any()
+    assert fresh["generator.0.weight"].any()

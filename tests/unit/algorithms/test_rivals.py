@@ -3,20 +3,18 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories, Params, StatisticalLearner
+from metarec_ray.algorithms.problem import catalogue_of, index_only, no_problem
 from metarec_ray.algorithms.rivals import (
     Constant,
     Ease,
-    EBRidge,
     ItemKNN,
     Popularity,
     Random,
     RecencyPopularity,
     UserItemBias,
-    WindowedRidge,
 )
 from metarec_ray.core.batch import Encoded
 from metarec_ray.errors import DataError
-from metarec_ray.evaluation.scoring import catalogue_of, index_only, no_problem
 
 DAY = 86_400_000_000
 PROBLEM = no_problem("explicit")
@@ -28,8 +26,6 @@ ALL = [
     ItemKNN(),
     Ease(penalty=2.0),
     UserItemBias(),
-    EBRidge(factors=2),
-    WindowedRidge(),
 ]
 
 
@@ -89,40 +85,40 @@ def ratings(seed: int = 0, users: int = 60, items: int = 12) -> Histories:
 def test_random_and_constant_score_every_item_alike():
     data = histories([(0, 1.0), (1, 4.0)], [(0, 4.0)], n_items=3)
     assert scores(Random(), {}, support((0, 5.0)), 3).tolist() == [0, 0, 0]
-    constant = scores(Constant(), Constant().fit([data]), support((0, 5.0)), 3)
+    constant = scores(Constant(), Constant().fit(data), support((0, 5.0)), 3)
     assert constant.tolist() == [(1 + 4 + 4) / 3] * 3
 
 
 def test_popularity_counts_entities_and_not_repeats():
     data = clicks([0, 1, 1, 1], [0], [2, 0], n_items=4)
-    meta = Popularity().fit([data])
+    meta = Popularity().fit(data)
     assert scores(Popularity(), meta, support(), 4).tolist() == [3, 1, 1, 0]
 
 
 def test_popularity_of_ratings_counts_the_positive_ones():
     data = histories([(0, 5.0), (1, 2.0)], [(1, 4.0)], [(0, 4.0)], n_items=2)
-    assert Popularity(positive_min=4).fit([data])["count"].tolist() == [2, 1]
+    assert Popularity(positive_min=4).fit(data)["count"].tolist() == [2, 1]
 
 
 def test_recency_popularity_halves_an_entity_with_each_half_life():
     # Ten days before the cutoff against thirty; positions 1 and 2 count, position 0 nearly nothing.
     learner = RecencyPopularity(half_life_days=10, first_position=1, last_position=3)
     data = clicks([0, 1, 2], [0, 3], n_items=5, start=[90, 70])
-    count = learner.fit([data])["count"]
+    count = learner.fit(data)["count"]
     assert count[1:].tolist() == pytest.approx([1 / 2, 1 / 2, 1 / 8, 0])
     assert count[0].item() == pytest.approx(0.001 * (1 / 2 + 1 / 8))
 
 
 def test_recency_popularity_without_a_clock_counts_everybody_alike():
     learner = RecencyPopularity(first_position=0)
-    assert learner.fit([clicks([0, 1], [0], n_items=3)])["count"].tolist() == [2, 1, 0]
+    assert learner.fit(clicks([0, 1], [0], n_items=3))["count"].tolist() == [2, 1, 0]
 
 
 def test_item_knn_reproduces_a_shrunk_cosine():
     # Items 0 and 1: two entities met both, 0 has three and 1 has two.
     data = clicks([0, 1], [0, 1], [0, 2], n_items=4)
     learner = ItemKNN(shrink=20)
-    found = scores(learner, learner.fit([data]), support((0, 1.0)), 4)
+    found = scores(learner, learner.fit(data), support((0, 1.0)), 4)
     expected = [0, 2 / (3 * 2) ** 0.5 * 2 / 22, 1 / (3 * 1) ** 0.5 * 1 / 21, 0]
     assert found.tolist() == pytest.approx(expected)
 
@@ -130,7 +126,7 @@ def test_item_knn_reproduces_a_shrunk_cosine():
 def test_item_knn_keeps_only_the_nearest_when_asked():
     data = clicks([0, 1], [0, 1], [0, 2], n_items=4)
     learner = ItemKNN(neighbours=1)
-    found = scores(learner, learner.fit([data]), support((0, 1.0)), 4)
+    found = scores(learner, learner.fit(data), support((0, 1.0)), 4)
     assert (found > 0).tolist() == [False, True, False, False]
 
 
@@ -139,7 +135,7 @@ def test_ease_equals_the_constrained_least_squares_solution():
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(40, 5, generator=generator) < 0.4).float()
     data = clicks(*[row.nonzero().flatten().tolist() for row in x], n_items=5)
-    similarity = Ease(penalty=2.0).fit([data])["similarity"]
+    similarity = Ease(penalty=2.0).fit(data)["similarity"]
     for j in range(5):
         others = [i for i in range(5) if i != j]
         a = x[:, others].T @ x[:, others] + 2.0 * torch.eye(4)
@@ -150,23 +146,21 @@ def test_ease_equals_the_constrained_least_squares_solution():
 
 @pytest.mark.parametrize("learner", [ItemKNN(), Ease(penalty=2.0)], ids=lambda one: one.name)
 def test_without_evidence_neighbours_rank_by_popularity(learner: StatisticalLearner):
-    meta = learner.fit([clicks([0, 1], [0], n_items=3)])
+    meta = learner.fit(clicks([0, 1], [0], n_items=3))
     assert scores(learner, meta, support(), 3).tolist() == [2, 1, 0]
     assert scores(learner, meta, support(padding=2), 3).tolist() == [2, 1, 0]
 
 
-@pytest.mark.parametrize(
-    "learner", [ItemKNN(max_items=3), Ease(max_items=3), WindowedRidge(max_items=3)]
-)
+@pytest.mark.parametrize("learner", [ItemKNN(max_items=3), Ease(max_items=3)])
 def test_a_catalogue_that_would_not_fit_is_refused(learner: StatisticalLearner):
     with pytest.raises(DataError, match="takes at most 3 items, got a catalogue of 4"):
-        learner.fit([clicks([0], n_items=4)])
+        learner.fit(clicks([0], n_items=4))
 
 
 def test_a_disliked_item_is_no_evidence():
     data = histories([(0, 5.0), (1, 5.0)], [(1, 5.0), (2, 5.0)], n_items=3)
     learner = ItemKNN(positive_min=4)
-    meta = learner.fit([data])
+    meta = learner.fit(data)
     given = scores(learner, meta, support((0, 5.0), (2, 1.0)), 3)
     assert torch.equal(given, scores(learner, meta, support((0, 5.0)), 3))
 
@@ -174,7 +168,7 @@ def test_a_disliked_item_is_no_evidence():
 def test_user_item_bias_solves_its_two_normal_equations():
     data = ratings()
     learner = UserItemBias(item_shrink=3, user_shrink=4)
-    meta = learner.fit([data])
+    meta = learner.fit(data)
     mean = data.label.mean()
     dense = torch.zeros(60, 12).index_put_((_entity(data), data.item), data.label - mean)
     met = torch.zeros(60, 12).index_put_((_entity(data), data.item), torch.ones(len(data.item)))
@@ -189,98 +183,13 @@ def test_user_item_bias_solves_its_two_normal_equations():
     assert user.item() == pytest.approx(left.item() / (2 + 4), abs=1e-5)
 
 
-def test_eb_ridge_adapts_to_the_posterior_of_bayesian_linear_regression():
-    # With certain item vectors the fold-in is the textbook posterior
-    # (X'X / s2 + L)^-1 (X'r / s2 + L m).
-    learner = EBRidge(factors=2)
-    meta = learner.fit([ratings()])
-    meta = {**meta, "item_cov": torch.zeros_like(meta["item_cov"])}
-    given = support((0, 5.0), (3, 2.0), (4, 4.0))
-    x = torch.cat([torch.ones(3, 1), meta["item"][[0, 3, 4], 1:]], 1)
-    residual = torch.tensor([5.0, 2.0, 4.0]) - meta["mean"] - meta["item"][[0, 3, 4], 0]
-    prior = meta["prior_precision"]
-    a = x.T @ x / meta["noise"] + prior
-    exact = torch.linalg.solve(a, x.T @ residual / meta["noise"] + prior @ meta["prior_mean"])
-    user = learner.adapt(PROBLEM, meta, given)["user"]
-    assert torch.allclose(user, exact, atol=1e-4)
-
-
-def test_eb_ridge_finds_the_noise_and_predicts_held_out_ratings_better_than_biases():
-    data = ratings(users=300, items=30)
-    train, test = _halves(data)
-    ridge, bias = EBRidge(factors=2), UserItemBias()
-    meta = ridge.fit([train])
-    assert meta["noise"].item() == pytest.approx(0.3**2, rel=0.3)
-    assert _error(ridge, meta, test) < 0.6 * _error(bias, bias.fit([train]), test)
-
-
-def test_eb_ridge_gives_an_item_without_ratings_the_prior_of_items():
-    data = ratings()._replace(n_items=13)
-    meta = EBRidge(factors=2).fit([data])
-    assert torch.allclose(meta["item"][12], meta["item_mean"], atol=1e-5)
-
-
-def walks(users: int = 40, items: int = 30) -> Histories:
-    """Histories of 8 to 30 distinct items that keep to one half of the catalogue."""
-    generator = torch.Generator().manual_seed(3)
-    lists: list[list[int]] = []
-    for user in range(users):
-        length = int(torch.randint(8, items + 1, (1,), generator=generator))
-        order = torch.rand(items, generator=generator) + torch.arange(items).lt(15) * (user % 2)
-        lists.append(order.argsort()[:length].tolist())
-    return clicks(*lists, n_items=items, start=list(range(users)))
-
-
-def test_windowed_ridge_equals_a_dense_regression_over_its_windows():
-    # k = 3: decay .7, penalty by item mass, offsets 0, 2, ..., weights 1 / (1 + offset / 3).
-    data, learner = walks(), WindowedRidge(penalty=5.0)
-    rows: list[tuple[Tensor, Tensor, float, int]] = []
-    for start, end in zip(data.offsets[:-1].tolist(), data.offsets[1:].tolist(), strict=True):
-        offsets = range(0, max(end - start - 20, 0) + 1, 2) if end - start >= 13 else []
-        for offset in offsets:
-            window = data.item[start + offset : end][:20]
-            x, y = torch.zeros(30), torch.zeros(30)
-            x[window[:3]] = torch.tensor([0.7**2, 0.7, 1.0])
-            y[window[10:]] = 1
-            bucket = 0 if offset == 0 else 1 if offset <= 5 else 2
-            rows.append((x, y, 1 / (1 + offset / 3), bucket))
-    x, y = torch.stack([row[0] for row in rows]), torch.stack([row[1] for row in rows])
-    w, bucket = torch.tensor([row[2] for row in rows]), torch.tensor([row[3] for row in rows])
-    mass = (w.unsqueeze(1) * x * x).sum(0)
-    start_x = (w[bucket == 0] @ x[bucket == 0]) / w[bucket == 0].sum()
-    for b in bucket.unique():
-        at = bucket == b
-        x[at] -= (w[at] @ x[at]) / w[at].sum()
-        y[at] -= (w[at] @ y[at]) / w[at].sum()
-    a = x.T @ (w.unsqueeze(1) * x) + torch.diag(5.0 * (mass / mass.mean() + 0.05).sqrt())
-    weights = torch.linalg.solve(a, x.T @ (w.unsqueeze(1) * y))
-    meta = learner.fit([data])
-    given = support((4, 1.0), (20, 1.0), (7, 1.0))
-    now = torch.zeros(30).index_put_((torch.tensor([4, 20, 7]),), torch.tensor([0.49, 0.7, 1.0]))
-    expected = meta["base"][0] + (now - start_x) @ weights
-    assert torch.allclose(scores(learner, meta, given, 30), expected, atol=1e-4)
-
-
-def test_windowed_ridge_without_events_is_the_share_of_late_beginners():
-    data = clicks([0, 1], [1, 2], n_items=4, start=[90, 80])
-    learner = WindowedRidge(half_life_days=10, first_position=1, last_position=11)
-    # Weights 1/2 and 1/4; position 1 only; 10 query events of 10 positions.
-    prior = scores(learner, learner.fit([data]), support(padding=1), 4)
-    assert prior.tolist() == pytest.approx([0, (1 / 2) / (3 / 4), (1 / 4) / (3 / 4), 0])
-
-
-def test_windowed_ridge_reads_the_newest_events_of_a_size_between_two():
-    learner = WindowedRidge(penalty=5.0)
-    meta = learner.fit([walks()])
-    four = scores(learner, meta, support((9, 1.0), (4, 1.0), (20, 1.0), (7, 1.0)), 30)
-    assert torch.allclose(four, scores(learner, meta, support((4, 1.0), (20, 1.0), (7, 1.0)), 30))
-
-
 @pytest.mark.parametrize("learner", ALL, ids=lambda one: one.name)
-def test_statistics_of_parts_add_up_to_those_of_the_whole(learner: StatisticalLearner):
-    whole = ratings()
-    parts = [_part(whole, 0, 25), _part(whole, 25, 60)]
-    one, several = learner.fit([whole]), learner.fit(parts)
+def test_statistics_of_shards_add_up_to_those_of_the_whole(
+    learner: StatisticalLearner, monkeypatch: pytest.MonkeyPatch
+):
+    one = learner.fit(ratings())
+    monkeypatch.setattr(type(learner), "shard", 25)
+    several = learner.fit(ratings())
     assert one.keys() == several.keys()
     for name in one:
         assert torch.allclose(one[name].double(), several[name].double(), atol=2e-3), name
@@ -288,7 +197,7 @@ def test_statistics_of_parts_add_up_to_those_of_the_whole(learner: StatisticalLe
 
 @pytest.mark.parametrize("learner", ALL, ids=lambda one: one.name)
 def test_padding_changes_no_score(learner: StatisticalLearner):
-    meta = learner.fit([ratings()])
+    meta = learner.fit(ratings())
     plain = scores(learner, meta, support((1, 4.0), (2, 3.0)), 12)
     padded = scores(learner, meta, support((1, 4.0), (2, 3.0), padding=3), 12)
     assert torch.allclose(plain, padded, atol=1e-5)
@@ -296,7 +205,7 @@ def test_padding_changes_no_score(learner: StatisticalLearner):
 
 @pytest.mark.parametrize("learner", ALL, ids=lambda one: one.name)
 def test_a_batch_gives_what_a_loop_gives(learner: StatisticalLearner):
-    meta = learner.fit([ratings()])
+    meta = learner.fit(ratings())
     item = torch.tensor([[1, 2], [5, 0], [7, 3]])
     label = torch.tensor([[4.0, 3.0], [2.0, 0.0], [5.0, 5.0]])
     mask = torch.tensor([[True, True], [True, False], [True, True]])
@@ -316,29 +225,3 @@ def test_a_learner_survives_json(learner: StatisticalLearner):
 
 def _entity(data: Histories) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(data.offsets) - 1), data.offsets.diff())
-
-
-def _part(data: Histories, low: int, high: int) -> Histories:
-    first, last = data.offsets[low], data.offsets[high]
-    return data._replace(
-        offsets=data.offsets[low : high + 1] - first,
-        item=data.item[first:last],
-        label=data.label[first:last],
-        time=data.time[first:last],
-    )
-
-
-def _halves(data: Histories) -> tuple[Histories, Histories]:
-    half = (len(data.offsets) - 1) // 2
-    return _part(data, 0, half), _part(data, half, len(data.offsets) - 1)
-
-
-def _error(learner: StatisticalLearner, meta: Params, test: Histories) -> float:
-    """Mean squared error on the last three ratings of each entity after all others."""
-    squares: list[float] = []
-    for start, end in zip(test.offsets[:-1].tolist(), test.offsets[1:].tolist(), strict=True):
-        item, label = test.item[start:end], test.label[start:end]
-        given = index_only(item[:-3], label[:-3], torch.ones(end - start - 3, dtype=torch.bool))
-        predicted = scores(learner, meta, given, test.n_items)[item[-3:]]
-        squares += ((predicted - label[-3:]) ** 2).tolist()
-    return sum(squares) / len(squares)

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from metarec_ray.core.inner_loop import constant_rates, descend
+from metarec_ray.core.inner_loop import constant_rates, descend, trajectory
 
 Params = dict[str, Tensor]
 
@@ -71,3 +71,30 @@ def test_constant_rates_have_the_dtype_of_their_weights() -> None:
         "a": (0.25, torch.float64),
         "b": (0.25, torch.float32),
     }
+
+
+def test_a_trajectory_holds_the_weights_after_every_step_at_its_own_rate() -> None:
+    rates = (0.1, 0.3)
+    path = trajectory(
+        lambda weights: 0.5 * CURVATURE * (weights["w"] - CENTRE) ** 2,
+        {"w": number(START)},
+        [{"w": number(rate)} for rate in rates],
+        first_order=False,
+    )
+    first = CENTRE + (1 - 0.1 * CURVATURE) * (START - CENTRE)
+    second = CENTRE + (1 - 0.3 * CURVATURE) * (first - CENTRE)
+    assert [float(fast["w"]) for fast in path] == pytest.approx([first, second], rel=1e-12)
+
+
+def test_the_slope_of_a_rate_is_the_gradient_of_its_step_in_either_order() -> None:
+    def after(rate: Tensor, first_order: bool) -> Tensor:
+        return trajectory(
+            lambda weights: 0.5 * CURVATURE * (weights["w"] - CENTRE) ** 2,
+            {"w": number(START)},
+            [{"w": rate}],
+            first_order=first_order,
+        )[-1]["w"]
+
+    for first_order in (False, True):
+        slope = grad(after)(number(RATE), first_order)
+        assert float(slope) == pytest.approx(-CURVATURE * (START - CENTRE), rel=1e-12)

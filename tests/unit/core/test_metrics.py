@@ -1,7 +1,10 @@
 import math
+from itertools import combinations
 
 import pytest
 import torch
+from scipy.sparse import csr_array
+from sklearn.metrics import average_precision_score, ndcg_score
 from torch import Tensor
 
 from metarec_ray.core import metrics
@@ -66,11 +69,50 @@ def test_novelty_is_the_mean_surprise_of_what_is_shown():
     assert metrics.novelty(ranked, 2, share=share).item() == pytest.approx((1 + 3) / 2)
 
 
-def test_errors_of_ratings_reproduce_arithmetic_over_masked_entries():
-    predicted, label = row(1, 4, 100), row(2, 2, 0)
-    mask = torch.tensor([[True, True, False]])
-    assert metrics.rmse(predicted, label, mask).item() == pytest.approx(math.sqrt((1 + 4) / 2))
-    assert metrics.mae(predicted, label, mask).item() == pytest.approx((1 + 2) / 2)
+def test_average_precision_is_the_mean_precision_at_the_relevant_positions():
+    # Order 3, 0, 4, 1, 2; relevant 0 and 1 at positions 2 and 4: (1/2 + 2/4) / 2.
+    ranked = metrics.rank(
+        row(0.8, 0.3, 0.1, 0.9, 0.5), row(1, 1, 0, 0, 0), depth=4, generator=seeded()
+    )
+    assert metrics.average_precision(ranked, 4).item() == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert metrics.average_precision(ranked, 3).item() == pytest.approx((1 / 2) / 2)
+    # One place can hold one of the two: a hit there would be all that is possible.
+    assert metrics.average_precision(ranked, 1).item() == 0
+
+
+def test_popularity_is_the_mean_share_of_what_is_shown():
+    ranked = metrics.rank(row(3, 2, 1), row(1, 0, 0), depth=2, generator=seeded())
+    share = torch.tensor([1 / 2, 1 / 8, 1.0])
+    assert metrics.popularity(ranked, 2, share=share).item() == pytest.approx((1 / 2 + 1 / 8) / 2)
+
+
+def test_diversity_is_the_mean_distance_of_the_pairs_that_are_shown():
+    vectors = torch.nn.functional.normalize(torch.rand(7, 3, generator=seeded(7)), dim=1)
+    vectors[6] = 0  # nothing is known of it: at distance 1 from the others
+    scores = torch.rand(4, 7, generator=seeded(8))
+    scores[:, 6] = 2
+    ranked = metrics.rank(scores, torch.ones(4, 7), depth=4, generator=seeded())
+    found = metrics.diversity(ranked, 4, vectors=csr_array(vectors.numpy()))
+    for task in range(4):
+        pairs = combinations(ranked.item[task].tolist(), 2)
+        distances = [1 - (vectors[i] @ vectors[j]).item() for i, j in pairs]
+        assert found[task].item() == pytest.approx(sum(distances) / 6, abs=1e-5)
+
+
+def test_lists_agree_with_scikit_learn():
+    scores = torch.rand(20, 30, generator=seeded(9))
+    gains = (torch.rand(20, 30, generator=seeded(10)) < 0.3).float()
+    gains[:, 0] = 1
+    ranked = metrics.rank(scores, gains, depth=29, generator=seeded())
+    found = metrics.ndcg(ranked, 10)
+    whole = metrics.average_precision(ranked, 29)
+    for task in range(20):
+        truth, score = gains[task].numpy(), scores[task].numpy()
+        assert found[task].item() == pytest.approx(ndcg_score([truth], [score], k=10), abs=1e-5)
+        # The item that misses the list of 29 is the worst; without it the whole order is judged.
+        if not gains[task, scores[task].argmin()]:
+            expected = average_precision_score(truth, score)
+            assert whole[task].item() == pytest.approx(expected, abs=1e-5)
 
 
 # The four predictors that tell an honest metric from a broken one.

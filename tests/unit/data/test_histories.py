@@ -15,6 +15,26 @@ ROWS = pl.DataFrame(
 )
 
 
+def test_a_shuffle_changes_the_order_inside_a_timestamp_only() -> None:
+    rows = pl.DataFrame(
+        {
+            "entity": ["u"] * 40,
+            "item": list(range(40)),
+            "label": pl.Series([1.0] * 40, dtype=pl.Float32),
+            "time": [at // 10 for at in range(40)],
+            "sequence": list(range(40)),
+        }
+    )
+    orders = [histories.collapse(rows, shuffle=seed)["item"].to_list() for seed in (0, 0, 1)]
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+    for order in orders:
+        assert order != list(range(40))
+        assert [item // 10 for item in order] == [at // 10 for at in range(40)]
+    mixed = rows.sample(fraction=1.0, shuffle=True, seed=3)
+    assert histories.collapse(mixed, shuffle=0)["item"].to_list() == orders[0]
+
+
 def test_events_are_sorted_by_time_then_sequence_then_item() -> None:
     found = histories.collapse(ROWS)
     assert found["item"].to_list() == [2, 1, 3, 1]

@@ -4,7 +4,8 @@ import torch
 from pydantic import ValidationError
 
 from metarec_ray.core.batch import Features, Lane
-from metarec_ray.data.lanes import Cut, LaneSampler, uniform
+from metarec_ray.data.draws import uniform
+from metarec_ray.data.lanes import Cut, LaneSampler
 from metarec_ray.data.task_store import HistoryTable
 from metarec_ray.errors import DataError
 

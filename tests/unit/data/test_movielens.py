@@ -177,3 +177,73 @@ def _same_order(known: pl.DataFrame, store: Path, cold: pl.DataFrame) -> None:
     named = named.filter(pl.col("user").is_in(cold["user_id"].unique().implode()))
     found = named.sort("user", maintain_order=True)
     assert found.rows() == cold.sort("user_id", "pos").select("user_id", "movie_id").rows()
+
+
+EXTRAS = (
+    "10::Cafe Noir::1961::R::1 Jan 1961::Drama, Mystery::Ann Bee::Ann Bee (story), Ann Bee "
+    "(screenplay), Cy Dee::Eve Fox, Gil Hay::A plot.::N/A\r\n"
+    "20::Heat::1995::UNRATED::2 Jan 1995::Drama::Cy Dee::Cy Dee::Eve Fox, N/A::Another.::N/A\r\n"
+)
+RICH = {
+    "path": "movies.dat",
+    "id": "id",
+    "title": "title",
+    "features": {
+        "released": {"kind": "numeric"},
+        "certificate": {"kind": "categorical"},
+        "imdb_genres": {"kind": "multi_categorical"},
+        "director": {"kind": "multi_categorical"},
+        "writer": {"kind": "multi_categorical"},
+        "actor": {"kind": "multi_categorical"},
+        "title_words": {"kind": "multi_categorical"},
+    },
+}
+
+
+def test_a_config_may_ask_for_names_that_two_films_share(tmp_path: Path) -> None:
+    ml_1m(tmp_path)
+    (tmp_path / "movies_extrainfos.dat").write_bytes(EXTRAS.encode())
+    items = read(tmp_path, items=RICH).items
+    assert items is not None
+    columns = ["released", "certificate", "imdb_genres", "director", "writer", "actor"]
+    assert items.select(columns).rows() == [
+        (1961.0, "R", ["Drama"], None, ["Cy Dee"], ["Eve Fox"]),
+        (1995.0, None, ["Drama"], None, ["Cy Dee"], ["Eve Fox"]),
+    ]
+
+
+def test_title_words_are_those_of_two_films_and_not_of_most(tmp_path: Path) -> None:
+    ml_1m(tmp_path)
+    titles = ["The Heat (1995)", "The Big Heat (1953)", *(f"The {i} (1990)" for i in range(10))]
+    lines = [f"{i}::{title}::Drama" for i, title in enumerate(titles, 10)]
+    (tmp_path / "movies.dat").write_text("\n".join(lines))
+    features = {"title_words": {"kind": "multi_categorical"}}
+    items = read(tmp_path, items={**RICH, "features": features}).items
+    assert items is not None
+    assert items["title_words"].to_list() == [["heat"], ["heat"], *[None] * 10]
+
+
+def test_the_extra_file_is_part_of_the_fingerprint_only_where_it_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    ml_1m(tmp_path)
+    extras = tmp_path / "movies_extrainfos.dat"
+    plain = read(tmp_path).fingerprint
+    extras.write_bytes(EXTRAS.encode())
+    assert read(tmp_path).fingerprint == plain
+    rich = read(tmp_path, items=RICH).fingerprint
+    extras.write_bytes(EXTRAS.replace("Gil Hay", "Ida Jay").encode())
+    assert len({plain, rich, read(tmp_path, items=RICH).fingerprint}) == 3
+
+
+def test_names_without_the_file_that_has_them_are_refused(tmp_path: Path) -> None:
+    ml_1m(tmp_path)
+    with pytest.raises(DataError, match=r"movies_extrainfos.dat must lie beside movies.dat for"):
+        read(tmp_path, items=RICH)
+
+
+def test_a_short_line_of_the_extra_file_is_refused(tmp_path: Path) -> None:
+    ml_1m(tmp_path)
+    (tmp_path / "movies_extrainfos.dat").write_text(EXTRAS + "30::Oops\n")
+    with pytest.raises(DataError, match=r"must have 11 fields, .* got 2 .* in line 3 of"):
+        read(tmp_path, items=RICH)

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from metarec_ray.algorithms.rivals import Ease
-from metarec_ray.config import Evaluate
+from metarec_ray.algorithms.histories import read_histories
+from metarec_ray.algorithms.problem import index_only
+from metarec_ray.config import Evaluate, parse
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.evaluation.rivals import fitted, standard_rivals
-from metarec_ray.evaluation.scoring import index_only, no_problem, score_matrix
-from metarec_ray.evaluation.strict import StrictTasks, strict_tasks, training_histories
+from metarec_ray.evaluation.strict import StrictTasks, strict_tasks
 from metarec_ray.evaluation.table import Header, evaluate
 
 SETTINGS = Evaluate(
@@ -29,7 +29,7 @@ def tasks(store: TaskStore) -> StrictTasks:
 
 
 def test_nothing_at_or_after_the_cutoff_may_be_learned_from(store: TaskStore, tasks: StrictTasks):
-    histories, cutoff = training_histories(store), store.manifest.cutoff
+    histories, cutoff = read_histories(store, ("train", "valid")), store.manifest.cutoff
     assert cutoff is not None
     assert histories.cutoff == cutoff
     assert (histories.time < cutoff).all()
@@ -43,15 +43,6 @@ def test_every_query_is_among_the_candidates_and_no_support_is(tasks: StrictTask
         assert not candidates.gather(1, tasks.support).any()
 
 
-def test_chunks_do_not_change_scores(store: TaskStore, tasks: StrictTasks):
-    learner = Ease(penalty=2.0)
-    meta = learner.fit([training_histories(store)])
-    problem = no_problem("implicit")
-    whole = score_matrix(learner, problem, meta, tasks, 3, chunk=1000)
-    assert whole.shape == (len(tasks.entity), len(tasks.trained))
-    assert torch.allclose(score_matrix(learner, problem, meta, tasks, 3, chunk=7), whole, atol=1e-6)
-
-
 def test_ages_count_the_later_events():
     mask = torch.tensor([[True, True, True], [True, False, False]])
     events = index_only(torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3), mask)
@@ -61,13 +52,7 @@ def test_ages_count_the_later_events():
 def test_standard_rows_go_from_a_store_to_a_table(store: TaskStore, tasks: StrictTasks):
     clock = itertools.count().__next__
     learners = standard_rivals("explicit", n_items=len(tasks.trained), positive_min=3.0)
-    methods = fitted(
-        learners,
-        training_histories(store),
-        tasks,
-        feedback="explicit",
-        clock=lambda: float(clock()),
-    )
+    methods = [fitted(learner, parse({}, "test"), store, tasks) for learner in learners]
     rows = evaluate(
         tasks, methods, SETTINGS, header=Header("made", "explicit", 0), clock=lambda: float(clock())
     )

@@ -56,6 +56,14 @@ def test_corrections_reproduce_arithmetic_written_out():
     assert holm([]) == []
 
 
+def test_a_weight_counts_an_entity_as_often_as_copies_of_it_would_in_a_mean():
+    values = torch.tensor([[0.0, 1.0]])
+    drawn = bootstrap(values, resamples=4000, seed=0, weight=torch.tensor([1.0, 3.0])).means
+    # Both entities once, one of them twice: means 3/4, 0 and 1.
+    assert sorted(set(drawn[0].tolist())) == [0, 0.75, 1]
+    assert drawn.mean().item() == pytest.approx((2 * 0.75 + 0 + 1) / 4, abs=0.02)
+
+
 def test_a_bootstrap_of_nobody_is_refused():
     with pytest.raises(DataError, match="at least 1 entity, got 0"):
         bootstrap(torch.zeros(2, 0), resamples=1000, seed=0)

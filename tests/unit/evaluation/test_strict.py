@@ -19,6 +19,7 @@ class Table(NamedTuple):
     label: Tensor
     time: Tensor
     user: Features
+    context: Features
 
 
 def table(first_id: int, *histories: list[tuple[int, float]]) -> Table:
@@ -32,6 +33,7 @@ def table(first_id: int, *histories: list[tuple[int, float]]) -> Table:
         label=torch.tensor([label for _, label in flat]),
         time=torch.arange(len(flat)),
         user=Features(torch.arange(n).unsqueeze(1), torch.ones(n, 1), torch.zeros(n, 0)),
+        context=Features(*(torch.zeros(len(flat), 0) for _ in range(3))),
     )
 
 
@@ -117,3 +119,12 @@ def test_a_history_too_short_for_window_and_query_is_refused():
     settings = SMALL.model_copy(update={"min_positives": 3})
     with pytest.raises(ConfigError, match=r"max\(ks\) \+ query_size = 4, got 3"):
         cut(of(0, 1, 2, 3), settings=settings)
+
+
+def test_a_clean_boundary_leaves_out_entities_whose_query_begins_inside_a_timestamp():
+    training = table(0, of(0, 1, 2, 3))
+    test = table(1, of(0, 1, 2, 3), of(0, 1, 2, 3))
+    test = test._replace(time=torch.tensor([1, 2, 2, 3, 1, 2, 3, 3]))
+    settings = SMALL.model_copy(update={"boundary": "clean"})
+    found = cut_tasks(training, test, settings, n_items=4, positive_min=None)
+    assert found.entity.tolist() == [2]

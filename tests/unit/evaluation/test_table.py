@@ -8,10 +8,11 @@ from torch import Tensor
 from metarec_ray.config import Evaluate
 from metarec_ray.core.batch import Features
 from metarec_ray.errors import DataError
+from metarec_ray.evaluation.measure import Condition, Measured
 from metarec_ray.evaluation.render import render
 from metarec_ray.evaluation.scoring import Method
 from metarec_ray.evaluation.strict import StrictTasks
-from metarec_ray.evaluation.table import Header, Row, evaluate
+from metarec_ray.evaluation.table import Header, Row, evaluate, judge
 
 USERS, ITEMS = 300, 120
 SETTINGS = Evaluate(ks=(0, 1, 3), query_size=4, min_positives=7, resamples=1000)
@@ -21,15 +22,18 @@ HEADER = Header("made", "implicit", 0)
 def made_tasks() -> StrictTasks:
     order = torch.rand(USERS, ITEMS, generator=torch.Generator().manual_seed(0)).argsort(1)
     nothing = torch.zeros(USERS, 0)
+    unknown = Features(nothing.long(), nothing, nothing)
     return StrictTasks(
         entity=torch.arange(USERS),
-        user=Features(nothing.long(), nothing, nothing),
+        user=unknown,
         support=order[:, :3],
         label=torch.ones(USERS, 3),
         time=torch.zeros(USERS, 3, dtype=torch.int64),
         event=torch.zeros(USERS, 3, dtype=torch.int64),
         query=order[:, 3:7],
+        query_label=torch.ones(USERS, 4),
         query_event=torch.zeros(USERS, dtype=torch.int64),
+        context=unknown,
         trained=torch.ones(ITEMS, dtype=torch.bool),
         share=torch.full((ITEMS,), 0.25),
         mask="window",
@@ -144,7 +148,7 @@ def test_adaptation_gain_is_what_the_support_adds():
 def test_noise_is_called_indistinguishable_from_chance():
     rows = rows_of(RANDOM, WEAK, method("noise", "learner", 0.0))
     chance = {row["method"]: row["chance"] for row in rows if row["k"] == 1}
-    assert chance == {"random": False, "weak": False, "noise": True}
+    assert chance == {"random": True, "weak": False, "noise": True}
     assert "~  indistinguishable from chance" in render(rows)
 
 
@@ -173,3 +177,91 @@ def test_a_method_that_scores_nan_is_refused():
     broken = Method("broken", "learner", 0.0, lambda k: torch.full((USERS, ITEMS), torch.nan))
     with pytest.raises(DataError, match="got NaN"):
         rows_of(broken)
+
+
+def measured(name: str, kind: str, seed: int, level: float, k: int = 3, n: int = 100) -> Measured:
+    noise = torch.rand(n, generator=torch.Generator().manual_seed(1000 * k + seed))
+    return Measured(
+        method=name,
+        kind=kind,
+        seed=seed,
+        condition=Condition(k=k),
+        entity=[str(i) for i in range(n)],
+        weight=torch.ones(n),
+        values={"ndcg@10": level + 0.01 * noise},
+        facts={"coverage@10": level, "fit_seconds": 1.0, "score_seconds": 0.5},
+    )
+
+
+def test_seeds_are_averaged_entity_by_entity_and_their_spread_is_told():
+    seeds = [measured("ours", "learner", seed, 0.1 * seed) for seed in (1, 2, 3)]
+    (row,) = judge(seeds, HEADER, resamples=500)
+    levels = [one.values["ndcg@10"].mean().item() for one in seeds]
+    assert row["ndcg@10"] == pytest.approx(sum(levels) / 3)
+    assert row["seeds"] == [1, 2, 3]
+    assert row["seed_std"] == pytest.approx(torch.tensor(levels).std().item())
+    assert row["coverage@10"] == pytest.approx(0.2)
+    assert row["n"] == 100
+    assert judge(seeds[:1], HEADER, resamples=500)[0]["seed_std"] is None
+
+
+def test_a_learner_is_also_held_against_the_best_simple_rival():
+    found = [
+        measured(name, kind, 0, level + 0.1 * (k == 0) * (name == "ours"), k)
+        for k in (0, 3, 5, 10)
+        for name, kind, level in (
+            ("popularity", "rival", 0.2),
+            ("two_tower", "rival", 0.6),
+            ("ours", "learner", 0.4),
+        )
+    ]
+    rows = {row["k"]: row for row in judge(found, HEADER, resamples=500) if row["method"] == "ours"}
+    for k in (3, 5, 10):
+        assert (rows[k]["best_rival"], rows[k]["best_simple"]) == ("two_tower", "popularity")
+        assert not rows[k]["better"]
+        assert rows[k]["better_than_simple"]
+        # The least p of 500 resamples, times the three sizes.
+        assert rows[k]["p_bonferroni"] == pytest.approx(3 * 2 / 501)
+    assert rows[0]["p_bonferroni"] is None
+    assert not rows[0]["better_than_simple"]
+
+
+def test_methods_of_other_entities_are_refused():
+    with pytest.raises(DataError, match=r"same entities, got 90 and 100 that differ \(b, seed 0\)"):
+        judge(
+            [measured("a", "rival", 0, 0.1), measured("b", "rival", 0, 0.1, n=90)],
+            HEADER,
+            resamples=500,
+        )
+
+
+def test_means_of_groups_and_their_gap_stand_in_the_row():
+    one = measured("ours", "learner", 0, 0.1)
+    one.values["ndcg@10"][:40] = 0.5
+    one.values["ndcg@10"][40:] = 0.2
+    groups = {
+        "gender": {"F": {str(i) for i in range(40)}, "M": {str(i) for i in range(40, 100)}},
+        "age": {"old": {"1", "2"}},  # too few to say anything
+    }
+    (row,) = judge([one], HEADER, resamples=500, groups=groups)
+    assert row["groups"] == pytest.approx({"gender=F": 0.5, "gender=M": 0.2})
+    assert row["gaps"] == pytest.approx({"gender": 0.3})
+
+
+def test_ratings_are_compared_by_their_squared_error_and_told_by_its_root():
+    def rated(name: str, kind: str, error: float) -> Measured:
+        values = {"squared_error": torch.tensor([error, 2 * error]), "ndcg@5": torch.ones(2)}
+        condition = Condition(scenario="user_cold")
+        weight = torch.tensor([1.0, 3.0])
+        return Measured(name, kind, 0, condition, ["a", "b"], weight, values, {})
+
+    rows = judge(
+        [rated("bias", "rival", 2.0), rated("ours", "learner", 1.0)], HEADER, resamples=500
+    )
+    ours = rows[1]
+    assert ours["rmse"] == pytest.approx(((1 * 1 + 3 * 2) / 4) ** 0.5)
+    assert ours["scenario"] == "user_cold"
+    assert ours["best_rival"] == "bias"
+    assert ours["better"]
+    low, high = ours["ci95"]  # type: ignore[misc]
+    assert (low, high) == pytest.approx((1, 2**0.5))

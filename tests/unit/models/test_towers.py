@@ -20,6 +20,7 @@ def events(item: list[list[float]], user: list[float], context: list[list[float]
         label=torch.zeros(n),
         age=torch.zeros(n),
         mask=torch.ones(n, dtype=torch.bool),
+        time=torch.zeros(n, dtype=torch.int64),
     )
 
 

@@ -102,7 +102,12 @@ def test_timestamps_order_the_support(client: Client, ranker: FakeRanker) -> Non
 
 def test_context_and_value_reach_the_ranker(client: Client, ranker: FakeRanker) -> None:
     ask(client, support=[{"item_id": "7", "value": 3, "context": {"hour": 5, "device": "tv"}}])
-    assert ranker.asked[0] == ("7", 3.0, {"hour": 5.0, "device": "tv"})
+    assert ranker.asked[0] == ("7", 3.0, {"hour": 5.0, "device": "tv"}, 0)
+
+
+def test_timestamps_reach_the_ranker_in_microseconds(client: Client, ranker: FakeRanker) -> None:
+    ask(client, support=[{"item_id": "7", "timestamp": "1970-01-01T00:01:00.5Z"}])
+    assert ranker.asked[0].time == 60_500_000
 
 
 def test_an_unknown_support_item_is_refused_naming_its_position(client: Client) -> None:

@@ -79,3 +79,14 @@ def gram(histories: Histories, positive_min: float | None) -> Tensor:
         )
         total += torch.sparse.mm(sparse, dense)
     return total
+
+
+def log_shares(scores: Tensor, floor: float = 0.1) -> Tensor:
+    """Return log of scores [*, I] as shares of a whole, up to a constant.
+
+    Negative scores count as none, and every item has `floor` / I of the whole beforehand: without
+    it, what a rival knows nothing of would be impossible.
+    """
+    positive = scores.clamp(min=0)
+    share = positive / positive.sum(-1, keepdim=True).clamp(min=1e-12)
+    return torch.log(share + floor / scores.shape[-1])

@@ -1,0 +1,174 @@
+"""Content as regressors: which features of a side predict its latents, and the regression itself.
+
+Knows `SideInformation`; does not know what the latents are for. Axes: R rows (entities or items),
+X width of a plain feature vector, M regressors (the first is 1), P dimensions of a latent.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarec_ray.core.batch import SideInformation
+from metarec_ray.errors import ConfigError, DataError
+
+_POWERS = 3  # of a numeric field: a polynomial
+_LARGEST = 20_000  # dimensions of the inverse
+_LEVERAGE = 0.9  # residuals of rows that predict themselves are enlarged up to this leverage
+
+
+class Regressors(NamedTuple):
+    """How a plain feature vector becomes regressors: 1, then scale * plain[column] ** power."""
+
+    column: Tensor  # int64 [M - 1]
+    power: Tensor  # float [M - 1]
+    scale: Tensor  # float [M - 1]
+
+    def of(self, plain: Tensor) -> Tensor:
+        """Return the regressors [*, M] of plain vectors [*, X]."""
+        values = self.scale * plain[..., self.column] ** self.power
+        return torch.cat([values.new_ones(*values.shape[:-1], 1), values], -1)
+
+    def table(self, side: SideInformation | None, rows: int) -> Tensor:
+        """Return the regressors of all rows of a side, sparse [R, M]."""
+        ones = torch.arange(rows)
+        row, column, value = [ones], [torch.zeros_like(ones)], [torch.ones(rows)]
+        if side is not None and len(self.column):
+            place = torch.zeros(side.tokens, dtype=torch.int64)
+            is_token = self.column < side.tokens
+            place[self.column[is_token]] = is_token.nonzero().flatten() + 1
+            tokens, weights, dense = side.features
+            at = place[tokens]
+            used = (at > 0) & (tokens > 0) & (weights != 0)
+            row.append(ones.unsqueeze(1).expand_as(at)[used])
+            column.append(at[used])
+            value.append(weights[used] * self.scale[at[used] - 1])
+            numeric = (~is_token).nonzero().flatten()
+            values = self.scale[numeric] * (
+                dense[:, self.column[numeric] - side.tokens] ** self.power[numeric]
+            )
+            row.append(ones.repeat_interleave(len(numeric)))
+            column.append((numeric + 1).repeat(rows))
+            value.append(values.flatten())
+        where = torch.stack([torch.cat(row), torch.cat(column)])
+        shape = (rows, len(self.column) + 1)
+        return torch.sparse_coo_tensor(
+            where, torch.cat(value), shape, check_invariants=True
+        ).coalesce()
+
+
+def choose(
+    side: SideInformation | None, scales: Mapping[str, float] | None, place: str
+) -> Regressors:
+    """Return the regressors of the fields in `scales` (None: every field at scale 1).
+
+    A token is one regressor, a single number three (a polynomial), a vector one a dimension.
+
+    Raises:
+        ConfigError: a name that is no field of the side; `place` says where it stands.
+
+    """
+    fields = {} if side is None else {field.name: field for field in side.fields}
+    wanted = dict.fromkeys(fields, 1.0) if scales is None else scales
+    unknown = [name for name in wanted if name not in fields]
+    if unknown:
+        raise ConfigError(
+            f"a content field must be among {', '.join(fields) or 'none'}, got {unknown[0]!r} "
+            f"({place})"
+        )
+    column, power, scale = [], [], []
+    for name, weight in wanted.items():
+        field = fields[name]
+        assert side is not None
+        shift = 0 if field.categorical else side.tokens
+        single = not field.categorical and field.end - field.first == 1
+        for exponent in range(1, _POWERS + 1 if single else 2):
+            column += range(shift + field.first, shift + field.end)
+            power += [float(exponent)] * (field.end - field.first)
+            scale += [weight] * (field.end - field.first)
+    return Regressors(
+        torch.tensor(column, dtype=torch.int64), torch.tensor(power), torch.tensor(scale)
+    )
+
+
+class Regression(NamedTuple):
+    """Weighted ridge regression on fixed regressors T, ready to be solved for any targets.
+
+    Coefficients are `columns T' rows (target - mean)`.
+    """
+
+    table: Tensor  # T, sparse [R, M]
+    weight: Tensor  # float [R]; 0 for rows that are only predicted
+    rows: Tensor  # [R, R], dense or sparse
+    columns: Tensor  # [M, M], dense or sparse
+    leverage: Tensor  # float [R], how far a row's target is its own prediction
+
+    def solve(self, target: Tensor) -> Tensor:
+        """Return coefficients [M, P] for targets [R, P]; the targets' mean is not shrunk."""
+        mean = (self.weight @ target) / self.weight.sum().clamp(min=1e-12)
+        found = self.columns @ torch.sparse.mm(self.table.t(), self.rows @ (target - mean))
+        found[0] += mean
+        return found
+
+    def predict(self, coefficients: Tensor) -> Tensor:
+        """Return what the regressors say of every row [R, P]."""
+        return torch.sparse.mm(self.table, coefficients)
+
+    def covariance(self, target: Tensor, expected: Tensor, spread: Tensor, scale: float) -> Tensor:
+        """Return the covariance [P, P] of targets around `expected`, float64.
+
+        Residuals are divided by sqrt(1 - leverage), as in HC2 [MacKinnon & White, 1985]; `spread`
+        is the sum of the targets' own covariances and `scale` times the identity a prior's.
+        """
+        kept = self.weight > 0
+        residual = (target - expected)[kept].double()
+        residual /= (1 - self.leverage[kept].double().unsqueeze(1)).sqrt()
+        scatter = residual.T @ residual + spread.double()
+        eye = torch.eye(target.shape[1], dtype=torch.float64)
+        return (scatter + scale * eye) / (int(kept.sum()) + 1)
+
+
+def regression(table: Tensor, weight: Tensor, penalty: float) -> Regression:
+    """Return the regression of rows weighted by `weight` [R] under a ridge `penalty`.
+
+    Costs one inverse of as many dimensions as there are regressors or rows, whichever are fewer.
+    """
+    columns = table.shape[1]
+    kept = (weight > 0).nonzero().flatten()
+    small = min(columns, len(kept))
+    if small > _LARGEST:
+        raise DataError(
+            f"content must have at most {_LARGEST} regressors or rows, got {columns} of "
+            f"{len(kept)} rows (choose fewer fields)"
+        )
+    return (_by_columns if columns <= len(kept) else _by_rows)(table, weight, penalty)
+
+
+def _by_columns(table: Tensor, weight: Tensor, penalty: float) -> Regression:
+    columns = table.shape[1]
+    dense = table.to_dense()
+    gram = torch.sparse.mm(table.t(), weight.unsqueeze(1) * dense) + penalty * torch.eye(columns)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    leverage = weight * (torch.sparse.mm(table, inverse) * dense).sum(1)
+    return Regression(table, weight, _diagonal(weight), inverse, leverage.clamp(max=_LEVERAGE))
+
+
+def _by_rows(table: Tensor, weight: Tensor, penalty: float) -> Regression:
+    # The same coefficients by the identity of Woodbury: (T'WT + aI)^-1 T'W = T'(TT' + a/W)^-1.
+    kept = (weight > 0).nonzero().flatten()
+    some = table.index_select(0, kept)
+    gram = torch.sparse.mm(some, some.to_dense().T) + torch.diag(penalty / weight[kept])
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    rows = torch.zeros(len(weight), len(weight))
+    rows[kept.unsqueeze(1), kept] = inverse
+    leverage = torch.zeros_like(weight)
+    leverage[kept] = 1 - penalty / weight[kept] * inverse.diagonal()
+    columns = _diagonal(torch.ones(table.shape[1]))
+    return Regression(table, weight, rows, columns, leverage.clamp(max=_LEVERAGE))
+
+
+def _diagonal(values: Tensor) -> Tensor:
+    at = torch.arange(len(values))
+    shape = (len(values), len(values))
+    return torch.sparse_coo_tensor(torch.stack([at, at]), values, shape, check_invariants=True)

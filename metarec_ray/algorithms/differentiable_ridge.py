@@ -1,0 +1,59 @@
+"""Differentiable ridge regression: a closed-form inner loop with a learned penalty."""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import PositiveFloat
+from torch import Generator, Tensor
+
+from metarec_ray.algorithms.base import Params, Problem
+from metarec_ray.algorithms.metric import MetricLearner, residual
+from metarec_ray.core.batch import Encoded
+from metarec_ray.core.linear_head import ridge
+
+
+class DifferentiableRidge(MetricLearner):
+    """R2-D2: ridge regression on encoded features [Bertinetto et al., 2019, arXiv:1805.08136].
+
+    Regresses what the zero-shot model left unexplained on the features of the last layer and a
+    constant, in whichever of the primal and the dual is smaller, and adds the solution, times a
+    learned scale, to the last layer; the paper's offset is the layer's own bias. Targets are the
+    residuals of ratings and clicks. A positive has target 1 and is told from a reference sample
+    with target -1: reference items weigh their probability to be chosen under the prior, and
+    together as much as the support, which balances the two classes.
+
+    Attributes:
+        penalty: of the regression, before training.
+
+    """
+
+    name: Literal["differentiable_ridge"] = "differentiable_ridge"
+    penalty: PositiveFloat = 1.0
+
+    def init(self, params: Params, generator: Generator) -> Params:
+        return {
+            "ridge.log_penalty": torch.tensor(math.log(self.penalty)),
+            "ridge.scale": torch.ones(()),
+        }
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        features, target = problem.features(meta, support), residual(problem, meta, support)
+        weight = support.mask.to(target.dtype)
+        if problem.reference is not None:
+            logits = problem.predict(meta, problem.reference) - problem.reference_log_q
+            others = problem.features(meta, problem.reference)
+            features = torch.cat([features, others])
+            target = torch.cat([target, -torch.ones_like(logits)])
+            weight = torch.cat([weight, weight.sum() * torch.softmax(logits, 0)])
+        constant = torch.ones_like(features[:, :1])
+        solution = meta["ridge.scale"] * ridge(
+            torch.cat([features, constant], 1), target, weight, torch.exp(meta["ridge.log_penalty"])
+        )
+        return meta | {
+            "head.out.weight": meta["head.out.weight"] + solution[:-1],
+            "head.out.bias": meta["head.out.bias"] + solution[-1],
+        }
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        return problem.predict(fast, candidates)

@@ -1,0 +1,91 @@
+"""Attention of each candidate over the support: what is learned is a kernel between two events.
+
+Knows one task; what a candidate is worth without the support is the model's prediction.
+
+Axes: N events of the support, C candidates, H heads, E inputs of a head, D the encoders'
+dimensions.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Generator, Tensor
+from torch.nn.functional import dropout, softplus
+
+from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
+from metarec_ray.algorithms.in_context.shared import Share, keep, normal, surprise
+from metarec_ray.core.batch import Encoded
+
+
+class PairAttention(MetaLearner):
+    """An attentive neural process over events [Kim et al., 2019, arXiv:1901.05761].
+
+    Every head weighs every event of the support for every candidate by a learned kernel of the two
+    item vectors, of the event's age and of how surprising its label was. The total weight says how
+    close the support comes to a candidate; the weighted mean of the labels' surprises, shrunk, how
+    it was liked there. Nothing else of the order is seen.
+
+    Attributes:
+        heads: kernels.
+        width: inputs of a kernel.
+        embedding_dropout, item_dropout: in training, shares of kernel inputs and of whole events
+            that are hidden.
+        init_decay: fresh rate at which an event's weight falls, a step of age.
+
+    """
+
+    name: Literal["pair_attention"] = "pair_attention"
+    heads: PositiveInt = 4
+    width: PositiveInt = 16
+    embedding_dropout: Share = 0.1
+    item_dropout: Share = 0.1
+    init_decay: PositiveFloat = 0.1
+
+    def init(self, params: Params, generator: Generator) -> Params:
+        dim, inner = params["item.tokens"].shape[1], self.heads * self.width
+        return {
+            "context.query.weight": normal((dim, inner), dim**-0.5, generator),
+            "context.key.weight": normal((dim, inner), dim**-0.5, generator),
+            "context.kernel.bias": torch.zeros(self.heads),
+            "context.kernel.label": torch.zeros(self.heads),
+            "context.kernel.decay": torch.full((self.heads,), self.init_decay).expm1().log(),
+            "context.kernel.shrink": torch.zeros(self.heads),
+            "context.near": torch.zeros(self.heads),
+            "context.liked": torch.zeros(self.heads),
+        }
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        item, weight = support.item + support.context, support.mask[:, None].to(support.item.dtype)
+        if problem.progress is not None:
+            item = dropout(item, self.embedding_dropout)
+            weight = weight * keep(self.item_dropout, item)
+        signal = surprise(problem, support)[:, None]
+        fade = torch.exp(-softplus(meta["context.kernel.decay"]) * support.age[:, None])
+        return {
+            "key": item @ meta["context.key.weight"],
+            "bias": meta["context.kernel.bias"] + meta["context.kernel.label"] * signal,
+            "weight": weight * fade,
+            "value": signal,
+        }
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        # Keys enter through their image among item vectors: C x H N products instead of C x H E.
+        key = fast["key"].view(-1, self.heads, self.width)
+        query = meta["context.query.weight"].view(-1, self.heads, self.width)
+        image = torch.einsum("dhe,nhe->dhn", query, key) / self.width**0.5
+        near = candidates.item @ image.flatten(1)
+        near = near.view(-1, self.heads, key.shape[0]) + fast["bias"].T
+        weight = softplus(near) * fast["weight"].T
+        shrink = softplus(meta["context.kernel.shrink"])
+        mass = weight.sum(-1)
+        liked = (weight @ fast["value"]).squeeze(-1) / (mass + shrink)
+        shift = torch.log1p(mass / shrink) @ meta["context.near"] + liked @ meta["context.liked"]
+        return problem.predict(meta, candidates) + shift
+
+    def objective(
+        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
+    ) -> tuple[Tensor, Tensor]:
+        fast = self.adapt(problem, meta, support)
+        value = loss(lambda candidates: self.score(problem, meta, fast, candidates))
+        return value, value.detach()

@@ -1,0 +1,38 @@
+"""A gated recurrent network over the support.
+
+Knows tokens and states of one task; tokens, losses and the head are the shared reader's business.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metarec_ray.algorithms.base import Params, Problem
+from metarec_ray.algorithms.in_context.shared import SequenceReader, normal
+
+
+class Recurrent(SequenceReader):
+    """Gated recurrent units, one step an event [Hidasi et al., 2016, arXiv:1511.06939]."""
+
+    name: Literal["recurrent"] = "recurrent"
+
+    def network(self, dim: int, generator: torch.Generator) -> Params:
+        return {
+            "context.token.weight": normal((dim, 3 * dim), dim**-0.5, generator),
+            "context.token.bias": torch.zeros(3 * dim),
+            "context.state.weight": normal((dim, 3 * dim), dim**-0.5, generator),
+            "context.state.bias": torch.zeros(dim),
+        }
+
+    def read(self, problem: Problem, meta: Params, tokens: Tensor) -> Tensor:
+        state, states = torch.zeros_like(tokens[0]), []
+        given = tokens @ meta["context.token.weight"] + meta["context.token.bias"]
+        for step in given:
+            reset_in, update_in, fresh_in = step.chunk(3)
+            reset_by, update_by, fresh_by = (state @ meta["context.state.weight"]).chunk(3)
+            reset, update = torch.sigmoid(reset_in + reset_by), torch.sigmoid(update_in + update_by)
+            fresh = torch.tanh(fresh_in + reset * (fresh_by + meta["context.state.bias"]))
+            state = fresh + update * (state - fresh)
+            states.append(state)
+        return torch.stack(states)

@@ -1,0 +1,189 @@
+"""What in-context learners share: events as tokens, losses over prefixes, noise in training.
+
+Knows one task and flat parameters named `context.*`; does not know which network reads the tokens.
+
+Axes: N events of a support set, K = N + 1 prefixes (0 to N events), D the encoders' dimensions, P
+the inputs of the head's last layer.
+"""
+
+from abc import abstractmethod
+from typing import Annotated
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor
+from torch.func import vmap
+from torch.nn.functional import dropout, layer_norm
+
+from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
+from metarec_ray.core.batch import Encoded
+
+GAPS = (1.0, 10.0, 30.0, 120.0, 3600.0)  # seconds to the event before: edges of its buckets
+SECOND = 1_000_000
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+def normal(shape: tuple[int, ...], scale: float, generator: torch.Generator) -> Tensor:
+    """Return fresh weights ~ N(0, scale^2)."""
+    return torch.randn(shape, generator=generator) * scale
+
+
+def newest(support: Encoded, limit: int) -> Encoded:
+    """Return the newest `limit` events of a padded set, oldest first; all of a smaller set."""
+    if support.mask.shape[0] <= limit:
+        return support
+    first = (support.mask.sum() - limit).clamp(min=0)
+    at = first + torch.arange(limit)
+    shared = support.context.shape[0] != support.mask.shape[0]
+    columns = {
+        name: getattr(support, name)[at]
+        for name in ("index", "item", "offset", "label", "age", "mask", "time")
+    }
+    context = support.context if shared else support.context[at]
+    return support._replace(**columns, context=context)
+
+
+def surprise(problem: Problem, events: Encoded) -> Tensor:
+    """Return how far each label lies above what the item's offset says [N]; 0 for positives."""
+    if problem.feedback == "implicit":
+        return torch.zeros_like(events.label)
+    binary = problem.feedback == "binary"
+    expected = torch.sigmoid(events.offset) if binary else events.offset
+    return (events.label - expected) * events.mask
+
+
+def gap_vectors(table: Tensor, time: Tensor) -> Tensor:
+    """Return the row of `table` [6, D] for each event's bucketed gap to the event before [N, D].
+
+    The first event has no gap: it counts as 0 seconds, as every event does without a clock.
+    """
+    seconds = torch.diff(time, prepend=time[:1]) / SECOND
+    bucket = (seconds[:, None] >= torch.tensor(GAPS)).sum(1)
+    return (bucket[:, None] == torch.arange(len(GAPS) + 1)).to(table.dtype) @ table
+
+
+def keep(share_dropped: float, like: Tensor) -> Tensor:
+    """Return 1 a row of `like` [N, D], or 0 with probability `share_dropped` [N, 1]."""
+    return (torch.rand_like(like[:, :1]) >= share_dropped).to(like.dtype)
+
+
+class SequenceReader(MetaLearner):
+    """A network that reads the user, then the support in order, and writes the head's last layer.
+
+    One pass serves every size of support: the state after k events has seen these only. Training
+    asks for the query after several prefixes of the support at once, and for each next event.
+
+    Attributes:
+        prefixes: support sizes the query is asked for in training, beside the whole support.
+        max_events: newest events that are read; no more than training's windows hold.
+        next_weight: weight of predicting every event of the support from those before it.
+        embedding_dropout, item_dropout, user_dropout: in training, shares of token entries, of
+            whole items and of whole users that are hidden.
+        init_scale: standard deviation of fresh embeddings.
+
+    """
+
+    prefixes: tuple[NonNegativeInt, ...] = (0, 1, 3, 5, 10)
+    max_events: PositiveInt = 10
+    next_weight: NonNegativeFloat = 1.0
+    embedding_dropout: Share = 0.3
+    item_dropout: Share = 0.3
+    user_dropout: Share = 0.1
+    init_scale: PositiveFloat = 0.02
+
+    @abstractmethod
+    def read(self, problem: Problem, meta: Params, tokens: Tensor) -> Tensor:
+        """Return the states [K, D] after each token [K, D]; a state sees no later token."""
+
+    @abstractmethod
+    def network(self, dim: int, generator: torch.Generator) -> Params:
+        """Return the fresh parameters of `read`."""
+
+    def init(self, params: Params, generator: torch.Generator) -> Params:
+        dim, width = params["item.tokens"].shape[1], params["head.out.weight"].shape[0]
+        made = {
+            "context.start": normal((dim,), self.init_scale, generator),
+            "context.gap.item": normal((len(GAPS) + 1, dim), self.init_scale, generator),
+            "context.label": torch.cat(
+                [torch.ones(1, dim), normal((1, dim), self.init_scale, generator)]
+            ),
+        }
+        for head in ("query", "next"):
+            made |= {
+                f"context.{head}.weight": normal((dim, width), dim**-0.5, generator),
+                f"context.{head}.bias": torch.zeros(dim),
+                f"context.{head}.offset": torch.zeros(dim),
+            }
+        return made | self.network(dim, generator)
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        support = newest(support, self.max_events)
+        states = self._states(problem, meta, support)
+        return _last_layer(meta, "query", states[support.mask.sum()[None]][0])
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        return problem.predict(meta | fast, candidates)
+
+    def objective(
+        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
+    ) -> tuple[Tensor, Tensor]:
+        support = newest(support, self.max_events)
+        states = self._states(problem, meta, support)
+        held = support.mask.sum()
+        sizes = [k for k in self.prefixes if k < support.mask.shape[0]]
+        values, counted = [], []
+        for k in [*sizes, held]:
+            state = states[k] if isinstance(k, int) else states[k[None]][0]
+            fast = _last_layer(meta, "query", state)
+            values.append(loss(lambda events, fast=fast: self.score(problem, meta, fast, events)))
+            counted.append(torch.as_tensor(k < held if isinstance(k, int) else True))
+        weight = torch.stack(counted).to(states.dtype)
+        value = (torch.stack(values) * weight).sum() / weight.sum()
+        if not self.next_weight:
+            return value, value.detach()
+        ahead = self.next_weight * self._next_event_loss(problem, meta, states, support)
+        return value + ahead, value.detach()
+
+    def _next_event_loss(
+        self, problem: Problem, meta: Params, states: Tensor, support: Encoded
+    ) -> Tensor:
+        """Return the mean loss of each event of the support under the state before it."""
+
+        def one(state: Tensor, chosen: Tensor) -> Tensor:
+            params = meta | _last_layer(meta, "next", state)
+            return problem.support_loss(params, support._replace(mask=chosen))
+
+        each = torch.eye(support.mask.shape[0], dtype=torch.bool) & support.mask
+        losses = vmap(one)(states[:-1], each)
+        return losses.sum() / support.mask.sum().clamp(min=1)
+
+    def _states(self, problem: Problem, meta: Params, support: Encoded) -> Tensor:
+        """Return the states [K, D] after the user and each event of the support."""
+        training = problem.progress is not None
+        user, item = support.user[None], support.item + support.context
+        if training:
+            user = user * keep(self.user_dropout, user)
+            item = item * keep(self.item_dropout, item)
+        signal = surprise(problem, support)[:, None]
+        scale, shift = meta["context.label"]
+        events = item * (1 + signal * scale) + signal * shift
+        events = events + gap_vectors(meta["context.gap.item"], support.time)
+        tokens = torch.cat([meta["context.start"] + user, events])
+        if training:
+            tokens = dropout(tokens, self.embedding_dropout)
+        return normed(self.read(problem, meta, tokens))
+
+
+def normed(states: Tensor) -> Tensor:
+    """Return the states with mean 0 and variance 1 each."""
+    return layer_norm(states, states.shape[-1:])
+
+
+def _last_layer(meta: Params, name: str, state: Tensor) -> Params:
+    """Return the head's last layer as the state [D] writes it."""
+    out = f"context.{name}."
+    return {
+        "head.out.weight": meta["head.out.weight"] + state @ meta[out + "weight"],
+        "head.out.bias": meta["head.out.bias"] + state @ meta[out + "bias"],
+        "offset.scale": meta["offset.scale"] + state @ meta[out + "offset"],
+    }

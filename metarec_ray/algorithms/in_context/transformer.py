@@ -1,0 +1,87 @@
+"""A causal transformer over the support.
+
+Knows tokens and states of one task; tokens, losses and the head are the shared reader's business.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+from torch.nn.functional import dropout, gelu, layer_norm
+
+from metarec_ray.algorithms.base import Params, Problem
+from metarec_ray.algorithms.in_context.shared import SequenceReader, Share, normal
+from metarec_ray.errors import ConfigError
+
+
+class CausalTransformer(SequenceReader):
+    """Self-attention over the events so far, pre-norm [Vaswani et al., 2017, arXiv:1706.03762].
+
+    A sequential recommender [Kang & McAuley, 2018, arXiv:1808.09781] trained as an in-context
+    learner: what it writes after k events is the head of a user who is known by k events.
+
+    Attributes:
+        layers, heads: of self-attention; the encoders' dimensions are a multiple of `heads`.
+        width: hidden units of each layer's two-layer network.
+        attention_dropout: share of attention that is hidden in training.
+
+    """
+
+    name: Literal["transformer"] = "transformer"
+    layers: PositiveInt = 1
+    heads: PositiveInt = 4
+    width: PositiveInt = 256
+    attention_dropout: Share = 0.2
+
+    def network(self, dim: int, generator: torch.Generator) -> Params:
+        if dim % self.heads:
+            raise ConfigError(
+                f"model.dim must be a multiple of heads, got {dim} and {self.heads} "
+                "(algorithm.heads)"
+            )
+        made = {
+            "context.position.item": normal((self.max_events + 1, dim), self.init_scale, generator)
+        }
+        for layer in range(self.layers):
+            at = f"context.{layer}."
+            made |= {
+                at + "norm.scale": torch.ones(2, dim),
+                at + "norm.shift": torch.zeros(2, dim),
+                at + "attend.weight": normal((dim, 3 * dim), dim**-0.5, generator),
+                at + "attend.bias": torch.zeros(3 * dim),
+                at + "join.weight": normal((dim, dim), dim**-0.5, generator),
+                at + "join.bias": torch.zeros(dim),
+                at + "up.weight": normal((dim, self.width), dim**-0.5, generator),
+                at + "up.bias": torch.zeros(self.width),
+                at + "down.weight": normal((self.width, dim), self.width**-0.5, generator),
+                at + "down.bias": torch.zeros(dim),
+            }
+        return made
+
+    def read(self, problem: Problem, meta: Params, tokens: Tensor) -> Tensor:
+        training = problem.progress is not None
+        states = tokens + meta["context.position.item"][: len(tokens)]
+        for layer in range(self.layers):
+            at = f"context.{layer}."
+            own = {name.removeprefix(at): p for name, p in meta.items() if name.startswith(at)}
+            states = states + self._attend(own, states, training)
+            hidden = layer_norm(
+                states, states.shape[-1:], own["norm.scale"][1], own["norm.shift"][1]
+            )
+            hidden = gelu(hidden @ own["up.weight"] + own["up.bias"])
+            states = states + hidden @ own["down.weight"] + own["down.bias"]
+        return states
+
+    def _attend(self, own: Params, states: Tensor, training: bool) -> Tensor:
+        n, dim = states.shape
+        hidden = layer_norm(states, (dim,), own["norm.scale"][0], own["norm.shift"][0])
+        joint = hidden @ own["attend.weight"] + own["attend.bias"]
+        query, key, value = joint.view(n, 3, self.heads, dim // self.heads).permute(1, 2, 0, 3)
+        logits = query @ key.transpose(1, 2) / (dim // self.heads) ** 0.5
+        # Padding comes last: what is causal never sees it.
+        later = torch.arange(n)[None, :] > torch.arange(n)[:, None]
+        share = torch.softmax(logits.masked_fill(later, -torch.inf), -1)
+        share = dropout(share, self.attention_dropout) if training else share
+        found = (share @ value).transpose(0, 1).reshape(n, dim)
+        return found @ own["join.weight"] + own["join.bias"]

@@ -1,0 +1,123 @@
+"""Metric learners: compare candidates with the support set in the space of encoded items.
+
+Knows one task, without an inner loop. What the support says is added to the zero-shot score, so
+that no support leaves the prior; it is the residual of a rating or a click, the bare fact of a
+positive. Older events count less by a learned decay.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import PositiveFloat
+from torch import Generator, Tensor
+
+from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
+from metarec_ray.core.batch import Encoded
+from metarec_ray.models.towers import shift_user
+
+DECAY = 0.02  # of an event's weight for every later event, before training
+
+
+class MetricLearner(MetaLearner):
+    """A learner whose meta-gradient goes straight through what it reads from the support."""
+
+    def objective(
+        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
+    ) -> tuple[Tensor, Tensor]:
+        fast = self.adapt(problem, meta, support)
+        value = loss(lambda candidates: self.score(problem, meta, fast, candidates))
+        return value, value.detach()
+
+
+class PrototypeNetwork(MetricLearner):
+    """A user is the mean of the items of the support [Snell et al., 2017, arXiv:1703.05175].
+
+    The label-weighted mean is shrunk by the number of events and added to the user's own vector,
+    which is the learned prior: prototype = user + sum(w r x) M / (sum(w) + n0). Candidates are
+    scored by their inner product with it; of the paper's squared distance that leaves out the
+    length of a candidate's vector, which the head's offset and last layer may express. M tells
+    items that were met from items that are scored, and starts at the identity.
+
+    Attributes:
+        prior_events: n0 before training, the number of events that weigh as much as the prior.
+
+    """
+
+    name: Literal["prototype"] = "prototype"
+    prior_events: PositiveFloat = 5.0
+
+    def init(self, params: Params, generator: Generator) -> Params:
+        return {
+            "prototype.map": torch.eye(params["item.tokens"].shape[1]),
+            "prototype.log_prior_events": torch.tensor(math.log(self.prior_events)),
+            "prototype.log_decay": torch.tensor(math.log(DECAY)),
+        }
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        weight = support.mask * torch.exp(-torch.exp(meta["prototype.log_decay"]) * support.age)
+        share = weight / (weight.sum() + torch.exp(meta["prototype.log_prior_events"]))
+        told = share * residual(problem, meta, support)
+        fast = shift_user(meta, (told @ support.item) @ meta["prototype.map"])
+        return fast | {"head.out.bias": fast["head.out.bias"] + told.sum()}
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        return problem.predict(fast, candidates)
+
+
+class MatchingNetwork(MetricLearner):
+    """A score is what the support says nearby [Vinyals et al., 2016, arXiv:1606.04080].
+
+    A softmax over the cosines of a candidate to the items of the support, with a learned
+    temperature, weighs their residuals; an empty place with a learned logit and residual 0 takes
+    the weight that no event deserves. The paper's context embeddings, which read the support as a
+    sequence, are left out.
+
+    Attributes:
+        temperature: of the softmax, before training.
+
+    """
+
+    name: Literal["matching"] = "matching"
+    temperature: PositiveFloat = 0.5
+
+    def init(self, params: Params, generator: Generator) -> Params:
+        return {
+            "matching.map": torch.eye(params["item.tokens"].shape[1]),
+            "matching.log_temperature": torch.tensor(math.log(self.temperature)),
+            "matching.log_decay": torch.tensor(math.log(DECAY)),
+            "matching.nothing": torch.zeros(()),
+            "matching.scale": torch.ones(()),
+        }
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        forgotten = -torch.exp(meta["matching.log_decay"]) * support.age
+        told = residual(problem, meta, support) * support.mask
+        return {
+            "key": _direction(support.item @ meta["matching.map"]),
+            "logit": forgotten.masked_fill(~support.mask, -torch.inf),
+            "value": meta["matching.scale"] * told,
+        }
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        near = _direction(candidates.item @ meta["matching.map"]) @ fast["key"].T
+        logits = near / torch.exp(meta["matching.log_temperature"]) + fast["logit"]
+        nothing = meta["matching.nothing"].expand(logits.shape[0], 1)
+        attention = torch.softmax(torch.cat([nothing, logits], -1), -1)[:, 1:]
+        return problem.predict(meta, candidates) + attention @ fast["value"]
+
+
+def residual(problem: Problem, meta: Params, support: Encoded) -> Tensor:
+    """Return what each event says beyond the prior [N]; arbitrary on padding.
+
+    The label less its expectation, on the scale of labels; 1 for a positive.
+    """
+    if problem.feedback == "implicit":
+        return torch.ones_like(support.label)
+    prior = problem.predict(meta, support)
+    return support.label - (torch.sigmoid(prior) if problem.feedback == "binary" else prior)
+
+
+def _direction(vectors: Tensor) -> Tensor:
+    # The zero vector of an item without features has no direction: it stays zero.
+    return vectors * torch.rsqrt((vectors**2).sum(-1, keepdim=True) + 1e-8)

@@ -1,0 +1,157 @@
+"""Matrix factorizations by alternating least squares; a new user is one more row, solved exactly.
+
+Know pairs and ratings; no content, no order. Memory: both tables of factors, nothing of items x
+items.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.rivals.least_squares import System, blocks, solve_row, solve_rows
+from metarec_ray.algorithms.sums import (
+    entity_of_event,
+    is_positive,
+    log_shares,
+    positive_pairs,
+)
+from metarec_ray.core.batch import Encoded
+from metarec_ray.data.settings import Feedback
+
+_START_SCALE = 0.1  # norm of the first item factors
+
+
+class IAls(FittedLearner):
+    """Implicit alternating least squares; a new user is folded in by the closed form.
+
+    [Hu et al., 2008], in the form and with the tuning advice of [Rendle et al., 2021,
+    arXiv:2110.14037]: sum over positives of (1 - s)^2 + unobserved x sum over all pairs of s^2 +
+    penalty x sum over rows of (positives + unobserved x columns)^frequency x |w|^2. An empty
+    support ranks by popularity.
+
+    Attributes:
+        factors: dimensions of a vector.
+        unobserved: weight of a pair that may or may not have been met.
+        penalty: of squared factors.
+        frequency: exponent of the rows' sizes in the penalty; 0 for none, 1 for weighted lambda.
+        sweeps: turns of users and items.
+
+    """
+
+    name: Literal["ials"] = "ials"
+    kind: ClassVar = "rival"
+    factors: PositiveInt = 64
+    unobserved: PositiveFloat = 0.2
+    penalty: PositiveFloat = 0.02
+    frequency: NonNegativeFloat = 1.0
+    sweeps: PositiveInt = 16
+    positive_min: float | None = None
+
+    def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
+        entity, item = positive_pairs(histories, self.positive_min)
+        one = torch.ones(len(item))
+        n_users, n_items = histories.offsets.numel() - 1, histories.n_items
+        users, items = blocks(entity, item, one), blocks(item, entity, one)
+        factors = _start(n_items, self.factors, fitting.seed)
+        for sweep in range(self.sweeps):
+            user = solve_rows(self.system(factors, _gram(factors)), users, n_users, fitting)
+            factors = solve_rows(self.system(user, _gram(user)), items, n_items, fitting)
+            fitting.progress(f"{self.name} sweep {sweep + 1}/{self.sweeps}")
+        count = torch.bincount(item, minlength=n_items).float()
+        return {"item": factors, "gram": _gram(factors), "count": count}
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        positive = support.mask & is_positive(support.label, self.positive_min)
+        system = self.system(meta["item"], meta["gram"])
+        user = solve_row(system, support.index, torch.ones_like(support.label), positive)
+        return {"user": user, "known": positive.any()}
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        fitted = meta["item"][candidates.index] @ fast["user"]
+        return torch.where(fast["known"], fitted, meta["count"][candidates.index])
+
+    def log_share(self, scores: Tensor) -> Tensor:
+        return log_shares(scores)
+
+    def system(self, other: Tensor, gram: Tensor) -> System:
+        """Return the least squares of one side, given the other's factors and their Gram matrix."""
+        return System(
+            design=other,
+            offset=torch.zeros(len(other)),
+            base=self.unobserved * gram,
+            penalty=torch.full((self.factors,), self.penalty),
+            extra=self.unobserved * len(other),
+            exponent=self.frequency,
+        )
+
+
+class MfFoldIn(FittedLearner):
+    """Biased matrix factorization of ratings [Koren et al., 2009] by alternating ridge regressions.
+
+    rating = mean + b_u + b_i + p_u . q_i; a new user's (b_u, p_u) is the ridge regression of the
+    support's residuals on (1, q_i) [Zhou et al., 2008]. An empty support predicts mean + b_i; an
+    item that training never met has b_i = 0 and q_i = 0.
+
+    Attributes:
+        factors: dimensions of an item's vector.
+        bias_penalty: of a squared bias.
+        penalty: of squared factors.
+        sweeps: turns of users and items.
+
+    """
+
+    name: Literal["mf_fold_in"] = "mf_fold_in"
+    kind: ClassVar = "rival"
+    suits: ClassVar[tuple[Feedback, ...]] = ("explicit",)
+    factors: PositiveInt = 32
+    bias_penalty: PositiveFloat = 6.0
+    penalty: PositiveFloat = 8.0
+    sweeps: PositiveInt = 16
+
+    def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
+        entity, item = entity_of_event(histories), histories.item
+        mean = histories.label.double().sum() / max(item.numel(), 1)
+        residual = histories.label - mean.float()
+        n_users, n_items = histories.offsets.numel() - 1, histories.n_items
+        users, items = blocks(entity, item, residual), blocks(item, entity, residual)
+        factors = _start(n_items, self.factors, fitting.seed)
+        table = torch.cat([torch.zeros(n_items, 1), factors], 1)
+        for sweep in range(self.sweeps):
+            user = solve_rows(self._system(table), users, n_users, fitting)
+            table = solve_rows(self._system(user), items, n_items, fitting)
+            fitting.progress(f"{self.name} sweep {sweep + 1}/{self.sweeps}")
+        return {"item": table, "mean": mean.float()}
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        residual = support.label - meta["mean"]
+        system = self._system(meta["item"])
+        return {"user": solve_row(system, support.index, residual, support.mask)}
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        item = meta["item"][candidates.index]
+        return meta["mean"] + item[..., 0] + fast["user"][0] + item[..., 1:] @ fast["user"][1:]
+
+    def _system(self, other: Tensor) -> System:
+        size = self.factors + 1
+        penalty = torch.full((size,), self.penalty)
+        penalty[0] = self.bias_penalty
+        return System(
+            design=torch.cat([torch.ones(len(other), 1), other[:, 1:]], 1),
+            offset=other[:, 0],
+            base=torch.zeros(size, size),
+            penalty=penalty,
+            extra=0.0,
+            exponent=0.0,
+        )
+
+
+def _start(rows: int, size: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, size, generator=generator) * (_START_SCALE / size**0.5)
+
+
+def _gram(factors: Tensor) -> Tensor:
+    return factors.T @ factors

@@ -1,0 +1,132 @@
+"""Rivals that know a new user by the content of what the support holds.
+
+Know plain item features; without any they fall back on biases and popularity. Axes: I items, F
+columns of content, N events of a support.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.rivals.biases import UserItemBias
+from metarec_ray.algorithms.sums import count_pairs, is_positive
+from metarec_ray.core.batch import Encoded
+from metarec_ray.core.linear_head import solve_spd
+from metarec_ray.data.settings import Feedback
+from metarec_ray.errors import DataError
+
+
+class ContentRidge(FittedLearner):
+    """Ridge regression of a user's residual ratings on item content and a bias.
+
+    [Hoerl & Kennard, 1970; for recommenders Pazzani & Billsus, 2007]. The residual is what the
+    training mean and the item leave open; the item's bias is shrunk towards a ridge regression of
+    all items' biases on content, so that a new item is known by its content. An empty support
+    predicts mean + b_i.
+
+    Attributes:
+        penalty: of a user's squared weights.
+        bias_penalty: of a user's squared bias.
+        item_penalty: of the weights that predict item biases.
+        item_shrink: events an item's bias is worth before its own are counted.
+        max_features: most columns of content; the fit inverts a matrix of that size.
+
+    """
+
+    name: Literal["content_ridge"] = "content_ridge"
+    kind: ClassVar = "rival"
+    suits: ClassVar[tuple[Feedback, ...]] = ("explicit",)
+    penalty: PositiveFloat = 14.0
+    bias_penalty: PositiveFloat = 4.0
+    item_penalty: PositiveFloat = 10.0
+    item_shrink: PositiveFloat = 5.0
+    max_features: PositiveInt = 8192
+
+    def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
+        content = _content(self.name, histories, self.max_features)
+        bias = UserItemBias(item_shrink=self.item_shrink, user_shrink=self.bias_penalty)
+        meta = bias.fit(histories, fitting)
+        count = torch.bincount(histories.item, minlength=histories.n_items).float()
+        content = content - _weighted_mean(content, count)
+        trust = count / (count + self.item_shrink)
+        # The bias was shrunk to 0 by `trust`: bias / trust is the mean residual.
+        normal = (content * trust.unsqueeze(1)).T @ content
+        normal += self.item_penalty * torch.eye(content.shape[1])
+        expected = content @ solve_spd(normal, content.T @ meta["item"])
+        item = meta["item"] + (1 - trust) * expected
+        return {"mean": meta["mean"], "item": item, "content": content}
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        content = meta["content"][support.index] * support.mask.unsqueeze(1)
+        residual = (support.label - meta["mean"] - meta["item"][support.index]) * support.mask
+        # The dual of the ridge problem: N equations, however wide the content is.
+        both = support.mask.unsqueeze(1) * support.mask
+        kernel = content @ content.T / self.penalty + both / self.bias_penalty
+        dual = solve_spd(kernel + torch.eye(len(residual), dtype=kernel.dtype), residual)
+        return {"weights": content.T @ dual / self.penalty, "bias": dual.sum() / self.bias_penalty}
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        item = candidates.index
+        taste = meta["content"][item] @ fast["weights"]
+        return meta["mean"] + meta["item"][item] + fast["bias"] + taste
+
+
+class ContentProfile(FittedLearner):
+    """Log-popularity plus the match of an item's content with the support's mean content.
+
+    [Rocchio, 1971; Pazzani & Billsus, 2007]: columns are centred over training events and divided
+    by their standard deviation, rows have length 1. The profile is the sum of the support's rows
+    divided by (positives + shrink). An empty support ranks by popularity.
+
+    Attributes:
+        strength: of the match, in units of log-popularity.
+        shrink: positives by which the profile of a small support is drawn to 0.
+
+    """
+
+    name: Literal["content_profile"] = "content_profile"
+    kind: ClassVar = "rival"
+    strength: NonNegativeFloat = 4.0
+    shrink: NonNegativeFloat = 5.0
+    positive_min: float | None = None
+    max_features: PositiveInt = 8192
+
+    def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
+        content = _content(self.name, histories, self.max_features)
+        count = count_pairs(histories, self.positive_min)
+        centred = content - _weighted_mean(content, count)
+        spread = _weighted_mean(centred.square(), count).sqrt()
+        unit = torch.where(spread > 0, centred / spread.clamp(min=1e-6), 0.0)
+        length = unit.norm(dim=1, keepdim=True)
+        return {"content": unit / length.clamp(min=1e-6), "popularity": torch.log(count + 1)}
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        weight = (support.mask & is_positive(support.label, self.positive_min)).to(
+            meta["content"].dtype
+        )
+        total = weight @ meta["content"][support.index]
+        return {"profile": total / (weight.sum() + self.shrink).clamp(min=1.0)}
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        match = meta["content"][candidates.index] @ fast["profile"]
+        return meta["popularity"][candidates.index] + self.strength * match
+
+
+def _content(name: str, histories: Histories, limit: int) -> Tensor:
+    """Return the plain features of the catalogue, float [I, F]; F = 0 where nothing is known."""
+    if histories.items is None:
+        return torch.zeros(histories.n_items, 0)
+    width = histories.items.tokens + histories.items.features.dense.shape[1]
+    if width > limit:
+        raise DataError(
+            f"{name} takes items of at most {limit} columns of content, got {width} "
+            f"(max_features of {name} sets the limit)"
+        )
+    return histories.items.matrix()
+
+
+def _weighted_mean(table: Tensor, weight: Tensor) -> Tensor:
+    return weight @ table / weight.sum().clamp(min=1)

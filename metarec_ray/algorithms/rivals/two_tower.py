@@ -1,0 +1,79 @@
+"""Two towers trained plainly, fine-tuned on the support: what meta-learning has to beat.
+
+Knows the model through `Problem` and `shift_user`; the outer loop is its optimizer, but nothing is
+differentiated through adaptation.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+from torch import Generator, Tensor
+
+from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
+from metarec_ray.core.batch import Encoded
+from metarec_ray.core.inner_loop import constant_rates, descend
+from metarec_ray.models.towers import shift_user
+
+HISTORY = "tower.history"
+
+
+class TwoTower(MetaLearner):
+    """User tower = user features + the shrunk mean of the history's items through a matrix.
+
+    [Covington et al., 2016; Yi et al., 2019]. Training predicts the events after a history by the
+    softmax (ratings: the squared error) at these weights. Adaptation then takes a few steps of SGD
+    on the user's vector alone, which training does not know of. Where labels differ, an item counts
+    in the history by its label minus what the features alone predict. An empty support leaves the
+    features alone.
+
+    Attributes:
+        shrink: zero vectors in the mean: a history of few items says less.
+        inner_lr: rate of the fine-tuning.
+        inner_steps: steps of the fine-tuning; 0 for the towers as they are.
+
+    """
+
+    name: Literal["two_tower"] = "two_tower"
+    kind: ClassVar = "rival"
+    shrink: NonNegativeFloat = 2.0
+    inner_lr: PositiveFloat = 0.1
+    inner_steps: Annotated[int, Field(ge=0, le=100)] = 3
+
+    def init(self, params: Params, generator: Generator) -> Params:
+        return {HISTORY: torch.eye(params["item.tokens"].shape[1])}
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        towers = self._with_history(problem, meta, support)
+        shift = {"user": torch.zeros_like(support.user)}
+        found = descend(
+            lambda fast: problem.support_loss(shift_user(towers, fast["user"]), support),
+            shift,
+            constant_rates(shift, self.inner_lr),
+            steps=self.inner_steps,
+            first_order=True,
+        )
+        return shift_user(towers, found["user"])
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        return problem.predict(fast, candidates)
+
+    def objective(
+        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
+    ) -> tuple[Tensor, Tensor]:
+        towers = self._with_history(problem, meta, support)
+        value = loss(lambda candidates: problem.predict(towers, candidates))
+        tuned = self.adapt(problem, meta, support)
+        return value, loss(lambda candidates: problem.predict(tuned, candidates)).detach()
+
+    def _with_history(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        """Return parameters under which the user's vector holds the support."""
+        weight = support.mask.to(support.item.dtype)
+        if problem.feedback != "implicit":
+            expected = problem.predict(meta, support)
+            if problem.feedback == "binary":
+                expected = torch.sigmoid(expected)
+            weight = weight * (support.label - expected)
+        events = (support.mask.sum() + self.shrink).clamp(min=1)
+        mean = weight @ support.item / events
+        return shift_user(meta, mean @ meta[HISTORY])

@@ -1,0 +1,142 @@
+"""Rivals that know the training users themselves and ask what those like the new one met.
+
+Keep an items x users matrix, and refuse data for which it would not fit. Axes: I items, V training
+users, N events of a support.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.rivals.biases import UserItemBias
+from metarec_ray.algorithms.sums import (
+    entity_of_event,
+    is_positive,
+    log_shares,
+    positive_pairs,
+)
+from metarec_ray.core.batch import Encoded
+from metarec_ray.data.settings import Feedback
+from metarec_ray.errors import DataError
+
+
+class UserKNN(FittedLearner):
+    """Items of the nearest users, by the shrunk cosine of their sets of items.
+
+    similarity = both / sqrt(n_u n_v) x both / (both + shrink) [Herlocker et al., 1999]; a candidate
+    scores the sum of the similarities of the neighbours that met it. An empty support ranks by
+    popularity.
+
+    Attributes:
+        shrink: common items at which a cosine counts by half.
+        neighbours: nearest users that are asked; those without a common item never are.
+        max_cells: largest items x users matrix, in cells of 4 bytes.
+
+    """
+
+    name: Literal["user_knn"] = "user_knn"
+    kind: ClassVar = "rival"
+    shrink: NonNegativeFloat = 5.0
+    neighbours: PositiveInt = 100
+    positive_min: float | None = None
+    max_cells: PositiveInt = 100_000_000
+
+    def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
+        _check_cells(self.name, histories, self.max_cells)
+        user, item = positive_pairs(histories, self.positive_min)
+        met = torch.zeros(histories.n_items, histories.offsets.numel() - 1)
+        met[item, user] = 1.0
+        return {"met": met, "count": met.sum(1), "size": met.sum(0)}
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        weight = (support.mask & is_positive(support.label, self.positive_min)).to(
+            meta["met"].dtype
+        )
+        both = weight @ meta["met"][support.index]
+        cosine = both / (weight.sum() * meta["size"]).sqrt().clamp(min=1e-9)
+        near = _nearest(_shrunk(cosine, both, self.shrink), self.neighbours)
+        return {"scores": torch.where(weight.sum() > 0, meta["met"] @ near, meta["count"])}
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        return fast["scores"][candidates.index]
+
+    def log_share(self, scores: Tensor) -> Tensor:
+        return log_shares(scores)
+
+
+class RatingUserKNN(FittedLearner):
+    """Ratings of the nearest users, each centred by the bias model mean + b_u + b_i.
+
+    [Herlocker et al., 1999; Koren, 2008]: similarity is the shrunk cosine of centred ratings over
+    the items that both rated, and a candidate gets the neighbours' mean centred rating on top of
+    its own biases. An empty support predicts mean + b_i.
+
+    Attributes:
+        shrink: common items at which a cosine counts by half.
+        neighbours: most similar users that are asked; those with a cosine <= 0 never are.
+        damping: similarity that stands for a centred rating of 0.
+        item_shrink, user_shrink: of the biases, as in `UserItemBias`.
+        max_cells: largest items x users matrix, in cells of 8 bytes.
+
+    """
+
+    name: Literal["user_knn_ratings"] = "user_knn_ratings"
+    kind: ClassVar = "rival"
+    suits: ClassVar[tuple[Feedback, ...]] = ("explicit",)
+    shrink: NonNegativeFloat = 30.0
+    neighbours: PositiveInt = 100
+    damping: PositiveFloat = 2.0
+    item_shrink: PositiveFloat = 3.0
+    user_shrink: PositiveFloat = 4.0
+    max_cells: PositiveInt = 50_000_000
+
+    def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
+        _check_cells(self.name, histories, self.max_cells)
+        bias = self._biases().fit(histories, fitting)
+        user, n_users = entity_of_event(histories), histories.offsets.numel() - 1
+        residual = histories.label - bias["mean"] - bias["item"][histories.item]
+        total = torch.zeros(n_users).index_add(0, user, residual)
+        centred = residual - (total / (histories.offsets.diff() + self.user_shrink))[user]
+        rating = torch.zeros(histories.n_items, n_users)
+        met = torch.zeros(histories.n_items, n_users)
+        rating[histories.item, user], met[histories.item, user] = centred, 1.0
+        return bias | {"centred": rating, "met": met}
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        bias = self._biases().adapt(problem, meta, support)["user"]
+        own = (support.label - meta["mean"] - meta["item"][support.index] - bias) * support.mask
+        met, theirs = meta["met"][support.index], meta["centred"][support.index]
+        both = support.mask.to(met.dtype) @ met
+        norms = (own.square() @ met) * (support.mask.to(met.dtype) @ theirs.square())
+        cosine = (own @ theirs) / norms.clamp(min=1e-12).sqrt()
+        near = _nearest(_shrunk(cosine, both, self.shrink), self.neighbours)
+        taste = (meta["centred"] @ near) / (meta["met"] @ near + self.damping)
+        return {"scores": meta["mean"] + meta["item"] + bias + taste}
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        return fast["scores"][candidates.index]
+
+    def _biases(self) -> UserItemBias:
+        return UserItemBias(item_shrink=self.item_shrink, user_shrink=self.user_shrink)
+
+
+def _shrunk(cosine: Tensor, both: Tensor, shrink: float) -> Tensor:
+    return cosine * (both / (both + shrink).clamp(min=1e-9))
+
+
+def _nearest(similarity: Tensor, neighbours: int) -> Tensor:
+    """Return the similarities [V], 0 but for the largest that are > 0."""
+    best = similarity.clamp(min=0).topk(min(neighbours, similarity.shape[0]), 0)
+    return torch.zeros_like(similarity).scatter(0, best.indices, best.values)
+
+
+def _check_cells(name: str, histories: Histories, limit: int) -> None:
+    users, items = histories.offsets.numel() - 1, histories.n_items
+    if users * items > limit:
+        raise DataError(
+            f"{name} keeps an items x users matrix and takes at most {limit} cells, "
+            f"got {items} items x {users} users (max_cells of {name} sets the limit)"
+        )

@@ -1,0 +1,29 @@
+"""Random numbers that are pure functions of what they are drawn for.
+
+Knows integers; does not know what is drawn.
+"""
+
+import numpy as np
+
+
+def uniform(seed: int, epoch: np.ndarray, task_id: np.ndarray, *, draws: int) -> np.ndarray:
+    """Return `draws` numbers in [0, 1) a task, a pure function of (seed, epoch, task id).
+
+    A counter-based generator (the finaliser of splitmix64), so that no task's draw depends on which
+    other tasks a worker holds.
+    """
+    with np.errstate(over="ignore"):
+        key = _mix(
+            np.uint64(seed)
+            + np.uint64(0x9E3779B97F4A7C15) * (epoch.astype(np.uint64) + np.uint64(1))
+        )
+        key = _mix(key ^ _mix(task_id.astype(np.uint64) + np.uint64(0x632BE59BD9B4E019)))
+        counter = np.arange(1, draws + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        bits = _mix(key[:, None] + counter[None, :])
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(value: np.ndarray) -> np.ndarray:
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

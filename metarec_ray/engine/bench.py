@@ -1,0 +1,232 @@
+"""`metarec bench`: protocol x learners x seeds as Ray tasks, one a cell, and the table of them all.
+
+Knows which cells a bench has, which are done and what became of the others; how a cell is computed
+and what its numbers mean is `evaluation`'s business. A cell that is on disk is not made again.
+"""
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from metarec_ray import figures
+from metarec_ray.atomic import replace_text
+from metarec_ray.config import Experiment, load, override
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine.bench_cells import State, compute
+from metarec_ray.engine.stores import ensure_store
+from metarec_ray.errors import ConfigError
+from metarec_ray.evaluation import partition_files
+from metarec_ray.evaluation.bench_cells import Cell, make_cell, read_cell
+from metarec_ray.evaluation.bench_protocols import PROTOCOLS, RATINGS, Opened, open_protocol
+from metarec_ray.evaluation.groups import groups_of
+from metarec_ray.evaluation.lineup import chosen, lineup
+from metarec_ray.evaluation.measure import Measured
+from metarec_ray.evaluation.rating_table import render as render_ratings
+from metarec_ray.evaluation.render import render as render_rankings
+from metarec_ray.evaluation.strict import positive_threshold
+from metarec_ray.evaluation.table import Header, Row, judge
+from metarec_ray.report.bench import write_bench
+
+CELLS, RESULTS = "cells", "results"
+_PROVENANCE = ("config_sha256", "overrides", "store_sha256", "source_fingerprint", "over_budget")
+
+
+class Asked(NamedTuple):
+    """What a bench is asked for.
+
+    Attributes:
+        config: the experiment's file.
+        overrides: `key=value`, as `--set` takes them.
+        protocol: one of `PROTOCOLS`.
+        learners: names of the lineup; None for all that suit.
+        seeds: of learners that are not closed forms; None for `bench.seeds`.
+        out: where results go; None for `bench/PROTOCOL` in the run's folder.
+        alone: leave floors and rivals out that were not named.
+
+    """
+
+    config: Path
+    overrides: Sequence[str]
+    protocol: str
+    learners: Sequence[str] | None = None
+    seeds: int | None = None
+    out: Path | None = None
+    alone: bool = False
+
+    def command(self, learner: str) -> str:
+        """Return the command line that makes one method's cells again."""
+        words = ["metarec", "bench", str(self.config), "--protocol", self.protocol]
+        words += ["--learners", learner]
+        words += [] if self.seeds is None else ["--seeds", str(self.seeds)]
+        return shlex.join(words + [word for text in self.overrides for word in ("--set", text)])
+
+
+class BenchResult(NamedTuple):
+    """Rows for machines, the table as text, the folder, and a sentence a failed cell."""
+
+    rows: list[Row]
+    text: str
+    out: Path
+    failed: dict[str, str]
+
+
+def bench(asked: Asked, *, data_dir: Path | None, watch: Callable[[State], None]) -> BenchResult:
+    """Compute every cell that is not on disk and write the table of all of them.
+
+    A cell that fails is named in the result and the others go on; the table is of those that
+    finished.
+
+    Raises:
+        ConfigError: an unknown protocol or learner, or one that this log does not suit.
+        DataError: too few entities, or a split that leaks.
+        MachineError: matplotlib, which draws the page, is not installed.
+
+    """
+    if asked.protocol not in PROTOCOLS:
+        raise ConfigError(
+            f"--protocol must be one of {', '.join(PROTOCOLS)}, got {asked.protocol!r}"
+        )
+    figures.require()  # before hours of work that could not be shown
+    seeds = [] if asked.seeds is None else [f"bench.seeds={asked.seeds}"]
+    experiment = load(asked.config, [*asked.overrides, *seeds])
+    out = asked.out or experiment.directory / "bench" / asked.protocol
+    stores = _Stores(experiment, asked.protocol, data_dir, watch)
+    base = experiment.run.seed
+    store = stores.at(base)
+    opened = open_protocol(asked.protocol, experiment, store, seed=base, data_dir=data_dir)
+    cells = _cells(asked, experiment, stores, out, data_dir)
+    failed = compute(cells, watch)
+    return _results(asked, experiment, store, opened, cells, out, failed)
+
+
+class _Stores:
+    """The store of every seed: another one only where a partition's shuffle decides what trains."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        protocol: str,
+        data_dir: Path | None,
+        watch: Callable[[State], None],
+    ):
+        self.experiment, self.data_dir, self.watch = experiment, data_dir, watch
+        self.by_seed = protocol in RATINGS and partition_files.by_partition(experiment.data)
+        self.opened: dict[int, TaskStore] = {}
+
+    def at(self, seed: int) -> TaskStore:
+        """Return the store of a seed, prepared."""
+        place = seed if self.by_seed else self.experiment.run.seed
+        if place not in self.opened:
+            self.opened[place] = ensure_store(
+                self._of(place), data_dir=self.data_dir, progress=self._say
+            )
+        return self.opened[place]
+
+    def _of(self, seed: int) -> Experiment:
+        if seed == self.experiment.run.seed:
+            return self.experiment
+        data = partition_files.for_seed(self.experiment.data, seed)
+        folder = str(self.experiment.directory / f"seed-{seed}")
+        run = {"run.dir": folder, "run.store": None, "run.seed": seed}
+        return override(self.experiment.model_copy(update={"data": data}), run)
+
+    def _say(self, line: str) -> None:
+        self.watch(State(0, 0, 0, [], None, line))
+
+
+def _cells(
+    asked: Asked, experiment: Experiment, stores: _Stores, out: Path, data_dir: Path | None
+) -> list[Cell]:
+    base = experiment.run.seed
+    store = stores.at(base)
+    feedback = store.manifest.feedback
+    entries = lineup(
+        experiment,
+        feedback,
+        n_items=len(store.items.ids),
+        positive_min=positive_threshold(experiment.evaluate, feedback),
+        shuffles=asked.protocol in RATINGS,
+    )
+    return [
+        make_cell(
+            asked.protocol,
+            entry,
+            experiment,
+            stores.at(seed).manifest,
+            seed=seed,
+            store=stores.at(seed).path.resolve(),
+            folder=(out / CELLS).resolve(),
+            data_dir=data_dir and data_dir.resolve(),
+        )
+        for entry in chosen(entries, asked.learners, alone=asked.alone)
+        for seed in range(base, base + entry.seeds)
+    ]
+
+
+def _results(
+    asked: Asked,
+    experiment: Experiment,
+    store: TaskStore,
+    opened: Opened,
+    cells: Sequence[Cell],
+    out: Path,
+    failed: dict[str, str],
+) -> BenchResult:
+    measured: list[Measured] = []
+    provenance: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        found = read_cell(cell)
+        if found is None:
+            continue
+        measured += found[0]
+        for name in dict.fromkeys(one.method for one in found[0]):
+            provenance.setdefault(name, []).append(found[1])
+    if not measured:
+        return BenchResult([], "no cell finished", out, failed)
+    dataset = Path(experiment.data.path).name
+    header = Header(dataset, store.manifest.feedback, experiment.run.seed, asked.protocol)
+    rows = judge(
+        measured,
+        header,
+        resamples=experiment.evaluate.resamples,
+        groups=groups_of(store, opened.entities),
+    )
+    rows = [row | _made(asked, provenance[str(row["method"])]) for row in rows]
+    render = render_ratings if asked.protocol in RATINGS else render_rankings
+    text = render(rows)
+    _write(out, rows)
+    return BenchResult(rows, text, out, failed)
+
+
+def _made(asked: Asked, cells: Sequence[dict[str, Any]]) -> Row:
+    """Return where a method's rows come from: its first cell, the CPU time of all its seeds."""
+    first = cells[0]
+    return {
+        "command": asked.command(first["entry"]),
+        **{name: first[name] for name in _PROVENANCE},
+        "over_budget": any(cell["over_budget"] for cell in cells),
+        "cpu_seconds": sum(cell["cpu_seconds"] for cell in cells) / len(cells),
+        "tuning_cpu_seconds": first["tuning"]["cpu_seconds"],
+        "tried": first["tuning"]["tried"],
+        "asked": first["tuning"]["asked"],
+    }
+
+
+def _write(out: Path, rows: Sequence[Row]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    flat = [
+        {
+            name: json.dumps(value) if isinstance(value, dict | list) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+    temporary = out / f".{RESULTS}.parquet.tmp"
+    pl.DataFrame(flat, infer_schema_length=None).write_parquet(temporary)
+    temporary.replace(out / f"{RESULTS}.parquet")
+    replace_text(out / f"{RESULTS}.json", json.dumps({"rows": rows}, indent=1) + "\n")
+    write_bench(out, rows)

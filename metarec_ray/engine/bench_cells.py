@@ -1,0 +1,91 @@
+"""Cells of a bench as Ray tasks: a CPU each, tuning before what depends on it.
+
+Knows which cells are on disk and what became of the others; does not know what a cell computes.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+from ray.exceptions import RayError
+
+from metarec_ray.atomic import replace_text
+from metarec_ray.engine.session import ray_session
+from metarec_ray.evaluation import bench_run
+from metarec_ray.evaluation.bench_cells import Cell, read_cell
+from metarec_ray.evaluation.bench_run import Tuned
+
+TUNED = "tuned"
+
+
+class State(NamedTuple):
+    """How far a bench is; `event` says what just happened."""
+
+    done: int
+    failed: int
+    total: int
+    running: list[str]
+    seconds_left: float | None
+    event: str
+
+
+def compute(cells: Sequence[Cell], watch: Callable[[State], None]) -> dict[str, str]:
+    """Compute what is missing; return what went wrong with each cell that failed."""
+    missing = [cell for cell in cells if read_cell(cell) is None]
+    done = len(cells) - len(missing)
+    watch(State(done, 0, len(cells), [], None, f"{done} of {len(cells)} cells are on disk"))
+    failed: dict[str, str] = {}
+    if not missing:
+        return failed
+    with ray_session(num_cpus=os.cpu_count()):
+        tuning: dict[str, Any] = {}
+        waiting: dict[Any, Cell] = {}
+        for cell in missing:
+            if cell.entry.name not in tuning:
+                tuning[cell.entry.name] = _tuned(cell)
+            waiting[_run.remote(cell, tuning[cell.entry.name])] = cell
+        started = time.monotonic()
+        while waiting:
+            (finished,), _ = ray.wait(list(waiting), num_returns=1)
+            cell = waiting.pop(finished)
+            event = f"{cell.entry.name} seed {cell.seed}"
+            try:
+                event += f": {ray.get(finished):.1f} CPU s"
+                done += 1
+            except RayError as error:
+                reason = " ".join(str(getattr(error, "cause", error)).split())
+                failed[f"{cell.entry.name} seed {cell.seed}"] = reason
+                event += f" failed: {reason}"
+            left = (time.monotonic() - started) / (len(missing) - len(waiting)) * len(waiting)
+            names = [f"{one.entry.name} {one.seed}" for one in waiting.values()]
+            running = names[: int(ray.cluster_resources().get("CPU", 1))]
+            watch(State(done, len(failed), len(cells), running, left, event))
+    return failed
+
+
+def _tuned(cell: Cell) -> Any:
+    """Return what was tuned for a method, or the promise of it; kept beside the cells."""
+    if not cell.entry.grid:
+        return Tuned({})
+    return _tune.remote(cell, cell.folder.parent / TUNED)
+
+
+@ray.remote(num_cpus=1, max_retries=1)
+def _tune(cell: Cell, folder: Path) -> Tuned:
+    path = folder / f"{cell.entry.name}-{cell.tuning_key[:12]}.json"
+    if path.is_file():
+        return Tuned(**json.loads(path.read_text("utf-8")))
+    found = bench_run.tune(cell)
+    replace_text(path, json.dumps(found._asdict(), indent=1) + "\n")
+    return found
+
+
+@ray.remote(num_cpus=1, max_retries=1)
+def _run(cell: Cell, tuned: Tuned) -> float:
+    before = time.process_time()
+    bench_run.run(cell, tuned)
+    return time.process_time() - before

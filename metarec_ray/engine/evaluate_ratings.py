@@ -1,0 +1,71 @@
+"""The protocols of ratings, `melu` and `item_kshot`, of a checkpoint or a configuration.
+
+Knows which simple methods stand beside a learner there; whom a protocol judges and what is measured
+is `evaluation`'s business.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from metarec_ray import checkpoint as checkpoints
+from metarec_ray.algorithms.base import FittedLearner
+from metarec_ray.algorithms.rivals import Constant, EBRidge, UserItemBias
+from metarec_ray.config import Experiment
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine.stores import ensure_store
+from metarec_ray.evaluation.bench_protocols import Candidate, open_protocol
+from metarec_ray.evaluation.table import Header, Row, judge
+from metarec_ray.recommender import Recommender
+from metarec_ray.training.fit import fit_histories
+
+SIMPLE: dict[str, tuple[FittedLearner, ...]] = {
+    "melu": (Constant(), UserItemBias(), EBRidge()),
+    # Two ratings: chosen on late training films that were taken for new ones.
+    "item_kshot": (Constant(), UserItemBias(user_shrink=2.0), EBRidge()),
+}
+
+
+def rating_rows(
+    experiment: Experiment,
+    path: Path | None,
+    protocol: str,
+    *,
+    data_dir: Path | None,
+    progress: Callable[[str], None],
+) -> list[Row]:
+    """Return the rows of simple methods and, unless `path` is None, of that checkpoint.
+
+    `run.seed` shuffles the tasks.
+
+    Raises:
+        ConfigError: the log holds no ratings, its entities are not those of the protocol, or the
+            store was trained on rows that a partition holds out.
+        CheckpointError: the checkpoint was trained on another store.
+        DataError: files are missing, or too few tasks.
+
+    """
+    store = ensure_store(experiment, data_dir=data_dir, progress=progress)
+    seed = experiment.run.seed
+    opened = open_protocol(protocol, experiment, store, seed=seed, data_dir=data_dir)
+    simple = SIMPLE[protocol]
+    progress(f"evaluate: fitting {len(simple)} simple methods")
+    methods = [_fitted(learner, experiment, store) for learner in simple]
+    if path is not None:
+        loaded = checkpoints.load(path)
+        checkpoints.require_store(loaded, path, store.manifest.store_sha256, store.path)
+        methods.append(_candidate(Recommender(loaded), seed))
+    progress(f"evaluate: judging {', '.join(one.name for one in methods)}")
+    measured = [value for method in methods for value in opened.measure(method)]
+    header = Header(Path(experiment.data.path).name, store.manifest.feedback, seed, protocol)
+    return judge(measured, header, resamples=experiment.evaluate.resamples)
+
+
+def _fitted(learner: FittedLearner, experiment: Experiment, store: TaskStore) -> Candidate:
+    train = experiment.train.model_copy(update={"parts": "train+valid"})
+    asked = experiment.model_copy(update={"algorithm": learner, "train": train})
+    return _candidate(Recommender(fit_histories(asked, store)), experiment.run.seed)
+
+
+def _candidate(recommender: Recommender, seed: int) -> Candidate:
+    name = recommender.metadata["algorithm"]["name"]
+    return Candidate(name, recommender.kind, seed, recommender)

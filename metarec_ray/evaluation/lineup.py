@@ -1,0 +1,163 @@
+"""What stands in a bench: name -> what it changes in the experiment, its seeds, what is tuned.
+
+Knows the union of algorithms and what the `bench` section adds; does not know how anything is
+fitted. An entry's changes are dotted keys, as `--set` takes them.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any, Literal, NamedTuple, get_args
+
+from metarec_ray.algorithms import Algorithm, Learner, StatisticalLearner
+from metarec_ray.algorithms.rivals.grids import GRIDS
+from metarec_ray.config import Experiment, override
+from metarec_ray.data.settings import Feedback
+from metarec_ray.errors import ConfigError
+
+Kind = Literal["floor", "rival", "learner"]
+CLOSED_FORMS = (
+    "content_profile",
+    "content_ridge",
+    "ease_popularity",
+    "item_knn_popularity",
+    "user_knn",
+    "user_knn_ratings",
+)
+"""Besides those that are fitted by sums: the same for every seed."""
+_OWN = ("seeds", "kind")  # keys of an entry that are not of the experiment
+
+log = logging.getLogger(__name__)
+
+
+class Entry(NamedTuple):
+    """One method of a bench.
+
+    Attributes:
+        name: as in the table.
+        kind: how it stands there.
+        overrides: dotted keys of the experiment -> values.
+        seeds: fits with different seeds.
+        grid: candidates of a choice on validation entities, each dotted keys -> values; () for
+            none.
+
+    """
+
+    name: str
+    kind: Kind
+    overrides: dict[str, Any]
+    seeds: int
+    grid: tuple[dict[str, Any], ...] = ()
+
+
+def lineup(
+    experiment: Experiment,
+    feedback: Feedback,
+    *,
+    n_items: int,
+    positive_min: float | None,
+    shuffles: bool,
+) -> dict[str, Entry]:
+    """Return every method that suits a log: the union of algorithms, then `bench.learners`.
+
+    Methods that refuse a catalogue of this size are left out with a warning.
+
+    Args:
+        experiment: what the changes are made to.
+        feedback: of the log.
+        n_items: size of the catalogue.
+        positive_min: smallest label of a positive.
+        shuffles: whether a seed changes the tasks too; then closed forms have as many seeds.
+
+    """
+    found: dict[str, Entry] = {}
+    seeds = experiment.bench.seeds
+    for learner in algorithms().values():
+        if feedback not in learner.suits:
+            continue
+        name, fields = _name(learner), learner.model_fields
+        limit = fields["max_items"].default if "max_items" in fields else n_items
+        if n_items > limit:
+            log.warning("%s is left out: it takes %d items, got %d", name, limit, n_items)
+            continue
+        overrides: dict[str, Any] = {"algorithm.name": name}
+        if experiment.blend.members:
+            overrides["blend"] = {}
+        if "positive_min" in fields and positive_min is not None:
+            overrides["algorithm.positive_min"] = positive_min
+        once = _closed_form(learner) and not shuffles
+        found[name] = Entry(name, learner.kind, overrides, 1 if once else seeds, _grid(name))
+    for name, tree in experiment.bench.learners.items():
+        found[name] = _entry(name, tree, experiment, shuffles=shuffles)
+    return found
+
+
+def chosen(
+    entries: Mapping[str, Entry], names: Sequence[str] | None, *, alone: bool
+) -> list[Entry]:
+    """Return the entries of the names (None: all): floors, then rivals, then learners.
+
+    Floors and rivals are always among them, unless `alone`.
+
+    Raises:
+        ConfigError: a name that is not in the lineup.
+
+    """
+    if names is None:
+        names = list(entries)
+    if unknown := [name for name in names if name not in entries]:
+        raise ConfigError(f"--learners must be among {', '.join(entries)}, got {unknown[0]!r}")
+    order: tuple[Kind, ...] = ("floor", "rival", "learner")
+    standing = [] if alone else [e.name for e in entries.values() if e.kind != "learner"]
+    wanted = dict.fromkeys([*standing, *names])
+    return sorted((entries[name] for name in wanted), key=lambda entry: order.index(entry.kind))
+
+
+def algorithms() -> dict[str, type[Learner]]:
+    """Return every algorithm of the union by its name."""
+    union = get_args(get_args(Algorithm)[0])
+    return {_name(learner): learner for learner in union}
+
+
+def _name(learner: type[Learner]) -> str:
+    return learner.model_fields["name"].default
+
+
+def _closed_form(learner: type[Learner]) -> bool:
+    return issubclass(learner, StatisticalLearner) or _name(learner) in CLOSED_FORMS
+
+
+def _grid(name: str) -> tuple[dict[str, Any], ...]:
+    values = GRIDS.get(name)
+    if values is None:
+        return ()
+    keys = [f"algorithm.{key}" for key in values]
+    return tuple(dict(zip(keys, point, strict=True)) for point in product(*values.values()))
+
+
+def _entry(name: str, tree: Mapping[str, Any], experiment: Experiment, *, shuffles: bool) -> Entry:
+    if "algorithm" not in tree and "blend" not in tree:
+        raise ConfigError(
+            f"a learner of a bench must name its algorithm or blend, got {', '.join(tree) or '{}'} "
+            f"(bench.learners.{name})"
+        )
+    own = {key: value for key, value in tree.items() if key not in _OWN}
+    overrides = _dotted(own)
+    try:
+        asked = override(experiment, overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{error} (bench.learners.{name})") from None
+    learner = type(asked.algorithm)
+    blended = bool(asked.blend.members)
+    once = _closed_form(learner) and not blended and not shuffles
+    kind = tree.get("kind", "learner" if blended else learner.kind)
+    return Entry(name, kind, overrides, tree.get("seeds", 1 if once else experiment.bench.seeds))
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested sections as dotted keys; a blend stays whole, its members have dots already."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        nested = isinstance(value, Mapping) and prefix + key != "blend"
+        found |= _dotted(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return found

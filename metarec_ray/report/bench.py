@@ -1,0 +1,213 @@
+"""The page of a bench and its Markdown twin, written beside the results.
+
+Knows rows; a value is called better only where its row says so.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from metarec_ray import figures
+from metarec_ray.atomic import replace_text
+from metarec_ray.figures import Curve, Point, Role
+from metarec_ray.report.bench_markdown import markdown
+from metarec_ray.report.bench_rows import (
+    Row,
+    by_method,
+    conditions,
+    details,
+    half_width,
+    interval,
+    mark,
+    places,
+    shown,
+    target,
+)
+from metarec_ray.report.page import Markup, chart, element, join, page, section, table
+
+PAGE, MARKDOWN = "index.html", "results.md"
+_MOST = 4  # learners, and rivals, that a chart shows beside the best
+_ROLES: tuple[Role, ...] = ("floor", "rival", "learner", "main")
+Methods = dict[str, dict[int | None, Row]]
+
+
+def write_bench(folder: Path, rows: Sequence[Row]) -> None:
+    """Write `index.html` and `results.md` into the folder; MachineError without matplotlib."""
+    replace_text(folder / MARKDOWN, markdown(rows))
+    replace_text(folder / PAGE, bench_page(rows))
+
+
+def bench_page(rows: Sequence[Row]) -> str:
+    """Return the whole page: a chart and a table a scenario, details, where each row comes from."""
+    first = rows[0]
+    title = f"{first['protocol']}, {first['dataset']}"
+    parts = [_head(rows, title)]
+    for scenario, ks in conditions(rows).items():
+        methods = by_method(rows, scenario)
+        parts.append(_scenario(rows, scenario, ks, methods))
+        parts.append(_details(rows, scenario, ks[-1], methods))
+    return page(f"metarec bench: {title}", [*parts, _provenance(rows)])
+
+
+def _head(rows: Sequence[Row], title: str) -> Markup:
+    first = rows[0]
+    methods = len(dict.fromkeys(row["method"] for row in rows))
+    better = dict.fromkeys(str(row["method"]) for row in rows if row.get("better"))
+    verdict = (
+        f"{', '.join(better)}: better than the best rival somewhere (corrected p\xa0<\xa0.05)."
+        if better
+        else "No learner is better than the best rival."
+    )
+    lead = (
+        f"{methods} methods, {first['feedback']} feedback. Means over entities, seeds averaged "
+        "first; intervals and p values by the paired bootstrap over entities, corrected after "
+        "Holm over every learner and column. Hyper-parameters were chosen on validation entities."
+    )
+    return join(
+        [element("h1", f"Bench: {title}"), element("p", verdict, css="verdict"), element("p", lead)]
+    )
+
+
+def _scenario(
+    rows: Sequence[Row], scenario: str | None, ks: list[int | None], methods: Methods
+) -> Markup:
+    metric = target(rows)
+    curves = _curves(metric, methods)
+    name = metric.upper()
+    label = ", ".join(part for part in (name, scenario) if part)
+    if ks == [None]:
+        dotted = [(curve, curve.points[0]) for curve in _ordered(curves, metric)]
+        drawing = chart(figures.dots(dotted, label, metric=name), css="wide-too")
+    else:
+        shown_curves = _few(curves, metric)
+        drawing = join(
+            [
+                chart(figures.k_curves(shown_curves, label, metric=name), css="wide"),
+                chart(figures.k_curves_narrow(shown_curves, label, metric=name), css="narrow"),
+            ]
+        )
+    n = next(row["n"] for row in rows if row.get("scenario") == scenario)
+    note = (
+        f"{n} entities that training never saw. Bands and bars are 95 % bootstrap intervals; "
+        "floors are dashed. "
+        + (
+            "The chart shows the best methods at the largest k, the table all."
+            if ks[0] is not None
+            else ""
+        )
+    )
+    head = ["method", "kind", *(metric if k is None else f"k = {k}" for k in ks)]
+    body = [
+        [method, str(next(iter(of_k.values()))["kind"])]
+        + [_cell(of_k[k], metric) if k in of_k else "" for k in ks]
+        for method, of_k in methods.items()
+    ]
+    return section(
+        label, drawing, element("p", note, css="note"), table(head, body, css="tall"), _legend()
+    )
+
+
+def _curves(metric: str, methods: Methods) -> list[Curve]:
+    learners = [name for name, of_k in methods.items() if _kind(of_k) == "learner"]
+    best = max(learners, key=lambda name: _level(methods[name], metric), default=None)
+    return [
+        Curve(
+            name,
+            "main" if name == best else _kind(of_k),
+            {k or 0: Point(_number(row[metric]), *interval(row)) for k, row in of_k.items()},
+        )
+        for name, of_k in methods.items()
+    ]
+
+
+def _few(curves: list[Curve], metric: str) -> list[Curve]:
+    """Return the best curves of each role, floors first: what one chart can show."""
+    ordered = _ordered(curves, metric)
+    kept = {id(c) for role in _ROLES for c in [c for c in ordered if c.role == role][:_MOST]}
+    return sorted((c for c in curves if id(c) in kept), key=lambda c: _ROLES.index(c.role))
+
+
+def _ordered(curves: list[Curve], metric: str) -> list[Curve]:
+    sign = 1 if metric == "rmse" else -1
+    return sorted(curves, key=lambda curve: sign * curve.points[max(curve.points)].value)
+
+
+def _kind(of_k: dict[int | None, Row]) -> Role:
+    kind = next(iter(of_k.values()))["kind"]
+    return next(role for role in ("floor", "rival", "learner", "optimum") if role == kind)
+
+
+def _level(of_k: dict[int | None, Row], metric: str) -> float:
+    """Return how good a method is at its largest k, more is better."""
+    value = _number(list(of_k.values())[-1][metric])
+    return -value if metric == "rmse" else value
+
+
+def _number(value: object) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _cell(row: Row, metric: str) -> Markup:
+    found = mark(row)
+    css = "good" if "+" in found else "plain"
+    badge = element("span", found, css=f"badge {css}") if found else Markup()
+    width = element("span", f" ±{half_width(row):.3f} ", css="plain")
+    return join([shown(row[metric]), width, badge])
+
+
+def _legend() -> Markup:
+    words = (
+        "+ better than the best rival of that column; ++ also better than the best simple rival "
+        "(Bonferroni over k = 3, 5, 10); ~ indistinguishable from chance."
+    )
+    return element("p", words, css="note")
+
+
+def _details(
+    rows: Sequence[Row], scenario: str | None, last: int | None, methods: Methods
+) -> Markup:
+    names = details(rows)
+    body = [
+        [method, *(shown(of_k[last].get(name), places(name)) for name in names)]
+        for method, of_k in methods.items()
+        if last in of_k
+    ]
+    where = ", ".join(part for part in (scenario, None if last is None else f"k = {last}") if part)
+    gaps = _gaps(last, methods)
+    return section(
+        f"Details{', ' * bool(where)}{where}", table(["method", *names], body, css="tall"), gaps
+    )
+
+
+def _gaps(last: int | None, methods: Methods) -> Markup:
+    """Return the means of groups, where rows have any."""
+    found = {name: of_k[last].get("groups") for name, of_k in methods.items() if last in of_k}
+    columns = dict.fromkeys(g for of in found.values() if isinstance(of, dict) for g in of)
+    if not columns:
+        return Markup()
+    body = [
+        [name, *(shown(of.get(group)) for group in columns)]
+        for name, of in found.items()
+        if isinstance(of, dict)
+    ]
+    return join([element("h3", "Means of groups"), table(["method", *columns], body, css="tall")])
+
+
+def _provenance(rows: Sequence[Row]) -> Markup:
+    body = []
+    for row in {str(row["method"]): row for row in rows}.values():
+        spent = shown(row.get("cpu_seconds"), 1) + (" over" if row.get("over_budget") else "")
+        tried = f"{row.get('tried', 0)} of {row.get('asked', 0)}"
+        seeds = ", ".join(map(str, _list(row.get("seeds"))))
+        config = str(row.get("config_sha256", ""))[:12]
+        body.append([row["method"], seeds, spent, tried, config, row.get("command", "")])
+    first = rows[0]
+    words = f"Store {first.get('store_sha256')}, source {first.get('source_fingerprint')}."
+    head = ["method", "seeds", "CPU s a seed", "tuned over", "config", "command"]
+    return section(
+        "Where it comes from", element("p", words, css="note"), table(head, body, css="tall")
+    )
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,76 @@
+"""Rows of a bench, arranged for a page: by scenario, method and k.
+
+Knows the keys of rows; does not know how they were measured, nor markup.
+"""
+
+from collections.abc import Mapping, Sequence
+
+Row = Mapping[str, object]
+RANKING = ("ndcg@10", "hr@10", "recall@50", "mrr@10", "coverage@10", "novelty", "diversity@10")
+RATING = ("rmse", "mae", "ndcg@1", "ndcg@3", "ndcg@5", "spearman", "calibration_slope")
+COSTS = ("adaptation_gain", "adapt_ms", "seconds", "cpu_seconds")
+
+
+def target(rows: Sequence[Row]) -> str:
+    """Return the metric that decides."""
+    return "ndcg@10" if "ndcg@10" in rows[0] else "rmse"
+
+
+def conditions(rows: Sequence[Row]) -> dict[str | None, list[int | None]]:
+    """Return the k of each scenario, in the order of the rows."""
+    found: dict[str | None, dict[int | None, None]] = {}
+    for row in rows:
+        scenario, k = row.get("scenario"), row.get("k")
+        assert scenario is None or isinstance(scenario, str)
+        assert k is None or isinstance(k, int)
+        found.setdefault(scenario, {})[k] = None
+    return {scenario: list(ks) for scenario, ks in found.items()}
+
+
+def by_method(rows: Sequence[Row], scenario: str | None) -> dict[str, dict[int | None, Row]]:
+    """Return method -> k -> row of one scenario, in the order of the rows."""
+    found: dict[str, dict[int | None, Row]] = {}
+    for row in rows:
+        if row.get("scenario") == scenario:
+            k = row.get("k")
+            assert k is None or isinstance(k, int)
+            found.setdefault(str(row["method"]), {})[k] = row
+    return found
+
+
+def mark(row: Row) -> str:
+    """Return what is known of a row's value: better, or no more than chance."""
+    if row.get("better") or row.get("better_than_simple"):
+        return "+" * (1 + bool(row.get("better_than_simple")))
+    return "~" if row.get("chance") else ""
+
+
+def shown(value: object, places: int = 4) -> str:
+    """Return a number for people, nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.{places}f}" if isinstance(value, float) else str(value)
+
+
+def half_width(row: Row) -> float:
+    """Return half of a row's interval."""
+    low, high = interval(row)
+    return (high - low) / 2
+
+
+def interval(row: Row) -> tuple[float, float]:
+    """Return the ends of a row's interval."""
+    found = row["ci95"]
+    assert isinstance(found, list)
+    return float(found[0]), float(found[1])
+
+
+def details(rows: Sequence[Row]) -> list[str]:
+    """Return the metrics beside the deciding one that some row has."""
+    names = (*(RANKING if target(rows) == "ndcg@10" else RATING), *COSTS)
+    return [name for name in names if any(row.get(name) is not None for row in rows)]
+
+
+def places(name: str) -> int:
+    """Return the decimals that a metric is shown with."""
+    return 1 if name in ("seconds", "cpu_seconds", "adapt_ms") else 4

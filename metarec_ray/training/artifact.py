@@ -1,0 +1,98 @@
+"""From fitted parameters to a checkpoint: everything a resumed run or a server needs.
+
+Knows stores and checkpoints, and when two runs are one; does not know how parameters are found.
+"""
+
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from metarec_ray.checkpoint import BUFFER, Checkpoint
+from metarec_ray.config import Experiment
+from metarec_ray.core.outer_loop import Params
+from metarec_ray.data.manifest import ITEMS
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.errors import CheckpointError
+
+
+def assemble(
+    experiment: Experiment,
+    store: TaskStore,
+    model: Params,
+    *,
+    trained: Tensor,
+    step: int,
+    optimizer: Params,
+    metrics: dict[str, float],
+) -> Checkpoint:
+    """Return the checkpoint of `model` as it is after `step` steps.
+
+    Args:
+        experiment: what was run.
+        store: what it was run on.
+        model: parameters and buffers by their names in a checkpoint.
+        trained: bool [I], items that training met.
+        step: of the outer loop.
+        optimizer: moments of the outer optimizer; empty where there is none.
+        metrics: the last ones; `seconds` of training among them.
+
+    """
+    manifest = store.manifest
+    return Checkpoint(
+        model=model | {BUFFER + "trained": trained},
+        optimizer=optimizer,
+        config=json.loads(experiment.model_dump_json()),
+        schema={
+            "feedback": manifest.feedback,
+            "features": {
+                side: [field.model_dump() for field in fields]
+                for side, fields in manifest.features.items()
+            },
+            "vocabularies": store.vocabularies,
+        },
+        metrics=metrics,
+        state={
+            "step": step,
+            "seed": experiment.run.seed,
+            "store_sha256": manifest.store_sha256,
+        },
+        catalogue=(store.path / ITEMS).read_bytes(),
+    )
+
+
+def require_same_run(
+    checkpoint: Checkpoint, experiment: Experiment, store: TaskStore, path: Path
+) -> None:
+    """Raise a CheckpointError where the checkpoint of `path` has other data or settings."""
+    state = {name: checkpoint.state[name] for name in ("seed", "store_sha256")}
+    expected = {"seed": experiment.run.seed, "store_sha256": store.manifest.store_sha256}
+    if state != expected:
+        raise CheckpointError(
+            f"a run resumes on the store and seed it began with, {path} has {state}, "
+            f"now {expected}; choose another run.dir to begin anew"
+        )
+    changed = _changed(checkpoint.config, json.loads(experiment.model_dump_json()))
+    if changed is not None:
+        raise CheckpointError(
+            f"a run resumes with the configuration it began with, {changed} differs "
+            f"from that of {path}; choose another run.dir to begin anew"
+        )
+
+
+def _changed(old: dict, new: dict) -> str | None:
+    """Return the first key that decides the numbers and differs, None if there is none."""
+    for section in ("model", "algorithm", "train"):  # the store's hash stands for `data`
+        for key in new[section]:
+            if key in (
+                "num_workers",
+                "device",
+                "cpus_per_worker",
+                "max_failures",
+                "log_every",
+                "checkpoint_every",
+            ):
+                continue
+            if old[section].get(key) != new[section][key]:
+                return f"{section}.{key}"
+    return "blend" if old.get("blend") != new["blend"] else None

@@ -1,0 +1,67 @@
+"""Fit any learner of an experiment on one store, in this process.
+
+Knows the two ways a learner is fitted: by the outer loop, or on whole histories. Does not know ray:
+a cluster comes in as `Fitting.each`.
+"""
+
+import time
+
+import torch
+
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting
+from metarec_ray.algorithms.histories import read_histories
+from metarec_ray.checkpoint import Checkpoint
+from metarec_ray.config import Experiment
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.errors import ConfigError
+from metarec_ray.training import metrics_log
+from metarec_ray.training.artifact import assemble
+from metarec_ray.training.step import Alone
+from metarec_ray.training.trainer import Trainer
+
+
+def fit(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -> Checkpoint:
+    """Return the fitted learner of `experiment`; its seed is that of the experiment."""
+    require_suitable(experiment, store)
+    if isinstance(experiment.algorithm, FittedLearner):
+        return fit_histories(experiment, store, fitting=fitting)
+    trainer = Trainer(experiment, store)
+    metrics: dict[str, float] = {}
+    for line in trainer.run(Alone(), experiment.train.steps):
+        metrics = {"query_loss": line.loss, line.metric_name: line.metric}
+        fitting.progress(metrics_log.render(metrics_log.as_line(line)))
+    return trainer.checkpoint(metrics | {"seconds": round(trainer.seconds, 1)})
+
+
+def fit_histories(
+    experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE
+) -> Checkpoint:
+    """Return a learner fitted on the histories of `train.parts`."""
+    learner = experiment.algorithm
+    assert isinstance(learner, FittedLearner)
+    torch.set_num_threads(1)  # bits then depend on nothing but the data and the seed
+    histories = read_histories(store, tuple(experiment.train.parts.split("+")))
+    trained = torch.zeros(histories.n_items, dtype=torch.bool)
+    trained[histories.item] = True
+    started = time.perf_counter()
+    model = learner.fit(histories, fitting._replace(seed=experiment.run.seed))
+    seconds = round(time.perf_counter() - started, 1)
+    return assemble(
+        experiment,
+        store,
+        model,
+        trained=trained,
+        step=0,
+        optimizer={},
+        metrics={"seconds": seconds},
+    )
+
+
+def require_suitable(experiment: Experiment, store: TaskStore) -> None:
+    """Raise a ConfigError where the algorithm makes no sense of the store's labels."""
+    learner, feedback = experiment.algorithm, store.manifest.feedback
+    if feedback not in learner.suits:
+        raise ConfigError(
+            f"algorithm.name {learner.name} learns from {' or '.join(learner.suits)} feedback, "
+            f"got {feedback} (data.feedback)"
+        )

@@ -1,0 +1,169 @@
+"""Warm start: parameters of another run, where they mean the same.
+
+Knows what the rows of a parameter stand for: tokens their values, columns their features, ids
+their raw ids. Does not know how the parameters were found, or how they go on.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+import torch
+from pyarrow import BufferReader
+from torch import Tensor
+
+from metarec_ray import checkpoint as checkpoints
+from metarec_ray.checkpoint import BUFFER, Checkpoint
+from metarec_ray.data.manifest import FeatureField
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.errors import CheckpointError
+from metarec_ray.training.step import ParameterState
+
+CHECKPOINTS = "checkpoints"
+"""Folder of a run that holds its checkpoints."""
+
+
+class Layout(NamedTuple):
+    """What rows stand for.
+
+    Attributes:
+        feedback: what labels mean.
+        rows: parameter -> name of each row, None for one that nothing corresponds to; parameters
+            that are not named here mean the same where name and shape are the same.
+
+    """
+
+    feedback: str
+    rows: dict[str, list[Hashable | None]]
+
+
+class Copied(NamedTuple):
+    """What a warm start gave.
+
+    Attributes:
+        path: of the source.
+        whole: parameters copied as they are.
+        rows: parameter -> (rows copied, rows).
+        fresh: parameters that begin anew.
+
+    """
+
+    path: Path
+    whole: list[str]
+    rows: dict[str, tuple[int, int]]
+    fresh: list[str]
+
+    def sentence(self) -> str:
+        """Return how much of what was copied."""
+        rows = [f"{count} of {total} rows of {n}" for n, (count, total) in self.rows.items()]
+        return (
+            f"{self.path} gives {', '.join([f'{len(self.whole)} whole parameters', *rows])}; "
+            f"fresh: {', '.join(self.fresh) or 'none'}"
+        )
+
+
+def find(path: Path) -> tuple[Path, Checkpoint]:
+    """Return the checkpoint at `path`, or the newest good one of the run at `path`.
+
+    Raises:
+        CheckpointError: there is none, or a byte is not as written.
+
+    """
+    if (path / checkpoints.COMMITTED).exists():
+        return path, checkpoints.load(path)
+    found = checkpoints.latest(path / CHECKPOINTS)
+    if found is None:
+        raise CheckpointError(
+            f"train.init_from must be a checkpoint or the folder of a trained run, got {path}"
+        )
+    return found
+
+
+def copy(state: ParameterState, own: Layout, source: Checkpoint, path: Path) -> Copied:
+    """Copy parameters of `source` into `state`, in place, where they mean the same.
+
+    Raises:
+        CheckpointError: the source learned from other labels, or has no parameter in common.
+
+    """
+    other = _layout_of(source)
+    if other.feedback != own.feedback:
+        raise CheckpointError(
+            f"a warm start needs a source of the same feedback, {path} learned from "
+            f"{other.feedback}, now {own.feedback} (train.init_from)"
+        )
+    found = Copied(path, [], {}, [])
+    for name, value in (state.dense | state.tables).items():
+        theirs = source.model.get(name)
+        if theirs is None or value.dim() != theirs.dim() or value.shape[1:] != theirs.shape[1:]:
+            found.fresh.append(name)
+        elif name in own.rows:
+            found.rows[name] = _copy_rows(value, own.rows[name], theirs, other.rows[name])
+        elif value.shape == theirs.shape:
+            value.copy_(theirs)
+            found.whole.append(name)
+        else:
+            found.fresh.append(name)
+    if not found.whole and not any(count for count, _ in found.rows.values()):
+        raise CheckpointError(
+            f"a warm start needs parameters in common, {path} has none of "
+            f"{', '.join(found.fresh)} in their shapes (train.init_from)"
+        )
+    return found
+
+
+def own_layout(store: TaskStore) -> Layout:
+    """Return what the rows of a model on `store` stand for."""
+    manifest = store.manifest
+    fields = {side: fields for side, fields in manifest.features.items()}
+    names = _feature_rows(fields, store.vocabularies)
+    names["item.ids"] = list(store.items.ids)
+    names["user.ids"] = [(manifest.store_sha256, row) for row in range(manifest.tasks)]
+    return Layout(manifest.feedback, names)
+
+
+def _layout_of(source: Checkpoint) -> Layout:
+    schema = source.schema
+    fields = {
+        side: [FeatureField.model_validate(field) for field in fields]
+        for side, fields in schema["features"].items()
+    }
+    names = _feature_rows(fields, schema["vocabularies"])
+    table = pq.read_table(BufferReader(source.catalogue)).sort_by("item")
+    # Items the source was not trained on have no vector of their own yet.
+    trained = source.model.get(BUFFER + "trained", torch.zeros(len(table))).tolist()
+    ids = zip(table["id"].to_pylist(), trained, strict=True)
+    names["item.ids"] = [item if learned else None for item, learned in ids]
+    users = source.model.get("user.ids", torch.zeros(0))
+    names["user.ids"] = [(source.state["store_sha256"], row) for row in range(len(users))]
+    return Layout(schema["feedback"], names)
+
+
+def _feature_rows(
+    fields: Mapping[str, Sequence[FeatureField]], vocabularies: Mapping[str, Mapping[str, list]]
+) -> dict[str, list[Any]]:
+    """Return what each row of `<side>.tokens` and `<side>.dense` stands for."""
+    names: dict[str, list[Any]] = {}
+    for side, its in fields.items():
+        tokens: list[Any] = ["padding"]
+        columns: list[Any] = []
+        for field in its:
+            if field.kind in ("categorical", "multi_categorical"):
+                values = [None, *vocabularies[side][field.name]]
+                tokens += [(field.name, field.kind, value) for value in values]
+            else:
+                columns += [(field.name, field.kind, field.dim, at) for at in range(field.dim)]
+        names |= {f"{side}.tokens": tokens, f"{side}.dense": columns}
+    return names
+
+
+def _copy_rows(
+    value: Tensor, names: Sequence[Any], theirs: Tensor, their_names: Sequence[Any]
+) -> tuple[int, int]:
+    place = {name: row for row, name in enumerate(their_names) if name is not None}
+    pairs = [(row, place[name]) for row, name in enumerate(names) if name in place]
+    if pairs:
+        to, at = torch.tensor(pairs).T
+        value[to] = theirs[at]
+    return len(pairs), len(names)

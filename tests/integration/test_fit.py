@@ -1,0 +1,75 @@
+"""Learners that no outer loop trains, on Ray: train, sweep, a blend."""
+
+from pathlib import Path
+
+import pytest
+
+from metarec_ray.config import Experiment, load, parse
+from metarec_ray.engine.each import each
+from metarec_ray.engine.train import train
+from metarec_ray.engine.tune import sweep
+from metarec_ray.errors import CheckpointError
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+EVALUATE = {"ks": [0, 2], "query_size": 2, "min_positives": 4}
+
+
+def asked(folder: Path, store: Path, **sections: dict) -> Experiment:
+    run = {"dir": str(folder), "store": str(store)}
+    return parse({"run": run, "evaluate": EVALUATE} | sections, "the test")
+
+
+def negated(value: int) -> int:
+    return -value
+
+
+def test_calls_beside_each_other_come_back_in_order(ray_session: None) -> None:
+    assert each(negated, range(5)) == [0, -1, -2, -3, -4]
+
+
+def test_a_fitted_learner_is_trained_once_and_refuses_other_settings(
+    ray_session: None, synthetic_store: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    ease = asked(tmp_path, synthetic_store, algorithm={"name": "ease", "penalty": 5.0})
+    first = train(ease, data_dir=None, progress=said.append)
+    again = train(ease, data_dir=None, progress=said.append)
+    assert first == again
+    assert said[-1] == "train: ease is fitted already"
+    other = asked(tmp_path, synthetic_store, algorithm={"name": "ease", "penalty": 6.0})
+    with pytest.raises(CheckpointError, match=r"algorithm.penalty differs"):
+        train(other, data_dir=None, progress=said.append)
+
+
+def test_a_blend_says_its_weights_and_is_the_same_again(
+    ray_session: None, synthetic_store: Path, tmp_path: Path
+) -> None:
+    members = {
+        "ease": {"algorithm.name": "ease", "algorithm.penalty": 5.0},
+        "maml": {"algorithm.name": "maml", "model.dim": 4, "train.steps": 2, "train.lanes": 2},
+    }
+    said: list[str] = []
+    found = {
+        name: train(
+            asked(tmp_path / name, synthetic_store, blend={"members": members}),
+            data_dir=None,
+            progress=said.append,
+        ).parameters_sha256
+        for name in ("one", "two")
+    }
+    assert found["one"] == found["two"]
+    assert any(line.startswith("train: blend: after 2 events ease ") for line in said)
+
+
+def test_a_sweep_over_a_rival_picks_its_penalty(
+    ray_session: None, synthetic_store: Path, tmp_path: Path
+) -> None:
+    space = {"algorithm.penalty": {"choices": [1e-3, 5.0]}}
+    experiment = asked(
+        tmp_path,
+        synthetic_store,
+        algorithm={"name": "ease"},
+        sweep={"trials": 4, "rungs": 1, "space": space},
+    )
+    found = sweep(experiment, resume=False, data_dir=None, progress=print)
+    assert load(found.best).algorithm.penalty == found.values["algorithm.penalty"] == 5.0

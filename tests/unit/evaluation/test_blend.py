@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarec_ray.config import Experiment, parse
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.errors import ConfigError
+from metarec_ray.evaluation.blend import fit_blend, select, sharpness
+from metarec_ray.evaluation.validation import validate, validation
+from metarec_ray.recommender import Recommender
+from metarec_ray.training.fit import fit
+
+EVALUATE = {"ks": [0, 2], "query_size": 2, "min_positives": 4}
+MEMBERS = {
+    "popular": {"algorithm.name": "popularity"},
+    "ease": {"algorithm.name": "ease", "algorithm.penalty": 5.0},
+}
+
+
+@pytest.fixture(scope="module")
+def store(synthetic_store: Path) -> TaskStore:
+    return TaskStore.open(synthetic_store)
+
+
+def asked(**sections: dict) -> Experiment:
+    return parse({"evaluate": EVALUATE} | sections, "test")
+
+
+def closeness(scores: Tensor) -> Tensor:
+    return -(scores - 1.0).square().mean(1)
+
+
+def test_the_selection_finds_the_mix_that_no_member_is() -> None:
+    parts = torch.stack([torch.zeros(3, 4), torch.full((3, 4), 4.0)])
+    assert select(parts, closeness, rounds=20).tolist() == [0.75, 0.25]
+
+
+def test_a_selection_that_only_gets_worse_keeps_its_best_round() -> None:
+    parts = torch.stack([torch.ones(3, 4), torch.full((3, 4), 5.0)])
+    assert select(parts, closeness, rounds=7).tolist() == [1.0, 0.0]
+
+
+def test_sharpness_undoes_a_scale() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(200, 30, generator=generator)
+    query = torch.multinomial(
+        torch.softmax(4 * logits, 1), 8, replacement=True, generator=generator
+    )
+    assert sharpness(logits, query).item() == pytest.approx(4.0, rel=0.5)
+    assert sharpness(16 * logits, query).item() == pytest.approx(0.25, rel=0.5)
+
+
+def test_a_blend_scores_the_weighted_sum_of_its_members(store: TaskStore) -> None:
+    experiment = asked(blend={"members": MEMBERS})
+    found = fit_blend(experiment, store)
+    blend = Recommender(found)
+    supports = validation(experiment, store).tasks.supports(2)
+    scores = blend.scores(supports)
+    weights = found.model["blend.weights"][1]
+    parts = [
+        torch.log_softmax(Recommender(fit(member, store)).scores(supports), 1)
+        for member in experiment.members().values()
+    ]
+    torch.testing.assert_close(scores, weights[0] * parts[0] + weights[1] * parts[1])
+    asked_for = torch.tensor([[3, 1]]).expand(len(scores), 2)
+    torch.testing.assert_close(blend.scores(supports, items=asked_for), scores[:, [3, 1]])
+    assert blend.metadata["algorithm"]["weights"]["2"].keys() == MEMBERS.keys()
+
+
+def test_weights_are_chosen_without_a_look_at_test_entities(store: TaskStore) -> None:
+    judged = validation(asked(), store)
+    parts = store.histories(("valid",)).task_id
+    assert torch.isin(judged.tasks.entity, parts).all()
+    assert (judged.tasks.time < store.manifest.cutoff).all()
+
+
+def test_quality_is_one_number_a_k_and_higher_is_better(store: TaskStore) -> None:
+    train = {"parts": "train"}
+    ease = asked(algorithm={"name": "ease", "penalty": 5.0}, train=train)
+    chance = asked(algorithm={"name": "random"}, train=train)
+    good, bad = (
+        validate(Recommender(fit(one, store)).predictor, one, store) for one in (ease, chance)
+    )
+    assert good.keys() == {0, 2}
+    assert good[2] > bad[2]
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        ({"one": {}}, "a blend has two members or more, got .'one'."),
+        ({"a": {}, "b": {"run.seed": 1}}, "keys of algorithm, model and train, got run.seed of b"),
+        (
+            {"a": {}, "b": {"train.steps": 0}},
+            "train.steps must be > 0, got 0 .*member of",
+        ),
+    ],
+)
+def test_a_wrong_blend_is_one_sentence(members: dict, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        asked(blend={"members": members})

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from metarec_ray import checkpoint as checkpoints
+from metarec_ray.algorithms.base import Fitting
+from metarec_ray.algorithms.histories import read_histories
+from metarec_ray.algorithms.rivals import Ease
+from metarec_ray.config import Experiment, parse
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.errors import CheckpointError, ConfigError
+from metarec_ray.recommender import Recommender, SupportEvent
+from metarec_ray.training.artifact import require_same_run
+from metarec_ray.training.fit import fit
+
+
+@pytest.fixture(scope="module")
+def store(synthetic_store: Path) -> TaskStore:
+    return TaskStore.open(synthetic_store)
+
+
+def asked(**sections: dict) -> Experiment:
+    return parse(sections, "test")
+
+
+def test_a_learner_without_a_model_is_fitted_on_histories_and_serves_from_its_checkpoint(
+    store: TaskStore, tmp_path: Path
+) -> None:
+    experiment = asked(algorithm={"name": "ease", "penalty": 5.0})
+    checkpoints.save(fit(experiment, store), tmp_path / "ease")
+    served = Recommender.load(tmp_path / "ease")
+    assert served.kind == "rival"
+    learned = Ease(penalty=5.0).fit(read_histories(store, ("train", "valid")))
+    ids = served.ids
+    found = served.rank([SupportEvent(ids[3]), SupportEvent(ids[8])], k=5).items
+    scores = learned["similarity"][[3, 8]].sum(0)
+    assert [item.score for item in found] == pytest.approx(
+        sorted((scores[served.rows[item.id]].item() for item in found), reverse=True)
+    )
+
+
+def test_validation_entities_are_left_out_where_parts_say_so(store: TaskStore) -> None:
+    seen = []
+
+    def each(function, values):
+        seen.extend(len(histories.offsets) - 1 for histories in values)
+        return [function(value) for value in values]
+
+    experiment = asked(algorithm={"name": "popularity"}, train={"parts": "train"})
+    fit(experiment, store, fitting=Fitting(each=each))
+    assert seen == [store.manifest.parts["train"]]
+
+
+def test_a_meta_learner_is_trained_by_the_outer_loop(store: TaskStore) -> None:
+    lines: list[str] = []
+    train = {"steps": 2, "lanes": 2, "lane_tasks": 4, "log_every": 1}
+    checkpoint = fit(
+        asked(model={"dim": 4}, train=train), store, fitting=Fitting(progress=lines.append)
+    )
+    assert checkpoint.state["step"] == 2
+    assert [line.split("  ")[0] for line in lines] == ["step 1/2", "step 2/2"]
+
+
+def test_an_algorithm_for_other_labels_is_refused(store: TaskStore) -> None:
+    sentence = r"user_item_bias learns from explicit feedback, got implicit \(data.feedback\)"
+    with pytest.raises(ConfigError, match=sentence):
+        fit(asked(algorithm={"name": "user_item_bias"}), store)
+
+
+def test_another_seed_or_penalty_is_another_run(store: TaskStore) -> None:
+    experiment = asked(algorithm={"name": "ease", "penalty": 5.0})
+    checkpoint, path = fit(experiment, store), Path("run/step-0")
+    require_same_run(checkpoint, experiment, store, path)
+    with pytest.raises(CheckpointError, match=r"algorithm.penalty differs from that of run/step-0"):
+        require_same_run(checkpoint, asked(algorithm={"name": "ease", "penalty": 6.0}), store, path)
+    other = experiment.model_copy(update={"run": asked(run={"seed": 1}).run})
+    with pytest.raises(CheckpointError, match=r"store and seed it began with, .*'seed': 0"):
+        require_same_run(checkpoint, other, store, path)
+
+
+def test_sums_of_shards_are_the_sums_of_the_whole(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    histories = read_histories(store, ("train", "valid"))
+    whole = Ease(penalty=5.0).fit(histories)
+    monkeypatch.setattr(Ease, "shard", 37)
+    for name, value in Ease(penalty=5.0).fit(histories).items():
+        torch.testing.assert_close(value, whole[name])
+
+
+def test_histories_of_some_entities_are_theirs_alone(store: TaskStore) -> None:
+    histories = read_histories(store, ("train",))
+    some = histories.take(torch.tensor([5, 2]))
+    for place, entity in enumerate((5, 2)):
+        start, end = histories.offsets[entity], histories.offsets[entity + 1]
+        own = slice(int(some.offsets[place]), int(some.offsets[place + 1]))
+        assert torch.equal(some.item[own], histories.item[start:end])
+        assert torch.equal(some.time[own], histories.time[start:end])
+    assert histories.users is not None
+    assert some.users is not None
+    assert torch.equal(some.users.matrix(), histories.users.matrix()[[5, 2]])
