@@ -118,9 +118,10 @@ class Train(Settings):
 
     @model_validator(mode="after")
     def _domains_rank_samples(self) -> "Train":
-        if self.domains and not self.tasks.negatives:
+        several = self.domains and (self.domains.source or len(self.domains.asked()) > 1)
+        if several and not self.tasks.negatives:
             raise ValueError(
-                "tasks.negatives must be > 0 with domains, whose catalogues differ, got 0"
+                "tasks.negatives must be > 0 with several domains, whose catalogues differ, got 0"
             )
         return self
 

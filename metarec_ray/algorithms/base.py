@@ -34,6 +34,7 @@ class Problem(NamedTuple):
             softmax against `reference`.
         reference: a fixed sample of the catalogue (implicit feedback), else None.
         reference_log_q: log-probability [R] of each reference item to have been sampled.
+        begins: bool scalar, whether the support begins the entity's history; a new user's does.
         progress: share of meta-training that is done; None outside meta-training, where nothing may
             be random.
 
@@ -46,6 +47,7 @@ class Problem(NamedTuple):
     reference: Encoded | None
     reference_log_q: Tensor
     progress: float | None = None
+    begins: Tensor = torch.tensor(True)
 
 
 class Learner(BaseModel, ABC):

@@ -32,7 +32,8 @@ def item_tables(backbone: Params, histories: Histories, seed: int) -> Params:
     count = torch.bincount(histories.item, minlength=histories.n_items).float()
     met = count > 0
     bias, popularity = item[:, 0], torch.log1p(count)
-    popularity = (popularity - popularity[met].mean()) / popularity[met].std().clamp(min=1e-6)
+    spread = popularity[met].std(correction=0).clamp(min=1e-6)
+    popularity = (popularity - popularity[met].mean()) / spread
     # What users make of an item: factors on the scale of their tastes.
     tastes = torch.linalg.cholesky(torch.linalg.inv(backbone["user_precision"])[1:, 1:])
     tables = {

@@ -115,6 +115,7 @@ def make_problem(
     context: Tensor,
     *,
     progress: float | None = None,
+    begins: Tensor | None = None,
 ) -> Problem:
     """Return what a learner may ask while it adapts to the task of `user`.
 
@@ -125,22 +126,28 @@ def make_problem(
         user: vector [D] of the task's user.
         context: [1, D] in which reference items are scored.
         progress: share of meta-training that is done, None outside it.
+        begins: whether the support begins a history; None for a new user's.
 
     """
+    begins = torch.tensor(True, device=user.device) if begins is None else begins
     if feedback != "implicit":
         loss = losses.squared_error if feedback == "explicit" else losses.cross_entropy
 
         def support_loss(params: Params, support: Encoded) -> Tensor:
             return loss(head_score(params, support), support.label, support.mask)
 
-        return Problem(feedback, head_score, head_features, support_loss, None, log_q, progress)
+        return Problem(
+            feedback, head_score, head_features, support_loss, None, log_q, progress, begins
+        )
     others = encode_candidates(reference, user, context)
 
     def choice_loss(params: Params, support: Encoded) -> Tensor:
         rivals = head_score(params, others) - log_q
         return losses.softmax(head_score(params, support), rivals, support.mask)
 
-    return Problem(feedback, head_score, head_features, choice_loss, others, log_q, progress)
+    return Problem(
+        feedback, head_score, head_features, choice_loss, others, log_q, progress, begins
+    )
 
 
 def _not_asked(params: Params, events: Encoded) -> Tensor:

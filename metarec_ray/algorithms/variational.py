@@ -137,9 +137,8 @@ def _alternate(
             state = state | _hyper_step(state, sides, user, sums)
         state = state | _item_step(state, sums)
         fitting.progress(f"sweep {sweep + 1} of {sweeps}: noise {state['noise'].item():.4f}")
-    kept = ("mean", "noise", "user_map", "user_precision", "item", "item_cov")
-    trained = {name: state[name] for name in kept}
-    return trained | {"item_noise": _item_noise(state, user, sums["user_spread"])}
+    kept = {name: state[name] for name in ("mean", "noise", "user_map", "user_precision", "item")}
+    return kept | {"item_noise": _item_noise(state, user, sums["user_spread"])}
 
 
 def _start(histories: Histories, sides: _Sides, factors: int, seed: int) -> Params:

@@ -70,6 +70,7 @@ class Task(NamedTuple):
     support: Events
     query: Events
     negatives: Tensor  # int64 [*T, S]: sampled items the entity never met; S = 0 for none
+    begins: Tensor  # bool [*T]: the window begins with the entity's first event
 
 
 class Lane(NamedTuple):

@@ -70,9 +70,7 @@ def asked_items(store: TaskStore, domains: Domains) -> dict[str, Tensor]:
             f"{', '.join(map(str, known))} ({store.path})"
         )
     tokens = store.items.features.tokens
-    return {
-        name: (tokens == first + 1 + known.index(name)).any(1) for name in domains.asked()
-    }
+    return {name: (tokens == first + 1 + known.index(name)).any(1) for name in domains.asked()}
 
 
 def learned_from(store: TaskStore, domains: Domains | None) -> TaskStore:
@@ -115,7 +113,7 @@ class DomainWindows:
 
     def eligible(self) -> np.ndarray:
         """Return the positions of entities that can be asked in some domain."""
-        return self.open.any(0).nonzero()[0]
+        return np.flatnonzero(self.open.any(0))
 
     def cut(
         self, entities: np.ndarray, draws: np.ndarray, *, start_share: float, ks: np.ndarray
@@ -127,8 +125,8 @@ class DomainWindows:
         supports, queries = [], []
         domain = self._domains(entities, draws[:, 3])
         sizes = ks[(draws[:, 2] * len(ks)).astype(np.int64)]
-        for entity, which, draw, k in zip(entities, domain, draws, sizes, strict=True):
-            events = np.arange(self.starts[entity], self.starts[entity + 1])
+        for entity, which, draw, k in zip(entities.tolist(), domain, draws, sizes, strict=True):
+            events = np.arange(int(self.starts[entity]), int(self.starts[entity + 1]))
             held = self.inside[which, events]
             own = events[held]
             room = max(len(own) - self.window - self.query_size, 0)

@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from metarec_ray.core.batch import Events, Features, Lane, Task
-from metarec_ray.data.domains import DomainWindows, Domains
+from metarec_ray.data.domains import Domains, DomainWindows
 from metarec_ray.data.draws import uniform
 from metarec_ray.data.settings import Settings
 from metarec_ray.data.task_store import HistoryTable
@@ -84,7 +84,9 @@ class LaneSampler:
             sizes = {"window": cut.window, "query_size": cut.query_size}
             self._domains = DomainWindows(histories, domains[1], domains[0], **sizes)
             self._eligible = self._domains.eligible()
-            self._rankable = [(items & catalogue).nonzero()[:, 0].numpy() for items in domains[1].values()]
+            self._rankable = [
+                (items & catalogue).nonzero()[:, 0].numpy() for items in domains[1].values()
+            ]
         self._lengths = histories.lengths().numpy()
         self._starts = histories.offsets.numpy()
         self._items = histories.item.numpy()
@@ -109,14 +111,17 @@ class LaneSampler:
         draws = uniform(seed, epochs, self.histories.task_id.numpy()[entities], draws=4)
         return self._lane(entities, *self._windows(entities, draws), seed=[seed, 2, step, index])
 
-    def _windows(self, entities: np.ndarray, draws: np.ndarray) -> tuple[Span, Span, np.ndarray]:
-        """Return the support and the query of each task, and which of the catalogues it ranks."""
+    def _windows(
+        self, entities: np.ndarray, draws: np.ndarray
+    ) -> tuple[Span, Span, np.ndarray, np.ndarray]:
+        """Return support, query and catalogue of each task, and whether it begins a history."""
         ks, cut = np.array(self.cut.ks), self.cut
         if self._domains is not None:
             support, query, domain = self._domains.cut(
                 entities, draws, start_share=cut.start_share, ks=ks
             )
-            return _padded(support, 1), _padded(query, cut.query_size), domain
+            begins = np.ones(len(entities), bool)
+            return _padded(support, 1), _padded(query, cut.query_size), domain, begins
         whole = cut.window + cut.query_size
         room = np.maximum(self._lengths[entities] - whole, 0)
         anywhere = (draws[:, 1] * (room + 1)).astype(np.int64)
@@ -124,7 +129,8 @@ class LaneSampler:
         support = _spans(first, ks[(draws[:, 2] * len(ks)).astype(np.int64)], cut.window)
         left = self._starts[entities + 1] - first - cut.window
         query = _spans(first + cut.window, np.minimum(cut.query_size, left), cut.query_size)
-        return support, query, np.zeros(len(entities), np.int64)
+        begins = first == self._starts[entities]
+        return support, query, np.zeros(len(entities), np.int64), begins
 
     def _lane(
         self,
@@ -132,6 +138,7 @@ class LaneSampler:
         support: Span,
         query: Span,
         ranked: np.ndarray,
+        begins: np.ndarray,
         *,
         seed: list[int],
     ) -> Lane:
@@ -152,6 +159,7 @@ class LaneSampler:
                 support=self._events(*support, unique),
                 query=self._events(*query, unique),
                 negatives=torch.from_numpy(np.searchsorted(unique, negatives)),
+                begins=torch.from_numpy(begins),
             ),
         )
 

@@ -196,8 +196,8 @@ def _results(
         groups=groups_of(store, opened.entities),
     )
     rows = [row | _made(asked, provenance[str(row["method"])]) for row in rows]
-    render = render_ratings if asked.protocol in RATINGS else render_rankings
-    text = render(rows)
+    ratings = asked.protocol in RATINGS
+    text = render_ratings(rows) + _chance(rows) if ratings else render_rankings(rows)
     _write(out, rows)
     return BenchResult(rows, text, out, failed)
 
@@ -214,6 +214,17 @@ def _made(asked: Asked, cells: Sequence[dict[str, Any]]) -> Row:
         "tried": first["tuning"]["tried"],
         "asked": first["tuning"]["asked"],
     }
+
+
+def _chance(rows: Sequence[Row]) -> str:
+    """Return a line on the methods that rank no better than chance, "" without any."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["chance"]:
+            where = str(row.get("scenario", f"k={row.get('k')}"))
+            found.setdefault(str(row["method"]), []).append(where)
+    named = "; ".join(f"{name} ({', '.join(places)})" for name, places in found.items())
+    return f"\nNDCG indistinguishable from chance: {named}" if named else ""
 
 
 def _write(out: Path, rows: Sequence[Row]) -> None:

@@ -14,7 +14,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.atomic import replace_text
 from metarec_ray.config import Experiment, load, override_from, parse
 from metarec_ray.data.task_store import TaskStore
-from metarec_ray.engine.evaluate_ratings import SIMPLE, rating_rows
+from metarec_ray.engine.evaluate_protocol import SIMPLE, protocol_rows
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.engine.train import CHECKPOINTS
 from metarec_ray.errors import CheckpointError, ConfigError
@@ -36,6 +36,7 @@ PROTOCOLS = {
     "strict": "evaluation.json",
     "melu": "evaluation-melu.json",
     "item_kshot": "evaluation-item-kshot.json",
+    "cross_domain": "evaluation-cross-domain.json",
 }
 """Where the rows of a protocol are kept in a run's folder."""
 
@@ -68,14 +69,22 @@ def evaluate(
         raise ConfigError(f"--protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     experiment, path = _find(target, overrides, rivals_only=rivals_only)
     if protocol in SIMPLE:
-        rows = rating_rows(experiment, path, protocol, data_dir=data_dir, progress=progress)
-        found = Evaluation(rows, render_ratings(rows))
+        rows = protocol_rows(experiment, path, protocol, data_dir=data_dir, progress=progress)
+        found = Evaluation(rows, _text(rows))
     else:
         found = _strict(experiment, path, data_dir=data_dir, progress=progress)
     if path is not None:
         lines = json.dumps({"rows": found.rows}, indent=1)
         replace_text(experiment.directory / PROTOCOLS[protocol], lines + "\n")
     return found
+
+
+def _text(rows: list[Row]) -> str:
+    if "rmse" in rows[0]:
+        return render_ratings(rows)
+    scenarios = dict.fromkeys(row["scenario"] for row in rows)
+    tables = (render([row for row in rows if row["scenario"] == name]) for name in scenarios)
+    return "\n\n".join(tables)
 
 
 def _strict(
@@ -135,7 +144,7 @@ def _rivals(
         positive_min=positive_threshold(experiment.evaluate, feedback),
     )
     progress(f"evaluate: fitting {len(learners)} floors and rivals")
-    return [fitted(learner, experiment, store, tasks) for learner in learners]
+    return [recommender_method(fitted(learner, experiment, store), tasks) for learner in learners]
 
 
 def _learner(path: Path, store: TaskStore, tasks: StrictTasks) -> Method:

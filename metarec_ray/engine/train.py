@@ -19,7 +19,8 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import FittedLearner, Fitting
-from metarec_ray.config import Experiment, parse
+from metarec_ray.atomic import replace_text
+from metarec_ray.config import Experiment, override, parse
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.engine.each import each
 from metarec_ray.engine.exchange import Gathered
@@ -29,12 +30,15 @@ from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.evaluation.blend import fit_blend
 from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import require_same_run
+from metarec_ray.training.averaged import average_loop
 from metarec_ray.training.fit import fit, require_suitable
+from metarec_ray.training.incremental import Learned, Periods, period_loop, summary
 from metarec_ray.training.loop import resume, train_loop
 from metarec_ray.training.step import Alone
 from metarec_ray.training.trainer import Progress, Trainer
+from metarec_ray.training.warm_start import CHECKPOINTS
 
-CHECKPOINTS = "checkpoints"
+FORGETTING = "forgetting.json"
 COLLECTIVE_TIMEOUT_S = 120
 
 
@@ -59,6 +63,9 @@ def train(
         RunFailed: the workers failed more often than `train.max_failures`.
 
     """
+    if experiment.train.init_from is not None:  # workers may stand in another folder
+        source = str(Path(experiment.train.init_from).resolve())
+        experiment = override(experiment, {"train.init_from": source})
     directory = experiment.directory.resolve()
     folder = directory / CHECKPOINTS
     # Refuses a foreign checkpoint here, in one sentence, before any worker starts.
@@ -66,13 +73,19 @@ def train(
     require_suitable(experiment, store)
     if experiment.blend.members or isinstance(experiment.algorithm, FittedLearner):
         return _fit_at_once(experiment, store, folder, progress)
-    done = resume(Trainer(experiment, store), folder)
+    trainer = Trainer(experiment, store)
+    done = resume(trainer, folder)
+    if not done and trainer.copied is not None:
+        progress(f"train: {trainer.copied.sentence()}")
     if done >= experiment.train.steps:
         progress(f"train: already at step {done} of {experiment.train.steps}")
     else:
         if done:
             progress(f"train: resuming at step {done} of {experiment.train.steps}")
-        _fit(experiment, directory, progress)
+        if experiment.train.average is not None or experiment.train.periods > 1:
+            _train_in_parts(trainer, directory, progress)
+        else:
+            _fit(experiment, directory, progress)
     found = checkpoints.latest(folder)
     if found is None or found[1].state["step"] < experiment.train.steps:
         raise RunFailed(
@@ -102,6 +115,29 @@ def _fit_at_once(
         path = checkpoints.step_path(folder, 0)
         checkpoints.save(fitted, path)
     return TrainResult(path, fitted.metrics, checkpoints.parameters_sha256(fitted.model))
+
+
+def _train_in_parts(trainer: Trainer, directory: Path, progress: Callable[[str], None]) -> None:
+    """Train shard by shard or period by period; shards run as Ray tasks beside each other."""
+    folder, lines = directory / CHECKPOINTS, directory / metrics_log.NAME
+    metrics_log.forget_after(lines, trainer.step)
+
+    def report(line: Progress) -> None:
+        metrics_log.append(lines, line)
+        progress(f"train: {metrics_log.render(metrics_log.as_line(line))}")
+
+    def learned(found: list[Learned], periods: Periods) -> None:
+        table = summary(found, periods)
+        replace_text(directory / FORGETTING, json.dumps(table, indent=1) + "\n")
+        shown = " ".join(f"{quality:.4f}" for quality in found[-1].quality)
+        lost = "".join(f"  forgotten {value:.4f}" for value in table["forgetting"])
+        progress(f"train: after period {len(found)}  {table['metric']} {shown}{lost}")
+
+    with interruptible():
+        if trainer.experiment.train.average is not None:
+            average_loop(trainer, Fitting(each=each), folder, report=report)
+        else:
+            period_loop(trainer.experiment, trainer.store, folder, report=report, learned=learned)
 
 
 def _fit(experiment: Experiment, directory: Path, progress: Callable[[str], None]) -> None:
@@ -149,7 +185,7 @@ def _worker(config: dict[str, Any]) -> None:
     experiment = parse(config["experiment"], "the submitted experiment")
     trainer = Trainer(experiment, TaskStore.open(Path(config["store"])), device=str(get_device()))
     folder, lines = directory / CHECKPOINTS, directory / metrics_log.NAME
-    exchange = Gathered() if dist.is_initialized() else Alone()
+    exchange, settings = Gathered() if dist.is_initialized() else Alone(), experiment.train
     start = resume(trainer, folder)
     if exchange.rank == 0:
         metrics_log.forget_after(lines, start)
@@ -157,10 +193,7 @@ def _worker(config: dict[str, Any]) -> None:
     def report(line: Progress) -> None:
         if exchange.rank == 0:
             metrics_log.append(lines, line)
-        if (
-            line.step % experiment.train.checkpoint_every == 0
-            or line.step == experiment.train.steps
-        ):
+        if line.step % settings.checkpoint_every == 0 or line.step == settings.steps:
             # Every rank reports equally often: a report is a barrier.
             ray.train.report(
                 {"step": line.step, "query_loss": line.loss, line.metric_name: line.metric}

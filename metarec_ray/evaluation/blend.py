@@ -23,7 +23,6 @@ from metarec_ray.recommender import Recommender
 from metarec_ray.training.artifact import assemble
 from metarec_ray.training.fit import fit
 
-
 POWERS = tuple(2.0 ** (step / 2) for step in range(-6, 15))
 
 
@@ -84,9 +83,7 @@ def sharpness(shares: Tensor, query: Tensor) -> Tensor:
 
     Scores of different learners have different scales; probabilities have one.
     """
-    likelihood = [
-        torch.log_softmax(power * shares, 1).gather(1, query).mean() for power in POWERS
-    ]
+    likelihood = [torch.log_softmax(power * shares, 1).gather(1, query).mean() for power in POWERS]
     return torch.tensor(POWERS[int(torch.stack(likelihood).argmax())])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from metarec_ray.data.task_store import TaskStore
-from metarec_ray.evaluation.comparison import Averaged
+from metarec_ray.evaluation.comparison import RATINGS, Averaged, Target
 from metarec_ray.evaluation.measure import mean
 
 SMALLEST = 20  # entities: the mean of fewer is noise
@@ -47,10 +47,11 @@ def groups_of(store: TaskStore, tasks: Mapping[str, int]) -> dict[str, dict[str,
     }
 
 
-def group_means(one: Averaged, metric: str, groups: Groups) -> dict[str, dict[str, float]]:
+def group_means(one: Averaged, target: Target, groups: Groups) -> dict[str, dict[str, float]]:
     """Return `groups`, a mean for each `field=value`, and `gaps`, the largest minus the smallest.
 
-    Groups of fewer than `SMALLEST` entities are left out. {} without groups.
+    Means of the target's metric, roots of a squared error. Groups of fewer than `SMALLEST` entities
+    are left out. {} without groups.
     """
     means: dict[str, float] = {}
     gaps: dict[str, float] = {}
@@ -59,7 +60,8 @@ def group_means(one: Averaged, metric: str, groups: Groups) -> dict[str, dict[st
         for value, names in members.items():
             inside = torch.tensor([name in names for name in one.entity])
             if inside.sum() >= SMALLEST:
-                found[value] = mean(one.values[metric][inside], one.weight[inside])
+                level = mean(one.values[target.metric][inside], one.weight[inside])
+                found[value] = level**0.5 if target is RATINGS else level
         means |= {f"{field}={value}": level for value, level in found.items()}
         if len(found) > 1:
             gaps[field] = max(found.values()) - min(found.values())

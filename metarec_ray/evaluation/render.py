@@ -30,9 +30,14 @@ def render(rows: Sequence[Row]) -> str:
 
 def _title(row: Row) -> str:
     return (
-        f"{row['protocol']}  {row['dataset']} ({row['feedback']})  {row['n']} new users  "
+        f"{row['protocol']}  {row['dataset']} ({row['feedback']})  "
+        f"{_scenario(row)}{row['n']} new users  "
         f"seed {row['seed']}  NDCG@10 after k events"
     )
+
+
+def _scenario(row: Row) -> str:
+    return f"{row['scenario']}  " if row.get("scenario") else ""
 
 
 def _head(ks: list[float]) -> list[str]:

@@ -20,7 +20,6 @@ from metarec_ray.algorithms.rivals import (
 from metarec_ray.config import Experiment
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.task_store import TaskStore
-from metarec_ray.evaluation.scoring import Method, RankingTasks, recommender_method
 from metarec_ray.recommender import Recommender
 from metarec_ray.sections import Blending
 from metarec_ray.training.fit import fit_histories
@@ -61,10 +60,8 @@ def standard_rivals(
     return learners
 
 
-def fitted(
-    learner: FittedLearner, experiment: Experiment, store: TaskStore, tasks: RankingTasks
-) -> Method:
-    """Fit a simple learner on everything that may be learned from and return it as a row."""
+def fitted(learner: FittedLearner, experiment: Experiment, store: TaskStore) -> Recommender:
+    """Return a simple learner fitted on everything that may be learned from."""
     train = experiment.train.model_copy(update={"parts": "train+valid"})
-    asked = experiment.model_copy(update={"algorithm": learner, "train": train, "blend": Blending()})
-    return recommender_method(Recommender(fit_histories(asked, store)), tasks)
+    changes = {"algorithm": learner, "train": train, "blend": Blending()}
+    return Recommender(fit_histories(experiment.model_copy(update=changes), store))

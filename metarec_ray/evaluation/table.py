@@ -118,7 +118,7 @@ def judge(
     return [
         {"protocol": header.protocol, **header._asdict()}
         | _row(judged[key], corrected.get(key), confirmed, rankings=target is RANKINGS)
-        | group_means(judged[key].one, target.metric, groups or {})
+        | group_means(judged[key].one, target, groups or {})
         for key in keys
     ]
 

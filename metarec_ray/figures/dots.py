@@ -12,7 +12,7 @@ from metarec_ray.figures.svg import render
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_WIDTH, _LINE, _FRAME = 620, 26, 90  # pixels of the page
+_WIDTH, _LINE, _FRAME = 440, 24, 70  # pixels of the page
 
 
 def dots(methods: Sequence[tuple[Curve, Point]], label: str, *, metric: str) -> str:

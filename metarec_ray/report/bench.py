@@ -76,7 +76,7 @@ def _scenario(
     label = ", ".join(part for part in (name, scenario) if part)
     if ks == [None]:
         dotted = [(curve, curve.points[0]) for curve in _ordered(curves, metric)]
-        drawing = chart(figures.dots(dotted, label, metric=name), css="wide-too")
+        drawing = chart(figures.dots(dotted, label, metric=name))
     else:
         shown_curves = _few(curves, metric)
         drawing = join(
@@ -86,14 +86,10 @@ def _scenario(
             ]
         )
     n = next(row["n"] for row in rows if row.get("scenario") == scenario)
-    note = (
-        f"{n} entities that training never saw. Bands and bars are 95 % bootstrap intervals; "
-        "floors are dashed. "
-        + (
-            "The chart shows the best methods at the largest k, the table all."
-            if ks[0] is not None
-            else ""
-        )
+    note = f"{n} tasks. Bands and bars are 95 % bootstrap intervals; floors are dashed. " + (
+        "The chart shows the best methods at the largest k, the table all."
+        if ks[0] is not None
+        else ""
     )
     head = ["method", "kind", *(metric if k is None else f"k = {k}" for k in ks)]
     body = [
@@ -173,13 +169,13 @@ def _details(
         if last in of_k
     ]
     where = ", ".join(part for part in (scenario, None if last is None else f"k = {last}") if part)
-    gaps = _gaps(last, methods)
+    gaps = _gaps(last, methods, target(rows))
     return section(
         f"Details{', ' * bool(where)}{where}", table(["method", *names], body, css="tall"), gaps
     )
 
 
-def _gaps(last: int | None, methods: Methods) -> Markup:
+def _gaps(last: int | None, methods: Methods, metric: str) -> Markup:
     """Return the means of groups, where rows have any."""
     found = {name: of_k[last].get("groups") for name, of_k in methods.items() if last in of_k}
     columns = dict.fromkeys(g for of in found.values() if isinstance(of, dict) for g in of)
@@ -190,7 +186,12 @@ def _gaps(last: int | None, methods: Methods) -> Markup:
         for name, of in found.items()
         if isinstance(of, dict)
     ]
-    return join([element("h3", "Means of groups"), table(["method", *columns], body, css="tall")])
+    return join(
+        [
+            element("h3", f"Means of groups ({metric})"),
+            table(["method", *columns], body, css="tall"),
+        ]
+    )
 
 
 def _provenance(rows: Sequence[Row]) -> Markup:
@@ -202,7 +203,12 @@ def _provenance(rows: Sequence[Row]) -> Markup:
         config = str(row.get("config_sha256", ""))[:12]
         body.append([row["method"], seeds, spent, tried, config, row.get("command", "")])
     first = rows[0]
-    words = f"Store {first.get('store_sha256')}, source {first.get('source_fingerprint')}."
+    words = join(
+        [
+            join([name, " ", element("span", first.get(key, ""), css="chip"), " "])
+            for name, key in (("Store", "store_sha256"), ("source", "source_fingerprint"))
+        ]
+    )
     head = ["method", "seeds", "CPU s a seed", "tuned over", "config", "command"]
     return section(
         "Where it comes from", element("p", words, css="note"), table(head, body, css="tall")

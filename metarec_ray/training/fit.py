@@ -12,12 +12,16 @@ from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting
 from metarec_ray.algorithms.histories import read_histories
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config import Experiment
+from metarec_ray.data.domains import learned_from
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import ConfigError
+from metarec_ray.sections import Train
 from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import assemble
+from metarec_ray.training.averaged import rounds
+from metarec_ray.training.incremental import periods
 from metarec_ray.training.step import Alone
-from metarec_ray.training.trainer import Trainer
+from metarec_ray.training.trainer import Progress, Trainer
 
 
 def fit(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -> Checkpoint:
@@ -25,11 +29,23 @@ def fit(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -
     require_suitable(experiment, store)
     if isinstance(experiment.algorithm, FittedLearner):
         return fit_histories(experiment, store, fitting=fitting)
-    trainer = Trainer(experiment, store)
-    metrics: dict[str, float] = {}
-    for line in trainer.run(Alone(), experiment.train.steps):
-        metrics = {"query_loss": line.loss, line.metric_name: line.metric}
+
+    def say(line: Progress) -> None:
         fitting.progress(metrics_log.render(metrics_log.as_line(line)))
+
+    if experiment.train.periods > 1:
+        *_, learned = periods(experiment, store, report=say)
+        return learned.checkpoint
+    trainer = Trainer(experiment, store)
+    if trainer.copied is not None:
+        fitting.progress(trainer.copied.sentence())
+    averaged = experiment.train.average is not None
+    metrics: dict[str, float] = {}
+    for line in (
+        rounds(trainer, fitting) if averaged else trainer.run(Alone(), experiment.train.steps)
+    ):
+        metrics = {"query_loss": line.loss, line.metric_name: line.metric}
+        say(line)
     return trainer.checkpoint(metrics | {"seconds": round(trainer.seconds, 1)})
 
 
@@ -39,6 +55,7 @@ def fit_histories(
     """Return a learner fitted on the histories of `train.parts`."""
     learner = experiment.algorithm
     assert isinstance(learner, FittedLearner)
+    store = learned_from(store, experiment.train.domains)
     torch.set_num_threads(1)  # bits then depend on nothing but the data and the seed
     histories = read_histories(store, tuple(experiment.train.parts.split("+")))
     trained = torch.zeros(histories.n_items, dtype=torch.bool)
@@ -58,10 +75,27 @@ def fit_histories(
 
 
 def require_suitable(experiment: Experiment, store: TaskStore) -> None:
-    """Raise a ConfigError where the algorithm makes no sense of the store's labels."""
+    """Raise a ConfigError where the algorithm makes no sense of the labels or of `train`."""
     learner, feedback = experiment.algorithm, store.manifest.feedback
     if feedback not in learner.suits:
         raise ConfigError(
             f"algorithm.name {learner.name} learns from {' or '.join(learner.suits)} feedback, "
             f"got {feedback} (data.feedback)"
+        )
+    if isinstance(learner, FittedLearner):
+        _require_no_outer_loop(experiment.train, learner.name)
+
+
+def _require_no_outer_loop(train: Train, name: str) -> None:
+    options = {
+        key: getattr(train, key)
+        for key in ("init_from", "freeze", "average", "periods")
+        if getattr(train, key) != Train.model_fields[key].default
+    }
+    if train.domains is not None and (train.domains.source or len(train.domains.asked()) > 1):
+        options["domains"] = train.domains.weights
+    for key, value in options.items():
+        raise ConfigError(
+            f"train.{key} steers an outer loop, {name} is fitted without one, got {value} "
+            f"(train.{key})"
         )

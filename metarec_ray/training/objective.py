@@ -4,6 +4,7 @@ Knows the order encoders -> learner -> query loss; does not know optimizers, wor
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -45,11 +46,14 @@ def lane_objective(
     def objective(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
         vector = encode(dense, "item", lane.item_features, rows.get("item.ids"))
         items = EncodedItems(lane.items, vector, buffers["offset"][lane.items])
+        later = buffers["offset.later"][lane.items]
         users = encode(dense, "user", lane.user, rows.get("user.ids"))
 
         def one(task: Task, user: Tensor) -> tuple[Tensor, Tensor]:
+            # What is met at the start of a history is not what is met later.
+            known = items._replace(offset=torch.where(task.begins, items.offset, later))
             return _task_objective(
-                learner, feedback, buffers, dense, items, lane.reference, task, user, progress
+                learner, feedback, buffers, dense, known, lane.reference, task, user, progress
             )
 
         values, metrics = vmap(one, randomness="different")(lane.tasks, users)
@@ -79,19 +83,31 @@ def _task_objective(
         user,
         now,
         progress=progress,
+        begins=task.begins,
     )
-    metric: list[Tensor] = []
+    if feedback == "implicit":
+        taken = _taken(task, len(items.index))
+        judge = partial(_choice_loss, items=items, task=task, user=user, buffers=buffers)
+        judge = partial(judge, now=now, taken=taken)
+    else:
+        judge = partial(_label_loss, feedback=feedback, query=query)
+    # A learner may ask for several losses; what is shown is the metric of the last one's scores.
+    measure: Callable[[], Tensor] | None = None
 
     def query_loss(score: Scorer) -> Tensor:
-        if feedback == "implicit":
-            value, measured = _choice_loss(score, items, task, user, now, buffers)
-        else:
-            value, measured = _label_loss(score, feedback, query)
-        metric[:] = [measured.detach()]
+        nonlocal measure
+        value, measure = judge(score)
         return value
 
     value, loss = learner.objective(problem, dense, support, query, query_loss)
-    return value, torch.stack([loss, metric[0]])
+    assert measure is not None
+    return value, torch.stack([loss, measure().detach()])
+
+
+def _taken(task: Task, n_items: int) -> Tensor:
+    """Return bool [U]: items of the support, which cannot be chosen again."""
+    own = (task.support.item[:, None] == torch.arange(n_items)) & task.support.mask[:, None]
+    return own.any(0)
 
 
 def _set(dense: Params, items: EncodedItems, events: Events) -> Support:
@@ -107,19 +123,23 @@ def _set(dense: Params, items: EncodedItems, events: Events) -> Support:
 
 
 def _choice_loss(
-    score: Scorer, items: EncodedItems, task: Task, user: Tensor, now: Tensor, buffers: Params
-) -> tuple[Tensor, Tensor]:
-    """Return the softmax loss of the query items and their NDCG@10 among their competitors."""
+    score: Scorer,
+    *,
+    items: EncodedItems,
+    task: Task,
+    user: Tensor,
+    now: Tensor,
+    taken: Tensor,
+    buffers: Params,
+) -> tuple[Tensor, Callable[[], Tensor]]:
+    """Return the softmax loss of the query items, and what gives their NDCG@10."""
     query = task.query
     if task.negatives.shape[-1] == 0:
         scores = score(encode_candidates(items, user, now))
-        taken = (task.support.item[:, None] == torch.arange(scores.shape[-1])) & task.support.mask[
-            :, None
-        ]
-        excluded = taken.any(0)
-        loss = losses.full_softmax(scores, query.item, excluded, query.mask)
-        others = scores.masked_fill(excluded, -torch.inf)
-        return loss, _ndcg_at_10(others[query.item], others, query.mask & ~excluded[query.item])
+        loss = losses.full_softmax(scores, query.item, taken, query.mask)
+        others = scores.masked_fill(taken, -torch.inf)
+        mask = query.mask & ~taken[query.item]
+        return loss, partial(_ndcg_at_10, others[query.item], others, mask)
     position = torch.cat([query.item, task.negatives])
     scores = score(encode_candidates(items.at(position), user, now))
     positives, others = scores[: query.item.shape[-1]], scores[query.item.shape[-1] :]
@@ -127,18 +147,20 @@ def _choice_loss(
     scale = torch.log(buffers["catalogue_size"] / task.negatives.shape[-1])
     loss = losses.softmax(positives, others + scale, query.mask)
     rivals = torch.cat([positives.masked_fill(~query.mask, -torch.inf), others])
-    return loss, _ndcg_at_10(positives, rivals, query.mask)
+    return loss, partial(_ndcg_at_10, positives, rivals, query.mask)
 
 
-def _label_loss(score: Scorer, feedback: Feedback, query: Encoded) -> tuple[Tensor, Tensor]:
+def _label_loss(
+    score: Scorer, *, feedback: Feedback, query: Encoded
+) -> tuple[Tensor, Callable[[], Tensor]]:
+    """Return the loss of the query labels, and what gives their squared error or accuracy."""
     scores = score(query)
     if feedback == "explicit":
         loss = losses.squared_error(scores, query.label, query.mask)
-        return loss, loss
+        return loss, lambda: loss
     right = ((scores > 0) == (query.label > 0.5)).to(scores.dtype)
-    return losses.cross_entropy(scores, query.label, query.mask), losses.masked_mean(
-        right, query.mask
-    )
+    loss = losses.cross_entropy(scores, query.label, query.mask)
+    return loss, lambda: losses.masked_mean(right, query.mask)
 
 
 def _ndcg_at_10(positives: Tensor, rivals: Tensor, mask: Tensor) -> Tensor:

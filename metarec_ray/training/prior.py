@@ -27,33 +27,40 @@ def item_buffers(
     reference: int,
     seed: int,
 ) -> Params:
-    """Return `offset` [I], `reference.items` [R], `reference.log_q` [R] and `catalogue_size`.
+    """Return `offset` [I], `offset.later` [I], `reference.items` [R], its log_q, `catalogue_size`.
 
     The offset is, up to a constant, what ranks items without a user: log of the (recency-weighted)
     share of events (implicit), shrunk mean label (explicit), shrunk log-odds of a click (binary).
     """
-    n_items = len(trained)
     weight = _weights(table, model, cutoff)
-    count = torch.zeros(n_items, dtype=torch.float64).index_add_(0, table.item, weight)
-    if feedback == "implicit":
-        share = (count + 0.3) / (count.sum() + 0.3 * n_items)
-        offset = torch.log(share)
-        offset = offset - offset[trained].mean()
-    else:
-        total = torch.zeros(n_items, dtype=torch.float64).index_add_(
-            0, table.item, weight * table.label.double()
-        )
-        mean = total.sum() / count.sum().clamp(min=1e-9)
-        offset = (total + SHRINKAGE * mean) / (count + SHRINKAGE)
-        if feedback == "binary":
-            offset = torch.logit(offset.clamp(1e-3, 1 - 1e-3))
+    offset, count = _offset(table, trained, weight, feedback)
+    # What is met first in a history is not what is met later, whose prior is all events alike.
+    later = _offset(table, trained, torch.ones_like(weight), feedback)[0]
     items, log_q = reference_sample(count, trained, reference, seed)
     return {
         "offset": offset.float(),
+        "offset.later": (later if feedback == "implicit" else offset).float(),
         "reference.items": items,
         "reference.log_q": log_q.float(),
         "catalogue_size": trained.sum().float(),
     }
+
+
+def _offset(
+    table: HistoryTable, trained: Tensor, weight: Tensor, feedback: Feedback
+) -> tuple[Tensor, Tensor]:
+    """Return the offsets [I] that events of these weights give, and the weight of each item."""
+    n_items = len(trained)
+    count = torch.zeros(n_items, dtype=torch.float64).index_add_(0, table.item, weight)
+    if feedback == "implicit":
+        offset = torch.log((count + 0.3) / (count.sum() + 0.3 * n_items))
+        return offset - offset[trained].mean(), count
+    total = torch.zeros(n_items, dtype=torch.float64).index_add_(
+        0, table.item, weight * table.label.double()
+    )
+    mean = total.sum() / count.sum().clamp(min=1e-9)
+    offset = (total + SHRINKAGE * mean) / (count + SHRINKAGE)
+    return torch.logit(offset.clamp(1e-3, 1 - 1e-3)) if feedback == "binary" else offset, count
 
 
 def reference_sample(count: Tensor, trained: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:

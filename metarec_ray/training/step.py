@@ -5,8 +5,10 @@ business. Lane sums are added in lane order whatever computed them, so that the 
 step do not depend on the number of workers.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.core.batch import Lane
 from metarec_ray.core.outer_loop import Params, meta_gradient
 from metarec_ray.data.settings import Feedback
-from metarec_ray.errors import RunFailed
+from metarec_ray.errors import ConfigError, RunFailed
 from metarec_ray.training.objective import lane_objective
 from metarec_ray.training.optimizer import clip, step_dense, step_rows
 
@@ -60,6 +62,41 @@ class ParameterState(NamedTuple):
     dense: Params
     tables: Params
     moments: Params
+
+
+def divide(state: ParameterState, prefixes: Sequence[str]) -> tuple[ParameterState, ParameterState]:
+    """Return what is updated and what is frozen; both share the tensors of `state`.
+
+    Raises:
+        ConfigError: a prefix that no parameter's name begins with, or nothing left to update.
+
+    """
+    names = [*state.dense, *state.tables]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            raise ConfigError(
+                f"train.freeze must name parameters, got {prefix!r} of {', '.join(sorted(names))}"
+            )
+    fixed = {name for name in names if name.startswith(tuple(prefixes))}
+    if not set(state.dense) - fixed:
+        raise ConfigError(
+            f"train.freeze must leave dense parameters to train, got {', '.join(prefixes)}"
+        )
+    moving, frozen = (
+        ParameterState(*({n: p for n, p in part.items() if (n in fixed) == held} for part in state))
+        for held in (False, True)
+    )
+    return moving._replace(moments=state.moments), frozen._replace(moments={})
+
+
+def lane_seed(seed: int, step: int, lane: int) -> int:
+    """Return the seed of everything random in one lane, whatever worker computes it."""
+    return int(np.random.SeedSequence([seed, 3, step, lane]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def to_device(lane: Lane, device: torch.device) -> Lane:
+    """Return the lane with all its tensors on `device`."""
+    return _moved(lane, device)
 
 
 _NOTHING = ParameterState({}, {}, {})
@@ -178,3 +215,9 @@ def _unflatten(flat: Tensor, like: Params) -> Params:
         gradients[name] = flat[at : at + size].view_as(like[name])
         at += size
     return gradients
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    return type(value)(*(_moved(part, device) for part in value))

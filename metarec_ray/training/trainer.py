@@ -4,11 +4,10 @@ Knows experiments, stores and checkpoints; does not know ray: workers come in as
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,13 +21,21 @@ from metarec_ray.data.lanes import Cut, LaneSampler
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import ConfigError
-from metarec_ray.models.towers import Side, Sides
 from metarec_ray.training.artifact import assemble, require_same_run
 from metarec_ray.training.objective import METRIC, lane_objective
-from metarec_ray.training.optimizer import moments, rate
+from metarec_ray.training.optimizer import rate
 from metarec_ray.training.prior import item_buffers
-from metarec_ray.training.step import Exchange, LaneResult, ParameterState, apply, lane_result
-from metarec_ray.training.warm_start import Copied, copy, find, own_layout
+from metarec_ray.training.step import (
+    Exchange,
+    LaneResult,
+    ParameterState,
+    apply,
+    divide,
+    lane_result,
+    lane_seed,
+    to_device,
+)
+from metarec_ray.training.warm_start import begin
 
 Some = Callable[[HistoryTable], HistoryTable]
 """Some of the events of histories."""
@@ -75,10 +82,9 @@ class Trainer:
         store = learned_from(store, experiment.train.domains)
         self.experiment, self.store, self.device = experiment, store, torch.device(device)
         self.feedback: Feedback = store.manifest.feedback
-        train, seed = experiment.train, experiment.run.seed
-        self.learner = learner = meta_learner(experiment)
-        parts = tuple(train.parts.split("+"))
-        histories = known(store.histories(parts))
+        train = experiment.train
+        self.learner = meta_learner(experiment)
+        histories = known(store.histories(tuple(train.parts.split("+"))))
         self.trained = torch.zeros(len(store.items.ids), dtype=torch.bool)
         self.trained[histories.item] = True
         self.buffers = item_buffers(
@@ -88,22 +94,13 @@ class Trainer:
             self.feedback,
             cutoff=store.manifest.cutoff,
             reference=train.reference_items,
-            seed=seed,
+            seed=experiment.run.seed,
         )
         self.sampler = self._lanes(taught(histories), self.trained, train.tasks)
-        generator = torch.Generator().manual_seed(seed)
-        dense, tables = experiment.model.init(sides(store), generator)
-        dense |= learner.init(dense, generator)
-        if "item.ids" in tables:
-            tables["item.ids"][~self.trained] = 0.0  # never touched: a new item is its features
-        self.step = 0
-        self.seconds = 0.0
-        state = ParameterState(dense, tables, moments(dense | tables))
-        self.copied: Copied | None = None
-        if train.init_from is not None:
-            path, source = find(Path(train.init_from))
-            self.copied = copy(state, own_layout(store), source, path)
-        self.state = self._on_device(state)
+        self.step, self.seconds = 0, 0.0
+        state, self.copied = begin(experiment, store, self.learner, self.trained)
+        moved = ({n: p.to(self.device) for n, p in part.items()} for part in state)
+        self.state = ParameterState(*moved)
         self.moving, self.frozen = divide(self.state, train.freeze)
         self.buffers = {name: value.to(self.device) for name, value in self.buffers.items()}
 
@@ -144,9 +141,8 @@ class Trainer:
 
     def validate(self) -> tuple[float, float]:
         """Return the mean query loss and metric of the validation entities' starts, over all ks."""
-        histories = self.store.histories(("valid",))
-        histories = histories.keep(self.trained[histories.item])
-        return self.judge(histories, self.trained)
+        valid = self.store.histories(("valid",))
+        return self.judge(valid.keep(self.trained[valid.item]), self.trained)
 
     def judge(self, histories: HistoryTable, catalogue: Tensor) -> tuple[float, float]:
         """Return the mean query loss and metric of the starts of histories, over all ks.
@@ -184,8 +180,8 @@ class Trainer:
 
     def parameters(self) -> Params:
         """Return all parameters and buffers by their names in a checkpoint."""
-        state = self.state.dense | self.state.tables
-        return state | {BUFFER + name: value for name, value in self.buffers.items()}
+        buffers = {BUFFER + name: value for name, value in self.buffers.items()}
+        return self.state.dense | self.state.tables | buffers
 
     def checkpoint(self, metrics: dict[str, float]) -> Checkpoint:
         """Return everything a resumed run or a server needs."""
@@ -202,13 +198,17 @@ class Trainer:
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
         """Continue from `checkpoint`; CheckpointError if its data or configuration are others."""
         require_same_run(checkpoint, self.experiment, self.store, path)
-        for own in (self.state.dense, self.state.tables):
-            for name, value in own.items():
-                value.copy_(checkpoint.model[name])
+        self.load(checkpoint.model)
         for name, value in self.state.moments.items():
             value.copy_(checkpoint.optimizer[name])
         self.step = int(checkpoint.state["step"])
         self.seconds = float(checkpoint.metrics.get("seconds", 0.0))
+
+    def load(self, model: Params) -> None:
+        """Take the parameters of `model`, all of them, by their names in a checkpoint."""
+        for own in (self.state.dense, self.state.tables):
+            for name, value in own.items():
+                value.copy_(model[name])
 
     def _lanes(self, histories: HistoryTable, catalogue: Tensor, cut: Cut) -> LaneSampler:
         domains = self.experiment.train.domains
@@ -239,36 +239,6 @@ class Trainer:
         """Return a mean squared error as its root, other metrics as they are."""
         return metric**0.5 if self.feedback == "explicit" else metric
 
-    def _on_device(self, state: ParameterState) -> ParameterState:
-        return ParameterState(*({n: p.to(self.device) for n, p in part.items()} for part in state))
-
-
-def divide(
-    state: ParameterState, prefixes: Sequence[str]
-) -> tuple[ParameterState, ParameterState]:
-    """Return what is updated and what is frozen; both share the tensors of `state`.
-
-    Raises:
-        ConfigError: a prefix that no parameter's name begins with, or nothing left to update.
-
-    """
-    names = [*state.dense, *state.tables]
-    for prefix in prefixes:
-        if not any(name.startswith(prefix) for name in names):
-            raise ConfigError(
-                f"train.freeze must name parameters, got {prefix!r} of {', '.join(sorted(names))}"
-            )
-    fixed = {name for name in names if name.startswith(tuple(prefixes))}
-    if not set(state.dense) - fixed:
-        raise ConfigError(
-            f"train.freeze must leave dense parameters to train, got {', '.join(prefixes)}"
-        )
-    moving, frozen = (
-        ParameterState(*({n: p for n, p in part.items() if (n in fixed) == held} for part in state))
-        for held in (False, True)
-    )
-    return moving._replace(moments=state.moments), frozen._replace(moments={})
-
 
 def meta_learner(experiment: Experiment) -> MetaLearner:
     """Return the experiment's learner; ConfigError unless the outer loop fits it."""
@@ -278,26 +248,3 @@ def meta_learner(experiment: Experiment) -> MetaLearner:
             f"an outer loop trains a meta-learner, got {learner.name} (algorithm.name)"
         )
     return learner
-
-
-def sides(store: TaskStore) -> Sides:
-    """Return the sizes a model must know of a store."""
-    spaces = (store.user_space, store.item_space, store.context_space)
-    user, item, context = (Side(space.tokens, space.dense) for space in spaces)
-    return Sides(user, item, context, users=store.manifest.tasks, items=len(store.items.ids))
-
-
-def lane_seed(seed: int, step: int, lane: int) -> int:
-    """Return the seed of everything random in one lane, whatever worker computes it."""
-    return int(np.random.SeedSequence([seed, 3, step, lane]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def to_device(lane: Lane, device: torch.device) -> Lane:
-    """Return the lane with all its tensors on `device`."""
-    return _moved(lane, device)
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device)
-    return type(value)(*(_moved(part, device) for part in value))

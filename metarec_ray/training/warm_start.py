@@ -1,4 +1,4 @@
-"""Warm start: parameters of another run, where they mean the same.
+"""What a run begins with: fresh parameters, and those of another run where they mean the same.
 
 Knows what the rows of a parameter stand for: tokens their values, columns their features, ids
 their raw ids. Does not know how the parameters were found, or how they go on.
@@ -14,10 +14,14 @@ from pyarrow import BufferReader
 from torch import Tensor
 
 from metarec_ray import checkpoint as checkpoints
+from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.checkpoint import BUFFER, Checkpoint
+from metarec_ray.config import Experiment
 from metarec_ray.data.manifest import FeatureField
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
+from metarec_ray.models.towers import Side, Sides
+from metarec_ray.training.optimizer import moments
 from metarec_ray.training.step import ParameterState
 
 CHECKPOINTS = "checkpoints"
@@ -61,6 +65,25 @@ class Copied(NamedTuple):
             f"{self.path} gives {', '.join([f'{len(self.whole)} whole parameters', *rows])}; "
             f"fresh: {', '.join(self.fresh) or 'none'}"
         )
+
+
+def begin(
+    experiment: Experiment, store: TaskStore, learner: MetaLearner, trained: Tensor
+) -> tuple[ParameterState, Copied | None]:
+    """Return the parameters of step 0, drawn from the seed, and what `train.init_from` gave.
+
+    `trained` bool [I] are the items that training meets.
+    """
+    generator = torch.Generator().manual_seed(experiment.run.seed)
+    dense, tables = experiment.model.init(_sides(store), generator)
+    dense |= learner.init(dense, generator)
+    if "item.ids" in tables:
+        tables["item.ids"][~trained] = 0.0  # never touched: a new item is its features
+    state = ParameterState(dense, tables, moments(dense | tables))
+    if experiment.train.init_from is None:
+        return state, None
+    path, source = find(Path(experiment.train.init_from))
+    return state, copy(state, own_layout(store), source, path)
 
 
 def find(path: Path) -> tuple[Path, Checkpoint]:
@@ -167,3 +190,10 @@ def _copy_rows(
         to, at = torch.tensor(pairs).T
         value[to] = theirs[at]
     return len(pairs), len(names)
+
+
+def _sides(store: TaskStore) -> Sides:
+    """Return the sizes a model must know of a store."""
+    spaces = (store.user_space, store.item_space, store.context_space)
+    user, item, context = (Side(space.tokens, space.dense) for space in spaces)
+    return Sides(user, item, context, users=store.manifest.tasks, items=len(store.items.ids))

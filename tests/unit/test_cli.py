@@ -15,7 +15,7 @@ from metarec_ray.cli.app import app
 from metarec_ray.errors import ConfigError, RunFailed
 
 VERBS = [
-    *("quickstart", "data", "prepare", "train", "tune", "evaluate", "report", "config"),
+    *("quickstart", "data", "prepare", "train", "tune", "evaluate", "bench", "report", "config"),
     *("serve", "rank", "submit", "cluster", "doctor"),
 ]
 

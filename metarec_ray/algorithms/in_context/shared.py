@@ -102,7 +102,7 @@ class SequenceReader(MetaLearner):
     def init(self, params: Params, generator: torch.Generator) -> Params:
         dim, width = params["item.tokens"].shape[1], params["head.out.weight"].shape[0]
         made = {
-            "context.start": normal((dim,), self.init_scale, generator),
+            "context.start": normal((2, dim), self.init_scale, generator),
             "context.gap.item": normal((len(GAPS) + 1, dim), self.init_scale, generator),
             "context.label": torch.cat(
                 [torch.ones(1, dim), normal((1, dim), self.init_scale, generator)]
@@ -168,7 +168,8 @@ class SequenceReader(MetaLearner):
         scale, shift = meta["context.label"]
         events = item * (1 + signal * scale) + signal * shift
         events = events + gap_vectors(meta["context.gap.item"], support.time)
-        tokens = torch.cat([meta["context.start"] + user, events])
+        start = meta["context.start"][problem.begins.long()[None]]
+        tokens = torch.cat([start + user, events])
         if training:
             tokens = dropout(tokens, self.embedding_dropout)
         return normed(self.read(problem, meta, tokens))

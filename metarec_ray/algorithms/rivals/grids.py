@@ -43,5 +43,5 @@ GRIDS: Mapping[str, Mapping[str, tuple[Value, ...]]] = {
     },
     "content_profile": {"strength": (1.0, 2.0, 4.0, 8.0), "shrink": (0.0, 2.0, 5.0)},
     "dropoutnet": {"shrink": (1.0, 3.0, 6.0), "dropout": (0.3, 0.5), "epochs": (30, 60)},
-    "two_tower": {"inner_lr": (0.03, 0.1, 0.3, 1.0), "inner_steps": (0, 3, 10)},
+    "two_tower": {"inner_lr": (0.1, 0.3), "inner_steps": (1, 3, 10)},
 }

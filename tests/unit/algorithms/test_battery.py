@@ -70,6 +70,7 @@ def lane(feedback, *, support=(0, 2, 4), negatives=0):
             support=events(4, support, feedback),
             query=events(3, (3, 2, 1), feedback),
             negatives=torch.randint(0, ITEMS, (TASKS, negatives)),
+            begins=torch.arange(TASKS) % 2 == 0,
         ),
     )
 
@@ -89,6 +90,7 @@ def parameters(learner):
 def buffers():
     return {
         "offset": torch.linspace(-1, 1, ITEMS, dtype=torch.float64),
+        "offset.later": torch.linspace(1, -1, ITEMS, dtype=torch.float64),
         "reference.log_q": torch.linspace(-2, -1, 6, dtype=torch.float64),
         "catalogue_size": torch.tensor(float(ITEMS), dtype=torch.float64),
     }

@@ -101,9 +101,15 @@ def test_padding_and_batching_do_not_change_the_posterior():
     assert torch.allclose(found, plain.expand(2, -1), atol=1e-5)
 
 
+def uncertain(meta: Params) -> Params:
+    """The fitted priors with some covariance of every item."""
+    root = 0.3 * torch.randn(ITEMS, 3, 3, generator=torch.Generator().manual_seed(5))
+    return meta | {"item_cov": root @ root.mT}
+
+
 def test_an_entity_posterior_equals_a_dense_solve_with_the_items_second_moments():
     data, _ = world()
-    meta = LEARNER.fit(data)
+    meta = uncertain(LEARNER.fit(data))
     prior = torch.randn(USERS, 3, generator=torch.Generator().manual_seed(1))
     user = entity_step(meta, Shard(data, prior))["user"][5]
     a = meta["user_precision"].clone()
@@ -120,7 +126,7 @@ def test_an_entity_posterior_equals_a_dense_solve_with_the_items_second_moments(
 
 def test_the_sums_of_shards_add_up_to_those_of_the_whole():
     data, _ = world()
-    meta = LEARNER.fit(data)
+    meta = uncertain(LEARNER.fit(data))
     prior = torch.zeros(USERS, 3)
     whole = entity_step(meta, Shard(data, prior))
     halves = [

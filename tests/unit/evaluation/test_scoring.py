@@ -10,6 +10,7 @@ from metarec_ray.algorithms.problem import index_only
 from metarec_ray.config import Evaluate, parse
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.evaluation.rivals import fitted, standard_rivals
+from metarec_ray.evaluation.scoring import recommender_method
 from metarec_ray.evaluation.strict import StrictTasks, strict_tasks
 from metarec_ray.evaluation.table import Header, evaluate
 
@@ -52,7 +53,9 @@ def test_ages_count_the_later_events():
 def test_standard_rows_go_from_a_store_to_a_table(store: TaskStore, tasks: StrictTasks):
     clock = itertools.count().__next__
     learners = standard_rivals("explicit", n_items=len(tasks.trained), positive_min=3.0)
-    methods = [fitted(learner, parse({}, "test"), store, tasks) for learner in learners]
+    methods = [
+        recommender_method(fitted(learner, parse({}, "test"), store), tasks) for learner in learners
+    ]
     rows = evaluate(
         tasks, methods, SETTINGS, header=Header("made", "explicit", 0), clock=lambda: float(clock())
     )

@@ -47,7 +47,7 @@ def test_without_evidence_a_blend_is_popularity(blend: FittedLearner, rival: Fit
 
 def test_users_that_keep_to_their_half_leave_popularity_no_weight():
     # Every item is about as popular as any other; all there is to know is the half.
-    meta = ItemKNNPopularity(held_out=0.5, half_life_days=None).fit(long_tastes())
+    meta = ItemKNNPopularity(shrink=20.0, held_out=0.5, half_life_days=None).fit(long_tastes())
     assert meta["weight"].max() < 1
 
 
@@ -56,7 +56,9 @@ def test_users_without_tastes_give_popularity_all_the_weight():
     appeal = torch.linspace(3, 0, 60)
     noise = -torch.log(-torch.log(torch.rand(80, 60, generator=generator)))
     lists = (appeal + noise).argsort(1, descending=True)[:, :24].tolist()
-    meta = ItemKNNPopularity(held_out=0.5, half_life_days=None).fit(clicks(*lists, n_items=60))
+    meta = ItemKNNPopularity(shrink=20.0, held_out=0.5, half_life_days=None).fit(
+        clicks(*lists, n_items=60)
+    )
     assert meta["weight"][0] >= 1
 
 

@@ -9,7 +9,7 @@ import pytest
 from metarec_ray.config import Experiment, parse
 from metarec_ray.data.logs import read_log
 from metarec_ray.data.store import build_store
-from metarec_ray.engine.evaluate_ratings import rating_rows
+from metarec_ray.engine.evaluate_protocol import protocol_rows
 from metarec_ray.errors import ConfigError
 
 LOG = pl.DataFrame(
@@ -46,7 +46,7 @@ def experiment(folder: Path, **data: Any) -> Experiment:
 
 
 def rows(asked: Experiment, protocol: str) -> list[dict[str, Any]]:
-    return rating_rows(asked, None, protocol, data_dir=None, progress=lambda line: None)
+    return protocol_rows(asked, None, protocol, data_dir=None, progress=lambda line: None)
 
 
 def test_melu_judges_any_ratings_by_their_own_test_users_and_cold_items(tmp_path: Path) -> None:

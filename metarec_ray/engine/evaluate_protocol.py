@@ -1,4 +1,4 @@
-"""The protocols of ratings, `melu` and `item_kshot`, of a checkpoint or a configuration.
+"""The protocols beside `strict`: the rows of a checkpoint or a configuration.
 
 Knows which simple methods stand beside a learner there; whom a protocol judges and what is measured
 is `evaluation`'s business.
@@ -9,23 +9,30 @@ from pathlib import Path
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import FittedLearner
-from metarec_ray.algorithms.rivals import Constant, EBRidge, UserItemBias
+from metarec_ray.algorithms.rivals import (
+    Constant,
+    EBRidge,
+    Popularity,
+    Random,
+    RecencyPopularity,
+    UserItemBias,
+)
 from metarec_ray.config import Experiment
-from metarec_ray.data.task_store import TaskStore
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.evaluation.bench_protocols import Candidate, open_protocol
+from metarec_ray.evaluation.rivals import fitted
 from metarec_ray.evaluation.table import Header, Row, judge
 from metarec_ray.recommender import Recommender
-from metarec_ray.training.fit import fit_histories
 
 SIMPLE: dict[str, tuple[FittedLearner, ...]] = {
     "melu": (Constant(), UserItemBias(), EBRidge()),
     # Two ratings: chosen on late training films that were taken for new ones.
     "item_kshot": (Constant(), UserItemBias(user_shrink=2.0), EBRidge()),
+    "cross_domain": (Random(), Popularity(), RecencyPopularity()),
 }
 
 
-def rating_rows(
+def protocol_rows(
     experiment: Experiment,
     path: Path | None,
     protocol: str,
@@ -38,8 +45,8 @@ def rating_rows(
     `run.seed` shuffles the tasks.
 
     Raises:
-        ConfigError: the log holds no ratings, its entities are not those of the protocol, or the
-            store was trained on rows that a partition holds out.
+        ConfigError: the log's labels or entities are not those of the protocol, or the store was
+            trained on rows that a partition holds out.
         CheckpointError: the checkpoint was trained on another store.
         DataError: files are missing, or too few tasks.
 
@@ -49,7 +56,7 @@ def rating_rows(
     opened = open_protocol(protocol, experiment, store, seed=seed, data_dir=data_dir)
     simple = SIMPLE[protocol]
     progress(f"evaluate: fitting {len(simple)} simple methods")
-    methods = [_fitted(learner, experiment, store) for learner in simple]
+    methods = [_candidate(fitted(learner, experiment, store), seed) for learner in simple]
     if path is not None:
         loaded = checkpoints.load(path)
         checkpoints.require_store(loaded, path, store.manifest.store_sha256, store.path)
@@ -58,12 +65,6 @@ def rating_rows(
     measured = [value for method in methods for value in opened.measure(method)]
     header = Header(Path(experiment.data.path).name, store.manifest.feedback, seed, protocol)
     return judge(measured, header, resamples=experiment.evaluate.resamples)
-
-
-def _fitted(learner: FittedLearner, experiment: Experiment, store: TaskStore) -> Candidate:
-    train = experiment.train.model_copy(update={"parts": "train+valid"})
-    asked = experiment.model_copy(update={"algorithm": learner, "train": train})
-    return _candidate(Recommender(fit_histories(asked, store)), experiment.run.seed)
 
 
 def _candidate(recommender: Recommender, seed: int) -> Candidate:

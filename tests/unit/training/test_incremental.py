@@ -1,0 +1,134 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from metarec_ray import checkpoint as checkpoints
+from metarec_ray.checkpoint import parameters_sha256
+from metarec_ray.config import Experiment, override, parse
+from metarec_ray.data.draws import uniform
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.errors import CheckpointError, ConfigError, DataError
+from metarec_ray.recommender import Recommender
+from metarec_ray.training.fit import fit
+from metarec_ray.training.incremental import (
+    Learned,
+    Periods,
+    cut,
+    forgetting,
+    period_loop,
+    periods,
+    summary,
+)
+from metarec_ray.training.trainer import Progress
+
+SMALL = {
+    "model": {"dim": 3},
+    "train": {
+        "num_workers": 1, "steps": 4, "lanes": 2, "lane_tasks": 4, "reference_items": 8,
+        "periods": 2, "tasks": {"ks": [0, 2], "window": 2, "query_size": 2},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def store(synthetic_store: Path) -> TaskStore:
+    return TaskStore.open(synthetic_store)
+
+
+def experiment(**values: Any) -> Experiment:
+    return override(parse(SMALL, "test"), {k.replace("__", "."): v for k, v in values.items()})
+
+
+def silent(*told: object) -> None:
+    del told
+
+
+def test_periods_hold_equally_many_events(store: TaskStore) -> None:
+    found = cut(experiment(train__periods=4, train__steps=4), store)
+    total = len(store.histories(("train", "valid")).item)
+    assert sum(found.events) == total
+    assert max(found.events) - min(found.events) <= 1
+    assert found.of(torch.tensor([found.starts[2] - 1, found.starts[2]])).tolist() == [1, 2]
+
+
+def test_forgetting_is_the_best_earlier_quality_minus_the_final_one() -> None:
+    quality = [[0.5, 0.1, 0.0], [0.4, 0.6, 0.2], [0.3, 0.7, 0.9]]
+    assert forgetting(quality) == pytest.approx([0.5 - 0.3, 0.6 - 0.7])
+
+
+def test_a_period_is_begun_from_the_last_and_judged_on_all(store: TaskStore) -> None:
+    lines: list[Progress] = []
+    first, second = periods(experiment(), store, report=lines.append)
+    assert [line.step for line in lines] == [2, 4]
+    assert [one.checkpoint.state["step"] for one in (first, second)] == [2, 4]
+    assert first.metric_name == "query_ndcg@10"
+    table = summary([first, second], cut(experiment(), store))
+    assert len(table["quality"]) == len(table["quality"][0]) == 2
+    lost = first.quality[0] - second.quality[0]
+    assert table["forgetting"] == pytest.approx([lost])
+    assert table["mean_forgetting"] == pytest.approx(lost)
+    assert Recommender(second.checkpoint).experiment == experiment()
+    # Nothing moves at a rate of almost 0: then the second period has the parameters of the first.
+    still = experiment(train__outer_lr=1e-12, train__weight_decay=0.0)
+    before, after = (one.checkpoint.model for one in periods(still, store, report=silent))
+    trained = before["buffer.trained"].bool()
+    assert torch.equal(before["item.ids"][trained], after["item.ids"][trained])
+    torch.testing.assert_close(
+        before["head.out.weight"], after["head.out.weight"], atol=1e-9, rtol=0
+    )
+
+
+def test_held_out_entities_and_later_periods_are_not_learned_from(store: TaskStore) -> None:
+    seen = [one.checkpoint.model for one in periods(experiment(), store, report=silent)]
+    histories = store.histories(("train", "valid"))
+    task = histories.task_id.numpy()
+    drawn = uniform(0, np.zeros(len(task), np.int64), task, draws=5)[:, 4] < 0.1
+    assert 0 < drawn.sum() < len(task)
+    taught = ~torch.from_numpy(drawn).repeat_interleave(histories.lengths())
+    own = cut(experiment(), store).of(histories.time)
+    for period, model in enumerate(seen):
+        met = histories.item[taught & (own <= period)].unique()
+        assert model["buffer.trained"].nonzero().flatten().tolist() == met.tolist()
+
+
+def test_periods_resume_to_the_bits_of_a_run_that_never_stopped(
+    store: TaskStore, tmp_path: Path
+) -> None:
+    told: list[list[Learned]] = []
+
+    def learned(found: list[Learned], shares: Periods) -> None:
+        told.append(list(found))
+
+    lines: list[Progress] = []
+    asked = experiment()
+    last = period_loop(asked, store, tmp_path / "a", report=lines.append, learned=learned)
+    first = checkpoints.load(checkpoints.step_path(tmp_path / "a", 2))
+    checkpoints.save(first, checkpoints.step_path(tmp_path / "b", 2))
+    again = period_loop(asked, store, tmp_path / "b", report=lines.append, learned=learned)
+    assert [line.step for line in lines] == [2, 4, 4]
+    ours, theirs = checkpoints.load(last).model, checkpoints.load(again).model
+    assert parameters_sha256(ours) == parameters_sha256(theirs)
+    assert [one.quality for one in told[1]] == [one.quality for one in told[3]]
+    other = override(asked, {"train.outer_lr": 0.5})
+    with pytest.raises(CheckpointError, match=r"train.outer_lr differs"):
+        period_loop(other, store, tmp_path / "a", report=silent, learned=learned)
+
+
+def test_logs_without_so_many_moments_are_refused(store: TaskStore) -> None:
+    moments = len(store.histories(("train", "valid")).time.unique())
+    too_many = experiment(train__periods=1000, train__steps=1000)
+    if moments < 1000:
+        with pytest.raises(DataError, match=rf"1000 periods need .* and {moments} moments"):
+            cut(too_many, store)
+    with pytest.raises(DataError, match=r"every period needs a held-out entity with more than 2"):
+        list(periods(too_many, store, report=silent))
+
+
+def test_periods_of_what_cannot_be_continued_are_refused(store: TaskStore) -> None:
+    with pytest.raises(ConfigError, match=r"train.periods steers an outer loop, ease is fitted"):
+        fit(experiment(algorithm__name="ease"), store)
+    with pytest.raises(ConfigError, match=r"steps must be a multiple of 3, .* got 4"):
+        experiment(train__periods=3)
