@@ -17,15 +17,17 @@ from pathlib import Path
 import torch
 from machine import heading, result_path
 
-from metarec_ray.config import Evaluate
+from metarec_ray.config import Experiment
 from metarec_ray.data.logs import read_log
 from metarec_ray.data.settings import Data
 from metarec_ray.data.store import build_store
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.evaluation.render import render
 from metarec_ray.evaluation.rivals import fitted, standard_rivals
-from metarec_ray.evaluation.strict import strict_tasks, training_histories
+from metarec_ray.evaluation.scoring import recommender_method
+from metarec_ray.evaluation.strict import strict_tasks
 from metarec_ray.evaluation.table import Header, Row, evaluate
+from metarec_ray.sections import Evaluate
 
 TOLERANCE = 0.002
 KNOWN = {
@@ -70,9 +72,9 @@ def measure(name: str, folder: Path, *, control: bool) -> list[Row]:
     build_store(read_log(settings, data_dir=data_dir), settings, folder / "store")
     store = TaskStore.open(folder / "store")
     protocol = Evaluate(mask="support" if control else "window", resamples=10_000)
-    tasks, histories = strict_tasks(store, protocol), training_histories(store)
-    learners = standard_rivals("implicit", n_items=histories.n_items, positive_min=None)
-    methods = fitted(learners, histories, tasks, feedback="implicit", clock=time.perf_counter)
+    tasks, experiment = strict_tasks(store, protocol), Experiment(data=settings)
+    learners = standard_rivals("implicit", n_items=len(tasks.trained), positive_min=None)
+    methods = [recommender_method(fitted(one, experiment, store), tasks) for one in learners]
     header = Header(Path(name).name, "implicit", 0)
     return evaluate(tasks, methods, protocol, header=header, clock=time.perf_counter)
 

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+RESULTS = Path(__file__).parent / "results"
+
 
 def hardware() -> str:
     """Return a name for this machine's processor."""
@@ -24,9 +26,8 @@ def today() -> str:
 def result_path(name: str) -> Path:
     """Return results/<name>_<hardware>_<date>.md."""
     slug = re.sub(r"[^a-z0-9]+", "-", hardware().lower()).strip("-")
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{name}_{slug}_{today()}.md"
+    RESULTS.mkdir(exist_ok=True)
+    return RESULTS / f"{name}_{slug}_{today()}.md"
 
 
 def heading(title: str, command: str, packages: tuple[str, ...] = ("torch", "ray")) -> str:

@@ -21,6 +21,7 @@ from metarec_ray.core.batch import Encoded
 from metarec_ray.core.linear_head import solve_spd
 
 _START = -5.0  # log weight of a kernel before it is learned
+_SHOWN = 10  # steps between lines of progress
 _BATCHES = 8  # of episodes in a step
 
 
@@ -113,7 +114,8 @@ class GaussianProcessHead(FittedLearner):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            fitting.progress(f"step {step + 1} of {self.steps}: error {loss.item():.4f}")
+            if (step + 1) % _SHOWN == 0:
+                fitting.progress(f"step {step + 1} of {self.steps}: error {loss.item():.4f}")
         return theta.detach()
 
 

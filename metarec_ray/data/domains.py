@@ -22,7 +22,8 @@ class Domains(Settings):
     """The `train.domains` section: a weighted joint loss over domains.
 
     A task has its query, its negatives and its window in one domain, drawn by weight: the mean loss
-    of a meta-batch is then the weighted sum of the domains' losses.
+    of a meta-batch is then the weighted sum of the domains' losses. Sampled negatives stand for the
+    whole catalogue in every domain, not for the domain's share of it.
 
     Attributes:
         feature: categorical feature of the items that names their domain.

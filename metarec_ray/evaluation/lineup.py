@@ -87,6 +87,8 @@ def lineup(
             overrides["algorithm.positive_min"] = positive_min
         once = _closed_form(learner) and not shuffles
         found[name] = Entry(name, learner.kind, overrides, 1 if once else seeds, _grid(name))
+    if experiment.blend.members:
+        found["blend"] = Entry("blend", "learner", {}, seeds)
     for name, tree in experiment.bench.learners.items():
         found[name] = _entry(name, tree, experiment, shuffles=shuffles)
     return found

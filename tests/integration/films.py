@@ -14,6 +14,7 @@ from metarec_ray.config import Experiment
 from metarec_ray.data.features import FeatureSpace
 from metarec_ray.data.manifest import FeatureField
 from metarec_ray.models.towers import Side, Sides
+from metarec_ray.training.trainer import meta_learner
 
 GENRE = FeatureField(name="genre", kind="categorical", size=3)
 FIELDS: dict[str, list[FeatureField]] = {"user": [], "item": [GENRE], "context": []}
@@ -36,7 +37,7 @@ def write_films(path: Path, *, items: int = 40, dim: int = 8) -> Path:
     }
     content = Checkpoint(
         model=dense
-        | experiment.algorithm.init(dense, torch.Generator())
+        | meta_learner(experiment).init(dense, torch.Generator())
         | tables
         | {f"buffer.{name}": value for name, value in buffers.items()},
         optimizer={},

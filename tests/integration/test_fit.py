@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from metarec_ray.algorithms.rivals import Ease
 from metarec_ray.config import Experiment, load, parse
 from metarec_ray.engine.each import each
 from metarec_ray.engine.train import train
@@ -72,4 +73,6 @@ def test_a_sweep_over_a_rival_picks_its_penalty(
         sweep={"trials": 4, "rungs": 1, "space": space},
     )
     found = sweep(experiment, resume=False, data_dir=None, progress=print)
-    assert load(found.best).algorithm.penalty == found.values["algorithm.penalty"] == 5.0
+    algorithm = load(found.best).algorithm
+    assert isinstance(algorithm, Ease)
+    assert algorithm.penalty == found.values["algorithm.penalty"] == 5.0

@@ -1,13 +1,19 @@
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from pydantic import ValidationError
 
+from metarec_ray.config import parse
 from metarec_ray.core.batch import Features
-from metarec_ray.data.domains import DAY, Domains, DomainWindows
+from metarec_ray.data.domains import DAY, Domains, DomainWindows, asked_items, learned_from
 from metarec_ray.data.lanes import Cut, LaneSampler
-from metarec_ray.data.task_store import HistoryTable
-from metarec_ray.errors import DataError
+from metarec_ray.data.logs import read_log
+from metarec_ray.data.settings import Columns, Data, Feature, SideTable
+from metarec_ray.data.store import build_store
+from metarec_ray.data.task_store import HistoryTable, TaskStore
+from metarec_ray.errors import ConfigError, DataError
+from metarec_ray.training.fit import fit
 
 # Items 0..9 are food, 10..19 kitchen. One entity: (item, day), then one that has too little food.
 STORY = [(0, 1), (10, 1), (11, 2), (1, 2), (12, 3), (2, 4), (3, 4), (13, 4), (4, 5), (14, 6)]
@@ -103,3 +109,66 @@ def test_source_events_need_a_clock_and_weights_a_positive_one() -> None:
         DomainWindows(untimed, {"food": FOOD}, domains, window=2, query_size=2)
     with pytest.raises(ValidationError, match=r"a weight of domains must be > 0, got {'food': 0"):
         Domains(weights={"food": 0.0})
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TaskStore:
+    """Forty users who met 9 of items 0..9, food, and of 10..19, kitchen, in turn, two a day."""
+    folder = tmp_path_factory.mktemp("shops")
+    order = [item for pair in zip(range(10), range(10, 20), strict=True) for item in pair]
+    events = [
+        (user, item, 43_200 * at)
+        for user in range(40)
+        for at, item in enumerate(order)
+        if item % 10 != user % 10
+    ]
+    log = pl.DataFrame(events, schema=["user", "item", "time"], orient="row")
+    log.write_parquet(folder / "log.parquet")
+    table = pl.DataFrame({"id": range(20), "shop": ["food"] * 10 + ["kitchen"] * 10})
+    table.write_parquet(folder / "items.parquet")
+    asked = Data(
+        path=str(folder / "log.parquet"),
+        columns=Columns(time="time"),
+        items=SideTable(
+            path="items.parquet", id="id", features={"shop": Feature(kind="categorical")}
+        ),
+        split="hash",
+        valid_share=0.3,
+        buckets=1,
+    )
+    build_store(read_log(asked), asked, folder / "store")
+    return TaskStore.open(folder / "store")
+
+
+def test_training_on_the_target_alone_meets_no_other_item(store: TaskStore) -> None:
+    alone = Domains(feature="shop", weights={"food": 1.0}, source=False)
+    assert learned_from(store, alone).histories(("train",)).item.max() == 9
+    joint = Domains(feature="shop", weights={"food": 1.0, "kitchen": 0.3})
+    assert learned_from(store, joint) is store
+    tasks = {"ks": [0, 1], "window": 1, "query_size": 2, "negatives": 2}
+    train = {"steps": 1, "num_workers": 1, "lanes": 1, "lane_tasks": 4, "tasks": tasks}
+    for algorithm in ("ease", "prototype"):
+        tree = {"algorithm": {"name": algorithm}, "model": {"dim": 3}}
+        asked = parse(tree | {"train": train | {"domains": alone.model_dump()}}, "test")
+        found = fit(asked, store).model["buffer.trained"]
+        assert found.nonzero().flatten().tolist() == list(range(10))
+        asked = parse(tree | {"train": train | {"domains": joint.model_dump()}}, "test")
+        if algorithm == "ease":
+            with pytest.raises(ConfigError, match=r"train.domains steers an outer loop, ease is"):
+                fit(asked, store)
+        else:
+            assert fit(asked, store).model["buffer.trained"].all()
+
+
+def test_domains_that_the_items_do_not_have_are_refused(store: TaskStore) -> None:
+    with pytest.raises(ConfigError, match=r"categorical feature of the items, got 'kind' of shop"):
+        asked_items(store, Domains(feature="kind", weights={"food": 1.0}))
+    with pytest.raises(ConfigError, match=r"values of shop, got 'books' of food, kitchen"):
+        asked_items(store, Domains(feature="shop", weights={"books": 1.0}))
+
+
+def test_several_domains_rank_sampled_items() -> None:
+    domains = {"weights": {"food": 1.0}}
+    with pytest.raises(ConfigError, match=r"tasks.negatives must be > 0 with several domains"):
+        parse({"train": {"domains": domains}}, "test")
+    parse({"train": {"domains": domains | {"source": False}}}, "test")

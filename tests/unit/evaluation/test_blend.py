@@ -73,6 +73,7 @@ def test_weights_are_chosen_without_a_look_at_test_entities(store: TaskStore) ->
     judged = validation(asked(), store)
     parts = store.histories(("valid",)).task_id
     assert torch.isin(judged.tasks.entity, parts).all()
+    assert store.manifest.cutoff is not None
     assert (judged.tasks.time < store.manifest.cutoff).all()
 
 

@@ -18,7 +18,7 @@ from metarec_ray.evaluation import bench_leaks
 from metarec_ray.evaluation.events import shuffled_ties
 from metarec_ray.evaluation.render import render
 from metarec_ray.evaluation.rivals import fitted
-from metarec_ray.evaluation.scoring import Method
+from metarec_ray.evaluation.scoring import Method, recommender_method
 from metarec_ray.evaluation.strict import StrictTasks, strict_tasks
 from metarec_ray.evaluation.table import Header, evaluate
 from metarec_ray.evaluation.validation import validate, validation
@@ -175,7 +175,7 @@ def test_choices_are_made_on_the_latest_training_entities_and_never_on_test_ones
 def test_every_k_is_looked_at_by_itself(store: TaskStore, tasks: StrictTasks):
     recommender = Recommender(fit_histories(EXPERIMENT, store))
     assert list(validate(recommender.predictor, EXPERIMENT, store)) == [0, 1, 3]
-    method = fitted(Popularity(), EXPERIMENT, store, tasks)
+    method = recommender_method(fitted(Popularity(), EXPERIMENT, store), tasks)
     rows = evaluate(tasks, [method], SETTINGS, header=HEADER, clock=lambda: 0.0)
     assert [(row["k"], row["n"]) for row in rows] == [(k, len(tasks.entity)) for k in (0, 1, 3)]
     for row in rows:

@@ -1,0 +1,90 @@
+"""The tables of every protocol: learners beside tuned rivals, on real data.
+
+    METAREC_DATA=DIR python benchmarks/bench_tables.py [--only NAME] [--seeds N] [--out DIR]
+
+Writes benchmarks/results/tables/NAME.md and NAME.json for each name of `TABLES`; hours for all of
+them. The same command resumes: finished cells are kept in --out.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from machine import RESULTS, heading
+
+ROOT = Path(__file__).parent.parent
+
+
+class Table(NamedTuple):
+    """One call of `metarec bench`; `learners` is None for all that suit."""
+
+    config: str
+    protocol: str
+    learners: str | None = None
+    options: tuple[str, ...] = ()
+
+
+TABLES = {
+    "ml-1m-strict": Table("ml-1m-strict.yaml", "strict"),
+    "ml-1m-strict-blend": Table("ml-1m-strict-blend.yaml", "strict", "blend"),
+    "ml-1m-strict-support-masked": Table(
+        "ml-1m-strict-blend.yaml", "strict", "blend", ("evaluate.mask=support",)
+    ),
+    "ml-1m-strict-shuffled": Table(
+        "ml-1m-strict-blend.yaml", "strict", "blend", ("data.ties=shuffled",)
+    ),
+    "ml-1m-strict-clean": Table(
+        "ml-1m-strict-blend.yaml", "strict", "blend", ("evaluate.boundary=clean",)
+    ),
+    "ml-latest-small-strict": Table("ml-latest-small-strict.yaml", "strict"),
+    "ml-1m-melu": Table("ml-1m-melu.yaml", "melu"),
+    "ml-1m-melu-regime-a": Table("ml-1m-melu-maml.yaml", "melu"),
+    "ml-1m-item-kshot": Table("ml-1m-item-kshot.yaml", "item_kshot"),
+    "amazon-cross-domain": Table("amazon-cross-domain.yaml", "cross_domain"),
+}
+
+
+def main() -> int:
+    """Make the tables that are asked for; the worst exit code of their benches."""
+    parser = argparse.ArgumentParser(description="Make the tables of every protocol.")
+    parser.add_argument("--only", action="append", choices=list(TABLES), help="repeatable")
+    parser.add_argument("--learners", help="names, instead of the table's own")
+    parser.add_argument("--seeds", type=int, help="fits of a stochastic learner")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "tables", help="for the cells")
+    arguments = parser.parse_args()
+    worst = 0
+    for name in arguments.only or TABLES:
+        table = TABLES[name]
+        if arguments.learners:
+            table = table._replace(learners=arguments.learners)
+        worst = max(worst, make(name, table, arguments.out / name, arguments.seeds))
+    return worst
+
+
+def make(name: str, table: Table, out: Path, seeds: int | None) -> int:
+    """Run one bench and copy its table beside the other results; its exit code."""
+    words = ["metarec", "bench", f"jobs/configs/{table.config}", "--protocol", table.protocol]
+    words += ["--learners", table.learners] if table.learners else []
+    words += ["--seeds", str(seeds)] if seeds else []
+    words += [word for option in table.options for word in ("--set", option)]
+    run = ["--out", str(out / "bench"), "--set", f"run.dir={out / 'run'}"]
+    executable = str(Path(sys.executable).parent / words[0])
+    done = subprocess.run([executable, *words[1:], *run], cwd=ROOT, check=False)
+    found = out / "bench" / "results.json"
+    if not found.is_file():
+        return done.returncode or 1
+    folder = RESULTS / "tables"
+    folder.mkdir(exist_ok=True)
+    rows = json.loads(found.read_text("utf-8"))["rows"]
+    (folder / f"{name}.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n", "utf-8")
+    head = heading(name, " ".join(words), ("torch", "polars", "ray"))
+    body = (out / "bench" / "results.md").read_text("utf-8")
+    (folder / f"{name}.md").write_text(f"{head}\n{body}", "utf-8")
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
