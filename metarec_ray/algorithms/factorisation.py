@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories, Params
-from metarec_ray.algorithms.sums import entity_of_event
+from metarec_ray.core.batch import entity_of
 
 
 class Moments(NamedTuple):
@@ -108,7 +108,7 @@ def _of_factors(cov: Tensor) -> Tensor:
 
 
 def _matrix(histories: Histories, values: Tensor) -> Tensor:
-    where = torch.stack([entity_of_event(histories), histories.item])
+    where = torch.stack([entity_of(histories.offsets), histories.item])
     shape = (histories.offsets.numel() - 1, histories.n_items)
     return torch.sparse_coo_tensor(where, values, shape, check_invariants=True).coalesce()
 
@@ -123,7 +123,7 @@ def _squared_error(
     histories: Histories, state: Params, of_users: Moments, user: Tensor, item_spread: Tensor
 ) -> Tensor:
     """Return the squared residuals plus what the items' uncertainty adds."""
-    entity, item = entity_of_event(histories), histories.item
+    entity, item = entity_of(histories.offsets), histories.item
     predicted = user[entity, 0] + state["item"][item, 0]
     predicted += (of_users.x[entity, 1:] * state["item"][item, 1:]).sum(1)
     squares = (histories.label - state["mean"] - predicted).double().square().sum()

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories, Params
-from metarec_ray.algorithms.sums import entity_of_event
-from metarec_ray.core.batch import FieldSpan, SideInformation
+from metarec_ray.core.batch import FieldSpan, SideInformation, entity_of
 
 _SHARPNESS = (4.0, 12.0)
 _WIDTHS = (0.2, 1.0)  # standard deviations
@@ -129,7 +128,7 @@ def _co_rated(histories: Histories, count: Tensor, seed: int) -> Tensor:
     `both` counts the entities that met both items; the vectors are the leading singular ones, by
     subspace iteration [Halko et al., 2011].
     """
-    where = torch.stack([entity_of_event(histories), histories.item])
+    where = torch.stack([entity_of(histories.offsets), histories.item])
     values = (count + _CO_RATED_SHRINK).rsqrt()[histories.item]
     shape = (len(histories.offsets) - 1, histories.n_items)
     met = torch.sparse_coo_tensor(where, values, shape, check_invariants=True).coalesce()

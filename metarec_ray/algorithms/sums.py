@@ -7,15 +7,9 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories
+from metarec_ray.core.batch import DAY, entity_of
 
 _CHUNK = 2048  # entities made dense at a time
-_DAY = 86_400_000_000  # microseconds
-
-
-def entity_of_event(histories: Histories) -> Tensor:
-    """Return the position of each event's entity, int64 [N]."""
-    sizes = histories.offsets.diff()
-    return torch.repeat_interleave(torch.arange(sizes.numel()), sizes)
 
 
 def position_of_event(histories: Histories) -> Tensor:
@@ -33,7 +27,7 @@ def freshness(histories: Histories, half_life_days: float) -> Tensor:
     weight = met.double()
     if histories.cutoff is not None:
         first = histories.time[histories.offsets[:-1][met]]
-        days = (histories.cutoff - first).clamp(min=0).double() / _DAY
+        days = (histories.cutoff - first).clamp(min=0).double() / DAY
         weight[met] = torch.exp2(-days / half_life_days)
     return weight
 
@@ -48,7 +42,7 @@ def is_positive(label: Tensor, positive_min: float | None) -> Tensor:
 def positive_pairs(histories: Histories, positive_min: float | None) -> tuple[Tensor, Tensor]:
     """Return (entity, item) of the distinct pairs with a positive event, ascending."""
     keep = is_positive(histories.label, positive_min)
-    keys = entity_of_event(histories)[keep] * histories.n_items + histories.item[keep]
+    keys = entity_of(histories.offsets)[keep] * histories.n_items + histories.item[keep]
     pairs = torch.unique(keys)
     return pairs // histories.n_items, pairs % histories.n_items
 

@@ -10,6 +10,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+DAY = 86_400_000_000  # microseconds
+
+
+def entity_of(offsets: Tensor) -> Tensor:
+    """Return the position of each event's entity, int64 [N]; entity e owns offsets[e]:[e + 1]."""
+    sizes = offsets.diff()
+    return torch.repeat_interleave(torch.arange(sizes.numel()), sizes)
+
 
 class Features(NamedTuple):
     """Side information of E entities: a weighted bag of tokens and a dense vector each.

@@ -11,11 +11,10 @@ import torch
 from pydantic import Field, NonNegativeFloat, model_validator
 from torch import Tensor
 
+from metarec_ray.core.batch import DAY
 from metarec_ray.data.settings import Settings
 from metarec_ray.data.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import ConfigError, DataError
-
-DAY = 86_400_000_000  # microseconds
 
 
 class Domains(Settings):

@@ -206,6 +206,11 @@ def _check_space(experiment: Experiment) -> None:
             "a sweep is of one learner, got a blend of "
             f"{', '.join(experiment.blend.members)} (blend.members)"
         )
+    train = experiment.train
+    if train.average is not None or train.periods > 1:
+        raise ConfigError(
+            "a sweep's trials train one model at once, got train.average or train.periods"
+        )
     for key, values in experiment.sweep.space.items():
         for value in values.choices or (values.low, values.high):
             override(experiment, {key: value})

@@ -12,6 +12,7 @@ import torch
 from scipy.sparse import coo_array, csr_array
 
 from metarec_ray.config import Experiment
+from metarec_ray.core.batch import entity_of
 from metarec_ray.data import datasets, logs, sources
 from metarec_ray.data.settings import Data
 from metarec_ray.data.task_store import TaskStore
@@ -19,7 +20,6 @@ from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation import partition_files
 from metarec_ray.evaluation.bench_leaks import refuse_leaks_of_rankings, refuse_leaks_of_ratings
 from metarec_ray.evaluation.cross_domain import CrossDomainTasks, cross_domain_tasks
-from metarec_ray.evaluation.events import entity_of
 from metarec_ray.evaluation.item_kshot import kshot_tasks
 from metarec_ray.evaluation.measure import Measured, measure
 from metarec_ray.evaluation.rated import label_range, measure_tasks

@@ -78,12 +78,14 @@ def select(parts: Tensor, quality: Callable[[Tensor], Tensor], *, rounds: int) -
     return weights
 
 
-def sharpness(shares: Tensor, query: Tensor) -> Tensor:
+def sharpness(shares: Tensor, query: Tensor, candidates: Tensor) -> Tensor:
     """Return the power of `shares` [T, I], log-probabilities, that makes `query` [T, Q] likeliest.
 
-    Scores of different learners have different scales; probabilities have one.
+    Scores of different learners have different scales; probabilities have one. Only `candidates`
+    [T, I] share the probability: what is never ranked must not decide.
     """
-    likelihood = [torch.log_softmax(power * shares, 1).gather(1, query).mean() for power in POWERS]
+    ranked = shares.masked_fill(~candidates, -torch.inf)
+    likelihood = [torch.log_softmax(power * ranked, 1).gather(1, query).mean() for power in POWERS]
     return torch.tensor(POWERS[int(torch.stack(likelihood).argmax())])
 
 
@@ -99,7 +101,8 @@ def _weights(
         parts = torch.stack([member_scores(p, supports, judge.feedback) for p in predictors])
         powers = torch.ones(len(parts))
         if judge.feedback == "implicit":
-            powers = torch.stack([sharpness(part, judge.tasks.query) for part in parts])
+            candidates = judge.tasks.candidates(k)
+            powers = torch.stack([sharpness(p, judge.tasks.query, candidates) for p in parts])
             parts = parts * powers[:, None, None]
         weights = select(parts, partial(judge.quality, k=k), rounds=experiment.blend.rounds)
         rows.append(weights * powers)

@@ -15,14 +15,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import DAY, Features, entity_of
 from metarec_ray.data.protocols import CrossDomain
 from metarec_ray.data.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.evaluation.events import (
-    DAY,
     at,
-    entity_of,
     first_meetings,
     item_share,
     padded,

@@ -6,16 +6,8 @@ Knows flat events with offsets; does not know any protocol.
 import torch
 from torch import Generator, Tensor
 
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import Features, entity_of
 from metarec_ray.data.task_store import HistoryTable
-
-DAY = 86_400_000_000  # microseconds
-
-
-def entity_of(offsets: Tensor) -> Tensor:
-    """Return the position of each event's entity, int64 [N]."""
-    sizes = offsets.diff()
-    return torch.repeat_interleave(torch.arange(sizes.numel()), sizes)
 
 
 def shuffled_ties(offsets: Tensor, time: Tensor, generator: Generator) -> Tensor:

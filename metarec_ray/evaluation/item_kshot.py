@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 import torch
 
+from metarec_ray.core.batch import entity_of
 from metarec_ray.data.protocols import ItemKshot
 from metarec_ray.data.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import DataError
-from metarec_ray.evaluation.events import entity_of, first_meetings, select
+from metarec_ray.evaluation.events import first_meetings, select
 from metarec_ray.evaluation.frames import entity_features, history_table
 from metarec_ray.evaluation.ratings import RatingTasks, cut, require_entity
 from metarec_ray.evaluation.strict import MIN_ENTITIES, TRAINING

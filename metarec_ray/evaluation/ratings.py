@@ -13,18 +13,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import Features, entity_of
 from metarec_ray.data.protocols import RatingCut
 from metarec_ray.data.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import ConfigError, DataError
-from metarec_ray.evaluation.events import (
-    at,
-    entity_of,
-    first_meetings,
-    padded,
-    select,
-    shuffled_ties,
-)
+from metarec_ray.evaluation.events import at, first_meetings, padded, select, shuffled_ties
 from metarec_ray.evaluation.strict import MIN_ENTITIES, TRAINING
 from metarec_ray.predictor import Supports
 

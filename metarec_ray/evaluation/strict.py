@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from metarec_ray.config import Evaluate
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import Features, entity_of
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError
-from metarec_ray.evaluation.events import entity_of, first_meetings, item_share
+from metarec_ray.evaluation.events import first_meetings, item_share
 from metarec_ray.predictor import Supports
 
 TRAINING = ("train", "valid")

@@ -7,12 +7,12 @@ before meta-training: a learned item bias overfits the few starts of histories, 
 import torch
 from torch import Tensor
 
+from metarec_ray.core.batch import DAY
 from metarec_ray.core.outer_loop import Params
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.task_store import HistoryTable
 from metarec_ray.models.towers import Towers
 
-DAY = 86_400_000_000
 SHRINKAGE = 5.0
 OUTSIDE = 1e-3  # weight of events outside `prior_positions`: they rank what has nothing else
 

@@ -13,12 +13,11 @@ from torch import Tensor
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
 from metarec_ray.algorithms.rivals.least_squares import System, blocks, solve_row, solve_rows
 from metarec_ray.algorithms.sums import (
-    entity_of_event,
     is_positive,
     log_shares,
     positive_pairs,
 )
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, entity_of
 from metarec_ray.data.settings import Feedback
 
 _START_SCALE = 0.1  # norm of the first item factors
@@ -112,7 +111,7 @@ class MfFoldIn(FittedLearner):
     sweeps: PositiveInt = 16
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
-        entity, item = entity_of_event(histories), histories.item
+        entity, item = entity_of(histories.offsets), histories.item
         mean = histories.label.double().sum() / max(item.numel(), 1)
         residual = histories.label - mean.float()
         n_users, n_items = histories.offsets.numel() - 1, histories.n_items

@@ -7,8 +7,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories, Params, Problem, StatisticalLearner
-from metarec_ray.algorithms.sums import entity_of_event
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, entity_of
 
 
 class UserItemBias(StatisticalLearner):
@@ -37,7 +36,7 @@ class UserItemBias(StatisticalLearner):
                 "events": torch.tensor(float(label.numel())),
                 "item": torch.zeros(histories.n_items),
             }
-        entity = entity_of_event(histories)
+        entity = entity_of(histories.offsets)
         residual = label - meta["mean"]
         n_entities = histories.offsets.numel() - 1
         left = torch.zeros(n_entities, dtype=torch.float64).index_add(

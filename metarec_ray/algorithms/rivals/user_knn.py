@@ -13,12 +13,11 @@ from torch import Tensor
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
 from metarec_ray.algorithms.rivals.biases import UserItemBias
 from metarec_ray.algorithms.sums import (
-    entity_of_event,
     is_positive,
     log_shares,
     positive_pairs,
 )
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, entity_of
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import DataError
 
@@ -96,7 +95,7 @@ class RatingUserKNN(FittedLearner):
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         _check_cells(self.name, histories, self.max_cells)
         bias = self._biases().fit(histories, fitting)
-        user, n_users = entity_of_event(histories), histories.offsets.numel() - 1
+        user, n_users = entity_of(histories.offsets), histories.offsets.numel() - 1
         residual = histories.label - bias["mean"] - bias["item"][histories.item]
         total = torch.zeros(n_users).index_add(0, user, residual)
         centred = residual - (total / (histories.offsets.diff() + self.user_shrink))[user]

@@ -48,8 +48,13 @@ def test_sharpness_undoes_a_scale() -> None:
     query = torch.multinomial(
         torch.softmax(4 * logits, 1), 8, replacement=True, generator=generator
     )
-    assert sharpness(logits, query).item() == pytest.approx(4.0, rel=0.5)
-    assert sharpness(16 * logits, query).item() == pytest.approx(0.25, rel=0.5)
+    every = torch.ones_like(logits, dtype=torch.bool)
+    assert sharpness(logits, query, every).item() == pytest.approx(4.0, rel=0.5)
+    assert sharpness(16 * logits, query, every).item() == pytest.approx(0.25, rel=0.5)
+    # What is no candidate does not count, however sure a learner is of it.
+    beside = torch.cat([logits, torch.full((200, 1), 50.0)], 1)
+    candidates = torch.cat([every, torch.zeros(200, 1, dtype=torch.bool)], 1)
+    assert sharpness(beside, query, candidates) == sharpness(logits, query, every)
 
 
 def test_a_blend_scores_the_weighted_sum_of_its_members(store: TaskStore) -> None:
