@@ -5,7 +5,7 @@ Knows values and their rules; does not know files, overrides or how anything run
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from metarec_ray.data.domains import Domains
 from metarec_ray.data.lanes import Cut
@@ -194,7 +194,8 @@ class Blending(Settings):
 
     Attributes:
         members: name -> dotted keys of this experiment to replace (`algorithm.*`, `model.*` and
-            `train.*`), as `--set` takes them; {} for no blend.
+            `train.*`), as `--set` takes them; {} for no blend. In the order of their names, which
+            is what their weights go by: files keep keys in orders of their own.
         rounds: of greedy selection [Caruana et al., 2004]; weights are multiples of 1 / rounds,
             chosen on validation entities for each k of `evaluate.ks`.
 
@@ -204,6 +205,11 @@ class Blending(Settings):
         default={}
     )
     rounds: Annotated[int, Field(ge=1, le=100)] = 20
+
+    @field_validator("members")
+    @classmethod
+    def _by_name(cls, members: dict[str, Any]) -> dict[str, Any]:
+        return dict(sorted(members.items()))
 
     @model_validator(mode="after")
     def _none_or_several(self) -> "Blending":

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from metarec_ray.checkpoint import load, save
 from metarec_ray.config import Experiment, parse
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import ConfigError
@@ -72,6 +73,16 @@ def test_a_blend_scores_the_weighted_sum_of_its_members(store: TaskStore) -> Non
     asked_for = torch.tensor([[3, 1]]).expand(len(scores), 2)
     torch.testing.assert_close(blend.scores(supports, items=asked_for), scores[:, [3, 1]])
     assert blend.metadata["algorithm"]["weights"]["2"].keys() == MEMBERS.keys()
+
+
+def test_a_saved_blend_gives_each_member_its_own_weight(store: TaskStore, tmp_path: Path) -> None:
+    found = fit_blend(asked(blend={"members": MEMBERS}), store)
+    save(found, tmp_path / "saved")
+    supports = validation(asked(), store).tasks.supports(2)
+    again = Recommender(load(tmp_path / "saved"))
+    assert list(MEMBERS) != sorted(MEMBERS)
+    assert torch.equal(again.scores(supports), Recommender(found).scores(supports))
+    assert again.metadata == Recommender(found).metadata
 
 
 def test_weights_are_chosen_without_a_look_at_test_entities(store: TaskStore) -> None:
