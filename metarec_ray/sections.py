@@ -5,7 +5,14 @@ Knows values and their rules; does not know files, overrides or how anything run
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from metarec_ray.data.domains import Domains
 from metarec_ray.data.lanes import Cut
