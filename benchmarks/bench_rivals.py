@@ -22,11 +22,11 @@ from metarec_ray.data.logs import read_log
 from metarec_ray.data.settings import Data
 from metarec_ray.data.store import build_store
 from metarec_ray.data.task_store import TaskStore
-from metarec_ray.evaluation.render import render
 from metarec_ray.evaluation.rivals import fitted, standard_rivals
 from metarec_ray.evaluation.scoring import recommender_method
 from metarec_ray.evaluation.strict import strict_tasks
 from metarec_ray.evaluation.table import Header, Row, evaluate
+from metarec_ray.evaluation.text import render
 from metarec_ray.sections import Evaluate
 
 TOLERANCE = 0.002

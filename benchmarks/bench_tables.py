@@ -19,7 +19,15 @@ ROOT = Path(__file__).parent.parent
 
 
 class Table(NamedTuple):
-    """One call of `metarec bench`; `learners` is None for all that suit."""
+    """One call of `metarec bench`.
+
+    Attributes:
+        config: file in jobs/configs.
+        protocol: as `--protocol` takes it.
+        learners: as `--learners` takes them; None for all that suit, beside floors and rivals.
+        options: as `--set` takes them.
+
+    """
 
     config: str
     protocol: str
@@ -27,17 +35,18 @@ class Table(NamedTuple):
     options: tuple[str, ...] = ()
 
 
+BESIDE = (
+    "random,popularity,recency_popularity,item_knn,ease,item_knn_popularity,ease_popularity,"
+    "windowed_ridge,blend"
+)
 TABLES = {
     "ml-1m-strict": Table("ml-1m-strict.yaml", "strict"),
-    "ml-1m-strict-blend": Table("ml-1m-strict-blend.yaml", "strict", "blend"),
     "ml-1m-strict-support-masked": Table(
-        "ml-1m-strict-blend.yaml", "strict", "blend", ("evaluate.mask=support",)
+        "ml-1m-strict.yaml", "strict", BESIDE, ("evaluate.mask=support",)
     ),
-    "ml-1m-strict-shuffled": Table(
-        "ml-1m-strict-blend.yaml", "strict", "blend", ("data.ties=shuffled",)
-    ),
+    "ml-1m-strict-shuffled": Table("ml-1m-strict.yaml", "strict", BESIDE, ("data.ties=shuffled",)),
     "ml-1m-strict-clean": Table(
-        "ml-1m-strict-blend.yaml", "strict", "blend", ("evaluate.boundary=clean",)
+        "ml-1m-strict.yaml", "strict", BESIDE, ("evaluate.boundary=clean",)
     ),
     "ml-latest-small-strict": Table("ml-latest-small-strict.yaml", "strict"),
     "ml-1m-melu": Table("ml-1m-melu.yaml", "melu"),
@@ -67,7 +76,7 @@ def main() -> int:
 def make(name: str, table: Table, out: Path, seeds: int | None) -> int:
     """Run one bench and copy its table beside the other results; its exit code."""
     words = ["metarec", "bench", f"jobs/configs/{table.config}", "--protocol", table.protocol]
-    words += ["--learners", table.learners] if table.learners else []
+    words += ["--learners", table.learners, "--alone"] if table.learners else []
     words += ["--seeds", str(seeds)] if seeds else []
     words += [word for option in table.options for word in ("--set", option)]
     run = ["--out", str(out / "bench"), "--set", f"run.dir={out / 'run'}"]

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
 
+from metarec_ray.core.batch import Params
 from metarec_ray.errors import CheckpointError
 
 log = logging.getLogger(__name__)
-Params = dict[str, Tensor]
 MODEL, OPTIMIZER, CATALOGUE = "model.safetensors", "optimizer.safetensors", "catalogue.parquet"
 CONFIG, SCHEMA, METRICS, STATE = "config.json", "schema.json", "metrics.json", "state.json"
 BUFFER = "buffer."  # what a buffer's name begins with, beside the parameters

@@ -4,7 +4,8 @@ Knows a checkpoint's parameters and encodes its catalogue once; does not know id
 files. Adaptation is the same code that training ran.
 """
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -58,8 +59,56 @@ class Predictor(Protocol):
         """Return scores [T, I] as log-probabilities, up to a constant."""
         ...
 
+    def adapted(self, supports: Supports) -> int:
+        """Return how many numbers adapting to the first support computes, 0 for none."""
+        ...
 
-class Fitted:
+
+class _Single(ABC):
+    """One learner: batches its mathematics of one task."""
+
+    learner: Learner
+    meta: Params
+    items: EncodedItems
+
+    @abstractmethod
+    def _columns(self, supports: Supports) -> list[Tensor]:
+        """Return [T, ...] item, label, mask, time, context and user of supports, and the now."""
+
+    @abstractmethod
+    def _problem(self, user: Tensor, now: Tensor) -> Problem:
+        """Return what an encoded user is asked, in an encoded context."""
+
+    def log_share(self, scores: Tensor) -> Tensor:
+        return self.learner.log_share(scores)
+
+    @torch.no_grad()
+    def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
+        def one(wanted: Tensor, *columns: Tensor) -> Tensor:
+            problem, fast = self._adapt(*columns)
+            candidates = self.items if items is None else self.items.at(wanted)
+            *_, user, now = columns
+            asked = encode_candidates(candidates, user, now)
+            return self.learner.score(problem, self.meta, fast, asked)
+
+        columns = [supports.item if items is None else items, *self._columns(supports)]
+        parts = zip(*(column.split(CHUNK) for column in columns), strict=True)
+        return torch.cat([vmap(one)(*part) for part in parts])
+
+    @torch.no_grad()
+    def adapted(self, supports: Supports) -> int:
+        _, fast = self._adapt(*(column[0] for column in self._columns(supports)))
+        new = (value for name, value in fast.items() if value is not self.meta.get(name))
+        return sum(value.numel() for value in new)
+
+    def _adapt(self, *columns: Tensor) -> tuple[Problem, Params]:
+        item, label, mask, time, context, user, now = columns
+        support = Support(self.items.at(item), context, label, mask, time)
+        problem = self._problem(user, now)
+        return problem, self.learner.adapt(problem, self.meta, encode_support(support, user))
+
+
+class Fitted(_Single):
     """The predictor of a learner that was fitted on whole histories."""
 
     def __init__(
@@ -70,24 +119,24 @@ class Fitted:
         self.problem, self.items = no_problem(feedback), unencoded(n_items)
         self.user_tokens = user_tokens
 
-    def log_share(self, scores: Tensor) -> Tensor:
-        return self.learner.log_share(scores)
+    def _problem(self, user: Tensor, now: Tensor) -> Problem:
+        return self.problem
 
-    @torch.no_grad()
-    def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
+    def _columns(self, supports: Supports) -> list[Tensor]:
         users = plain(supports.user, self.user_tokens)
         nothing = torch.zeros(len(supports.item), 1, 0)
+        return [
+            supports.item,
+            supports.label,
+            supports.mask,
+            supports.time,
+            nothing,
+            users,
+            nothing,
+        ]
 
-        def problem(user: Tensor, now: Tensor) -> Problem:
-            return self.problem
 
-        return _adapted(
-            self.learner, self.meta, self.items, problem, supports,
-            users=users, contexts=nothing, now=nothing, asked=items,
-        )  # fmt: skip
-
-
-class Trained:
+class Trained(_Single):
     """The predictor of a meta-learner: the towers encode, the catalogue once."""
 
     def __init__(self, learner: Learner, model: Params, feedback: Feedback, *, items: Features):
@@ -102,25 +151,21 @@ class Trained:
         self.items = EncodedItems(rows, vectors, model[BUFFER + "offset"])
         self.reference = self.items.at(model[BUFFER + "reference.items"])
 
-    def log_share(self, scores: Tensor) -> Tensor:
-        return self.learner.log_share(scores)
+    def _problem(self, user: Tensor, now: Tensor) -> Problem:
+        return make_problem(self.feedback, self.reference, self.log_q, user, now)
 
-    @torch.no_grad()
-    def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
+    def _columns(self, supports: Supports) -> list[Tensor]:
         has_context = supports.context.tokens.shape[-1] + supports.context.dense.shape[-1] > 0
-
-        def problem(user: Tensor, now: Tensor) -> Problem:
-            return make_problem(self.feedback, self.reference, self.log_q, user, now)
-
-        return _adapted(
-            self.learner, self.meta, self.items, problem, supports,
-            users=encode(self.meta, "user", supports.user),
-            contexts=encode(
-                self.meta, "context", supports.context if has_context else supports.now
-            ),
-            now=encode(self.meta, "context", supports.now),
-            asked=items,
-        )  # fmt: skip
+        contexts = supports.context if has_context else supports.now
+        return [
+            supports.item,
+            supports.label,
+            supports.mask,
+            supports.time,
+            encode(self.meta, "context", contexts),
+            encode(self.meta, "user", supports.user),
+            encode(self.meta, "context", supports.now),
+        ]
 
 
 class Blend:
@@ -147,6 +192,9 @@ class Blend:
         row = (supports.mask.sum(1, keepdim=True) >= self.ks).sum(1) - 1
         return torch.einsum("tm,mti->ti", self.weights[row], parts)
 
+    def adapted(self, supports: Supports) -> int:
+        return sum(member.adapted(supports) for member in self.members)
+
 
 def member_scores(
     member: Predictor, supports: Supports, feedback: Feedback, items: Tensor | None = None
@@ -160,33 +208,6 @@ def member_scores(
 
 def _parameters(model: Params) -> Params:
     return {name: value for name, value in model.items() if not name.startswith(BUFFER)}
-
-
-def _adapted(
-    learner: Learner,
-    meta: Params,
-    catalogue: EncodedItems,
-    problem: Callable[[Tensor, Tensor], Problem],
-    supports: Supports,
-    *,
-    users: Tensor,
-    contexts: Tensor,
-    now: Tensor,
-    asked: Tensor | None,
-) -> Tensor:
-    def one(*task: Tensor) -> Tensor:
-        item, label, mask, time, context, user, now, wanted = task
-        events = encode_support(Support(catalogue.at(item), context, label, mask, time), user)
-        ours = problem(user, now)
-        fast = learner.adapt(ours, meta, events)
-        candidates = catalogue if asked is None else catalogue.at(wanted)
-        return learner.score(ours, meta, fast, encode_candidates(candidates, user, now))
-
-    wanted = supports.item if asked is None else asked
-    events = (supports.item, supports.label, supports.mask, supports.time)
-    columns = (*events, contexts, users, now, wanted)
-    parts = zip(*(column.split(CHUNK) for column in columns), strict=True)
-    return torch.cat([vmap(one)(*part) for part in parts])
 
 
 def predictor_of(

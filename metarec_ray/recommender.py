@@ -102,6 +102,11 @@ class Recommender:
         return cls(loaded, name=name or loaded.config["serve"]["name"], version=version)
 
     @property
+    def method(self) -> str:
+        """Name of the learner in a table."""
+        return self.metadata["algorithm"]["name"]
+
+    @property
     def kind(self) -> str:
         """What the learner is in a table: floor, rival or learner."""
         return "learner" if self.experiment.blend.members else self.experiment.algorithm.kind
@@ -156,6 +161,10 @@ class Recommender:
         With `items`, catalogue rows int64 [T, Q], only of each task's own.
         """
         return self.predictor.scores(supports, items=items)
+
+    def adapted(self) -> int:
+        """Return how many numbers adapting to one event computes for one entity, 0 for none."""
+        return self.predictor.adapted(self._supports([SupportEvent(self.ids[0])], {}, {}))
 
     def _read_catalogue(self, checkpoint: Checkpoint) -> Features:
         table = pq.read_table(io.BytesIO(checkpoint.catalogue)).sort_by("item")

@@ -16,8 +16,11 @@ from pydantic import (
 
 from metarec_ray.data.domains import Domains
 from metarec_ray.data.lanes import Cut
-from metarec_ray.data.protocols import CrossDomain, ItemKshot, RatingCut
+from metarec_ray.data.protocols import CrossDomain, ItemKshot, Ks, RatingCut
 from metarec_ray.data.settings import Settings
+
+Kind = Literal["floor", "rival", "learner"]
+"""As what a method stands in a table."""
 
 
 class Run(Settings):
@@ -103,6 +106,17 @@ class Train(Settings):
     average: Average | None = None
     periods: Annotated[int, Field(ge=1, le=1000)] = 1
 
+    def outer_loop(self) -> dict[str, Any]:
+        """Return the keys set here that a learner without an outer loop cannot follow."""
+        asked = {
+            key: getattr(self, key)
+            for key in ("init_from", "freeze", "average", "periods")
+            if getattr(self, key) != Train.model_fields[key].default
+        }
+        if self.domains is not None and (self.domains.source or len(self.domains.asked()) > 1):
+            asked["domains"] = self.domains.weights
+        return asked
+
     @model_validator(mode="after")
     def _a_lane_for_every_worker(self) -> "Train":
         if self.num_workers > self.lanes:
@@ -170,7 +184,7 @@ class Evaluate(Settings):
     """The `evaluate` section: what a table is made of.
 
     Attributes:
-        ks: support sizes.
+        ks: support sizes, each once.
         query_size: events a method has to find, those after the first max(ks).
         min_positives: entities with fewer are not judged.
         positive_min: smallest label of a positive (explicit feedback).
@@ -178,12 +192,12 @@ class Evaluate(Settings):
         mask: what is left out of the candidates: the first max(ks) events at every k, or the k
             events of the support alone.
         boundary: `clean` judges only entities whose query begins later than their window ends,
-            not inside one timestamp.
+            not inside one timestamp; needs a clock.
         force: judge fewer than 100 entities.
 
     """
 
-    ks: tuple[NonNegativeInt, ...] = (0, 1, 3, 5, 10)
+    ks: Ks = (0, 1, 3, 5, 10)
     query_size: PositiveInt = 10
     min_positives: PositiveInt = 20
     positive_min: float = 4.0
@@ -232,6 +246,33 @@ class Blending(Settings):
         return self
 
 
+class BenchLearner(Settings):
+    """One of `bench.learners`: sections of the experiment to change for it.
+
+    Attributes:
+        algorithm: keys to change; `algorithm.name` is needed without a blend.
+        model: keys to change.
+        train: keys to change.
+        blend: the whole section; {} for no blend.
+        seeds: fits; by default `bench.seeds`, and 1 for closed forms.
+        kind: as what it stands in the table; by default what its algorithm is.
+
+    """
+
+    algorithm: dict[str, Any] = Field(default={})
+    model: dict[str, Any] = Field(default={})
+    train: dict[str, Any] = Field(default={})
+    blend: dict[str, Any] = Field(default={})
+    seeds: Annotated[int, Field(ge=1, le=100)] | None = None
+    kind: Kind | None = None
+
+    @model_validator(mode="after")
+    def _says_what_it_is(self) -> "BenchLearner":
+        if "name" not in self.algorithm and "members" not in self.blend:
+            raise ValueError("a learner of a bench must have algorithm.name or blend.members")
+        return self
+
+
 class Bench(Settings):
     """The `bench` section: what `metarec bench` fits, and how long it may take.
 
@@ -239,14 +280,13 @@ class Bench(Settings):
         seeds: fits of a learner that is not a closed form.
         cpu_minutes: a cell (one learner, one seed) that takes more is flagged in its rows; tuning a
             rival stops before its next candidate once half of it is spent.
-        learners: name -> sections of this experiment to change (`algorithm`, `model`, `train`,
-            `blend`), and maybe `seeds` and `kind`; adds to the known learners, or replaces one.
+        learners: name -> a learner; adds to the known ones, or replaces one.
 
     """
 
     seeds: Annotated[int, Field(ge=1, le=100)] = 5
     cpu_minutes: PositiveFloat = 10.0
-    learners: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")], dict[str, Any]] = Field(
+    learners: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")], BenchLearner] = Field(
         default={}
     )
 

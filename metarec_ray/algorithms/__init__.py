@@ -7,6 +7,7 @@ from pydantic import Field
 from metarec_ray.algorithms.base import FittedLearner, Learner, MetaLearner, StatisticalLearner
 from metarec_ray.algorithms.bayesian import BayesianHead
 from metarec_ray.algorithms.differentiable_ridge import DifferentiableRidge
+from metarec_ray.algorithms.eb_ridge import EBRidge
 from metarec_ray.algorithms.gaussian_process import GaussianProcessHead
 from metarec_ray.algorithms.gradient import Anil, Fomaml, Maml, MetaEmbedding, MetaSgd, Reptile
 from metarec_ray.algorithms.in_context import CausalTransformer, PairAttention, Recurrent
@@ -20,7 +21,6 @@ from metarec_ray.algorithms.rivals import (
     DropoutNet,
     Ease,
     EasePopularity,
-    EBRidge,
     IAls,
     ItemKNN,
     ItemKNNPopularity,
@@ -79,4 +79,10 @@ __all__ = [
     "Learner",
     "MetaLearner",
     "StatisticalLearner",
+    "name_of",
 ]
+
+
+def name_of(learner: type[Learner]) -> str:
+    """Return what `algorithm.name` is for a learner."""
+    return learner.model_fields["name"].default

@@ -12,10 +12,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor
 
-from metarec_ray.core.batch import Encoded, Features, SideInformation
+from metarec_ray.core.batch import Encoded, Features, Params, SideInformation
 from metarec_ray.data.settings import Feedback
 
-Params = dict[str, Tensor]
 T = TypeVar("T")
 R = TypeVar("R")
 QueryLoss = Callable[[Callable[[Encoded], Tensor]], Tensor]
@@ -31,7 +30,7 @@ class Problem(NamedTuple):
             or in log-odds (binary, implicit); differentiable.
         features: `(params, events) -> [N, P]`, what the last layer of `predict` is linear in.
         support_loss: `(params, support) -> scalar`, mean loss over a set; for implicit feedback a
-            softmax against `reference`.
+            softmax against `reference`, where a positive does not compete with itself.
         reference: a fixed sample of the catalogue (implicit feedback), else None.
         reference_log_q: log-probability [R] of each reference item to have been sampled.
         begins: bool scalar, whether the support begins the entity's history; a new user's does.
@@ -56,6 +55,8 @@ class Learner(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: ClassVar[Literal["floor", "rival", "learner"]] = "learner"
     suits: ClassVar[tuple[Feedback, ...]] = ("implicit", "explicit", "binary")
+    ranks_only: ClassVar[bool] = False
+    """Whether scores mean an order alone: they predict no label, whatever the feedback."""
 
     @abstractmethod
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
@@ -74,7 +75,11 @@ class Learner(BaseModel, ABC):
 
 
 class MetaLearner(Learner):
-    """A learner fitted by an objective that the outer loop minimises."""
+    """A learner fitted by an objective that the outer loop minimises.
+
+    By default the meta-gradient goes straight through `adapt`, and the fast weights are parameters
+    that the model predicts with.
+    """
 
     def init(self, params: Params, generator: Generator) -> Params:
         """Return the meta-parameters the learner adds to the model's (learned rates, a prior).
@@ -83,11 +88,20 @@ class MetaLearner(Learner):
         """
         return {}
 
-    @abstractmethod
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        return problem.predict(fast, candidates)
+
     def objective(
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[Tensor, Tensor]:
-        """Return what the outer loop minimises for one task, and its query loss (detached)."""
+        """Return what the outer loop minimises for one task, and the query loss to report.
+
+        The second is detached, and the query loss after the whole support whatever the first is;
+        learners with dropout report it under dropout.
+        """
+        fast = self.adapt(problem, meta, support)
+        value = loss(lambda candidates: self.score(problem, meta, fast, candidates))
+        return value, value.detach()
 
 
 class Histories(NamedTuple):
@@ -165,6 +179,10 @@ class FittedLearner(Learner):
     @abstractmethod
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         """Return everything that `adapt` and `score` need, for the whole catalogue."""
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        """Return the `scores` of the whole catalogue that adapting made, at the candidates."""
+        return fast["scores"][candidates.index]
 
 
 class StatisticalLearner(FittedLearner):

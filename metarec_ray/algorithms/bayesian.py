@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
+from metarec_ray.algorithms.base import MetaLearner, Params, Problem
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.linear_head import bernoulli_posterior, choice_posterior, gaussian_posterior
 
@@ -45,16 +45,6 @@ class BayesianHead(MetaLearner):
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         shift = self._posterior(problem, meta, support)
         return meta | {"head.out.weight": meta["head.out.weight"] + shift}
-
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return problem.predict(fast, candidates)
-
-    def objective(
-        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
-    ) -> tuple[Tensor, Tensor]:
-        fast = self.adapt(problem, meta, support)
-        value = loss(lambda candidates: self.score(problem, meta, fast, candidates))
-        return value, value.detach()
 
     def _posterior(self, problem: Problem, meta: Params, support: Encoded) -> Tensor:
         features = problem.features(meta, support)

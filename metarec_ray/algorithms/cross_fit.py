@@ -10,9 +10,9 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from metarec_ray.algorithms.base import FittedLearner, Fitting, Histories, Params
+from metarec_ray.algorithms.sums import keep_events
 from metarec_ray.errors import DataError
 
 
@@ -70,7 +70,8 @@ def cross_fit(
     for fold in range(folds):
         hidden = torch.zeros(histories.n_items, dtype=torch.bool)
         hidden[order.roll(-fold * size)[:size]] = True
-        seen.append(_without(histories.take((dealt != fold).nonzero().flatten()), hidden))
+        others = histories.take((dealt != fold).nonzero().flatten())
+        seen.append(keep_events(others, ~hidden[others.item]))
     params = fitting.each(partial(_fit, backbone, fitting.seed), [*seen, histories])
     unseen = [histories.take((dealt == fold).nonzero().flatten()) for fold in range(folds)]
     final = params.pop()
@@ -79,15 +80,3 @@ def cross_fit(
 
 def _fit(backbone: FittedLearner, seed: int, histories: Histories) -> Params:
     return backbone.fit(histories, Fitting(seed=seed))
-
-
-def _without(histories: Histories, hidden: Tensor) -> Histories:
-    """Return the histories without events of the items where `hidden` [n_items] is True."""
-    kept = ~hidden[histories.item]
-    before = torch.cat([torch.zeros(1, dtype=torch.int64), kept.cumsum(0)])
-    return histories._replace(
-        offsets=before[histories.offsets],
-        item=histories.item[kept],
-        label=histories.label[kept],
-        time=histories.time[kept],
-    )

@@ -5,15 +5,15 @@ from typing import Literal
 
 import torch
 from pydantic import PositiveFloat
-from torch import Generator, Tensor
+from torch import Generator
 
-from metarec_ray.algorithms.base import Params, Problem
-from metarec_ray.algorithms.metric import MetricLearner, residual
+from metarec_ray.algorithms.base import MetaLearner, Params, Problem
+from metarec_ray.algorithms.metric import residual
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.linear_head import ridge
 
 
-class DifferentiableRidge(MetricLearner):
+class DifferentiableRidge(MetaLearner):
     """R2-D2: ridge regression on encoded features [Bertinetto et al., 2019, arXiv:1805.08136].
 
     Regresses what the zero-shot model left unexplained on the features of the last layer and a
@@ -54,6 +54,3 @@ class DifferentiableRidge(MetricLearner):
             "head.out.weight": meta["head.out.weight"] + solution[:-1],
             "head.out.bias": meta["head.out.bias"] + solution[-1],
         }
-
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return problem.predict(fast, candidates)

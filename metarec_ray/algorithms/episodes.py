@@ -23,6 +23,8 @@ def draw(
     sizes = histories.offsets.diff().clamp(max=events)
     usable = (sizes >= 2).nonzero().flatten()
     chosen = usable[torch.randperm(len(usable), generator=generator)[:episodes]]
+    if not len(chosen):
+        return []
     chosen = chosen[sizes[chosen].argsort(stable=True)]
     return [_batch(histories, part, generator, events) for part in chosen.split(_BATCH)]
 

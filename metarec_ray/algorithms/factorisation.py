@@ -47,18 +47,23 @@ def entity_step(state: Params, shard: Shard) -> Params:
     histories = shard.histories
     residual = histories.label - state["mean"]
     counts, values = _matrix(histories, torch.ones_like(residual)), _matrix(histories, residual)
-    spread, pull = _evidence(counts, values, moments(state["item"], state["item_cov"]))
+    of_items = moments(state["item"], state["item_cov"])
+    spread, pull = _evidence(counts, values, of_items)
     user, cov = posterior(shard.prior, state["user_precision"], spread, pull, state["noise"])
     of_users = moments(user, cov)
     item_spread, item_pull = _evidence(counts.t(), values.t(), of_users)
+    means = unfold(torch.sparse.mm(counts, _outer(of_items.x)))
     known = histories.offsets.diff() > 0
     return {
         "user": user,
         "user_spread": cov[known].sum(0).double(),
         "item_spread": item_spread.double(),
         "item_pull": item_pull.double(),
-        "squares": _squared_error(histories, state, of_users, user, item_spread)
-        + (unfold(spread) * _of_factors(cov)).double().sum(),
+        # To the residuals of the means comes the variance of what is predicted: the entity's around
+        # the items' means, the items' around the entity's second moments.
+        "squares": _squared_error(histories, state, of_users, user)
+        + (means * cov).double().sum()
+        + (unfold(item_spread) * state["item_cov"]).double().sum(),
         "events": torch.tensor(float(residual.numel()), dtype=torch.float64),
     }
 
@@ -86,7 +91,7 @@ def moments(mean: Tensor, cov: Tensor) -> Moments:
     """Return the moments of latents with means [R, P] and covariances [R, P, P]."""
     x = regressor(mean)
     rows, columns = torch.triu_indices(x.shape[-1], x.shape[-1])
-    outer = x[:, rows] * x[:, columns] + _of_factors(cov)[:, rows, columns]
+    outer = _outer(x) + _of_factors(cov)[:, rows, columns]
     shared = torch.cat([torch.zeros_like(mean[:, :1]), cov[:, 0, 1:]], -1)
     return Moments(x, outer, mean[:, :1] * x + shared)
 
@@ -98,6 +103,12 @@ def unfold(triangle: Tensor) -> Tensor:
     place = torch.zeros(size, size, dtype=torch.int64)
     place[rows, columns] = place[columns, rows] = torch.arange(len(rows))
     return triangle[..., place]
+
+
+def _outer(x: Tensor) -> Tensor:
+    """Return the upper triangles [R, S] of x x'."""
+    rows, columns = torch.triu_indices(x.shape[-1], x.shape[-1])
+    return x[:, rows] * x[:, columns]
 
 
 def _of_factors(cov: Tensor) -> Tensor:
@@ -119,12 +130,9 @@ def _evidence(counts: Tensor, values: Tensor, other: Moments) -> tuple[Tensor, T
     return spread, torch.sparse.mm(values, other.x) - torch.sparse.mm(counts, other.twice)
 
 
-def _squared_error(
-    histories: Histories, state: Params, of_users: Moments, user: Tensor, item_spread: Tensor
-) -> Tensor:
-    """Return the squared residuals plus what the items' uncertainty adds."""
+def _squared_error(histories: Histories, state: Params, of_users: Moments, user: Tensor) -> Tensor:
+    """Return the squared residuals of the posterior means."""
     entity, item = entity_of(histories.offsets), histories.item
     predicted = user[entity, 0] + state["item"][item, 0]
     predicted += (of_users.x[entity, 1:] * state["item"][item, 1:]).sum(1)
-    squares = (histories.label - state["mean"] - predicted).double().square().sum()
-    return squares + (unfold(item_spread) * state["item_cov"]).double().sum()
+    return (histories.label - state["mean"] - predicted).double().square().sum()

@@ -71,8 +71,8 @@ class GaussianProcessHead(FittedLearner):
             meta = fold.params | item_tables(fold.params, fold.seen, fitting.seed)
             drawn = draw(fold.unseen, generator, episodes=most, events=self.events)
             prepared += [_prepare(meta, episodes) for episodes in drawn]
-        theta = self._train(prepared, generator, fitting)
         tables = item_tables(crossed.final, histories, fitting.seed)
+        theta = self._train(_start(tables), prepared, generator, fitting)
         return crossed.final | tables | {"theta": theta}
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
@@ -101,13 +101,16 @@ class GaussianProcessHead(FittedLearner):
         return total + token_scores(meta, fast["index"], tokens, index)
 
     def _train(
-        self, prepared: "list[_Prepared]", generator: torch.Generator, fitting: Fitting
+        self,
+        theta: Tensor,
+        prepared: "list[_Prepared]",
+        generator: torch.Generator,
+        fitting: Fitting,
     ) -> Tensor:
-        theta = torch.full((prepared[0].grams.shape[1] + 1,), _START)
-        theta[[0, -1]] = 0.0
         theta.requires_grad_()
         optimizer = torch.optim.Adam([theta], self.rate)
-        for step in range(self.steps):
+        # Where nobody has two ratings there is nothing to learn the weights from.
+        for step in range(self.steps if prepared else 0):
             chosen = torch.randperm(len(prepared), generator=generator)[:_BATCHES].tolist()
             errors = torch.cat([_squared_errors(theta, prepared[one]) for one in chosen])
             loss = errors.mean() + self.penalty * torch.exp(theta[1:-1]).sum()
@@ -117,6 +120,17 @@ class GaussianProcessHead(FittedLearner):
             if (step + 1) % _SHOWN == 0:
                 fitting.progress(f"step {step + 1} of {self.steps}: error {loss.item():.4f}")
         return theta.detach()
+
+
+def _start(tables: Params) -> Tensor:
+    """Return the logs of the weights before they are learned [2 + G].
+
+    The backbone's kernel and the items' uncertainty, first and last, weigh 1.
+    """
+    one = torch.zeros(1, dtype=torch.int64)
+    theta = torch.full((len(kernels(tables, one, one)) + 2,), _START)
+    theta[[0, -1]] = 0.0
+    return theta
 
 
 class _Prepared(NamedTuple):

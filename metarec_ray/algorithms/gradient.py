@@ -45,16 +45,6 @@ class GradientLearner(MetaLearner):
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         return self.path(problem, meta, support, first_order=self.first_order)[-1]
 
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return problem.predict(fast, candidates)
-
-    def objective(
-        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
-    ) -> tuple[Tensor, Tensor]:
-        fast = self.adapt(problem, meta, support)
-        value = loss(lambda candidates: self.score(problem, meta, fast, candidates))
-        return value, value.detach()
-
     def path(
         self, problem: Problem, meta: Params, support: Encoded, *, first_order: bool
     ) -> list[Params]:
@@ -145,7 +135,8 @@ class MetaEmbedding(MetaLearner):
     and whose events are its raters, but any new entity will do. The encoded features make an
     embedding, which is added to them; gradient steps on the support move the embedding alone. The
     objective weighs the loss before them, on the support, against the loss after them, on the
-    query. Every entity is taken for a new one: ids of old ones are not needed, nor looked at.
+    query. Every entity is taken for a new one: leave `model.user_ids` off, as a vector of ids would
+    be part of what the generator reads of an old one.
 
     Attributes:
         inner_lr: rate of the warm-up.
@@ -175,9 +166,6 @@ class MetaEmbedding(MetaLearner):
         )
         return shift_user(meta, warm["embedding"])
 
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return problem.predict(fast, candidates)
-
     def objective(
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[Tensor, Tensor]:
@@ -193,6 +181,8 @@ def _generated(meta: Params, vector: Tensor) -> Tensor:
 
 def _together(support: Encoded, query: Encoded) -> Encoded:
     """Return the events of both sets of one task; a context that all events share stays one row."""
+    # Every event of the query comes after the support's newest.
+    support = support._replace(age=support.age + query.mask.sum())
     joined = [torch.cat(pair) for pair in zip(support, query, strict=True)]
     both = Encoded(*joined)._replace(user=support.user)
     shared = len(both.context) != len(both.item)

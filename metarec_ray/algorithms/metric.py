@@ -12,25 +12,14 @@ import torch
 from pydantic import PositiveFloat
 from torch import Generator, Tensor
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
+from metarec_ray.algorithms.base import MetaLearner, Params, Problem
 from metarec_ray.core.batch import Encoded
 from metarec_ray.models.towers import shift_user
 
 DECAY = 0.02  # of an event's weight for every later event, before training
 
 
-class MetricLearner(MetaLearner):
-    """A learner whose meta-gradient goes straight through what it reads from the support."""
-
-    def objective(
-        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
-    ) -> tuple[Tensor, Tensor]:
-        fast = self.adapt(problem, meta, support)
-        value = loss(lambda candidates: self.score(problem, meta, fast, candidates))
-        return value, value.detach()
-
-
-class PrototypeNetwork(MetricLearner):
+class PrototypeNetwork(MetaLearner):
     """A user is the mean of the items of the support [Snell et al., 2017, arXiv:1703.05175].
 
     The label-weighted mean is shrunk by the number of events and added to the user's own vector,
@@ -61,11 +50,8 @@ class PrototypeNetwork(MetricLearner):
         fast = shift_user(meta, (told @ support.item) @ meta["prototype.map"])
         return fast | {"head.out.bias": fast["head.out.bias"] + told.sum()}
 
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return problem.predict(fast, candidates)
 
-
-class MatchingNetwork(MetricLearner):
+class MatchingNetwork(MetaLearner):
     """A score is what the support says nearby [Vinyals et al., 2016, arXiv:1606.04080].
 
     A softmax over the cosines of a candidate to the items of the support, with a learned

@@ -76,32 +76,6 @@ def unencoded(n_items: int) -> EncodedItems:
     return EncodedItems(torch.arange(n_items), torch.zeros(n_items, 0), torch.zeros(n_items))
 
 
-def index_only(item: Tensor, label: Tensor, mask: Tensor) -> Encoded:
-    """Return events [*T, N] for learners that are not fitted through a model, oldest first.
-
-    Nothing is known of users, and no event has a time.
-    """
-    later = mask.flip(-1).cumsum(-1).flip(-1) - mask.to(torch.int64)
-    nothing = torch.zeros(*item.shape, 0)
-    return Encoded(
-        index=item,
-        item=nothing,
-        offset=torch.zeros(item.shape),
-        user=torch.zeros(*item.shape[:-1], 0),
-        context=nothing,
-        label=label,
-        age=torch.where(mask, later, 0).to(torch.float32),
-        mask=mask,
-        time=torch.zeros_like(item),
-    )
-
-
-def catalogue_of(n_items: int) -> Encoded:
-    """Return every item as candidates for learners that are not fitted through a model."""
-    user = torch.zeros(0)
-    return encode_candidates(unencoded(n_items), user, torch.zeros(1, 0))
-
-
 def no_problem(feedback: Feedback) -> Problem:
     """Return the problem of learners that are not fitted through a model."""
     return Problem(feedback, _not_asked, _not_asked, _not_asked, None, torch.zeros(0))
@@ -142,8 +116,11 @@ def make_problem(
     others = encode_candidates(reference, user, context)
 
     def choice_loss(params: Params, support: Encoded) -> Tensor:
+        # A positive competes with every item of the sample but itself.
+        competes = support.index.unsqueeze(-1) != reference.index
         rivals = head_score(params, others) - log_q
-        return losses.softmax(head_score(params, support), rivals, support.mask)
+        scores = head_score(params, support)
+        return losses.softmax(scores, rivals, support.mask, competes=competes)
 
     return Problem(
         feedback, head_score, head_features, choice_loss, others, log_q, progress, begins

@@ -7,15 +7,30 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories
-from metarec_ray.core.batch import DAY, entity_of
+from metarec_ray.core.batch import DAY, Encoded, entity_of
 
 _CHUNK = 2048  # entities made dense at a time
+# Items that nobody met inside a span of positions stay in the order of their popularity.
+_OUTSIDE = 1e-3
+
+
+def check_positions(first: int, last: int) -> None:
+    """Raise ValueError unless `first` .. `last - 1` are positions."""
+    if first >= last:
+        raise ValueError(f"first_position must be < last_position {last}, got {first}")
 
 
 def position_of_event(histories: Histories) -> Tensor:
     """Return how many earlier events the entity has, int64 [N]."""
     starts = histories.offsets[:-1].repeat_interleave(histories.offsets.diff())
     return torch.arange(histories.item.numel()) - starts
+
+
+def position_weight(histories: Histories, first: int, last: int) -> Tensor:
+    """Return 1 for events at the positions first .. last - 1, nearly 0 elsewhere, float64 [N]."""
+    position = position_of_event(histories)
+    inside = (position >= first) & (position < last)
+    return torch.where(inside, 1.0, _OUTSIDE).double()
 
 
 def freshness(histories: Histories, half_life_days: float) -> Tensor:
@@ -36,6 +51,33 @@ def is_positive(label: Tensor, positive_min: float | None) -> Tensor:
     """Return a bool for each event; None takes every event for a positive."""
     return (
         torch.ones_like(label, dtype=torch.bool) if positive_min is None else label >= positive_min
+    )
+
+
+def newest(key: Tensor, mask: Tensor) -> Tensor:
+    """Return bool [*, N]: the last of the events in `mask` for each value of `key`, int64 >= 0."""
+    ordered, place = torch.where(mask, key, -1).sort(dim=-1, stable=True)
+    last = ordered[..., 1:] != ordered[..., :-1]
+    last = torch.cat([last, torch.ones_like(ordered[..., :1], dtype=torch.bool)], -1)
+    return torch.zeros_like(mask).scatter(-1, place, last) & mask
+
+
+def positives(support: Encoded, positive_min: float | None) -> Tensor:
+    """Return bool [N]: positive events of a support, the last one of each item.
+
+    Fits count an entity's item once, and so do supports.
+    """
+    return newest(support.index, support.mask & is_positive(support.label, positive_min))
+
+
+def keep_events(histories: Histories, kept: Tensor) -> Histories:
+    """Return the same entities with the events in `kept`, bool [N], only."""
+    before = torch.cat([torch.zeros(1, dtype=torch.int64), kept.cumsum(0)])
+    return histories._replace(
+        offsets=before[histories.offsets],
+        item=histories.item[kept],
+        label=histories.label[kept],
+        time=histories.time[kept],
     )
 
 

@@ -25,8 +25,10 @@ from metarec_ray.algorithms.content import Regression, Regressors, choose, regre
 from metarec_ray.algorithms.factorisation import Shard, entity_step, posterior, regressor
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.linear_head import solve_spd
+from metarec_ray.errors import DataError
 
 _START_NOISE = 0.8  # variance of a rating around its prediction, before it is learned
+_LEAST_NOISE = 1e-3  # of the variance of ratings: what float32 can still solve with
 _START_SHRINK = 5.0  # of an item's mean residual, the first guess of its bias
 _START_SCALE = 0.1  # standard deviation of the first item factors
 _SHARD = StatisticalLearner.shard
@@ -67,6 +69,11 @@ class VariationalBayes(FittedLearner):
     demographic_shrink: NonNegativeFloat = 0.0
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
+        if not len(histories.item):
+            raise DataError(
+                f"a factorisation must have at least one rating to learn from, got 0 ratings of "
+                f"{len(histories.offsets) - 1} entities"
+            )
         users = choose(histories.users, self.demographics, f"{self.name}.demographics")
         items = choose(histories.items, self.content, f"{self.name}.content")
         sizes = histories.offsets.diff().float()
@@ -143,7 +150,7 @@ def _alternate(
 
 def _start(histories: Histories, sides: _Sides, factors: int, seed: int) -> Params:
     size, n_items = factors + 1, histories.n_items
-    mean = histories.label.mean() if len(histories.label) else torch.zeros(())
+    variance, mean = torch.var_mean(histories.label, correction=0)
     count = torch.bincount(histories.item, minlength=n_items)
     excess = torch.zeros(n_items).index_add(0, histories.item, histories.label - mean)
     generator = torch.Generator().manual_seed(seed)
@@ -152,6 +159,7 @@ def _start(histories: Histories, sides: _Sides, factors: int, seed: int) -> Para
     return {
         "mean": mean,
         "noise": torch.tensor(_START_NOISE),
+        "least_noise": _LEAST_NOISE * torch.where(variance > 1e-8, variance, 1.0),
         "user_map": torch.zeros(sides.user.table.shape[1], size),
         "user_precision": torch.diag(torch.tensor([4.0] + [1.0] * factors)),
         "item": torch.cat([bias.unsqueeze(1), q], 1),
@@ -175,7 +183,7 @@ def _hyper_step(state: Params, sides: _Sides, user: Tensor, sums: Params) -> Par
         "item_prior": item_prior,
         "user_precision": torch.linalg.inv(user_cov).float(),
         "item_precision": torch.linalg.inv(item_cov).float(),
-        "noise": (sums["squares"] / sums["events"].clamp(min=1)).float(),
+        "noise": (sums["squares"] / sums["events"]).float().maximum(state["least_noise"]),
     }
 
 

@@ -9,7 +9,7 @@ of y on x a k, X columns (items, user features, content) by I items.
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from metarec_ray.algorithms.base import (
@@ -20,7 +20,7 @@ from metarec_ray.algorithms.base import (
     Problem,
     StatisticalLearner,
 )
-from metarec_ray.algorithms.sums import freshness, position_of_event
+from metarec_ray.algorithms.sums import check_positions, freshness, position_weight
 from metarec_ray.algorithms.windowed_sums import (
     Reading,
     described,
@@ -76,8 +76,8 @@ class WindowedRidge(StatisticalLearner):
         query_size: events of the query.
         penalty: of the regressions.
         half_life_days: of the prior, as in `RecencyPopularity`.
-        first_position: earlier events of an entity that the prior leaves out.
-        last_position: where the prior stops counting.
+        first_position: earlier events of an entity count next to nothing in the prior.
+        last_position: so do those from here on.
         max_items: the largest catalogue that is fitted.
 
     """
@@ -92,6 +92,11 @@ class WindowedRidge(StatisticalLearner):
     first_position: NonNegativeInt = 5
     last_position: PositiveInt = 25
     max_items: PositiveInt = 8_000
+
+    @model_validator(mode="after")
+    def _positions_are_some(self) -> "WindowedRidge":
+        check_positions(self.first_position, self.last_position)
+        return self
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         meta = super().fit(histories, fitting)
@@ -110,9 +115,8 @@ class WindowedRidge(StatisticalLearner):
                 f"items, got a catalogue of {histories.n_items} (max_items sets the limit)"
             )
         fresh = freshness(histories, self.half_life_days)
-        position = position_of_event(histories)
-        inside = (position >= self.first_position) & (position < self.last_position)
-        weight = fresh.repeat_interleave(histories.offsets.diff()) * inside
+        weight = position_weight(histories, self.first_position, self.last_position)
+        weight *= fresh.repeat_interleave(histories.offsets.diff())
         prior = torch.zeros(histories.n_items, dtype=torch.float64)
         sums = {"prior": prior.index_add(0, histories.item, weight), "entities": fresh.sum()}
         for size in _SIZES:
@@ -160,9 +164,6 @@ class WindowedRidge(StatisticalLearner):
         return {
             "scores": meta["base"][which] + user + weights @ meta["weights"][row, support.index]
         }
-
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return fast["scores"][candidates.index]
 
     def log_share(self, scores: Tensor) -> Tensor:
         return torch.log(scores.clamp(min=0) + _LEAST)

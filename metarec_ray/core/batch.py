@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 DAY = 86_400_000_000  # microseconds
+Params = dict[str, Tensor]
+"""Parameters by name: flat, because that is what a checkpoint holds."""
 
 
 def entity_of(offsets: Tensor) -> Tensor:

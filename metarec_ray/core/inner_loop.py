@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-Params = dict[str, Tensor]
+from metarec_ray.core.batch import Params
 
 
 def trajectory(

@@ -87,8 +87,7 @@ def calibration_error(predicted: Tensor, label: Tensor, *, bins: int = BINS) -> 
     are equal share a bin. `predicted` and `label` are [M]: ratings, or probabilities and clicks.
     """
     predicted, label = predicted.double(), label.double()
-    edges = torch.quantile(predicted, torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1])
-    of_bin = torch.bucketize(predicted, edges.contiguous())
+    of_bin = torch.bucketize(predicted, _quantiles(predicted, bins))
     gap = torch.zeros(bins, dtype=torch.float64).index_add(0, of_bin, label - predicted)
     return (gap.abs().sum() / len(predicted)).item()
 
@@ -136,6 +135,17 @@ def average_ranks(values: Tensor, mask: Tensor) -> Tensor:
     below = torch.searchsorted(ordered, held.contiguous())
     upto = torch.searchsorted(ordered, held.contiguous(), right=True)
     return (below + upto + 1).to(values.dtype) / 2
+
+
+def _quantiles(values: Tensor, bins: int) -> Tensor:
+    """Return the inner edges [bins - 1] of bins of equal mass, interpolated between neighbours.
+
+    `torch.quantile` says the same of at most 2^24 values.
+    """
+    place = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1] * (len(values) - 1)
+    below, ordered = place.long(), values.sort().values
+    above = (below + 1).clamp(max=len(values) - 1)
+    return torch.lerp(ordered[below], ordered[above], place - below)
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -2,17 +2,30 @@
 
 Knows one task (vmap batches it): N observed feature vectors of P dimensions. Three likelihoods:
 Gaussian (ratings), Bernoulli (clicks) and the conditional logit, a choice among many (positives).
-The first is exact in one Newton step; the others converge in a few, each step one P x P Cholesky.
+The first is exact in one Newton step; the others converge in a few, each step one P x P Cholesky
+and a search along the step, which no scale of the features makes overshoot.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+_JITTER = 16  # units of rounding that the diagonal is raised by, relative to itself
+_REFINEMENTS = 3  # of a step's length; a fourth adds nothing on ordinary scales
+
 
 def solve_spd(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Return `matrix^-1 vector` for a symmetric positive definite matrix [P, P]."""
-    factor = torch.linalg.cholesky_ex(matrix).L
-    return torch.cholesky_solve(vector.unsqueeze(-1), factor).squeeze(-1)
+    """Return `matrix^-1 vector` for a symmetric positive definite matrix [P, P].
+
+    NaN if rounding has left the matrix indefinite. Its diagonal is raised by a few units of
+    rounding, so that a small ridge on large features survives float32.
+    """
+    raised = _JITTER * torch.finfo(matrix.dtype).eps * matrix.diagonal(dim1=-2, dim2=-1)
+    factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag_embed(raised))
+    solution = torch.cholesky_solve(vector.unsqueeze(-1), factor).squeeze(-1)
+    return torch.where(failed.unsqueeze(-1) == 0, solution, torch.nan)
 
 
 def gaussian_posterior(
@@ -59,15 +72,16 @@ def bernoulli_posterior(
     """Return the mode [P] of w ~ N(0, precision^-1) after clicks and none.
 
     The likelihood is label ~ Bernoulli(sigmoid(prior + features w)); `prior` [N] are the log-odds
-    under the prior mean. `steps` Newton steps start at w = 0.
+    under the prior mean. `steps` Newton steps start at w = 0; the posterior grows with each.
     """
-    w = torch.zeros_like(precision)
-    for _ in range(steps):
-        p = torch.sigmoid(prior + features @ w)
-        curvature = features * (weight * p * (1 - p)).unsqueeze(-1)
-        gradient = precision * w - features.T @ (weight * (label - p))
-        w = w - solve_spd(torch.diag(precision) + features.T @ curvature, gradient)
-    return w
+    features = features * (weight > 0).unsqueeze(-1)  # padding must not bound a step
+
+    def expect(logits: Tensor) -> _Expected:
+        p = torch.sigmoid(logits)
+        return _Expected(weight * p, weight * p * (1 - p), torch.zeros_like(p))
+
+    met = (weight * label) @ features
+    return _mode(expect, features, prior, observed=met, precision=precision, steps=steps)
 
 
 def choice_posterior(
@@ -90,15 +104,87 @@ def choice_posterior(
         reference: [R, P] features of the reference items.
         reference_logits: [R], prior score minus the log-probability of having been sampled.
         precision: [P].
-        steps: Newton steps from w = 0.
+        steps: Newton steps from w = 0; the posterior grows with each.
 
     """
+    total = weight.sum()
+
+    def expect(logits: Tensor) -> _Expected:
+        p = torch.softmax(logits, 0)
+        return _Expected(total * p, total * p, p)
+
+    chosen = weight @ features
+    return _mode(
+        expect, reference, reference_logits, observed=chosen, precision=precision, steps=steps
+    )
+
+
+class _Expected(NamedTuple):
+    """What a likelihood expects of M logits: sum of mass times rows, and its covariance.
+
+    The covariance is the sum of spread (row - centre row)(row - centre row)'.
+    """
+
+    mass: Tensor  # [M]
+    spread: Tensor  # [M]
+    centre: Tensor  # [M]: weights of the mean row that deviations are taken from
+
+
+def _mode(
+    expect: Callable[[Tensor], _Expected],
+    rows: Tensor,
+    prior: Tensor,
+    *,
+    observed: Tensor,
+    precision: Tensor,
+    steps: int,
+) -> Tensor:
+    """Return w [P] after Newton steps towards rows' mass(prior + rows w) + precision w = observed.
+
+    `observed` is the sum of the rows that were observed.
+    """
     w = torch.zeros_like(precision)
-    total, chosen = weight.sum(), weight @ features
     for _ in range(steps):
-        p = torch.softmax(reference_logits + reference @ w, 0)
-        mean = p @ reference
-        spread = (reference * p.unsqueeze(-1)).T @ reference - torch.outer(mean, mean)
-        gradient = precision * w - (chosen - total * mean)
-        w = w - solve_spd(torch.diag(precision) + total * spread, gradient)
+        logits = prior + rows @ w
+        now = expect(logits)
+        # Deviations before products: E[xx'] - E[x]E[x]' loses the digits of a small spread.
+        centred = rows - now.centre @ rows
+        curvature = centred.T @ (centred * now.spread.unsqueeze(-1))
+        pull = observed - precision * w
+        step = solve_spd(torch.diag(precision) + curvature, pull - now.mass @ rows)
+        stiffness = precision @ step**2
+        w = w + step * _length(expect, logits, rows @ step, pull=pull @ step, stiffness=stiffness)
     return w
+
+
+def _length(
+    expect: Callable[[Tensor], _Expected],
+    logits: Tensor,
+    move: Tensor,
+    *,
+    pull: Tensor,
+    stiffness: Tensor,
+) -> Tensor:
+    """Return how much of a Newton step to take, close to the best there is on its line.
+
+    Along the line the objective has slope pull - t stiffness - move . mass(logits + t move). Its
+    curvature changes by a factor of at most exp(range of move) a unit, as logistic likelihoods'
+    does [Bach, 2010, doi:10.1214/09-EJS521]: log(1 + x) / x of a step that moves logits by x never
+    lowers it, and is nearly the whole of a short one.
+    """
+    apart = torch.cat([move - expect(logits).centre @ move, move.new_zeros(1)])
+    reach = apart.amax() - apart.amin()
+    length = _safe(reach)
+    for _ in range(_REFINEMENTS):
+        now = expect(logits + length * move)
+        slope = pull - length * stiffness - now.mass @ move
+        bend = stiffness + now.spread @ (move - now.centre @ move) ** 2
+        # Where nothing moves there is no bend, and nothing to refine.
+        more = slope / bend.clamp(min=torch.finfo(bend.dtype).tiny)
+        length = length + more * _safe(reach * more.abs())
+    return length
+
+
+def _safe(reach: Tensor) -> Tensor:
+    reach = reach.clamp(min=torch.finfo(reach.dtype).eps)
+    return torch.log1p(reach) / reach

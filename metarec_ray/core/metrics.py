@@ -18,6 +18,9 @@ from torch import Tensor
 
 from metarec_ray.errors import DataError
 
+AS_THEY_ARE = (0.0, 10.0)  # the span of labels whose gains begin at label 0
+LONGEST = 60  # span of labels: sums of gains up to 2^60 are far from the end of float32
+
 
 class Ranked(NamedTuple):
     """The first K candidates of each task, best first, and the gains of the best possible list."""
@@ -28,9 +31,28 @@ class Ranked(NamedTuple):
     relevant: Tensor  # float [T]: candidates with a gain > 0
 
 
-def graded(label: Tensor) -> Tensor:
-    """Return the gain 2^label - 1 of a graded label (a rating)."""
-    return torch.exp2(label) - 1
+def graded(label: Tensor, scale: tuple[float, float] | None = None) -> Tensor:
+    """Return the gain 2^label - 1 of a graded label (a rating), >= 0.
+
+    Labels of a scale that lies within 0 to 10 are taken as they are. On any other scale they are
+    counted from its lowest, which then has gain 0.
+
+    Args:
+        label: of any shape; what lies below the scale gains nothing.
+        scale: lowest and highest label of training; None for labels to be taken as they are.
+
+    Raises:
+        DataError: the scale is longer than gains can hold.
+
+    """
+    low, high = scale if scale is not None else AS_THEY_ARE
+    if high - low > LONGEST:
+        raise DataError(
+            f"labels must span <= {LONGEST} for a gain of 2^label - 1, got {low:g} to {high:g} "
+            "(data.feedback: explicit, implicit takes them for positives)"
+        )
+    lowest = 0.0 if AS_THEY_ARE[0] <= low and high <= AS_THEY_ARE[1] else low
+    return torch.exp2((label - lowest).clamp(0, LONGEST)) - 1
 
 
 def rank(

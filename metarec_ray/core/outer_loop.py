@@ -9,7 +9,8 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.func import grad
 
-Params = dict[str, Tensor]
+from metarec_ray.core.batch import Params
+
 LaneObjective = Callable[[Params, Params], tuple[Tensor, Tensor]]
 
 

@@ -49,6 +49,26 @@ class Domains(Settings):
         return [name for name, weight in self.weights.items() if weight > 0]
 
 
+def items_by_value(store: TaskStore, feature: str, *, key: str) -> dict[str, Tensor]:
+    """Return bool [I] for each value of a categorical feature: the items that have it.
+
+    Raises:
+        ConfigError: the items have no such categorical feature; `key` is what named it.
+
+    """
+    kinds = {field.name: field.kind for field in store.item_space.fields}
+    if kinds.get(feature) != "categorical":
+        raise ConfigError(
+            f"{key} must be a categorical feature of the items, got {feature!r} of "
+            f"{', '.join(kinds) or 'none'} ({store.path})"
+        )
+    first, tokens = store.item_space.first_row[feature], store.items.features.tokens
+    return {
+        value: (tokens == first + 1 + index).any(1)
+        for index, value in enumerate(store.vocabularies["item"][feature])
+    }
+
+
 def asked_items(store: TaskStore, domains: Domains) -> dict[str, Tensor]:
     """Return bool [I] for each domain that is asked about: its items.
 
@@ -56,21 +76,13 @@ def asked_items(store: TaskStore, domains: Domains) -> dict[str, Tensor]:
         ConfigError: the items have no such categorical feature, or it no such value.
 
     """
-    known = store.vocabularies["item"].get(domains.feature, [])
-    first = store.item_space.first_row.get(domains.feature)
-    if first is None:
-        raise ConfigError(
-            "train.domains.feature must be a categorical feature of the items, got "
-            f"{domains.feature!r} of {', '.join(store.item_space.first_row) or 'none'} "
-            f"({store.path})"
-        )
+    known = items_by_value(store, domains.feature, key="train.domains.feature")
     if unknown := sorted(set(domains.weights) - set(known)):
         raise ConfigError(
             f"train.domains.weights must name values of {domains.feature}, got {unknown[0]!r} of "
             f"{', '.join(map(str, known))} ({store.path})"
         )
-    tokens = store.items.features.tokens
-    return {name: (tokens == first + 1 + known.index(name)).any(1) for name in domains.asked()}
+    return {name: known[name] for name in domains.asked()}
 
 
 def learned_from(store: TaskStore, domains: Domains | None) -> TaskStore:
@@ -117,20 +129,25 @@ class DomainWindows:
 
     def cut(
         self, entities: np.ndarray, draws: np.ndarray, *, start_share: float, ks: np.ndarray
-    ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-        """Return event numbers of each task's support and query, and its domain [T].
+    ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray, np.ndarray]:
+        """Return event numbers of each task's support and query, its domain [T], and `begins` [T].
 
+        `begins` says whether the window begins with the entity's first event in that domain.
         `draws` [T, 4] in [0, 1): start or anywhere, where, which k, which domain.
         """
         supports, queries = [], []
+        begins = np.zeros(len(entities), bool)
         domain = self._domains(entities, draws[:, 3])
         sizes = ks[(draws[:, 2] * len(ks)).astype(np.int64)]
-        for entity, which, draw, k in zip(entities.tolist(), domain, draws, sizes, strict=True):
+        for task, (entity, which, draw, k) in enumerate(
+            zip(entities.tolist(), domain, draws, sizes, strict=True)
+        ):
             events = np.arange(int(self.starts[entity]), int(self.starts[entity + 1]))
             held = self.inside[which, events]
             own = events[held]
             room = max(len(own) - self.window - self.query_size, 0)
             first = 0 if draw[0] < start_share else int(draw[1] * (room + 1))
+            begins[task] = first == 0
             query = own[first + self.window :][: self.query_size]
             support = own[first : first + k]
             if self.source:
@@ -139,7 +156,7 @@ class DomainWindows:
                 support = np.sort(np.concatenate([other, support]))
             supports.append(support)
             queries.append(query)
-        return supports, queries, domain
+        return supports, queries, domain, begins
 
     def _domains(self, entities: np.ndarray, draw: np.ndarray) -> np.ndarray:
         """Return a domain [T] drawn by weight among those an entity can be asked in."""

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from metarec_ray.data import encode
-from metarec_ray.data.draws import uniform
+from metarec_ray.data.draws import mixed
 from metarec_ray.data.encode import Encoder, Seen
 from metarec_ray.data.settings import Data, Feature
 
@@ -69,8 +69,8 @@ def with_bucket(rows: pl.DataFrame, buckets: int) -> pl.DataFrame:
 def collapse(rows: pl.DataFrame, *, shuffle: int | None = None) -> pl.DataFrame:
     """Sort rows by (entity, time, sequence, item) and keep one of each (entity, item, time).
 
-    With `shuffle`, a seed, the rows of one entity and time lie in a random order, which depends on
-    nothing but their sequence: where the order inside one timestamp could tell what follows.
+    With `shuffle`, a seed, the rows of one entity and time lie in a random order, drawn from
+    (entity, item, sequence): where the order inside one timestamp could tell what follows.
 
     The last by sequence is kept, then the one of the largest label; whatever is left to choose is
     decided by the other columns, so the result does not depend on the order of `rows`.
@@ -82,9 +82,10 @@ def collapse(rows: pl.DataFrame, *, shuffle: int | None = None) -> pl.DataFrame:
     unique = rows.sort(by, nulls_last=True).unique(key, keep="last", maintain_order=True)
     if shuffle is None:
         return unique.sort("entity", *clock, "sequence", "item")
-    number = unique["sequence"].cast(pl.Int64).fill_null(0).to_numpy()
-    order = uniform(shuffle, np.zeros_like(number), number, draws=1)[:, 0]
-    drawn = unique.with_columns(order=pl.Series(order))
+    # The entity too: with a sequence of its own for each, all would be shuffled alike.
+    numbers = [_hashes(unique["entity"]), _hashes(unique["item"])]
+    numbers.append(unique["sequence"].cast(pl.Int64).fill_null(0).to_numpy())
+    drawn = unique.with_columns(order=pl.Series(mixed(shuffle, *numbers)))
     return drawn.sort("entity", *clock, "order", "sequence", "item").drop("order")
 
 
@@ -205,6 +206,13 @@ def build(rows: pl.DataFrame, plan: Plan) -> pa.Table:
     whole = whole.with_columns(domain=pl.lit("default"))
     want = schema(plan)
     return whole.select(want.names).to_arrow().cast(want).combine_chunks()
+
+
+def _hashes(ids: pl.Series) -> np.ndarray:
+    """Return the stable hash of each raw id, each computed once."""
+    unique = ids.unique()
+    known = pl.Series([stable_hash(raw) for raw in unique], dtype=pl.UInt64)
+    return ids.replace_strict(unique, known, return_dtype=pl.UInt64).to_numpy()
 
 
 def _places(ids: pl.Series) -> np.ndarray:

@@ -5,6 +5,7 @@ A window is `window` events that a support set is taken from, then `query_size` 
 cold user of the `strict` protocol looks like, at any place of a history.
 """
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import numpy as np
@@ -103,13 +104,23 @@ class LaneSampler:
     def lane(self, seed: int, step: int, index: int, *, lanes: int, lane_tasks: int) -> Lane:
         """Return lane `index` of meta-batch `step`."""
         place = (step * lanes + index) * lane_tasks + np.arange(lane_tasks)
+        return self._at(place, seed, [seed, 2, step, index])
+
+    def epoch(self, seed: int, *, lane_tasks: int) -> Iterator[Lane]:
+        """Yield the lanes that hold a task of every entity once; the last may have fewer tasks."""
+        for index, first in enumerate(range(0, len(self), lane_tasks)):
+            place = np.arange(first, min(first + lane_tasks, len(self)))
+            yield self._at(place, seed, [seed, 2, 0, index])
+
+    def _at(self, place: np.ndarray, seed: int, drawn: list[int]) -> Lane:
+        """Return the tasks at `place` of the endless order of entities; `drawn` seeds negatives."""
         epochs, within = np.divmod(place, len(self._eligible))
-        entities = np.empty(lane_tasks, np.int64)
+        entities = np.empty(len(place), np.int64)
         for epoch in np.unique(epochs):
             order = np.random.default_rng([seed, 1, epoch]).permutation(self._eligible)
             entities[epochs == epoch] = order[within[epochs == epoch]]
         draws = uniform(seed, epochs, self.histories.task_id.numpy()[entities], draws=4)
-        return self._lane(entities, *self._windows(entities, draws), seed=[seed, 2, step, index])
+        return self._lane(entities, *self._windows(entities, draws), seed=drawn)
 
     def _windows(
         self, entities: np.ndarray, draws: np.ndarray
@@ -117,10 +128,9 @@ class LaneSampler:
         """Return support, query and catalogue of each task, and whether it begins a history."""
         ks, cut = np.array(self.cut.ks), self.cut
         if self._domains is not None:
-            support, query, domain = self._domains.cut(
+            support, query, domain, begins = self._domains.cut(
                 entities, draws, start_share=cut.start_share, ks=ks
             )
-            begins = np.ones(len(entities), bool)
             return _padded(support, 1), _padded(query, cut.query_size), domain, begins
         whole = cut.window + cut.query_size
         room = np.maximum(self._lengths[entities] - whole, 0)

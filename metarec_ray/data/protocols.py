@@ -5,18 +5,27 @@ Knows the settings below `evaluate`; does not know how tasks are cut from events
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from metarec_ray.data.settings import Rows, Settings
 
-Ks = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+
+def _unique(ks: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(ks)) < len(ks):
+        raise ValueError(f"every k of ks must be there once, got {list(ks)}")
+    return ks
+
+
+Ks = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_unique)]
+"""Sizes of the support."""
 
 
 class RatingCut(Settings):
     """The `evaluate.ratings` section: tasks of all ratings an entity has in one scenario.
 
     Attributes:
-        query_size: ratings of a task that are asked about, the last of a shuffle.
+        query_size: ratings of a task that are asked about, the last of a shuffle; lists of 5 or
+            fewer have no NDCG.
         min_ratings, max_ratings: an entity with fewer or more in a scenario has no task there.
 
     """
@@ -69,6 +78,8 @@ class CrossDomain(Settings):
         ks: numbers of target events that may be known beside the source events.
         min_query, query_size: the target events after the largest k that are to be found; an entity
             with fewer than `min_query` has no task.
+        shuffle_days: seed that draws a new order of events inside each day, the control for what
+            that order gives away; None for the order of the store.
 
     """
 
@@ -76,6 +87,7 @@ class CrossDomain(Settings):
     ks: Ks = (0, 1, 3)
     min_query: PositiveInt = 3
     query_size: PositiveInt = 5
+    shuffle_days: NonNegativeInt | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> "CrossDomain":

@@ -109,7 +109,8 @@ class Data(Settings):
         cold_items: share of the items held out of training, the last to be met or, by `split`,
             picked by hash: their events stay in the store and are not learned from.
         valid_share: share of the training entities, the latest to begin, held out for choices.
-        ties: order of events inside one timestamp: as in the log, or shuffled by `seed`.
+        ties: order of events inside one timestamp: by sequence, then item id, or shuffled by
+            `seed`, for each entity in another way.
         max_bad_share: a log with a larger share of quarantined rows is refused.
 
     """

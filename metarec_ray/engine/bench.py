@@ -25,10 +25,9 @@ from metarec_ray.evaluation.bench_protocols import PROTOCOLS, RATINGS, Opened, o
 from metarec_ray.evaluation.groups import groups_of
 from metarec_ray.evaluation.lineup import chosen, lineup
 from metarec_ray.evaluation.measure import Measured
-from metarec_ray.evaluation.rating_table import render as render_ratings
-from metarec_ray.evaluation.render import render as render_rankings
 from metarec_ray.evaluation.strict import positive_threshold
 from metarec_ray.evaluation.table import Header, Row, judge
+from metarec_ray.evaluation.text import render
 from metarec_ray.report.bench import write_bench
 
 CELLS, RESULTS = "cells", "results"
@@ -149,7 +148,7 @@ def _cells(
         feedback,
         n_items=len(store.items.ids),
         positive_min=positive_threshold(experiment.evaluate, feedback),
-        shuffles=asked.protocol in RATINGS,
+        ratings=asked.protocol in RATINGS,
     )
     return [
         make_cell(
@@ -196,14 +195,13 @@ def _results(
         groups=groups_of(store, opened.entities),
     )
     rows = [row | _made(asked, provenance[str(row["method"])]) for row in rows]
-    ratings = asked.protocol in RATINGS
-    text = render_ratings(rows) + _chance(rows) if ratings else render_rankings(rows)
     _write(out, rows)
+    text = render(rows) + (_chance(rows) if asked.protocol in RATINGS else "")
     return BenchResult(rows, text, out, failed)
 
 
 def _made(asked: Asked, cells: Sequence[dict[str, Any]]) -> Row:
-    """Return where a method's rows come from: its first cell, the CPU time of all its seeds."""
+    """Return where a method's rows come from: its first cell, the mean CPU time of its seeds."""
     first = cells[0]
     return {
         "command": asked.command(first["entry"]),

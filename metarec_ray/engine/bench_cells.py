@@ -45,9 +45,9 @@ def compute(cells: Sequence[Cell], watch: Callable[[State], None]) -> dict[str, 
         tuning: dict[str, Any] = {}
         waiting: dict[Any, Cell] = {}
         for cell in missing:
-            if cell.entry.name not in tuning:
-                tuning[cell.entry.name] = _tuned(cell)
-            waiting[_run.remote(cell, tuning[cell.entry.name])] = cell
+            if cell.tuning_key not in tuning:
+                tuning[cell.tuning_key] = _tuned(cell)
+            waiting[_run.remote(cell, tuning[cell.tuning_key])] = cell
         started = time.monotonic()
         while waiting:
             (finished,), _ = ray.wait(list(waiting), num_returns=1)

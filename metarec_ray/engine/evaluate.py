@@ -7,20 +7,21 @@ business.
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from metarec_ray import checkpoint as checkpoints
+from metarec_ray.algorithms import name_of
 from metarec_ray.atomic import replace_text
 from metarec_ray.config import Experiment, load, override_from, parse
 from metarec_ray.data.task_store import TaskStore
-from metarec_ray.engine.evaluate_protocol import SIMPLE, protocol_rows
+from metarec_ray.engine.evaluate_protocol import load_trained, protocol_rows
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.engine.train import CHECKPOINTS
 from metarec_ray.errors import CheckpointError, ConfigError
+from metarec_ray.evaluation.bench_protocols import PROTOCOLS
 from metarec_ray.evaluation.optimum import optimum_method
-from metarec_ray.evaluation.rating_table import render as render_ratings
-from metarec_ray.evaluation.render import render
 from metarec_ray.evaluation.rivals import fitted, standard_rivals
 from metarec_ray.evaluation.scoring import Method, recommender_method
 from metarec_ray.evaluation.strict import (
@@ -30,15 +31,7 @@ from metarec_ray.evaluation.strict import (
 )
 from metarec_ray.evaluation.table import Header, Row
 from metarec_ray.evaluation.table import evaluate as judge
-from metarec_ray.recommender import Recommender
-
-PROTOCOLS = {
-    "strict": "evaluation.json",
-    "melu": "evaluation-melu.json",
-    "item_kshot": "evaluation-item-kshot.json",
-    "cross_domain": "evaluation-cross-domain.json",
-}
-"""Where the rows of a protocol are kept in a run's folder."""
+from metarec_ray.evaluation.text import render
 
 
 class Evaluation(NamedTuple):
@@ -68,23 +61,18 @@ def evaluate(
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     experiment, path = _find(target, overrides, rivals_only=rivals_only)
-    if protocol in SIMPLE:
-        rows = protocol_rows(experiment, path, protocol, data_dir=data_dir, progress=progress)
-        found = Evaluation(rows, _text(rows))
-    else:
-        found = _strict(experiment, path, data_dir=data_dir, progress=progress)
+    asked = _strict if protocol == "strict" else partial(protocol_rows, protocol=protocol)
+    rows = asked(experiment, path, data_dir=data_dir, progress=progress)
     if path is not None:
-        lines = json.dumps({"rows": found.rows}, indent=1)
-        replace_text(experiment.directory / PROTOCOLS[protocol], lines + "\n")
-    return found
+        lines = json.dumps({"rows": rows}, indent=1)
+        replace_text(experiment.directory / results_name(protocol), lines + "\n")
+    return Evaluation(rows, render(rows))
 
 
-def _text(rows: list[Row]) -> str:
-    if "rmse" in rows[0]:
-        return render_ratings(rows)
-    scenarios = dict.fromkeys(row["scenario"] for row in rows)
-    tables = (render([row for row in rows if row["scenario"] == name]) for name in scenarios)
-    return "\n\n".join(tables)
+def results_name(protocol: str) -> str:
+    """Return the name of the file, in a run's folder, that keeps a protocol's rows."""
+    which = "" if protocol == "strict" else f"-{protocol.replace('_', '-')}"
+    return f"evaluation{which}.json"
 
 
 def _strict(
@@ -93,23 +81,23 @@ def _strict(
     *,
     data_dir: Path | None,
     progress: Callable[[str], None],
-) -> Evaluation:
+) -> list[Row]:
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     tasks = strict_tasks(store, experiment.evaluate)
     progress(
         f"evaluate: {len(tasks.entity):,} new entities, {int(tasks.trained.sum()):,} candidates"
     )
-    methods = _rivals(experiment, store, tasks, progress)
-    if path is not None:
-        methods.append(_learner(path, store, tasks))
+    trained = None if path is None else load_trained(path, store)
+    methods = _rivals(experiment, store, tasks, trained and trained.method, progress)
+    if trained is not None:
+        methods.append(recommender_method(trained, tasks))
     # With clicks and ratings the protocol also rewards what a user was exposed to, which the
     # posterior of taste does not know: there it is no upper bound.
     if store.manifest.settings["path"] == "synthetic" and store.manifest.feedback == "implicit":
         methods.append(optimum_method(store, tasks))
     header = Header(Path(experiment.data.path).name, store.manifest.feedback, experiment.run.seed)
     progress(f"evaluate: judging {', '.join(method.name for method in methods)}")
-    rows = judge(tasks, methods, experiment.evaluate, header=header, clock=time.perf_counter)
-    return Evaluation(rows, render(rows))
+    return judge(tasks, methods, experiment.evaluate, header=header, clock=time.perf_counter)
 
 
 def _find(
@@ -135,19 +123,19 @@ def _newest(folder: Path) -> Path:
 
 
 def _rivals(
-    experiment: Experiment, store: TaskStore, tasks: StrictTasks, progress: Callable[[str], None]
+    experiment: Experiment,
+    store: TaskStore,
+    tasks: StrictTasks,
+    trained: str | None,
+    progress: Callable[[str], None],
 ) -> list[Method]:
+    """Return the standard methods but the one of that name, which stands for itself."""
     feedback = store.manifest.feedback
-    learners = standard_rivals(
+    standard = standard_rivals(
         feedback,
         n_items=len(store.items.ids),
         positive_min=positive_threshold(experiment.evaluate, feedback),
     )
+    learners = [learner for learner in standard if name_of(type(learner)) != trained]
     progress(f"evaluate: fitting {len(learners)} floors and rivals")
     return [recommender_method(fitted(learner, experiment, store), tasks) for learner in learners]
-
-
-def _learner(path: Path, store: TaskStore, tasks: StrictTasks) -> Method:
-    loaded = checkpoints.load(path)
-    checkpoints.require_store(loaded, path, store.manifest.store_sha256, store.path)
-    return recommender_method(Recommender(loaded), tasks)

@@ -8,23 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from metarec_ray import checkpoint as checkpoints
+from metarec_ray.algorithms import name_of
 from metarec_ray.algorithms.base import FittedLearner
+from metarec_ray.algorithms.eb_ridge import EBRidge
 from metarec_ray.algorithms.rivals import (
     Constant,
-    EBRidge,
     Popularity,
     Random,
     RecencyPopularity,
     UserItemBias,
 )
 from metarec_ray.config import Experiment
+from metarec_ray.data.task_store import TaskStore
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.evaluation.bench_protocols import Candidate, open_protocol
 from metarec_ray.evaluation.rivals import fitted
 from metarec_ray.evaluation.table import Header, Row, judge
 from metarec_ray.recommender import Recommender
 
-SIMPLE: dict[str, tuple[FittedLearner, ...]] = {
+BESIDE: dict[str, tuple[FittedLearner, ...]] = {
     "melu": (Constant(), UserItemBias(), EBRidge()),
     # Two ratings: chosen on late training films that were taken for new ones.
     "item_kshot": (Constant(), UserItemBias(user_shrink=2.0), EBRidge()),
@@ -54,19 +56,29 @@ def protocol_rows(
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     seed = experiment.run.seed
     opened = open_protocol(protocol, experiment, store, seed=seed, data_dir=data_dir)
-    simple = SIMPLE[protocol]
+    trained = None if path is None else load_trained(path, store)
+    feedback = store.manifest.feedback
+    simple = [
+        one
+        for one in BESIDE[protocol]
+        if feedback in one.suits and (trained is None or name_of(type(one)) != trained.method)
+    ]
     progress(f"evaluate: fitting {len(simple)} simple methods")
     methods = [_candidate(fitted(learner, experiment, store), seed) for learner in simple]
-    if path is not None:
-        loaded = checkpoints.load(path)
-        checkpoints.require_store(loaded, path, store.manifest.store_sha256, store.path)
-        methods.append(_candidate(Recommender(loaded), seed))
+    if trained is not None:
+        methods.append(_candidate(trained, seed))
     progress(f"evaluate: judging {', '.join(one.name for one in methods)}")
     measured = [value for method in methods for value in opened.measure(method)]
-    header = Header(Path(experiment.data.path).name, store.manifest.feedback, seed, protocol)
+    header = Header(Path(experiment.data.path).name, feedback, seed, protocol)
     return judge(measured, header, resamples=experiment.evaluate.resamples)
 
 
+def load_trained(path: Path, store: TaskStore) -> Recommender:
+    """Return the recommender of a checkpoint; CheckpointError if it is of another store."""
+    loaded = checkpoints.load(path)
+    checkpoints.require_store(loaded, path, store.manifest.store_sha256, store.path)
+    return Recommender(loaded)
+
+
 def _candidate(recommender: Recommender, seed: int) -> Candidate:
-    name = recommender.metadata["algorithm"]["name"]
-    return Candidate(name, recommender.kind, seed, recommender)
+    return Candidate(recommender.method, recommender.kind, seed, recommender)

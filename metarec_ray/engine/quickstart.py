@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from metarec_ray.algorithms.windowed_ridge import WindowedRidge
 from metarec_ray.atomic import replace_text
 from metarec_ray.config import Experiment, dump, load, override
 from metarec_ray.data.task_store import TaskStore
@@ -24,6 +25,7 @@ from metarec_ray.engine.session import ray_session
 from metarec_ray.engine.stores import ensure_store
 from metarec_ray.engine.train import TrainResult, train
 from metarec_ray.engine.tune import SWEEP, TRIALS, SweepResult, sweep
+from metarec_ray.recommender import Recommender
 from metarec_ray.report import write_report
 
 SUMMARY, CONFIG, TUNE = "summary.json", "quickstart.yaml", "tune"
@@ -51,7 +53,7 @@ def quickstart(
             store = ensure_store(base, data_dir=data_dir, progress=progress)
         with stage("tune", "a small sweep on validation users (Ray Tune)"):
             found = _sweep(base, data_dir, progress)
-        experiment = override(base, found.values)
+        experiment = override(base, found.values | {"blend": _default(store)})
         replace_text(out / CONFIG, dump(experiment))
         with stage("train", "meta-training with two workers (Ray Train)"):
             trained = train(experiment, data_dir=data_dir, progress=progress)
@@ -78,6 +80,22 @@ def _base(data: str, out: Path) -> Experiment:
     return override(load(None), tree | {"model.prior_positions": [5, 25], "sweep.steps": 160})
 
 
+def _default(store: TaskStore) -> dict[str, Any]:
+    """Return the default blend for a log: the swept head and a closed form of another family.
+
+    Neither is best on every log, and weights that validation users choose for each k are seldom
+    worse than the better of the two. For clicks and skips the head stands alone.
+    """
+    feedback = store.manifest.feedback
+    if feedback == "explicit":
+        return {"members": {"head": {}, "ridge": {"algorithm.name": "eb_ridge"}}}
+    if feedback == "binary":
+        return {}
+    fits = len(store.items.ids) <= WindowedRidge().max_items
+    second = {"ridge": "windowed_ridge"} if fits else {"factors": "ials"}
+    return {"members": {"head": {}} | {n: {"algorithm.name": a} for n, a in second.items()}}
+
+
 def _sweep(base: Experiment, data_dir: Path | None, progress: Progress) -> SweepResult:
     folder = base.directory / TUNE
     own = override(base, {"run.dir": str(folder), "run.store": str(base.store)})
@@ -96,7 +114,7 @@ def _summary(
     stages: dict[str, float],
 ) -> dict[str, Any]:
     manifest = store.manifest
-    learner = experiment.algorithm.name
+    learner = Recommender.load(trained.checkpoint).method
     best = _by_k(table, learner)
     optimum = _by_k(table, "optimum")
     return {

@@ -7,7 +7,8 @@ checkpoints in `run.dir` are what a restarted group and a repeated command resum
 import json
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ from metarec_ray.training.step import Alone
 from metarec_ray.training.trainer import Progress, Trainer
 from metarec_ray.training.warm_start import CHECKPOINTS
 
-FORGETTING = "forgetting.json"
+FORGETTING, MEMBERS = "forgetting.json", "members"
 COLLECTIVE_TIMEOUT_S = 120
 
 
@@ -72,7 +73,7 @@ def train(
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     require_suitable(experiment, store)
     if experiment.blend.members or isinstance(experiment.algorithm, FittedLearner):
-        return _fit_at_once(experiment, store, folder, progress)
+        return _fit_at_once(experiment, store, folder, data_dir, progress)
     trainer = Trainer(experiment, store)
     done = resume(trainer, folder)
     if not done and trainer.copied is not None:
@@ -97,7 +98,11 @@ def train(
 
 
 def _fit_at_once(
-    experiment: Experiment, store: TaskStore, folder: Path, progress: Callable[[str], None]
+    experiment: Experiment,
+    store: TaskStore,
+    folder: Path,
+    data_dir: Path | None,
+    progress: Callable[[str], None],
 ) -> TrainResult:
     """Fit a learner that no outer loop trains, or a blend; its one checkpoint is of step 0."""
     name = "a blend" if experiment.blend.members else experiment.algorithm.name
@@ -109,12 +114,32 @@ def _fit_at_once(
     else:
         progress(f"train: fitting {name}")
         fitting = Fitting(each=each, progress=lambda line: progress(f"train: {line}"))
-        fit_all = fit_blend if experiment.blend.members else fit
-        with interruptible():
-            fitted = fit_all(experiment, store, fitting=fitting)
+        if experiment.blend.members:
+            members = partial(_train_members, store, folder.parent / MEMBERS, data_dir, progress)
+            fitted = fit_blend(experiment, store, fitting=fitting, fit_members=members)
+        else:
+            with interruptible():
+                fitted = fit(experiment, store, fitting=fitting)
         path = checkpoints.step_path(folder, 0)
         checkpoints.save(fitted, path)
     return TrainResult(path, fitted.metrics, checkpoints.parameters_sha256(fitted.model))
+
+
+def _train_members(
+    store: TaskStore,
+    folder: Path,
+    data_dir: Path | None,
+    progress: Callable[[str], None],
+    asked: Mapping[str, Experiment],
+) -> dict[str, checkpoints.Checkpoint]:
+    """Train members one after the other, each a run of its own that the same command resumes."""
+    found = {}
+    for number, (name, member) in enumerate(asked.items(), 1):
+        progress(f"train: member {name} ({number} of {len(asked)})")
+        places = {"run.dir": str(folder / name), "run.store": str(store.path.resolve())}
+        result = train(override(member, places), data_dir=data_dir, progress=progress)
+        found[name] = checkpoints.load(result.checkpoint)
+    return found
 
 
 def _train_in_parts(trainer: Trainer, directory: Path, progress: Callable[[str], None]) -> None:

@@ -15,12 +15,15 @@ import polars as pl
 import torch
 
 from metarec_ray.atomic import replace_text
-from metarec_ray.config import Experiment
-from metarec_ray.data.manifest import Manifest, sha256_json
+from metarec_ray.checkpoint import parameters_sha256
+from metarec_ray.config import Experiment, override
+from metarec_ray.data import selection
+from metarec_ray.data.manifest import Manifest, sha256_file, sha256_json
 from metarec_ray.evaluation.lineup import Entry
 from metarec_ray.evaluation.measure import Condition, Measured
+from metarec_ray.training import warm_start
 
-SCHEMA = 1
+SCHEMA = 2
 """Of the files and of the metrics in them; a change makes every cell anew."""
 _SECTIONS = ("model", "algorithm", "train", "evaluate", "blend", "bench")
 _KEYS = ("k", "scenario", "entity", "weight")  # columns that are no metric
@@ -69,7 +72,13 @@ def make_cell(
     folder: Path,
     data_dir: Path | None,
 ) -> Cell:
-    """Return a cell with its keys; ties are broken by the experiment's own seed in all of them."""
+    """Return a cell with its keys; ties are broken by the experiment's own seed in all of them.
+
+    Raises:
+        CheckpointError: `train.init_from` is no checkpoint.
+        DataError: a file that the settings name is missing.
+
+    """
     tree = experiment.model_dump(mode="json")
     # Other learners of the same file, and how many seeds they have, do not change this one.
     bench = {"cpu_minutes": tree["bench"]["cpu_minutes"]}
@@ -79,7 +88,8 @@ def make_cell(
         "entry": {"name": entry.name, "kind": entry.kind, "overrides": entry.overrides},
         "grid": list(entry.grid),
         "seed": experiment.run.seed,
-        "store": manifest.store_sha256,
+        "store": [manifest.feedback, manifest.store_sha256],
+        "files": _named_files(override(experiment, entry.overrides), data_dir),
     }
     return Cell(
         protocol=protocol,
@@ -92,6 +102,20 @@ def make_cell(
         key=sha256_json([choice, protocol, seed]),
         tuning_key=sha256_json(choice),
     )
+
+
+def _named_files(experiment: Experiment, data_dir: Path | None) -> dict[str, list[str]]:
+    """Return hashes of what the settings name outside the store."""
+    found: dict[str, list[str]] = {}
+    if experiment.train.init_from is not None:
+        _, source = warm_start.find(Path(experiment.train.init_from))
+        found["init_from"] = [parameters_sha256(source.model)]
+    rows = experiment.evaluate.item_kshot.rows
+    if rows is not None:
+        asked = experiment.data.model_copy(update={"only": rows, "without": None})
+        sides = selection.locate(asked, data_dir)
+        found["rows"] = [sha256_file(side) for side in sides if side is not None]
+    return found
 
 
 def write_cell(cell: Cell, measured: Sequence[Measured], facts: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ def refuse_leaks_of_rankings(store: TaskStore, tasks: StrictTasks | CrossDomainT
     )
     if store.manifest.cutoff is not None:
         refuse_late_training(training.time, store.manifest.cutoff)
-    if isinstance(tasks, StrictTasks):
+    if isinstance(tasks, StrictTasks) and tasks.time.shape[1]:
         asked = store.histories(("test",), cut=False).time[tasks.query_event]
         refuse_early_queries(
             [ids[task] for task in tasks.entity.tolist()], tasks.time.amax(1, keepdim=True), asked

@@ -19,6 +19,7 @@ from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation import partition_files
 from metarec_ray.evaluation.bench_leaks import refuse_leaks_of_rankings, refuse_leaks_of_ratings
+from metarec_ray.evaluation.comparison import UNTOLD
 from metarec_ray.evaluation.cross_domain import CrossDomainTasks, cross_domain_tasks
 from metarec_ray.evaluation.item_kshot import kshot_tasks
 from metarec_ray.evaluation.measure import Measured, measure
@@ -30,7 +31,6 @@ from metarec_ray.recommender import Recommender
 
 RATINGS = ("melu", "item_kshot")  # a seed shuffles their tasks
 PROTOCOLS = ("strict", *RATINGS, "cross_domain")
-TARGET_ONLY = ":target_only"  # the same method, not told of the source domain
 
 
 class Candidate(NamedTuple):
@@ -68,9 +68,9 @@ def open_protocol(
     if name not in PROTOCOLS:
         raise ConfigError(f"--protocol must be one of {', '.join(PROTOCOLS)}, got {name!r}")
     feedback = store.manifest.feedback
-    if name in RATINGS and feedback != "explicit":
+    if name in RATINGS and feedback == "implicit":
         raise ConfigError(
-            f"--protocol {name} judges predicted ratings and needs explicit feedback, got "
+            f"--protocol {name} judges predicted labels and needs explicit or binary feedback, got "
             f"{feedback} (data.feedback)"
         )
     if name == "strict":
@@ -135,7 +135,7 @@ def _cross_domain(experiment: Experiment, store: TaskStore) -> Opened:
         found: list[Measured] = []
         for tasks in directions:
             told = rankings(tasks, one)
-            untold = one._replace(name=one.name + TARGET_ONLY, kind="rival")
+            untold = one._replace(name=one.name + UNTOLD, kind="control")
             alone = [] if one.kind == "floor" else rankings(tasks.without_source(), untold)
             found += told + alone * any(map(_differ, told, alone))
         return found
@@ -187,7 +187,9 @@ def _ratings(
             one.recommender,
             scenarios,
             ks=experiment.evaluate.item_kshot.ks if ks else None,
+            feedback=store.manifest.feedback,
             scale=scale,
+            positive_min=experiment.evaluate.positive_min,
             seed=one.seed,
             ties=experiment.run.seed,
             clock=time.perf_counter,

@@ -14,7 +14,7 @@ from metarec_ray.config import Experiment, override, parse
 from metarec_ray.data.manifest import sha256_json
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.evaluation.bench_cells import Cell, write_cell
-from metarec_ray.evaluation.bench_protocols import Candidate, open_protocol
+from metarec_ray.evaluation.bench_protocols import RATINGS, Candidate, open_protocol
 from metarec_ray.evaluation.blend import fit_blend
 from metarec_ray.evaluation.validation import validate
 from metarec_ray.recommender import Recommender
@@ -45,8 +45,9 @@ class Tuned(NamedTuple):
 def tune(cell: Cell, *, cpu: Callable[[], float] = time.process_time) -> Tuned:
     """Return the best candidate of the cell's grid by the mean quality over k.
 
-    Candidates are fitted on the part `train` and judged on `valid`; their order is the grid's, and
-    no further one begins once half the CPU budget is spent.
+    Candidates are fitted on the part `train` and judged on `valid`, by rankings unless the protocol
+    is one of ratings; their order is the grid's, and no further one begins once half the CPU budget
+    is spent.
     """
     base, started = _experiment(cell, {"train.parts": "train"}), cpu()
     store = TaskStore.open(cell.store)
@@ -56,7 +57,8 @@ def tune(cell: Cell, *, cpu: Callable[[], float] = time.process_time) -> Tuned:
         if tried and cpu() - started > TUNING_SHARE * 60 * base.bench.cpu_minutes:
             break
         asked = override(base, dict(point))
-        found = validate(Recommender(_fit(asked, store)).predictor, asked, store)
+        predictor = Recommender(_fit(asked, store)).predictor
+        found = validate(predictor, asked, store, ranks=cell.protocol not in RATINGS)
         quality, tried = sum(found.values()) / len(found), tried + 1
         if best is None or best.quality is None or quality > best.quality:
             best = Tuned(dict(point), quality=quality)

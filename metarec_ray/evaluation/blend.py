@@ -5,7 +5,7 @@ those; then every member is fitted again on all training entities.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -17,26 +17,50 @@ from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config import Experiment
 from metarec_ray.core.outer_loop import Params
 from metarec_ray.data.task_store import TaskStore
+from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.validation import validation
 from metarec_ray.predictor import MEMBER, SIZES, WEIGHTS, member_scores
 from metarec_ray.recommender import Recommender
 from metarec_ray.training.artifact import assemble
 from metarec_ray.training.fit import fit
 
+FitMembers = Callable[[Mapping[str, Experiment]], Mapping[str, Checkpoint]]
 POWERS = tuple(2.0 ** (step / 2) for step in range(-6, 15))
 
 
-def fit_blend(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -> Checkpoint:
-    """Return the blend of `experiment`; members are fitted through `fitting.each`."""
+def fit_blend(
+    experiment: Experiment,
+    store: TaskStore,
+    *,
+    fitting: Fitting = ALONE,
+    fit_members: FitMembers | None = None,
+) -> Checkpoint:
+    """Return the blend of `experiment`.
+
+    Args:
+        experiment: with members in `blend`.
+        store: of the whole blend.
+        fitting: says how far it is; fits the members where there is no `fit_members`.
+        fit_members: how members are fitted; every one comes twice, NAME-train (without validation
+            entities) and NAME-final.
+
+    Raises:
+        ConfigError: a member that predicts no labels, where those are added up.
+
+    """
     started = time.perf_counter()
     members = experiment.members()
-    asked = [
-        _with_parts(member, parts)
-        for parts in ("train", "train+valid")
-        for member in members.values()
-    ]
-    found = fitting.each(partial(_fit, path=store.path), asked)
-    judged, final = found[: len(members)], found[len(members) :]
+    for name, member in members.items():
+        if store.manifest.feedback != "implicit" and member.algorithm.ranks_only:
+            raise ConfigError(
+                f"a blend for {store.manifest.feedback} feedback adds predicted labels up, got "
+                f"{member.algorithm.name}, which only ranks (blend.members.{name})"
+            )
+    asked = {f"{n}-train": _with_parts(m, "train") for n, m in members.items()} | {
+        f"{n}-final": _with_parts(m, "train+valid") for n, m in members.items()
+    }
+    found = fit_members(asked) if fit_members else _beside(asked, store, fitting)
+    judged, final = ([found[f"{n}-{which}"] for n in members] for which in ("train", "final"))
     weights = _weights(experiment, store, judged, fitting)
     model: Params = {WEIGHTS: weights, SIZES: torch.tensor(_sizes(experiment))}
     for name, checkpoint in zip(members, final, strict=True):
@@ -122,6 +146,13 @@ def _sizes(experiment: Experiment) -> list[int]:
 def _with_parts(experiment: Experiment, parts: str) -> Experiment:
     train = experiment.train.model_copy(update={"parts": parts})
     return experiment.model_copy(update={"train": train})
+
+
+def _beside(
+    asked: Mapping[str, Experiment], store: TaskStore, fitting: Fitting
+) -> dict[str, Checkpoint]:
+    found = fitting.each(partial(_fit, path=store.path), list(asked.values()))
+    return dict(zip(asked, found, strict=True))
 
 
 def _fit(experiment: Experiment, path: Path) -> Checkpoint:

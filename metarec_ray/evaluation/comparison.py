@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.errors import DataError
-from metarec_ray.evaluation.measure import Condition, Measured, mean
+from metarec_ray.evaluation.measure import Condition, Measured, mean, weight_of
 from metarec_ray.evaluation.statistics import Bootstrap, Interval, bootstrap
 
 
@@ -31,6 +31,8 @@ class Target(NamedTuple):
     chance: str
 
 
+UNTOLD = ":target_only"
+"""What ends the name of a method that is not told of the source domain."""
 RANKINGS, RATINGS = Target("ndcg@10", 1, "ndcg@10"), Target("squared_error", -1, "ndcg@5")
 
 
@@ -54,7 +56,7 @@ class Averaged(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A method beside the best of some rivals; p is None for that rival itself, or without one."""
+    """A method beside the best of some others; p is None for that one itself, or without one."""
 
     best: str | None
     p: float | None
@@ -69,6 +71,7 @@ class Compared(NamedTuple):
         interval: of its mean of the target's metric.
         rival: against the best of all rivals.
         simple: against the best of the simple ones.
+        control: against itself with less to go by, where that was judged.
         chance: whether its interval reaches down to the random floor's.
 
     """
@@ -77,6 +80,7 @@ class Compared(NamedTuple):
     interval: Interval
     rival: Difference
     simple: Difference
+    control: Difference
     chance: bool
 
 
@@ -89,7 +93,7 @@ def averaged(measured: Sequence[Measured]) -> list[Averaged]:
     """Return the mean over seeds of each method and condition, in their first order.
 
     Raises:
-        DataError: a method was judged on other entities than the rest.
+        DataError: a method was judged on other entities than the rest, or twice with one seed.
 
     """
     target = target_of(measured)
@@ -103,6 +107,9 @@ def averaged(measured: Sequence[Measured]) -> list[Averaged]:
                 f"methods of a table must be judged on the same entities, got {len(one.entity)} "
                 f"and {len(expected)} that differ ({one.method}, seed {one.seed})"
             )
+    for (method, _), seeds in found.items():
+        if len({one.seed for one in seeds}) < len(seeds):
+            raise DataError(f"methods of a table must have names of their own, got two {method}")
     return [_average(seeds, target) for seeds in found.values()]
 
 
@@ -127,10 +134,12 @@ def compared(
 
     def drawn(metric: str) -> Bootstrap:
         values = torch.stack([one.values[metric] for one in beside]).nan_to_num()
-        return bootstrap(values, resamples=resamples, seed=seed, weight=beside[0].weight)
+        weight = weight_of(metric, beside[0].weight)
+        return bootstrap(values, resamples=resamples, seed=seed, weight=weight)
 
     by_target = drawn(target.metric)
     by_chance = by_target if target.chance == target.metric else drawn(target.chance)
+    places = {one.method: i for i, one in enumerate(beside)}
     rivals = [i for i, one in enumerate(beside) if one.kind == "rival"]
     plain = [i for i in rivals if beside[i].method in simple]
     floor = _floor(beside, by_chance)
@@ -140,6 +149,13 @@ def compared(
             interval=by_target.interval(i),
             rival=_difference(beside, i, rivals, target, by_target),
             simple=_difference(beside, i, plain, target, by_target),
+            control=_difference(
+                beside,
+                i,
+                [places[name] for name in (one.method + UNTOLD,) if name in places],
+                target,
+                by_target,
+            ),
             chance=by_chance.interval(i).low <= floor,
         )
         for i, one in enumerate(beside)

@@ -10,15 +10,16 @@ other items of the target domain.
 """
 
 from itertools import permutations
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarec_ray.core.batch import DAY, Features, entity_of
+from metarec_ray.data.domains import items_by_value
 from metarec_ray.data.protocols import CrossDomain
 from metarec_ray.data.task_store import HistoryTable, TaskStore
-from metarec_ray.errors import ConfigError, DataError
+from metarec_ray.errors import DataError
 from metarec_ray.evaluation.events import (
     at,
     first_meetings,
@@ -27,7 +28,7 @@ from metarec_ray.evaluation.events import (
     select,
     shuffled_ties,
 )
-from metarec_ray.evaluation.strict import MIN_ENTITIES, TRAINING
+from metarec_ray.evaluation.strict import MIN_ENTITIES, TRAINING, Part
 from metarec_ray.predictor import Supports
 
 
@@ -88,32 +89,11 @@ class _Known(NamedTuple):
     share: Tensor
 
 
-def domain_items(store: TaskStore, feature: str) -> dict[str, Tensor]:
-    """Return bool [I] for each domain: the items whose `feature` names it.
-
-    Raises:
-        ConfigError: the items have no such categorical feature.
-
-    """
-    kinds = {field.name: field.kind for field in store.item_space.fields}
-    if kinds.get(feature) != "categorical":
-        raise ConfigError(
-            "evaluate.cross_domain.feature must be a categorical feature of the items, got "
-            f"{feature!r} of {', '.join(kinds) or 'none'} ({store.path})"
-        )
-    first, tokens = store.item_space.first_row[feature], store.items.features.tokens
-    return {
-        value: (tokens == first + 1 + index).any(1)
-        for index, value in enumerate(store.vocabularies["item"][feature])
-    }
-
-
 def cross_domain_tasks(
     store: TaskStore,
     settings: CrossDomain,
     *,
-    shuffle: Generator | None = None,
-    part: Literal["test", "valid"] = "test",
+    part: Part = "test",
     force: bool = False,
 ) -> list[CrossDomainTasks]:
     """Return the tasks of every ordered pair of domains.
@@ -121,7 +101,6 @@ def cross_domain_tasks(
     Args:
         store: items carry their domain.
         settings: of the protocol.
-        shuffle: draws a new order inside each day, the control; None for the order of the store.
         part: whose tasks; `valid` for choices, with only `train` known.
         force: take fewer than 100 entities.
 
@@ -130,7 +109,7 @@ def cross_domain_tasks(
         DataError: fewer than two domains, no clock, or too few entities.
 
     """
-    domains = domain_items(store, settings.feature)
+    domains = items_by_value(store, settings.feature, key="evaluate.cross_domain.feature")
     if len(domains) < 2 or not store.manifest.has_time:
         clock = "a" if store.manifest.has_time else "no"
         raise DataError(
@@ -143,13 +122,14 @@ def cross_domain_tasks(
     trained[table.item] = True
     known = _Known(trained, item_share(table.offsets, table.item, n_items))
     whole = store.histories((part,), cut=False)
-    if shuffle is not None:
-        order = shuffled_ties(whole.offsets, whole.time // DAY, shuffle)
+    if settings.shuffle_days is not None:
+        generator = torch.Generator().manual_seed(settings.shuffle_days)
+        order = shuffled_ties(whole.offsets, whole.time // DAY, generator)
         whole = select(whole, torch.arange(len(whole.task_id)), order, whole.lengths())
     found: list[CrossDomainTasks] = []
     for source, target in permutations(domains, 2):
         tasks = _direction(whole, domains[source], domains[target], known, settings)
-        _check_size(len(tasks.entity), f"{source}->{target}", settings, force)
+        _check_size(len(tasks.entity), f"{source}->{target}", settings, part=part, force=force)
         found.append(tasks._replace(direction=f"{source}->{target}"))
     return found
 
@@ -198,10 +178,12 @@ def _masked(values: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, torch.cat([values, values.new_zeros(1, *values.shape[1:])])[rows], 0)
 
 
-def _check_size(found: int, direction: str, settings: CrossDomain, force: bool) -> None:
+def _check_size(
+    found: int, direction: str, settings: CrossDomain, *, part: Part, force: bool
+) -> None:
     if found == 0 or (found < MIN_ENTITIES and not force):
         raise DataError(
-            f"the cross_domain protocol needs {MIN_ENTITIES} test entities with >= "
+            f"the cross_domain protocol needs {MIN_ENTITIES} {part} entities with >= "
             f"{max(settings.ks) + settings.min_query} events in the target domain, got {found} "
             f"({direction}; evaluate.force takes fewer)"
         )

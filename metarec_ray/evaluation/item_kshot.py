@@ -9,6 +9,7 @@ same at every k. Does not know what predicts.
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from metarec_ray.core.batch import entity_of
 from metarec_ray.data.protocols import ItemKshot
@@ -49,31 +50,41 @@ def kshot_tasks(
 
     """
     require_entity(store, "item")
+    table, ids = _new_items(store, events, items)
+    chosen = (table.lengths() >= settings.min_ratings).nonzero().squeeze(1)
+    _check_size(len(chosen), settings, force)
+    drawn, window = _drawn(_only(table, chosen), seed), max(settings.ks)
+    return cut(
+        SCENARIO,
+        [ids[i] for i in chosen.tolist()],
+        drawn,
+        support=torch.full((len(chosen),), window),
+        query=(drawn.lengths() - window).clamp(max=settings.query_size),
+        now=store.context_space.missing(),
+    )
+
+
+def _new_items(
+    store: TaskStore, events: pl.DataFrame | None, items: pl.DataFrame | None
+) -> tuple[HistoryTable, list[str]]:
+    """Return the ratings of the new items by users that training knows, and the items' raw ids."""
     if events is None:
-        table = store.histories(("test",), cut=False)
-        ids = [store.entity_ids()[task] for task in table.task_id.tolist()]
+        table, known = store.histories(("test",), cut=False), store.entity_ids()
+        ids = [known[task] for task in table.task_id.tolist()]
     else:
         table, ids = _of_frame(events, store)
         _check_new(ids, store)
         table = table._replace(user=entity_features(store, items, ids))
     trained = store.trained_items()
     kept = first_meetings(table.offsets, table.item, trained[table.item], len(trained))
-    table = table.keep(kept)
-    sizes = table.lengths()
-    chosen = sizes >= settings.min_ratings
-    _check_size(int(chosen.sum()), settings, force)
-    entities = chosen.nonzero().squeeze(1)
+    return table.keep(kept), ids
+
+
+def _only(table: HistoryTable, entities: Tensor) -> HistoryTable:
+    """Return the table of some entities, numbers [E'] ascending."""
+    chosen = torch.zeros(len(table.task_id), dtype=torch.bool).index_fill_(0, entities, True)
     rows = chosen[entity_of(table.offsets)].nonzero().squeeze(1)
-    drawn = _drawn(select(table, entities, rows, sizes[entities]), seed)
-    window = max(settings.ks)
-    return cut(
-        SCENARIO,
-        [ids[i] for i in entities.tolist()],
-        drawn,
-        support=torch.full((len(entities),), window),
-        query=(drawn.lengths() - window).clamp(max=settings.query_size),
-        now=store.context_space.missing(),
-    )
+    return select(table, entities, rows, table.lengths()[entities])
 
 
 def _drawn(table: HistoryTable, seed: int) -> HistoryTable:

@@ -7,15 +7,15 @@ fitted. An entry's changes are dotted keys, as `--set` takes them.
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
-from metarec_ray.algorithms import Algorithm, Learner, StatisticalLearner
+from metarec_ray.algorithms import Algorithm, FittedLearner, Learner, StatisticalLearner, name_of
 from metarec_ray.algorithms.rivals.grids import GRIDS
 from metarec_ray.config import Experiment, override
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import ConfigError
+from metarec_ray.sections import BenchLearner, Kind, Train
 
-Kind = Literal["floor", "rival", "learner"]
 CLOSED_FORMS = (
     "content_profile",
     "content_ridge",
@@ -25,7 +25,6 @@ CLOSED_FORMS = (
     "user_knn_ratings",
 )
 """Besides those that are fitted by sums: the same for every seed."""
-_OWN = ("seeds", "kind")  # keys of an entry that are not of the experiment
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ def lineup(
     *,
     n_items: int,
     positive_min: float | None,
-    shuffles: bool,
+    ratings: bool,
 ) -> dict[str, Entry]:
     """Return every method that suits a log: the union of algorithms, then `bench.learners`.
 
@@ -67,30 +66,30 @@ def lineup(
         feedback: of the log.
         n_items: size of the catalogue.
         positive_min: smallest label of a positive.
-        shuffles: whether a seed changes the tasks too; then closed forms have as many seeds.
+        ratings: whether predicted ratings are judged: by methods that predict any, on tasks that a
+            seed shuffles, so that closed forms have as many seeds as others.
 
     """
     found: dict[str, Entry] = {}
     seeds = experiment.bench.seeds
     for learner in algorithms().values():
-        if feedback not in learner.suits:
+        if feedback not in learner.suits or (ratings and learner.ranks_only):
             continue
-        name, fields = _name(learner), learner.model_fields
+        name, fields = name_of(learner), learner.model_fields
         limit = fields["max_items"].default if "max_items" in fields else n_items
         if n_items > limit:
             log.warning("%s is left out: it takes %d items, got %d", name, limit, n_items)
             continue
-        overrides: dict[str, Any] = {"algorithm.name": name}
-        if experiment.blend.members:
-            overrides["blend"] = {}
-        if "positive_min" in fields and positive_min is not None:
-            overrides["algorithm.positive_min"] = positive_min
-        once = _closed_form(learner) and not shuffles
+        overrides = _changes(experiment, learner, positive_min) | {"algorithm.name": name}
+        once = _closed_form(learner) and not ratings
         found[name] = Entry(name, learner.kind, overrides, 1 if once else seeds, _grid(name))
     if experiment.blend.members:
         found["blend"] = Entry("blend", "learner", {}, seeds)
-    for name, tree in experiment.bench.learners.items():
-        found[name] = _entry(name, tree, experiment, shuffles=shuffles)
+    for name, asked in experiment.bench.learners.items():
+        try:
+            found[name] = _entry(name, asked, experiment, positive_min, ratings=ratings)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (bench.learners.{name})") from None
     return found
 
 
@@ -118,15 +117,11 @@ def chosen(
 def algorithms() -> dict[str, type[Learner]]:
     """Return every algorithm of the union by its name."""
     union = get_args(get_args(Algorithm)[0])
-    return {_name(learner): learner for learner in union}
-
-
-def _name(learner: type[Learner]) -> str:
-    return learner.model_fields["name"].default
+    return {name_of(learner): learner for learner in union}
 
 
 def _closed_form(learner: type[Learner]) -> bool:
-    return issubclass(learner, StatisticalLearner) or _name(learner) in CLOSED_FORMS
+    return issubclass(learner, StatisticalLearner) or name_of(learner) in CLOSED_FORMS
 
 
 def _grid(name: str) -> tuple[dict[str, Any], ...]:
@@ -137,23 +132,38 @@ def _grid(name: str) -> tuple[dict[str, Any], ...]:
     return tuple(dict(zip(keys, point, strict=True)) for point in product(*values.values()))
 
 
-def _entry(name: str, tree: Mapping[str, Any], experiment: Experiment, *, shuffles: bool) -> Entry:
-    if "algorithm" not in tree and "blend" not in tree:
-        raise ConfigError(
-            f"a learner of a bench must name its algorithm or blend, got {', '.join(tree) or '{}'} "
-            f"(bench.learners.{name})"
-        )
-    own = {key: value for key, value in tree.items() if key not in _OWN}
-    overrides = _dotted(own)
-    try:
-        asked = override(experiment, overrides)
-    except ConfigError as error:
-        raise ConfigError(f"{error} (bench.learners.{name})") from None
-    learner = type(asked.algorithm)
-    blended = bool(asked.blend.members)
-    once = _closed_form(learner) and not blended and not shuffles
-    kind = tree.get("kind", "learner" if blended else learner.kind)
-    return Entry(name, kind, overrides, tree.get("seeds", 1 if once else experiment.bench.seeds))
+def _entry(
+    name: str,
+    asked: BenchLearner,
+    experiment: Experiment,
+    positive_min: float | None,
+    *,
+    ratings: bool,
+) -> Entry:
+    tree = asked.model_dump(exclude_unset=True, exclude={"seeds", "kind"})
+    overrides = {"blend": {}} if experiment.blend.members else {}
+    overrides |= _dotted(tree)
+    found = override(experiment, overrides)
+    learner, blended = type(found.algorithm), bool(found.blend.members)
+    if not blended:
+        overrides = _changes(experiment, learner, positive_min) | overrides
+    once = _closed_form(learner) and not blended and not ratings
+    kind: Kind = "learner" if blended else learner.kind
+    seeds = 1 if once else experiment.bench.seeds
+    return Entry(name, asked.kind or kind, overrides, asked.seeds or seeds)
+
+
+def _changes(
+    experiment: Experiment, learner: type[Learner], positive_min: float | None
+) -> dict[str, Any]:
+    """Return what any learner of this type needs changed in an experiment that is not its own."""
+    changes: dict[str, Any] = {"blend": {}} if experiment.blend.members else {}
+    if issubclass(learner, FittedLearner):
+        steered = experiment.train.outer_loop()
+        changes |= {f"train.{key}": Train.model_fields[key].default for key in steered}
+    if "positive_min" in learner.model_fields and positive_min is not None:
+        changes["algorithm.positive_min"] = positive_min
+    return changes
 
 
 def _dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

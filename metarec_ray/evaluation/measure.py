@@ -24,6 +24,7 @@ from metarec_ray.core import label_metrics, metrics
 from metarec_ray.evaluation.scoring import Method, RankingTasks
 
 SHOWN, DEEP = 10, 50  # lengths of the lists that are judged
+BY_ROWS = ("squared_error", "mae", "log_loss", "gain")  # means over query rows, not over entities
 TIES = 104_729  # data drawn with the same seed must not meet its own noise again
 
 
@@ -46,7 +47,8 @@ class Measured(NamedTuple):
         seed: of the fit.
         condition: of the table's row.
         entity: [E], names of whom the values belong to: task ids, or raw ids.
-        weight: float [E], of an entity in a mean: 1, or its number of query rows.
+        weight: float [E], number of query rows behind a value of the metrics `BY_ROWS`; 1 in
+            rankings.
         values: metric -> float [E]; NaN where an entity does not allow one.
         facts: numbers of the whole: coverage, calibration, seconds.
 
@@ -98,6 +100,7 @@ def measure(
             "fit_seconds": method.fit_seconds,
             "score_seconds": seconds,
             "adapt_ms": 1000 * seconds / len(tasks.entity),
+            "adapted": float(method.adapted),
         }
         found.append(
             Measured(
@@ -119,6 +122,14 @@ def mean(values: Tensor, weight: Tensor) -> float:
     known = ~values.isnan()
     total = weight[known].double().sum().item()
     return (values[known].double() @ weight[known].double()).item() / total if total else math.nan
+
+
+def weight_of(metric: str, weight: Tensor) -> Tensor:
+    """Return what an entity counts in the mean of a metric: its weight in errors, else 1.
+
+    An error is one a query row; a list or a correlation is one an entity, however long its query.
+    """
+    return weight if metric in BY_ROWS else torch.ones_like(weight)
 
 
 def _rankings(
@@ -152,7 +163,7 @@ def _rankings(
     }
     if vectors is not None:
         values["diversity@10"] = metrics.diversity(found, SHOWN, vectors=vectors)
-    return values, metrics.coverage(found, SHOWN, catalogue=int(tasks.trained.sum()))
+    return values, metrics.coverage(found, SHOWN, catalogue=int(candidates.any(0).sum()))
 
 
 def _ranked(scores: Tensor, gains: Tensor, candidates: Tensor, ties: int) -> metrics.Ranked:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from metarec_ray.data.settings import Feedback
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.evaluation.measure import Condition, Measured
-from metarec_ray.evaluation.measure_ratings import measure_ratings
+from metarec_ray.evaluation.measure_ratings import Asked, measure_ratings
 from metarec_ray.evaluation.ratings import RatingTasks
 from metarec_ray.evaluation.strict import TRAINING
 from metarec_ray.recommender import Recommender
@@ -21,7 +22,9 @@ def measure_tasks(
     tasks: Sequence[RatingTasks],
     *,
     ks: Sequence[int] | None,
+    feedback: Feedback,
     scale: tuple[float, float],
+    positive_min: float,
     seed: int,
     ties: int,
     clock: Callable[[], float],
@@ -34,39 +37,47 @@ def measure_tasks(
         tasks: of every scenario.
         ks: sizes of the support, each a condition; None for whole supports, where the scenario is
             the condition.
-        scale: lowest and highest label, predictions are clipped to it.
+        feedback: explicit or binary.
+        scale: lowest and highest label; predicted ratings are clipped to it.
+        positive_min: smallest rating of a positive.
         seed: of the fit.
         ties: seed that breaks ties of lists.
         clock: seconds.
         name: in the table; the learner's by default.
 
     """
+    method = name or recommender.method
     found: list[Measured] = []
     for one in tasks:
         prior = recommender.scores(one.supports(0), items=one.query)
+        asked = Asked(one.label, one.mask, feedback, scale, positive_min)
         for k in (None,) if ks is None else ks:
             start = clock()
             predicted = recommender.scores(one.supports(k), items=one.query)
             seconds = clock() - start
+            worth = measure_ratings(predicted, asked, ties=ties, prior=prior)
             found.append(
-                measure_ratings(
-                    predicted, one.label, one.mask,
-                    method=name or recommender.metadata["algorithm"]["name"],
+                Measured(
+                    method=method,
                     kind=recommender.kind,
+                    seed=seed,
                     condition=Condition(scenario=one.scenario) if k is None else Condition(k=k),
                     entity=one.entity,
-                    seed=seed,
-                    ties=ties,
-                    prior=prior,
-                    scale=scale,
-                    facts={
-                        "fit_seconds": float(recommender.metadata["metrics"].get("seconds", 0.0)),
-                        "score_seconds": seconds,
-                        "adapt_ms": 1000 * seconds / len(one.entity),
-                    },
+                    weight=worth.weight,
+                    values=worth.values,
+                    facts=_costs(recommender, seconds, len(one.entity)) | worth.facts,
                 )
-            )  # fmt: skip
+            )
     return found
+
+
+def _costs(recommender: Recommender, seconds: float, tasks: int) -> dict[str, float]:
+    return {
+        "fit_seconds": float(recommender.metadata["metrics"].get("seconds", 0.0)),
+        "score_seconds": seconds,
+        "adapt_ms": 1000 * seconds / tasks,
+        "adapted": float(recommender.adapted()),
+    }
 
 
 def label_range(store: TaskStore) -> tuple[float, float]:

@@ -58,5 +58,8 @@ def _aligned(line: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _decimal(value: Value, places: int = 4) -> str:
+    """Return a number for people; a dash where no task allows one."""
+    if value is None:
+        return "-"
     assert isinstance(value, int | float)
     return f"{value:.{places}f}"

@@ -6,17 +6,17 @@ Knows which rivals make sense for which feedback; does not know how a table is l
 import logging
 
 from metarec_ray.algorithms.base import FittedLearner
+from metarec_ray.algorithms.eb_ridge import EBRidge
 from metarec_ray.algorithms.rivals import (
     Constant,
     Ease,
-    EBRidge,
     ItemKNN,
     Popularity,
     Random,
     RecencyPopularity,
     UserItemBias,
-    WindowedRidge,
 )
+from metarec_ray.algorithms.windowed_ridge import WindowedRidge
 from metarec_ray.config import Experiment
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.task_store import TaskStore

@@ -20,6 +20,7 @@ class Method(NamedTuple):
         kind: floor, rival, learner or optimum.
         fit_seconds: what fitting took.
         scores: k -> float [E, I], higher is better, after each entity's first k events.
+        adapted: numbers that adapting to one entity computes.
 
     """
 
@@ -27,6 +28,7 @@ class Method(NamedTuple):
     kind: str
     fit_seconds: float
     scores: Callable[[int], Tensor]
+    adapted: int = 0
 
 
 class RankingTasks(Protocol):
@@ -56,8 +58,9 @@ def recommender_method(
 ) -> Method:
     """Return a recommender as a row; its name is the learner's by default."""
     return Method(
-        name or recommender.metadata["algorithm"]["name"],
+        name or recommender.method,
         recommender.kind,
         float(recommender.metadata["metrics"].get("seconds", 0.0)),
         lambda k: recommender.scores(tasks.supports(k)),
+        recommender.adapted(),
     )

@@ -9,40 +9,24 @@ method has to find, the same for every k. With `mask: support` only the first k 
 live server would do that knows no more than they.
 """
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from metarec_ray.config import Evaluate
 from metarec_ray.core.batch import Features, entity_of
 from metarec_ray.data.settings import Feedback
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.data.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.evaluation.events import first_meetings, item_share
 from metarec_ray.predictor import Supports
 
 TRAINING = ("train", "valid")
 MIN_ENTITIES = 100  # fewer make a table of noise
-
-
-class HistoriesLike(Protocol):
-    """Whole histories of E entities; what `data.task_store.HistoryTable` is."""
-
-    @property
-    def task_id(self) -> Tensor: ...
-    @property
-    def offsets(self) -> Tensor: ...
-    @property
-    def item(self) -> Tensor: ...
-    @property
-    def label(self) -> Tensor: ...
-    @property
-    def time(self) -> Tensor: ...
-    @property
-    def user(self) -> Features: ...
-    @property
-    def context(self) -> Features: ...
+Part = Literal["test", "valid"]
+"""Whose tasks: of test entities, or of those that choices are made on."""
 
 
 class StrictTasks(NamedTuple):
@@ -70,12 +54,16 @@ class StrictTasks(NamedTuple):
 
     def supports(self, k: int) -> Supports:
         """Return the first k events of each entity; a masked slot stands for the empty support."""
-        event = self.event[:, : max(k, 1)]
+        item, label, time, event = (
+            # A window of no events has no slot to mask.
+            column[:, : max(k, 1)] if column.shape[1] else pad(column, (0, 1))
+            for column in (self.support, self.label, self.time, self.event)
+        )
         return Supports(
-            item=self.support[:, : max(k, 1)],
-            label=self.label[:, : max(k, 1)],
+            item=item,
+            label=label,
             mask=(event >= 0) & (k > 0),
-            time=self.time[:, : max(k, 1)],
+            time=time,
             context=Features(*(column[event] for column in self.context)),
             user=self.user,
             now=Features(*(column[self.query_event[:, None]] for column in self.context)),
@@ -103,12 +91,13 @@ def positive_threshold(settings: Evaluate, feedback: Feedback) -> float | None:
 
 
 def cut_tasks(
-    training: HistoriesLike,
-    test: HistoriesLike,
+    training: HistoryTable,
+    test: HistoryTable,
     settings: Evaluate,
     *,
     n_items: int,
     positive_min: float | None,
+    part: Part = "test",
 ) -> StrictTasks:
     """Return the tasks of the eligible among the `test` entities.
 
@@ -118,17 +107,22 @@ def cut_tasks(
         settings: of the protocol.
         n_items: size of the catalogue.
         positive_min: smallest label of a positive; None for every event.
+        part: what the `test` entities are called in an error.
+
+    Raises:
+        ConfigError: no room for window and query, or a clean boundary without a clock.
+        DataError: too few entities are eligible.
 
     """
     window = max(settings.ks)
-    _check_lengths(window, settings)
+    _check_settings(window, test, settings)
     trained = torch.zeros(n_items, dtype=torch.bool)
     trained[training.item] = True
     rows, events = _first_positives(test, trained, positive_min, window, settings)
-    if settings.boundary == "clean":
+    if settings.boundary == "clean" and window:
         clean = test.time[events[:, window]] > test.time[events[:, window - 1]]
         rows, events = rows[clean], events[clean]
-    _check_size(len(rows), test, settings)
+    _check_size(len(rows), len(test.task_id), settings, part)
     support, query = events[:, :window], events[:, window:]
     return StrictTasks(
         entity=test.task_id[rows],
@@ -148,7 +142,7 @@ def cut_tasks(
 
 
 def _first_positives(
-    test: HistoriesLike,
+    test: HistoryTable,
     trained: Tensor,
     positive_min: float | None,
     window: int,
@@ -168,19 +162,23 @@ def _first_positives(
     return eligible, event[starts[eligible].unsqueeze(1) + steps]
 
 
-def _check_lengths(window: int, settings: Evaluate) -> None:
+def _check_settings(window: int, test: HistoryTable, settings: Evaluate) -> None:
     needed = window + settings.query_size
     if settings.min_positives < needed:
         raise ConfigError(
             f"evaluate.min_positives must be >= max(ks) + query_size = {needed}, "
             f"got {settings.min_positives}"
         )
+    if settings.boundary == "clean" and len(test.time) and not test.time.any():
+        raise ConfigError(
+            "evaluate.boundary=clean needs a clock, the log has no time role (data.columns.time)"
+        )
 
 
-def _check_size(eligible: int, test: HistoriesLike, settings: Evaluate) -> None:
+def _check_size(eligible: int, entities: int, settings: Evaluate, part: Part) -> None:
     if eligible == 0 or (eligible < MIN_ENTITIES and not settings.force):
         raise DataError(
-            f"the strict protocol needs {MIN_ENTITIES} test entities with "
+            f"the strict protocol needs {MIN_ENTITIES} {part} entities with "
             f">= {settings.min_positives} positives on training items, got {eligible} "
-            f"of {len(test.task_id)} test entities (evaluate.force takes fewer)"
+            f"of {entities} {part} entities (evaluate.force takes fewer)"
         )

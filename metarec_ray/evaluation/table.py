@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from metarec_ray.config import Evaluate
 from metarec_ray.data.settings import Feedback
-from metarec_ray.errors import DataError
 from metarec_ray.evaluation.comparison import (
     RANKINGS,
     Averaged,
@@ -19,7 +18,7 @@ from metarec_ray.evaluation.comparison import (
     target_of,
 )
 from metarec_ray.evaluation.groups import Groups, group_means
-from metarec_ray.evaluation.measure import Condition, Measured, mean, measure
+from metarec_ray.evaluation.measure import Condition, Measured, mean, measure, weight_of
 from metarec_ray.evaluation.scoring import Method, RankingTasks
 from metarec_ray.evaluation.statistics import holm
 
@@ -38,6 +37,7 @@ SIMPLE = (
 )
 """Rivals, and tuned blends of them, that a learner is held against at the sizes below."""
 CONFIRMED = (3, 5, 10)
+_RESAMPLES_A_TEST = 4  # the smallest p, 2 / (B + 1), is then half of what the strictest test asks
 
 
 class Header(NamedTuple):
@@ -67,9 +67,6 @@ def evaluate(
         clock: seconds.
 
     """
-    names = [method.name for method in methods]
-    if len(set(names)) < len(names):
-        raise DataError(f"every method of a table needs a name of its own, got {', '.join(names)}")
     seed = header.seed
     measured = [
         found
@@ -91,13 +88,15 @@ def judge(
 
     `p_vs_best_rival` is the two-sided p of the paired difference to the rival that is best under
     that condition (None in its own row, and without a rival); `better` is decided after Holm's
-    correction over every learner and condition. `p_bonferroni` is the p against the best of the
-    `simple` rivals times the number of conditions whose k is in `CONFIRMED`.
+    correction over every learner and condition. More resamples than asked for are drawn where the
+    smallest p that they can show would not survive it. `p_bonferroni` is the p against the best of
+    the `simple` rivals times the number of conditions whose k is in `CONFIRMED`; `p_vs_target_only`
+    is against the same method not told of the source domain.
 
     Args:
         measured: any number of seeds a method; every method has the same entities.
         header: names the table; its seed draws the bootstrap.
-        resamples: of the bootstrap.
+        resamples: of the bootstrap, at least.
         groups: of entities, whose means stand in the rows.
         simple: names of simple rivals.
 
@@ -105,6 +104,8 @@ def judge(
     target, methods = target_of(measured), averaged(measured)
     names = dict.fromkeys(one.method for one in methods)
     conditions = dict.fromkeys(one.condition for one in methods)
+    tests = sum(one.kind == "learner" for one in methods)
+    resamples = max(resamples, math.ceil(_RESAMPLES_A_TEST * tests / LEVEL))
     judged: dict[tuple[str, Condition], Compared] = {}
     for condition in conditions:
         beside = [one for one in methods if one.condition == condition]
@@ -145,6 +146,7 @@ def _row(found: Compared, p_corrected: float | None, confirmed: int, *, rankings
         "better_than_simple": found.simple.above
         and p_bonferroni is not None
         and p_bonferroni < LEVEL,
+        "p_vs_target_only": found.control.p,
         "chance": found.chance,
         "seeds": one.seeds,
         "seed_std": one.spread,
@@ -154,7 +156,7 @@ def _row(found: Compared, p_corrected: float | None, confirmed: int, *, rankings
 
 def _levels(one: Averaged) -> Row:
     """Return the mean of every metric; None where no entity allows one."""
-    means = {name: mean(values, one.weight) for name, values in one.values.items()}
+    means = {name: mean(values, weight_of(name, one.weight)) for name, values in one.values.items()}
     if "squared_error" in means:
         means = {"rmse": means.pop("squared_error") ** 0.5, **means}
     if "gain" in means:

@@ -14,10 +14,9 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from metarec_ray.core.batch import Encoded, Features
+from metarec_ray.core.batch import Encoded, Features, Params
 from metarec_ray.data.settings import Settings
 
-Params = dict[str, Tensor]
 TABLES = ("item.ids", "user.ids")  # rows of single items and users
 
 

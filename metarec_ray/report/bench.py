@@ -112,6 +112,7 @@ def _curves(metric: str, methods: Methods) -> list[Curve]:
             {k or 0: Point(_number(row[metric]), *interval(row)) for k, row in of_k.items()},
         )
         for name, of_k in methods.items()
+        if next(iter(of_k.values()))["kind"] != "control"
     ]
 
 

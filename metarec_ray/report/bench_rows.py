@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 Row = Mapping[str, object]
 RANKING = ("ndcg@10", "hr@10", "recall@50", "mrr@10", "coverage@10", "novelty", "diversity@10")
 RATING = ("rmse", "mae", "ndcg@1", "ndcg@3", "ndcg@5", "spearman", "calibration_slope")
-COSTS = ("adaptation_gain", "adapt_ms", "seconds", "cpu_seconds")
+COSTS = ("adaptation_gain", "adapted", "adapt_ms", "seconds", "cpu_seconds")
 
 
 def target(rows: Sequence[Row]) -> str:
@@ -73,4 +73,4 @@ def details(rows: Sequence[Row]) -> list[str]:
 
 def places(name: str) -> int:
     """Return the decimals that a metric is shown with."""
-    return 1 if name in ("seconds", "cpu_seconds", "adapt_ms") else 4
+    return {"adapted": 0, "seconds": 1, "cpu_seconds": 1, "adapt_ms": 1}.get(name, 4)

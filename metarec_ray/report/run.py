@@ -152,7 +152,7 @@ def read_run(folder: Path) -> Run:
         data=summary.data or _counts(folder / STORE),
         rows=_rows(raw, folder),
         raw=raw,
-        metrics=_metrics(folder / metrics_log.NAME),
+        metrics=_metrics(_training(folder)),
         sweep=summary.sweep or _read(folder / SWEEP, Sweep),
     )
 
@@ -192,6 +192,13 @@ def _counts(path: Path) -> Counts | None:
         return None
     found = _parse(_json(path), manifest.Manifest, path)
     return Counts(**found.counts.model_dump(), **found.model_dump(include=_OF_THE_STORE))
+
+
+def _training(folder: Path) -> Path:
+    """Return the lines of the run's own training; of a blend those of its first trained member."""
+    own = folder / metrics_log.NAME
+    members = sorted(folder.glob(f"members/*-final/{metrics_log.NAME}"))
+    return members[0] if members and not own.is_file() else own
 
 
 def _metrics(path: Path) -> list[dict[str, JsonValue]]:

@@ -87,14 +87,7 @@ def require_suitable(experiment: Experiment, store: TaskStore) -> None:
 
 
 def _require_no_outer_loop(train: Train, name: str) -> None:
-    options = {
-        key: getattr(train, key)
-        for key in ("init_from", "freeze", "average", "periods")
-        if getattr(train, key) != Train.model_fields[key].default
-    }
-    if train.domains is not None and (train.domains.source or len(train.domains.asked()) > 1):
-        options["domains"] = train.domains.weights
-    for key, value in options.items():
+    for key, value in train.outer_loop().items():
         raise ConfigError(
             f"train.{key} steers an outer loop, {name} is fitted without one, got {value} "
             f"(train.{key})"

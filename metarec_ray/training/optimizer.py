@@ -10,7 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-Params = dict[str, Tensor]
+from metarec_ray.core.batch import Params
+
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 DECAYED = (".tokens", ".dense", ".item", ".user", ".ids", ".weight")
 KEPT = ("rates.", "bayes.")  # learned rates and precisions: zero is no neutral value of theirs

@@ -147,18 +147,17 @@ class Trainer:
     def judge(self, histories: HistoryTable, catalogue: Tensor) -> tuple[float, float]:
         """Return the mean query loss and metric of the starts of histories, over all ks.
 
-        `catalogue` bool [I] are the items that compete, those of the histories among them.
+        Every entity that is long enough for a task counts once at each k. `catalogue` bool [I] are
+        the items that compete, those of the histories among them.
         """
         lane_tasks = self.experiment.train.lane_tasks
         cut = self.experiment.train.tasks.model_copy(update={"start_share": 1.0})
         totals, count = torch.zeros(2), 0
         for k in cut.ks:
             sampler = self._lanes(histories, catalogue, cut.model_copy(update={"ks": (k,)}))
-            lanes = max(1, len(sampler) // lane_tasks)
-            for index in range(lanes):
-                lane = sampler.lane(0, 0, index, lanes=lanes, lane_tasks=lane_tasks)
-                totals += self._measure(lane)
-            count += lanes
+            for lane in sampler.epoch(0, lane_tasks=lane_tasks):
+                totals += len(lane.entity) * self._measure(lane)
+            count += len(sampler)
         loss, metric = (totals / count).tolist()
         return loss, self._shown(metric)
 

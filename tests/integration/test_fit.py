@@ -1,15 +1,20 @@
 """Learners that no outer loop trains, on Ray: train, sweep, a blend."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from metarec_ray.algorithms.rivals import Ease
+from metarec_ray.checkpoint import parameters_sha256
 from metarec_ray.config import Experiment, load, parse
+from metarec_ray.data.task_store import TaskStore
 from metarec_ray.engine.each import each
+from metarec_ray.engine.evaluate import evaluate
 from metarec_ray.engine.train import train
 from metarec_ray.engine.tune import sweep
 from metarec_ray.errors import CheckpointError
+from metarec_ray.evaluation.blend import fit_blend
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 EVALUATE = {"ks": [0, 2], "query_size": 2, "min_positives": 4}
@@ -37,29 +42,40 @@ def test_a_fitted_learner_is_trained_once_and_refuses_other_settings(
     again = train(ease, data_dir=None, progress=said.append)
     assert first == again
     assert said[-1] == "train: ease is fitted already"
+    table = evaluate(
+        tmp_path,
+        protocol="strict",
+        rivals_only=False,
+        overrides=["evaluate.force=true"],
+        data_dir=None,
+        progress=said.append,
+    )
+    # What was trained stands in the table for the standard method of its name.
+    assert [row["k"] for row in table.rows if row["method"] == "ease"] == [0, 2]
     other = asked(tmp_path, synthetic_store, algorithm={"name": "ease", "penalty": 6.0})
     with pytest.raises(CheckpointError, match=r"algorithm.penalty differs"):
         train(other, data_dir=None, progress=said.append)
 
 
-def test_a_blend_says_its_weights_and_is_the_same_again(
+def test_a_blend_says_its_weights_and_takes_up_the_members_it_has(
     ray_session: None, synthetic_store: Path, tmp_path: Path
 ) -> None:
     members = {
-        "ease": {"algorithm.name": "ease", "algorithm.penalty": 5.0},
         "maml": {"algorithm.name": "maml", "model.dim": 4, "train.steps": 2, "train.lanes": 2},
+        "ease": {"algorithm.name": "ease", "algorithm.penalty": 5.0},
     }
+    blend = asked(tmp_path, synthetic_store, blend={"members": members})
     said: list[str] = []
-    found = {
-        name: train(
-            asked(tmp_path / name, synthetic_store, blend={"members": members}),
-            data_dir=None,
-            progress=said.append,
-        ).parameters_sha256
-        for name in ("one", "two")
-    }
-    assert found["one"] == found["two"]
+    first = train(blend, data_dir=None, progress=said.append)
     assert any(line.startswith("train: blend: after 2 events ease ") for line in said)
+    assert "train: member maml-final (4 of 4)" in said
+    shutil.rmtree(tmp_path / "checkpoints")
+    shutil.rmtree(tmp_path / "members" / "ease-final")
+    said.clear()
+    assert train(blend, data_dir=None, progress=said.append)[2] == first.parameters_sha256
+    assert said.count("train: already at step 2 of 2") == 2
+    alone = fit_blend(blend, TaskStore.open(synthetic_store))
+    assert parameters_sha256(alone.model) == first.parameters_sha256
 
 
 def test_a_sweep_over_a_rival_picks_its_penalty(

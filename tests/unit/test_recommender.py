@@ -20,6 +20,7 @@ from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, RequestError
 from metarec_ray.predictor import Supports
 from metarec_ray.recommender import MAX_SUPPORT, Ranking, Recommender, SupportEvent
+from metarec_ray.training.fit import fit
 from metarec_ray.training.objective import lane_objective
 from metarec_ray.training.step import Alone
 from metarec_ray.training.trainer import Trainer, meta_learner
@@ -294,3 +295,16 @@ def test_it_is_the_same_from_disk_and_named_after_its_bytes(
     (path / "catalogue.parquet").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"catalogue.parquet has sha256"):
         Recommender.load(path)
+
+
+def test_the_numbers_that_adapting_computes_are_counted(synthetic_store: Path) -> None:
+    store = TaskStore.open(synthetic_store)
+
+    def adapted(name: str) -> int:
+        train = {"steps": 1, "lanes": 2, "lane_tasks": 2}
+        tree = {"algorithm": {"name": name}, "model": {"dim": 4}, "train": train}
+        return Recommender(fit(parse(tree, "the test"), store)).adapted()
+
+    assert adapted("popularity") == 0
+    assert adapted("anil") == 4 + 1  # the head's weights and its bias
+    assert adapted("ease") == len(store.items.ids)  # a score an item

@@ -13,7 +13,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 from torch.nn.functional import dropout, softplus
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
+from metarec_ray.algorithms.base import MetaLearner, Params, Problem
 from metarec_ray.algorithms.in_context.shared import Share, keep, normal, surprise
 from metarec_ray.core.batch import Encoded
 
@@ -22,7 +22,8 @@ class PairAttention(MetaLearner):
     """An attentive neural process over events [Kim et al., 2019, arXiv:1901.05761].
 
     Every head weighs every event of the support for every candidate by a learned kernel of the two
-    item vectors, of the event's age and of how surprising its label was. The total weight says how
+    item vectors, of the event's context, which is added to its item's vector, of its age and of how
+    surprising its label was; a candidate's own context does not enter. The total weight says how
     close the support comes to a candidate; the weighted mean of the labels' surprises, shrunk, how
     it was liked there. Nothing else of the order is seen.
 
@@ -71,21 +72,14 @@ class PairAttention(MetaLearner):
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
         # Keys enter through their image among item vectors: C x H N products instead of C x H E.
-        key = fast["key"].view(-1, self.heads, self.width)
+        key = fast["key"].unflatten(1, (self.heads, self.width))
         query = meta["context.query.weight"].view(-1, self.heads, self.width)
         image = torch.einsum("dhe,nhe->dhn", query, key) / self.width**0.5
         near = candidates.item @ image.flatten(1)
-        near = near.view(-1, self.heads, key.shape[0]) + fast["bias"].T
+        near = near.unflatten(1, (self.heads, key.shape[0])) + fast["bias"].T
         weight = softplus(near) * fast["weight"].T
         shrink = softplus(meta["context.kernel.shrink"])
         mass = weight.sum(-1)
         liked = (weight @ fast["value"]).squeeze(-1) / (mass + shrink)
         shift = torch.log1p(mass / shrink) @ meta["context.near"] + liked @ meta["context.liked"]
         return problem.predict(meta, candidates) + shift
-
-    def objective(
-        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
-    ) -> tuple[Tensor, Tensor]:
-        fast = self.adapt(problem, meta, support)
-        value = loss(lambda candidates: self.score(problem, meta, fast, candidates))
-        return value, value.detach()

@@ -33,14 +33,7 @@ def newest(support: Encoded, limit: int) -> Encoded:
     if support.mask.shape[0] <= limit:
         return support
     first = (support.mask.sum() - limit).clamp(min=0)
-    at = first + torch.arange(limit)
-    shared = support.context.shape[0] != support.mask.shape[0]
-    columns = {
-        name: getattr(support, name)[at]
-        for name in ("index", "item", "offset", "label", "age", "mask", "time")
-    }
-    context = support.context if shared else support.context[at]
-    return support._replace(**columns, context=context)
+    return _events(support, first + torch.arange(limit))
 
 
 def surprise(problem: Problem, events: Encoded) -> Tensor:
@@ -117,8 +110,7 @@ class SequenceReader(MetaLearner):
         return made | self.network(dim, generator)
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        support = newest(support, self.max_events)
-        states = self._states(problem, meta, support)
+        support, states = self._read(problem, meta, support)
         return _last_layer(meta, "query", states[support.mask.sum()[None]][0])
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
@@ -127,8 +119,7 @@ class SequenceReader(MetaLearner):
     def objective(
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[Tensor, Tensor]:
-        support = newest(support, self.max_events)
-        states = self._states(problem, meta, support)
+        support, states = self._read(problem, meta, support)
         held = support.mask.sum()
         sizes = [k for k in self.prefixes if k < support.mask.shape[0]]
         values, counted = [], []
@@ -139,26 +130,30 @@ class SequenceReader(MetaLearner):
             counted.append(torch.as_tensor(k < held if isinstance(k, int) else True))
         weight = torch.stack(counted).to(states.dtype)
         value = (torch.stack(values) * weight).sum() / weight.sum()
+        # What is reported is the loss after the whole support, as of learners without prefixes.
+        whole = values[-1].detach()
         if not self.next_weight:
-            return value, value.detach()
+            return value, whole
         ahead = self.next_weight * self._next_event_loss(problem, meta, states, support)
-        return value + ahead, value.detach()
+        return value + ahead, whole
 
     def _next_event_loss(
         self, problem: Problem, meta: Params, states: Tensor, support: Encoded
     ) -> Tensor:
         """Return the mean loss of each event of the support under the state before it."""
 
-        def one(state: Tensor, chosen: Tensor) -> Tensor:
+        def one(state: Tensor, at: Tensor) -> Tensor:
             params = meta | _last_layer(meta, "next", state)
-            return problem.support_loss(params, support._replace(mask=chosen))
+            return problem.support_loss(params, _events(support, at[None]))
 
-        each = torch.eye(support.mask.shape[0], dtype=torch.bool) & support.mask
-        losses = vmap(one)(states[:-1], each)
+        losses = vmap(one)(states[:-1], torch.arange(support.mask.shape[0]))
         return losses.sum() / support.mask.sum().clamp(min=1)
 
-    def _states(self, problem: Problem, meta: Params, support: Encoded) -> Tensor:
-        """Return the states [K, D] after the user and each event of the support."""
+    def _read(self, problem: Problem, meta: Params, support: Encoded) -> tuple[Encoded, Tensor]:
+        """Return the events that are read, and the states [K, D] after the user and each event."""
+        # A support that loses its oldest events does not begin the history any more.
+        begins = problem.begins & (support.mask.sum() <= self.max_events)
+        support = newest(support, self.max_events)
         training = problem.progress is not None
         user, item = support.user[None], support.item + support.context
         if training:
@@ -168,16 +163,26 @@ class SequenceReader(MetaLearner):
         scale, shift = meta["context.label"]
         events = item * (1 + signal * scale) + signal * shift
         events = events + gap_vectors(meta["context.gap.item"], support.time)
-        start = meta["context.start"][problem.begins.long()[None]]
+        start = meta["context.start"][begins.long()[None]]
         tokens = torch.cat([start + user, events])
         if training:
             tokens = dropout(tokens, self.embedding_dropout)
-        return normed(self.read(problem, meta, tokens))
+        return support, normed(self.read(problem, meta, tokens))
 
 
 def normed(states: Tensor) -> Tensor:
     """Return the states with mean 0 and variance 1 each."""
     return layer_norm(states, states.shape[-1:])
+
+
+def _events(events: Encoded, at: Tensor) -> Encoded:
+    """Return the events at the positions `at` [n]; a context that all share stays one row."""
+    names = ("index", "item", "offset", "label", "age", "mask", "time")
+    shared = events.context.shape[0] != events.mask.shape[0]
+    return events._replace(
+        **{name: getattr(events, name)[at] for name in names},
+        context=events.context if shared else events.context[at],
+    )
 
 
 def _last_layer(meta: Params, name: str, state: Tensor) -> Params:

@@ -7,11 +7,9 @@ from metarec_ray.algorithms.rivals.bpr import Bpr
 from metarec_ray.algorithms.rivals.content import ContentProfile, ContentRidge
 from metarec_ray.algorithms.rivals.counts import Constant, Popularity, Random, RecencyPopularity
 from metarec_ray.algorithms.rivals.dropoutnet import DropoutNet
-from metarec_ray.algorithms.rivals.eb_ridge import EBRidge
 from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
 from metarec_ray.algorithms.rivals.two_tower import TwoTower
 from metarec_ray.algorithms.rivals.user_knn import RatingUserKNN, UserKNN
-from metarec_ray.algorithms.windowed_ridge import WindowedRidge
 
 __all__ = [
     "Bpr",
@@ -19,7 +17,6 @@ __all__ = [
     "ContentProfile",
     "ContentRidge",
     "DropoutNet",
-    "EBRidge",
     "Ease",
     "EasePopularity",
     "IAls",
@@ -33,5 +30,4 @@ __all__ = [
     "TwoTower",
     "UserItemBias",
     "UserKNN",
-    "WindowedRidge",
 ]

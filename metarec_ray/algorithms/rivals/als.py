@@ -12,11 +12,7 @@ from torch import Tensor
 
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
 from metarec_ray.algorithms.rivals.least_squares import System, blocks, solve_row, solve_rows
-from metarec_ray.algorithms.sums import (
-    is_positive,
-    log_shares,
-    positive_pairs,
-)
+from metarec_ray.algorithms.sums import log_shares, positive_pairs, positives
 from metarec_ray.core.batch import Encoded, entity_of
 from metarec_ray.data.settings import Feedback
 
@@ -42,6 +38,7 @@ class IAls(FittedLearner):
 
     name: Literal["ials"] = "ials"
     kind: ClassVar = "rival"
+    ranks_only: ClassVar = True
     factors: PositiveInt = 64
     unobserved: PositiveFloat = 0.2
     penalty: PositiveFloat = 0.02
@@ -63,7 +60,7 @@ class IAls(FittedLearner):
         return {"item": factors, "gram": _gram(factors), "count": count}
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        positive = support.mask & is_positive(support.label, self.positive_min)
+        positive = positives(support, self.positive_min)
         system = self.system(meta["item"], meta["gram"])
         user = solve_row(system, support.index, torch.ones_like(support.label), positive)
         return {"user": user, "known": positive.any()}

@@ -21,12 +21,20 @@ from metarec_ray.algorithms.base import (
 )
 from metarec_ray.algorithms.rivals.counts import Popularity, RecencyPopularity
 from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
-from metarec_ray.algorithms.sums import freshness, is_positive, log_shares
+from metarec_ray.algorithms.sums import (
+    freshness,
+    is_positive,
+    keep_events,
+    log_shares,
+    newest,
+    positives,
+)
 from metarec_ray.core import metrics
 from metarec_ray.core.batch import Encoded
 
 _SIZES = (1, 3, 5, 10)  # sizes of support that have a weight of their own
-_WINDOW, _QUERY = 10, 10  # the metric of the choice: NDCG@10 of the ten positives after ten
+# The metric of the choice: NDCG@10 of the ten positives after ten.
+_WINDOW, _QUERY, _DEPTH = 10, 10, 10
 _WEIGHTS = (0.0, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 
@@ -35,7 +43,8 @@ class PopularityBlend(FittedLearner):
 
     Weights are chosen by the NDCG@10 of held-out training users: those that began last where there
     is a clock, random ones where there is none; then everything is fitted on all users. Without
-    users long enough to judge by, all weights are 1. An empty support ranks by popularity.
+    users to judge by, who have enough positives and have left enough of the catalogue, all weights
+    are 1. An empty support ranks by popularity.
 
     Attributes:
         held_out: share of the users that weights are chosen on.
@@ -44,6 +53,7 @@ class PopularityBlend(FittedLearner):
     """
 
     kind: ClassVar = "rival"
+    ranks_only: ClassVar = True
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.15
     half_life_days: PositiveFloat | None = 83.0
     positive_min: float | None = None
@@ -56,28 +66,25 @@ class PopularityBlend(FittedLearner):
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         judges = self._judges(histories, fitting.seed)
+        tasks = _tasks(histories.take(judges), self.positive_min)
         weight = torch.ones(len(_SIZES))
-        if len(judges):
+        if len(tasks.support):
             others = torch.ones(histories.offsets.numel() - 1, dtype=torch.bool)
             others[judges] = False
             meta = self._tables(histories.take(others.nonzero().squeeze(1)), fitting)
-            tasks = _windows(histories.take(judges), self.positive_min)
             weight = torch.tensor([_best_weight(meta, tasks, size) for size in _SIZES])
         found = ", ".join(f"{w:g} at {k}" for w, k in zip(weight.tolist(), _SIZES, strict=True))
-        fitting.progress(f"{self.name}: weight of popularity {found} ({len(judges)} judges)")  # type: ignore[attr-defined]
+        fitting.progress(f"{self.name}: weight of popularity {found} ({len(tasks.support)} judges)")  # type: ignore[attr-defined]
         return self._tables(histories, fitting) | {"weight": weight}
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        positive = support.mask & is_positive(support.label, self.positive_min)
+        positive = positives(support, self.positive_min)
         kept = positive.to(meta["popularity"].dtype)
         size = (torch.tensor(_SIZES) <= positive.sum()).sum() - 1
         weight = meta["weight"][size.clamp(min=0)]
         evidence = kept @ meta["similarity"][support.index]
         blended = evidence + weight * meta["popularity"]
         return {"scores": torch.where(positive.any(), blended, meta["popularity"])}
-
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return fast["scores"][candidates.index]
 
     def log_share(self, scores: Tensor) -> Tensor:
         return log_shares(scores)
@@ -138,47 +145,44 @@ class ItemKNNPopularity(PopularityBlend):
         return ItemKNN(shrink=self.shrink, positive_min=self.positive_min, max_items=self.max_items)
 
 
-class _Windows(NamedTuple):
-    """First positives of U users: what they are known by, and what is to be found."""
+class _Tasks(NamedTuple):
+    """Windows of J users that a ranking can be judged by."""
 
-    support: Tensor  # int64 [U, _WINDOW]
-    query: Tensor  # int64 [U, _QUERY]
+    support: Tensor  # int64 [J, _WINDOW]: the first positives
+    gains: Tensor  # float [J, I]: 1 for the positives after those
+    allowed: Tensor  # bool [J, I]: what is not in the window
 
 
-def _windows(histories: Histories, positive_min: float | None) -> _Windows:
+def _tasks(histories: Histories, positive_min: float | None) -> _Tasks:
+    """Return the tasks of users with enough positives: those with something to find and to miss."""
     kept = _positives(histories, positive_min)
     rows = kept.offsets[:-1].unsqueeze(1) + torch.arange(_WINDOW + _QUERY)
-    return _Windows(*kept.item[rows].split([_WINDOW, _QUERY], 1))
+    support, query = kept.item[rows].split([_WINDOW, _QUERY], 1)
+    shape = (len(support), histories.n_items)
+    allowed = torch.ones(shape, dtype=torch.bool).scatter_(1, support, False)
+    # A repeat of the window is nothing to find.
+    gains = torch.zeros(shape).scatter_(1, query, 1.0) * allowed
+    judged = (gains.sum(1) > 0) & (allowed.sum(1) > _DEPTH)
+    return _Tasks(support[judged], gains[judged], allowed[judged])
 
 
 def _positives(histories: Histories, positive_min: float | None) -> Histories:
-    """Return the same users with their positive events only."""
-    keep = is_positive(histories.label, positive_min)
-    before = torch.zeros(len(keep) + 1, dtype=torch.int64)
-    before[1:] = keep.cumsum(0)
-    return histories._replace(
-        offsets=before[histories.offsets],
-        item=histories.item[keep],
-        label=histories.label[keep],
-        time=histories.time[keep],
-    )
+    return keep_events(histories, is_positive(histories.label, positive_min))
 
 
-def _best_weight(meta: Params, tasks: _Windows, size: int) -> float:
+def _best_weight(meta: Params, tasks: _Tasks, size: int) -> float:
     """Return the weight with the largest NDCG@10; the smallest of equals."""
-    evidence = meta["similarity"][tasks.support[:, :size]].sum(1)
-    gains = torch.zeros_like(evidence).scatter_(1, tasks.query, 1.0)
-    allowed = torch.ones_like(evidence, dtype=torch.bool).scatter_(1, tasks.support, False)
-    gains = gains * allowed  # a repeat of the window is nothing to find
-    judged = gains.sum(1) > 0
+    known = tasks.support[:, :size]
+    kept = newest(known, torch.ones_like(known, dtype=torch.bool))
+    evidence = (meta["similarity"][known] * kept.unsqueeze(2)).sum(1)
     values: list[float] = []
     for weight in _WEIGHTS:
         ranked = metrics.rank(
-            (evidence + weight * meta["popularity"])[judged],
-            gains[judged],
-            depth=10,
+            evidence + weight * meta["popularity"],
+            tasks.gains,
+            depth=_DEPTH,
             generator=torch.Generator().manual_seed(0),
-            candidates=allowed[judged],
+            candidates=tasks.allowed,
         )
-        values.append(metrics.ndcg(ranked, 10).mean().item())
+        values.append(metrics.ndcg(ranked, _DEPTH).mean().item())
     return _WEIGHTS[max(range(len(values)), key=values.__getitem__)]

@@ -10,9 +10,9 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
-from metarec_ray.algorithms.sums import is_positive, positive_pairs
+from metarec_ray.algorithms.sums import positive_pairs, positives
 from metarec_ray.core.batch import Encoded
-from metarec_ray.core.linear_head import solve_spd
+from metarec_ray.core.linear_head import bernoulli_posterior
 
 _BATCH = 1024
 _NEWTON_STEPS = 4
@@ -39,6 +39,7 @@ class Bpr(FittedLearner):
 
     name: Literal["bpr"] = "bpr"
     kind: ClassVar = "rival"
+    ranks_only: ClassVar = True
     factors: PositiveInt = 64
     epochs: PositiveInt = 40
     learning_rate: PositiveFloat = 0.05
@@ -71,9 +72,7 @@ class Bpr(FittedLearner):
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        weight = (support.mask & is_positive(support.label, self.positive_min)).to(
-            meta["item"].dtype
-        )
+        weight = positives(support, self.positive_min).to(meta["item"].dtype)
         others = meta["reference"]
         apart = meta["item"][support.index].unsqueeze(1) - meta["item"][others]
         ahead = meta["bias"][support.index].unsqueeze(1) - meta["bias"][others]
@@ -81,13 +80,15 @@ class Bpr(FittedLearner):
         pairs = weight.unsqueeze(1) * (support.index.unsqueeze(1) != others)
         share = (pairs / pairs.sum(1, keepdim=True).clamp(min=1)).flatten()
         apart, ahead = apart.flatten(0, 1), ahead.flatten()
-        user = meta["mean"]
-        prior = self.prior * torch.eye(len(user), dtype=user.dtype)
-        for _ in range(_NEWTON_STEPS):
-            wrong = torch.sigmoid(-(apart @ user + ahead))
-            gradient = apart.T @ (share * wrong) - self.prior * (user - meta["mean"])
-            curvature = (apart * (share * wrong * (1 - wrong)).unsqueeze(1)).T @ apart
-            user = user + solve_spd(curvature + prior, gradient)
+        # That an item met scores above another is a click whose log-odds are their distance.
+        user = meta["mean"] + bernoulli_posterior(
+            apart,
+            torch.ones_like(share),
+            apart @ meta["mean"] + ahead,
+            share,
+            torch.full_like(meta["mean"], self.prior),
+            steps=_NEWTON_STEPS,
+        )
         return {"user": user}
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
 from metarec_ray.algorithms.rivals.biases import UserItemBias
-from metarec_ray.algorithms.sums import count_pairs, is_positive
+from metarec_ray.algorithms.sums import count_pairs, positives
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.linear_head import solve_spd
 from metarec_ray.data.settings import Feedback
@@ -46,7 +46,7 @@ class ContentRidge(FittedLearner):
     max_features: PositiveInt = 8192
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
-        content = _content(self.name, histories, self.max_features)
+        content = _item_content(self.name, histories, self.max_features)
         bias = UserItemBias(item_shrink=self.item_shrink, user_shrink=self.bias_penalty)
         meta = bias.fit(histories, fitting)
         count = torch.bincount(histories.item, minlength=histories.n_items).float()
@@ -89,13 +89,14 @@ class ContentProfile(FittedLearner):
 
     name: Literal["content_profile"] = "content_profile"
     kind: ClassVar = "rival"
+    ranks_only: ClassVar = True
     strength: NonNegativeFloat = 4.0
     shrink: NonNegativeFloat = 5.0
     positive_min: float | None = None
     max_features: PositiveInt = 8192
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
-        content = _content(self.name, histories, self.max_features)
+        content = _item_content(self.name, histories, self.max_features)
         count = count_pairs(histories, self.positive_min)
         centred = content - _weighted_mean(content, count)
         spread = _weighted_mean(centred.square(), count).sqrt()
@@ -104,9 +105,7 @@ class ContentProfile(FittedLearner):
         return {"content": unit / length.clamp(min=1e-6), "popularity": torch.log(count + 1)}
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        weight = (support.mask & is_positive(support.label, self.positive_min)).to(
-            meta["content"].dtype
-        )
+        weight = positives(support, self.positive_min).to(meta["content"].dtype)
         total = weight @ meta["content"][support.index]
         return {"profile": total / (weight.sum() + self.shrink).clamp(min=1.0)}
 
@@ -115,7 +114,7 @@ class ContentProfile(FittedLearner):
         return meta["popularity"][candidates.index] + self.strength * match
 
 
-def _content(name: str, histories: Histories, limit: int) -> Tensor:
+def _item_content(name: str, histories: Histories, limit: int) -> Tensor:
     """Return the plain features of the catalogue, float [I, F]; F = 0 where nothing is known."""
     if histories.items is None:
         return torch.zeros(histories.n_items, 0)

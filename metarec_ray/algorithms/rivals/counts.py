@@ -6,20 +6,19 @@ None of them adapts: the support set is read by no one here.
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories, Params, Problem, StatisticalLearner
 from metarec_ray.algorithms.sums import (
+    check_positions,
     count_pairs,
     freshness,
     is_positive,
-    position_of_event,
+    log_shares,
+    position_weight,
 )
 from metarec_ray.core.batch import Encoded
-
-# Items that nobody met inside the window of positions stay in the order of their popularity.
-_OUTSIDE = 1e-3
 
 
 class Random(StatisticalLearner):
@@ -27,6 +26,7 @@ class Random(StatisticalLearner):
 
     name: Literal["random"] = "random"
     kind: ClassVar = "floor"
+    ranks_only: ClassVar = True
 
     def statistics(self, meta: Params, histories: Histories) -> Params:
         return {}
@@ -67,6 +67,7 @@ class Popularity(StatisticalLearner):
 
     name: Literal["popularity"] = "popularity"
     kind: ClassVar = "rival"
+    ranks_only: ClassVar = True
     positive_min: float | None = None
 
     def statistics(self, meta: Params, histories: Histories) -> Params:
@@ -81,6 +82,9 @@ class Popularity(StatisticalLearner):
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
         return meta["count"][candidates.index]
 
+    def log_share(self, scores: Tensor) -> Tensor:
+        return log_shares(scores)
+
 
 class RecencyPopularity(StatisticalLearner):
     """Rank by what entities that began lately met after their first few events.
@@ -92,17 +96,20 @@ class RecencyPopularity(StatisticalLearner):
 
     name: Literal["recency_popularity"] = "recency_popularity"
     kind: ClassVar = "rival"
+    ranks_only: ClassVar = True
     half_life_days: PositiveFloat = 83.0
     first_position: NonNegativeInt = 5
     last_position: PositiveInt = 25
     positive_min: float | None = None
 
+    @model_validator(mode="after")
+    def _positions_are_some(self) -> "RecencyPopularity":
+        check_positions(self.first_position, self.last_position)
+        return self
+
     def statistics(self, meta: Params, histories: Histories) -> Params:
-        position = position_of_event(histories)
-        inside = (position >= self.first_position) & (position < self.last_position)
-        weight = torch.where(inside, 1.0, _OUTSIDE).double() * is_positive(
-            histories.label, self.positive_min
-        )
+        weight = position_weight(histories, self.first_position, self.last_position)
+        weight *= is_positive(histories.label, self.positive_min)
         fresh = freshness(histories, self.half_life_days)
         weight *= fresh.repeat_interleave(histories.offsets.diff())
         count = torch.zeros(histories.n_items, dtype=torch.float64)
@@ -116,3 +123,6 @@ class RecencyPopularity(StatisticalLearner):
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
         return meta["count"][candidates.index]
+
+    def log_share(self, scores: Tensor) -> Tensor:
+        return log_shares(scores)

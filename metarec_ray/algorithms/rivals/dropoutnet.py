@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
 from metarec_ray.algorithms.rivals.als import IAls
 from metarec_ray.algorithms.rivals.least_squares import blocks, solve_rows
-from metarec_ray.algorithms.sums import is_positive, positive_pairs
+from metarec_ray.algorithms.sums import positive_pairs, positives
 from metarec_ray.core.batch import Encoded, SideInformation
 
 _SAMPLE = 1024  # items a batch of users is compared on, half of them met by the batch
@@ -41,6 +41,7 @@ class DropoutNet(FittedLearner):
 
     name: Literal["dropoutnet"] = "dropoutnet"
     kind: ClassVar = "rival"
+    ranks_only: ClassVar = True
     factors: PositiveInt = 64
     unobserved: PositiveFloat = 0.3
     penalty: PositiveFloat = 0.01
@@ -58,10 +59,12 @@ class DropoutNet(FittedLearner):
         generator = torch.Generator().manual_seed(fitting.seed)
         net = self._start(data, generator)
         optimizer = torch.optim.Adam(list(net.values()), lr=self.learning_rate)
-        steps = self.epochs * -(-len(data.known) // self.batch)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+        # Without positives there is nothing to imitate: the networks stay as they start.
+        epochs = self.epochs if len(data.known) else 0
+        steps = epochs * -(-len(data.known) // self.batch)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, max(steps, 1))
         loss = torch.zeros(())
-        for epoch in range(self.epochs):
+        for epoch in range(epochs):
             order = torch.randperm(len(data.known), generator=generator)
             for users in data.known[order].split(self.batch):
                 optimizer.zero_grad()
@@ -78,9 +81,7 @@ class DropoutNet(FittedLearner):
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        kept = (support.mask & is_positive(support.label, self.positive_min)).to(
-            meta["preference"].dtype
-        )
+        kept = positives(support, self.positive_min).to(meta["preference"].dtype)
         total = kept @ meta["preference"][support.index]
         mean = total / (kept.sum() + self.shrink).clamp(min=1)
         return {"user": _tower(meta, "user", mean, support.user)}
@@ -109,8 +110,8 @@ class DropoutNet(FittedLearner):
             known=counts.nonzero().squeeze(1),
             user=users / squares.sqrt().clamp(min=1e-9),
             item=table,
-            user_content=_content(histories.users, n_users),
-            item_content=_content(histories.items, histories.n_items),
+            user_content=_plain_features(histories.users, n_users),
+            item_content=_plain_features(histories.items, histories.n_items),
             starts=counts.cumsum(0) - counts,
             counts=counts,
             met=item,
@@ -136,9 +137,7 @@ class DropoutNet(FittedLearner):
         """Return the mean squared distance to the factorization's scores, on a sample of items."""
         length = torch.randint(1, self.longest + 1, (len(users), 1), generator=generator)
         draws = torch.rand(len(users), self.longest, generator=generator)
-        drawn = data.met[
-            (data.starts[users].unsqueeze(1) + draws * data.counts[users].unsqueeze(1)).long()
-        ]
+        drawn = data.met[_drawn(data.starts[users], data.counts[users], draws)]
         kept = (torch.arange(self.longest) < length).unsqueeze(-1)
         mean = (data.item[drawn] * kept).sum(1) / (length + self.shrink)
         some = drawn.flatten()[torch.randperm(drawn.numel(), generator=generator)[: _SAMPLE // 2]]
@@ -169,6 +168,13 @@ class _Data(NamedTuple):
     met: Tensor  # int64: items, user after user
 
 
+def _drawn(starts: Tensor, counts: Tensor, draws: Tensor) -> Tensor:
+    """Return places [B, n] within each user's `counts` [B] items, of draws [B, n] in [0, 1)."""
+    # Added as integers: a float32 does not tell large places apart.
+    step = (draws * counts.unsqueeze(1)).long()
+    return starts.unsqueeze(1) + torch.minimum(step, counts.unsqueeze(1) - 1)
+
+
 def _tower(net: Params, side: str, preference: Tensor, content: Tensor) -> Tensor:
     hidden = torch.tanh(
         preference @ net[f"{side}.preference"]
@@ -182,5 +188,5 @@ def _rms(table: Tensor) -> Tensor:
     return table.square().mean().sqrt().clamp(min=1e-9)
 
 
-def _content(side: SideInformation | None, n: int) -> Tensor:
+def _plain_features(side: SideInformation | None, n: int) -> Tensor:
     return torch.zeros(n, 0) if side is None else side.matrix()

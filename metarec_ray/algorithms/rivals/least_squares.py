@@ -65,6 +65,8 @@ def solve_rows(system: System, rows: list[Block], n_rows: int, fitting: Fitting)
 
 def blocks(row: Tensor, column: Tensor, value: Tensor) -> list[Block]:
     """Return the rows that have entries, those of similar length together."""
+    if not len(row):
+        return []
     order = torch.argsort(row, stable=True)
     rows, lengths = torch.unique_consecutive(row[order], return_counts=True)
     starts = lengths.cumsum(0) - lengths

@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories, Params, Problem, StatisticalLearner
-from metarec_ray.algorithms.sums import gram, is_positive
+from metarec_ray.algorithms.sums import gram, log_shares, positives
 from metarec_ray.core.batch import Encoded
 from metarec_ray.errors import DataError
 
@@ -28,6 +28,7 @@ class ItemKNN(StatisticalLearner):
 
     name: Literal["item_knn"] = "item_knn"
     kind: ClassVar = "rival"
+    ranks_only: ClassVar = True
     shrink: NonNegativeFloat = 20.0
     neighbours: PositiveInt | None = None
     positive_min: float | None = None
@@ -51,8 +52,8 @@ class ItemKNN(StatisticalLearner):
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         return _summed(meta, support, self.positive_min)
 
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return fast["scores"][candidates.index]
+    def log_share(self, scores: Tensor) -> Tensor:
+        return log_shares(scores)
 
 
 class Ease(StatisticalLearner):
@@ -64,6 +65,7 @@ class Ease(StatisticalLearner):
 
     name: Literal["ease"] = "ease"
     kind: ClassVar = "rival"
+    ranks_only: ClassVar = True
     penalty: PositiveFloat = 300.0
     positive_min: float | None = None
     max_items: PositiveInt = 20_000
@@ -82,12 +84,12 @@ class Ease(StatisticalLearner):
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         return _summed(meta, support, self.positive_min)
 
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return fast["scores"][candidates.index]
+    def log_share(self, scores: Tensor) -> Tensor:
+        return log_shares(scores)
 
 
 def _summed(meta: Params, support: Encoded, positive_min: float | None) -> Params:
-    weight = (support.mask & is_positive(support.label, positive_min)).to(meta["count"].dtype)
+    weight = positives(support, positive_min).to(meta["count"].dtype)
     evidence = weight @ meta["similarity"][support.index]
     return {"scores": torch.where(weight.sum() > 0, evidence, meta["count"])}
 

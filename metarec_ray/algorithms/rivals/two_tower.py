@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Generator, Tensor
 
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
+from metarec_ray.algorithms.metric import residual
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.inner_loop import constant_rates, descend
 from metarec_ray.models.towers import shift_user
@@ -55,9 +56,6 @@ class TwoTower(MetaLearner):
         )
         return shift_user(towers, found["user"])
 
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return problem.predict(fast, candidates)
-
     def objective(
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[Tensor, Tensor]:
@@ -68,12 +66,7 @@ class TwoTower(MetaLearner):
 
     def _with_history(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         """Return parameters under which the user's vector holds the support."""
-        weight = support.mask.to(support.item.dtype)
-        if problem.feedback != "implicit":
-            expected = problem.predict(meta, support)
-            if problem.feedback == "binary":
-                expected = torch.sigmoid(expected)
-            weight = weight * (support.label - expected)
+        weight = support.mask * residual(problem, meta, support)
         events = (support.mask.sum() + self.shrink).clamp(min=1)
         mean = weight @ support.item / events
         return shift_user(meta, mean @ meta[HISTORY])

@@ -12,11 +12,7 @@ from torch import Tensor
 
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
 from metarec_ray.algorithms.rivals.biases import UserItemBias
-from metarec_ray.algorithms.sums import (
-    is_positive,
-    log_shares,
-    positive_pairs,
-)
+from metarec_ray.algorithms.sums import log_shares, newest, positive_pairs, positives
 from metarec_ray.core.batch import Encoded, entity_of
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import DataError
@@ -38,6 +34,7 @@ class UserKNN(FittedLearner):
 
     name: Literal["user_knn"] = "user_knn"
     kind: ClassVar = "rival"
+    ranks_only: ClassVar = True
     shrink: NonNegativeFloat = 5.0
     neighbours: PositiveInt = 100
     positive_min: float | None = None
@@ -51,16 +48,11 @@ class UserKNN(FittedLearner):
         return {"met": met, "count": met.sum(1), "size": met.sum(0)}
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        weight = (support.mask & is_positive(support.label, self.positive_min)).to(
-            meta["met"].dtype
-        )
+        weight = positives(support, self.positive_min).to(meta["met"].dtype)
         both = weight @ meta["met"][support.index]
         cosine = both / (weight.sum() * meta["size"]).sqrt().clamp(min=1e-9)
         near = _nearest(_shrunk(cosine, both, self.shrink), self.neighbours)
         return {"scores": torch.where(weight.sum() > 0, meta["met"] @ near, meta["count"])}
-
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return fast["scores"][candidates.index]
 
     def log_share(self, scores: Tensor) -> Tensor:
         return log_shares(scores)
@@ -71,7 +63,8 @@ class RatingUserKNN(FittedLearner):
 
     [Herlocker et al., 1999; Koren, 2008]: similarity is the shrunk cosine of centred ratings over
     the items that both rated, and a candidate gets the neighbours' mean centred rating on top of
-    its own biases. An empty support predicts mean + b_i.
+    its own biases. Of several ratings of an item the last counts, in the biases all do. An empty
+    support predicts mean + b_i.
 
     Attributes:
         shrink: common items at which a cosine counts by half.
@@ -101,22 +94,23 @@ class RatingUserKNN(FittedLearner):
         centred = residual - (total / (histories.offsets.diff() + self.user_shrink))[user]
         rating = torch.zeros(histories.n_items, n_users)
         met = torch.zeros(histories.n_items, n_users)
-        rating[histories.item, user], met[histories.item, user] = centred, 1.0
+        pair = user * histories.n_items + histories.item
+        last = newest(pair, torch.ones_like(pair, dtype=torch.bool))
+        rating[histories.item[last], user[last]] = centred[last]
+        met[histories.item, user] = 1.0
         return bias | {"centred": rating, "met": met}
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         bias = self._biases().adapt(problem, meta, support)["user"]
-        own = (support.label - meta["mean"] - meta["item"][support.index] - bias) * support.mask
+        last = newest(support.index, support.mask).to(meta["met"].dtype)
+        own = (support.label - meta["mean"] - meta["item"][support.index] - bias) * last
         met, theirs = meta["met"][support.index], meta["centred"][support.index]
-        both = support.mask.to(met.dtype) @ met
-        norms = (own.square() @ met) * (support.mask.to(met.dtype) @ theirs.square())
+        both = last @ met
+        norms = (own.square() @ met) * (last @ theirs.square())
         cosine = (own @ theirs) / norms.clamp(min=1e-12).sqrt()
         near = _nearest(_shrunk(cosine, both, self.shrink), self.neighbours)
         taste = (meta["centred"] @ near) / (meta["met"] @ near + self.damping)
         return {"scores": meta["mean"] + meta["item"] + bias + taste}
-
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return fast["scores"][candidates.index]
 
     def _biases(self) -> UserItemBias:
         return UserItemBias(item_shrink=self.item_shrink, user_shrink=self.user_shrink)

@@ -8,6 +8,13 @@ import torch
 from pydantic import TypeAdapter
 
 from metarec_ray.algorithms import Algorithm, MetaLearner
+from metarec_ray.algorithms.problem import (
+    EncodedItems,
+    Support,
+    encode_candidates,
+    encode_support,
+    make_problem,
+)
 from metarec_ray.core.batch import Events, Features, Lane, Task
 from metarec_ray.core.outer_loop import meta_gradient
 from metarec_ray.models.towers import Side, Sides, Towers
@@ -82,7 +89,9 @@ def parameters(learner):
     generator = torch.Generator().manual_seed(1)
     dense, tables = model.init(sides, generator)
     dense["head.out.weight"] = torch.linspace(-0.3, 0.3, model.features_dim)
-    dense |= learner.init(dense, generator)
+    own = learner.init(dense, generator)
+    # What a learner begins at 0 would hide what it multiplies.
+    dense |= {n: p + 0.3 * torch.randn(p.shape, generator=generator) for n, p in own.items()}
     as_double = lambda params: {name: value.double() for name, value in params.items()}  # noqa: E731
     return as_double(dense), as_double(tables)
 
@@ -161,6 +170,82 @@ def test_a_batch_of_tasks_gives_the_mean_of_a_loop_over_them(learner, feedback):
     for name, value in together.dense.items():
         mean = sum(single.dense[name] for single in singles) / TASKS
         torch.testing.assert_close(value, mean, rtol=1e-9, atol=1e-12)
+
+
+def plain(learner, feedback):
+    """Return parameters, a problem and a support [4] of items 0 to 3; items are scored alike."""
+    meta, _ = parameters(learner)
+    drawn = torch.Generator().manual_seed(5)
+    vector = torch.randn(ITEMS, 4, generator=drawn).double()
+    items = EncodedItems(torch.arange(ITEMS), vector, buffers()["offset"])
+    user, now = torch.linspace(-1, 1, 4).double(), torch.full((1, 4), 0.2).double()
+    log_q = buffers()["reference.log_q"]
+    problem = make_problem(feedback, items.at(torch.arange(0, ITEMS, 2)), log_q, user, now)
+    label = {"implicit": [1, 1, 1, 1], "binary": [1, 0, 0, 1], "explicit": [5, 1, 2, 4]}[feedback]
+    support = Support(
+        items.at(torch.arange(4)),
+        now,
+        torch.tensor(label).double(),
+        torch.ones(4, dtype=torch.bool),
+        60_000_000 * torch.arange(4),
+    )
+    return meta, problem, items, support, user
+
+
+def answer(learner, case, support):
+    """Return the scores of the catalogue after `support`."""
+    meta, problem, items, _, user = case
+    fast = learner.adapt(problem, meta, encode_support(support, user))
+    return learner.score(problem, meta, fast, encode_candidates(items, user, support.context))
+
+
+def prior(learner, case):
+    """Return the scores that a learner owes to a user of whom no event is known."""
+    meta, problem, items, support, user = case
+    if learner.name in ("transformer", "recurrent"):  # what the network writes of the user alone
+        return answer(learner, case, first(support, 0))
+    if learner.name == "meta_embedding":
+        hidden = torch.tanh(user @ meta["generator.0.weight"])
+        user = user + hidden @ meta["generator.out.weight"]
+    return problem.predict(meta, encode_candidates(items, user, support.context))
+
+
+def first(support, n):
+    items = support.items.at(torch.arange(n))
+    return support._replace(
+        items=items, label=support.label[:n], mask=support.mask[:n], time=support.time[:n]
+    )
+
+
+@each_case
+def test_an_empty_support_is_scored_by_the_prior(learner, feedback):
+    case = plain(learner, feedback)
+    support = case[3]
+    empty = support._replace(mask=torch.zeros(4, dtype=torch.bool))
+    found = answer(learner, case, empty)
+    torch.testing.assert_close(found, prior(learner, case), rtol=1e-9, atol=1e-12)
+
+
+@each_case
+@pytest.mark.parametrize("k", [1, 4])
+def test_the_items_of_a_support_tell_candidates_apart(learner, feedback, k):
+    case = plain(learner, feedback)
+    support = first(case[3], k)
+    found, before = answer(learner, case, support), prior(learner, case)
+    others = support._replace(items=case[2].at(torch.arange(6, 6 + k)))
+    shift, other = found - before, answer(learner, case, others) - before
+    # More than one number for all candidates, and not the same for other items.
+    assert shift.std() > 1e-3
+    assert (shift - other).std() > 1e-3
+
+
+@each_case
+def test_the_labels_of_a_support_count_unless_they_are_all_positives(learner, feedback):
+    case = plain(learner, feedback)
+    support = case[3]
+    moved = answer(learner, case, support._replace(label=support.label.flip(0).roll(1)))
+    same = torch.allclose(moved, answer(learner, case, support), atol=1e-3)
+    assert same is (feedback == "implicit")
 
 
 @each_case

@@ -5,6 +5,8 @@ label of the set, so that one inner step of rate r maps w - c to (1 - r)(w - c).
 1/2 (w' - y)^2.
 """
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +15,13 @@ from torch.func import grad
 from metarec_ray.algorithms import Anil, BayesianHead, Fomaml, Maml, MetaSgd, Reptile
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem
 from metarec_ray.algorithms.gradient import MetaEmbedding
-from metarec_ray.algorithms.problem import make_problem, unencoded
+from metarec_ray.algorithms.problem import (
+    EncodedItems,
+    Support,
+    encode_support,
+    make_problem,
+    unencoded,
+)
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.losses import masked_mean, squared_error
 from metarec_ray.models.towers import head_score
@@ -167,6 +175,39 @@ def test_reptile_trains_on_sets_with_and_without_context(shared: bool) -> None:
     step = 2 * RATE * (START - 16 / 5)
     expected = 0.5 * 2 * (step / 2) ** 2 + 0.5 * (START - step - Y) ** 2
     assert float(value) == pytest.approx(expected, rel=1e-12)
+
+
+def test_reptile_takes_the_query_for_what_came_after_the_support() -> None:
+    learner = Reptile(inner_lr=RATE, inner_steps=1, half_life=1.0)
+    meta = {BODY: number(0.5), LAST: number(START - 0.5)}
+    older = [torch.arange(n - 1, -1, -1).double() for n in (len(SUPPORT), len(QUERY))]
+    support, query = events(SUPPORT)._replace(age=older[0]), events(QUERY)._replace(age=older[1])
+    value, _ = learner.objective(PROBLEM, meta, support, query, query_loss)
+    # Ages of the five events, oldest first: 4, 3, 2, 1, 0, each worth half of the next.
+    weights = [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1]
+    labels = [*SUPPORT, *QUERY]
+    centre = sum(w * y for w, y in zip(weights, labels, strict=True)) / sum(weights)
+    step = 2 * RATE * (START - centre)
+    expected = 0.5 * 2 * (step / 2) ** 2 + 0.5 * (START - step - Y) ** 2
+    assert float(value) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_positive_of_the_reference_sample_competes_with_the_others_alone() -> None:
+    items = EncodedItems(torch.arange(3), torch.eye(3).double(), torch.zeros(3).double())
+    log_q = torch.log(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64))
+    user, context = torch.zeros(3).double(), torch.zeros(1, 3).double()
+    zero = {"head.out.weight": user, "head.out.bias": number(0), "offset.scale": number(0)}
+    mask, time = torch.tensor([True, True]), torch.tensor([0, 1])
+    for sample, logs, expected in (
+        # All three items: -log 1/3 at zero weights.
+        ([0, 1, 2], torch.zeros(3).double(), [math.log(3), math.log(3)]),
+        # Items 0 (twice) and 1, which stand for 1 / q items each: 2 + 2 of item 0, 4 of item 1.
+        ([0, 0, 1], log_q, [math.log(1 + 4), math.log(1 + 2 + 4)]),
+    ):
+        asked = make_problem("implicit", items.at(torch.tensor(sample)), logs, user, context)
+        chosen = Support(items.at(torch.tensor([0, 1])), context, mask.double(), mask, time)
+        found = asked.support_loss(zero, encode_support(chosen, user))
+        assert float(found) == pytest.approx(sum(expected) / 2, rel=1e-12)
 
 
 @pytest.mark.parametrize("precision", [1e-6, 1.0, 5000.0])

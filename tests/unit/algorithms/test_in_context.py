@@ -54,10 +54,13 @@ CATALOGUE = EncodedItems(torch.arange(ITEMS), random(ITEMS, DIM, seed=3), random
 USER, NOW = random(DIM, seed=5), random(1, DIM, seed=6)
 
 
-def problem(feedback, progress=None):
+def problem(feedback, progress=None, *, begins=True):
     reference = torch.tensor([0, 2, 5])
     log_q = torch.tensor([-1.0, -0.5, -2.0], dtype=torch.float64)
-    return make_problem(feedback, CATALOGUE.at(reference), log_q, USER, NOW, progress=progress)
+    begins = torch.tensor(begins)
+    return make_problem(
+        feedback, CATALOGUE.at(reference), log_q, USER, NOW, progress=progress, begins=begins
+    )
 
 
 def support_of(items, *, width, labels=None, times=None, feedback="implicit"):
@@ -69,11 +72,11 @@ def support_of(items, *, width, labels=None, times=None, feedback="implicit"):
     padding = width - real
     return encode_support(
         Support(
-            CATALOGUE.at(torch.tensor([*items, *[7] * padding])),
+            CATALOGUE.at(torch.tensor([*items, *[7] * padding], dtype=torch.int64)),
             random(width, DIM, seed=8),
             torch.tensor([*labels, *[99.0] * padding], dtype=torch.float64),
             torch.arange(width) < real,
-            torch.tensor([*times, *[1] * padding]),
+            torch.tensor([*times, *[1] * padding], dtype=torch.int64),
         ),
         USER,
     )
@@ -312,6 +315,36 @@ def test_what_is_older_than_max_events_does_not_count(learner):
     long = support_of([2, 1, 4, 6, 8], width=5)
     other = support_of([7, 1, 4, 6, 8], width=5)
     torch.testing.assert_close(scores(learner, meta, long), scores(learner, meta, other))
+
+
+@each_sequence
+@pytest.mark.parametrize(("events", "differ"), [([1, 4, 6, 8], True), ([2, 1, 4, 6, 8], False)])
+def test_a_support_that_was_cut_begins_no_history(learner, events, differ):
+    meta, given = parameters(learner), support_of(events, width=6)
+    found = []
+    for begins in (True, False):
+        asked = problem("implicit", begins=begins)
+        found.append(learner.score(asked, meta, learner.adapt(asked, meta, given), CANDIDATES))
+    assert torch.allclose(*found) is not differ
+
+
+@each_sequence
+def test_what_is_reported_is_the_query_loss_after_the_whole_support(learner):
+    learner, asked = quiet(learner), problem("implicit", 0.5)
+    meta, given = parameters(learner), support_of([1, 4], width=4)
+    _, reported = learner.objective(asked, meta, given, given, query_loss("implicit"))
+    fast = learner.adapt(asked, meta, given)
+    after = query_loss("implicit")(lambda events: learner.score(asked, meta, fast, events))
+    torch.testing.assert_close(reported, after)
+
+
+@each_learner
+def test_a_support_may_be_zero_events_wide(learner):
+    meta = parameters(learner)
+    torch.testing.assert_close(
+        scores(learner, meta, support_of([], width=0)),
+        scores(learner, meta, support_of([], width=2)),
+    )
 
 
 def test_heads_that_do_not_share_the_dimensions_evenly_are_refused():

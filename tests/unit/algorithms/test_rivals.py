@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Histories, Params, StatisticalLearner
-from metarec_ray.algorithms.problem import catalogue_of, index_only, no_problem
+from metarec_ray.algorithms.problem import no_problem
 from metarec_ray.algorithms.rivals import (
     Constant,
     Ease,
@@ -13,20 +13,14 @@ from metarec_ray.algorithms.rivals import (
     RecencyPopularity,
     UserItemBias,
 )
+from metarec_ray.algorithms.sums import positives
 from metarec_ray.core.batch import Encoded
 from metarec_ray.errors import DataError
+from tests.unit.algorithms.fitted import STATISTICAL, name
+from tests.unit.algorithms.plain_events import catalogue_of, index_only
 
 DAY = 86_400_000_000
 PROBLEM = no_problem("explicit")
-ALL = [
-    Random(),
-    Constant(),
-    Popularity(),
-    RecencyPopularity(),
-    ItemKNN(),
-    Ease(penalty=2.0),
-    UserItemBias(),
-]
 
 
 def histories(
@@ -114,6 +108,38 @@ def test_recency_popularity_without_a_clock_counts_everybody_alike():
     assert learner.fit(clicks([0, 1], [0], n_items=3))["count"].tolist() == [2, 1, 0]
 
 
+@pytest.mark.parametrize("first", [25, 30])
+def test_recency_popularity_refuses_positions_that_end_before_they_begin(first: int):
+    with pytest.raises(ValueError, match=f"first_position must be < last_position 25, got {first}"):
+        RecencyPopularity(first_position=first)
+
+
+@pytest.mark.parametrize(
+    "learner", [Popularity(), RecencyPopularity(), ItemKNN(), Ease()], ids=lambda one: one.name
+)
+def test_shares_are_those_of_the_counts_beside_a_tenth_spread_over_the_catalogue(
+    learner: StatisticalLearner,
+):
+    share = learner.log_share(torch.tensor([[3000.0, 1000.0, 0.0]])).exp()
+    assert (share - 0.1 / 3).tolist() == [pytest.approx([3 / 4, 1 / 4, 0], abs=1e-6)]
+
+
+def test_a_score_below_zero_is_no_share_whatever_its_size():
+    # EASE gives what goes against the support a score < 0.
+    share = Ease().log_share(torch.tensor([0.03, 0.01, -0.5, 0.0])).exp()
+    expected = [3 / 4 + 0.1 / 4, 1 / 4 + 0.1 / 4, 0.1 / 4, 0.1 / 4]
+    assert share.tolist() == pytest.approx(expected)
+
+
+def test_positives_are_the_newest_event_of_each_item_that_is_liked():
+    given = support((3, 5.0), (1, 1.0), (3, 5.0), (3, 1.0), (0, 4.0), (2, 2.0), padding=2)
+    found = positives(given, 4.0)
+    assert found.tolist() == [False, False, True, False, True, False, False, False]
+    taken = positives(given, None)
+    assert taken.tolist() == [False, True, False, True, True, True, False, False]
+    assert positives(support(), None).tolist() == []
+
+
 def test_item_knn_reproduces_a_shrunk_cosine():
     # Items 0 and 1: two entities met both, 0 has three and 1 has two.
     data = clicks([0, 1], [0, 1], [0, 2], n_items=4)
@@ -183,7 +209,7 @@ def test_user_item_bias_solves_its_two_normal_equations():
     assert user.item() == pytest.approx(left.item() / (2 + 4), abs=1e-5)
 
 
-@pytest.mark.parametrize("learner", ALL, ids=lambda one: one.name)
+@pytest.mark.parametrize("learner", STATISTICAL, ids=name)
 def test_statistics_of_shards_add_up_to_those_of_the_whole(
     learner: StatisticalLearner, monkeypatch: pytest.MonkeyPatch
 ):
@@ -191,36 +217,8 @@ def test_statistics_of_shards_add_up_to_those_of_the_whole(
     monkeypatch.setattr(type(learner), "shard", 25)
     several = learner.fit(ratings())
     assert one.keys() == several.keys()
-    for name in one:
-        assert torch.allclose(one[name].double(), several[name].double(), atol=2e-3), name
-
-
-@pytest.mark.parametrize("learner", ALL, ids=lambda one: one.name)
-def test_padding_changes_no_score(learner: StatisticalLearner):
-    meta = learner.fit(ratings())
-    plain = scores(learner, meta, support((1, 4.0), (2, 3.0)), 12)
-    padded = scores(learner, meta, support((1, 4.0), (2, 3.0), padding=3), 12)
-    assert torch.allclose(plain, padded, atol=1e-5)
-
-
-@pytest.mark.parametrize("learner", ALL, ids=lambda one: one.name)
-def test_a_batch_gives_what_a_loop_gives(learner: StatisticalLearner):
-    meta = learner.fit(ratings())
-    item = torch.tensor([[1, 2], [5, 0], [7, 3]])
-    label = torch.tensor([[4.0, 3.0], [2.0, 0.0], [5.0, 5.0]])
-    mask = torch.tensor([[True, True], [True, False], [True, True]])
-    loop = [
-        scores(learner, meta, index_only(*one), 12) for one in zip(item, label, mask, strict=True)
-    ]
-    batch = torch.func.vmap(lambda one: scores(learner, meta, one, 12))(
-        index_only(item, label, mask)
-    )
-    assert torch.allclose(torch.stack(loop), batch, atol=1e-5)
-
-
-@pytest.mark.parametrize("learner", ALL, ids=lambda one: one.name)
-def test_a_learner_survives_json(learner: StatisticalLearner):
-    assert type(learner).model_validate_json(learner.model_dump_json()) == learner
+    for key in one:
+        assert torch.allclose(one[key].double(), several[key].double(), atol=2e-3), key
 
 
 def _entity(data: Histories) -> Tensor:

@@ -237,7 +237,24 @@ def test_the_prior_is_the_weighted_share_of_late_beginners():
     )
     learner = WindowedRidge(half_life_days=10, first_position=1, last_position=11)
     found = scores(learner.fit(data), user=torch.zeros(1), padding=1)
-    assert found.tolist() == pytest.approx([0, (1 / 2) / (3 / 4), (1 / 4) / (3 / 4), 0])
+    # Position 0 counts a thousandth.
+    expected = [0.001 * (1 / 2), 1 / 2 + 0.001 * (1 / 4), 1 / 4, 0]
+    assert found.tolist() == pytest.approx([value / (3 / 4) for value in expected])
+
+
+def test_histories_that_end_before_the_prior_begins_rank_by_popularity():
+    learner = WindowedRidge()
+    found = scores(
+        learner.fit(histories([[0, 1, 2], [0, 1], [0]], n_items=4)), user=torch.zeros(1), padding=1
+    )
+    # 10 query events of 20 positions; a thousandth for each of 3, 2, 1, 0 of 3 entities.
+    assert found.tolist() == pytest.approx([10 / 20 * 0.001 * n / 3 for n in (3, 2, 1, 0)])
+
+
+@pytest.mark.parametrize("first", [25, 30])
+def test_positions_that_end_before_they_begin_are_refused(first: int):
+    with pytest.raises(ValueError, match=f"first_position must be < last_position 25, got {first}"):
+        WindowedRidge(first_position=first)
 
 
 def test_the_prior_is_scaled_to_the_size_of_a_query():

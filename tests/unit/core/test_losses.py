@@ -43,6 +43,26 @@ def test_softmax_adds_each_positive_to_its_competitors() -> None:
     assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_positive_does_not_compete_with_itself() -> None:
+    positives, others = numbers(math.log(2), math.log(5), 9), torch.log(numbers(1, 3, 7))
+    competes = torch.tensor([[True, True, False], [False, True, False], [False, False, False]])
+    found = softmax(positives, others, torch.tensor(YES), competes=competes)
+    expected = -(math.log(2 / (2 + 1 + 3)) + math.log(5 / (5 + 3))) / 2
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("score", [-700.0, 0.0, 700.0])
+def test_a_positive_that_nothing_competes_with_has_loss_and_gradient_zero(score: float) -> None:
+    def loss(scores: Tensor) -> Tensor:
+        alone = torch.zeros(1, 2, dtype=torch.bool)
+        return softmax(scores[:1], scores[1:], torch.tensor([True]), competes=alone)
+
+    # Both others are the positive itself, drawn with log-probability -1.
+    scores = numbers(score, score + 1, score + 1)
+    assert float(loss(scores)) == pytest.approx(0, abs=1e-300)
+    assert grad(loss)(scores).tolist() == pytest.approx([0, 0, 0], abs=1e-300)
+
+
 def test_softmax_without_competitors_is_zero_and_has_no_gradient() -> None:
     def loss(positives: Tensor) -> Tensor:
         return softmax(positives, numbers(), torch.tensor(YES))
@@ -64,6 +84,15 @@ def test_a_positive_that_the_support_already_holds_does_not_count() -> None:
     excluded = torch.tensor([False, False, False, True])
     repeated = full_softmax(scores, torch.tensor([2, 3]), excluded, torch.tensor([True, True]))
     assert float(repeated) == pytest.approx(-math.log(3 / 6), rel=1e-12)
+
+
+def test_where_nothing_is_left_to_choose_the_loss_and_its_gradient_are_zero() -> None:
+    def loss(scores: Tensor) -> Tensor:
+        everything = torch.tensor([True, True, True])
+        return full_softmax(scores, torch.tensor([0, 2]), everything, torch.tensor([True, True]))
+
+    assert float(loss(numbers(1, -2, 3))) == 0.0
+    assert grad(loss)(numbers(1, -2, 3)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_an_empty_set_has_loss_and_gradient_zero() -> None:

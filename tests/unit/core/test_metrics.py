@@ -46,6 +46,26 @@ def test_graded_ndcg_uses_two_to_the_rating_minus_one():
     assert metrics.ndcg(ranked, 3).item() == pytest.approx(found / best)
 
 
+def test_gains_of_the_usual_scales_are_the_published_ones():
+    for scale in ((1.0, 5.0), (0.0, 5.0), (0.5, 5.0), (1.0, 10.0)):
+        labels = torch.arange(scale[0], scale[1] + 1)
+        assert metrics.graded(labels, scale).equal(torch.exp2(labels) - 1)
+        assert metrics.graded(labels, scale).equal(metrics.graded(labels))
+
+
+def test_gains_of_other_scales_are_counted_from_the_lowest_label():
+    assert metrics.graded(row(-10, -9, 0, 10), (-10, 10)).tolist() == [[0, 1, 1023, 2**20 - 1]]
+    assert metrics.graded(row(41, 43, 100), (41, 100)).tolist() == [[0, 3, pytest.approx(2**59)]]
+    # Below the lowest of training there is nothing to gain.
+    assert metrics.graded(row(-12, -10), (-10, 10)).tolist() == [[0, 0]]
+    assert metrics.graded(row(-1, 5), (0, 5)).tolist() == [[0, 31]]
+
+
+def test_a_scale_whose_gains_are_no_numbers_is_refused():
+    with pytest.raises(DataError, match=r"labels must span <= 60 .* got 0 to 200 \(data.feedback"):
+        metrics.graded(row(0, 200), (0, 200))
+
+
 def test_candidates_that_are_masked_are_neither_shown_nor_counted():
     candidates = torch.tensor([[False, True, True, True]])
     ranked = metrics.rank(

@@ -95,6 +95,11 @@ def test_what_says_the_truth_is_calibrated_and_what_is_shifted_is_off_by_the_shi
     )
 
 
+def test_the_calibration_error_takes_more_entries_than_a_quantile_of_torch_does():
+    predicted = torch.arange(2**24 + 1, dtype=torch.float32) / 2**24
+    assert label_metrics.calibration_error(predicted, predicted + 0.25) == pytest.approx(0.25)
+
+
 def test_the_slope_of_ratings_is_that_of_least_squares():
     predicted = torch.randn(300, generator=seeded(7))
     label = 0.5 * predicted + torch.randn(300, generator=seeded(8))

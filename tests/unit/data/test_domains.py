@@ -44,7 +44,9 @@ def cut(which: float, *, source: bool = True, start: float = 1.0, at: float = 0.
     domains = Domains(weights={"food": 1.0, "kitchen": 3.0}, source=source)
     windows = DomainWindows(table(), INSIDE, domains, window=2, query_size=2)
     draws = np.array([[0.5, at, 0.0, which]])
-    support, query, domain = windows.cut(np.array([0]), draws, start_share=start, ks=np.array([k]))
+    support, query, domain, _ = windows.cut(
+        np.array([0]), draws, start_share=start, ks=np.array([k])
+    )
     item = table().item
     return item[support[0]].tolist(), item[query[0]].tolist(), int(domain[0])
 
@@ -62,6 +64,31 @@ def test_a_support_is_the_source_before_the_query_s_day_and_k_of_the_window() ->
 def test_a_later_window_forgets_the_target_events_before_it() -> None:
     # Food 0 | 1 2 | 3 4: the query begins on day 4.
     assert cut(0.2, start=0.0, at=0.99) == ([10, 11, 1, 12, 2], [3, 4], 0)
+
+
+def test_a_window_begins_a_history_where_it_starts_at_the_domain_s_first_event() -> None:
+    domains = Domains(weights={"food": 1.0, "kitchen": 3.0})
+    windows = DomainWindows(table(), INSIDE, domains, window=2, query_size=2)
+    # Food 0 1 2 3 4 leaves room for a window that begins at 0 or at 1; kitchen is as long.
+    draws = np.array([[0.5, at, 0.0, which] for which in (0.2, 0.9) for at in (0.0, 0.99)])
+    entities, ks = np.zeros(4, np.int64), np.array([2])
+    assert windows.cut(entities, draws, start_share=0.0, ks=ks)[3].tolist() == [1, 0, 1, 0]
+    assert windows.cut(entities, draws, start_share=1.0, ks=ks)[3].all()
+
+
+def test_lanes_of_domains_say_which_windows_begin_a_history() -> None:
+    sampler = LaneSampler(
+        table(),
+        torch.ones(20, dtype=torch.bool),
+        nothing(20),
+        Cut(ks=(2,), window=2, query_size=2, negatives=2, start_share=0.0),
+        reference=torch.tensor([0]),
+        domains=(Domains(weights={"food": 1.0}, source=False), {"food": FOOD}),
+    )
+    tasks = sampler.lane(0, 0, 0, lanes=1, lane_tasks=40).tasks
+    first = sampler.lane(0, 0, 0, lanes=1, lane_tasks=40).items[tasks.support.item[:, 0]]
+    assert set(first.tolist()) == {0, 1}
+    assert torch.equal(tasks.begins, first == 0)
 
 
 @pytest.mark.parametrize(("which", "domain"), [(0.0, 0), (0.249, 0), (0.25, 1), (0.999, 1)])

@@ -1,5 +1,6 @@
 import numpy as np
 import polars as pl
+import pytest
 
 from metarec_ray.data import histories
 from metarec_ray.data.settings import Data
@@ -33,6 +34,33 @@ def test_a_shuffle_changes_the_order_inside_a_timestamp_only() -> None:
         assert [item // 10 for item in order] == [at // 10 for at in range(40)]
     mixed = rows.sample(fraction=1.0, shuffle=True, seed=3)
     assert histories.collapse(mixed, shuffle=0)["item"].to_list() == orders[0]
+
+
+def tied(entities: list, sequence: list[int]) -> pl.DataFrame:
+    """Ten events of each entity at one time, on items 0 to 9."""
+    n = len(entities)
+    return pl.DataFrame(
+        {
+            "entity": [entity for entity in entities for _ in range(10)],
+            "item": list(range(10)) * n,
+            "label": pl.Series([1.0] * (10 * n), dtype=pl.Float32),
+            "time": [7] * (10 * n),
+            "sequence": sequence * n,
+        }
+    )
+
+
+@pytest.mark.parametrize("sequence", [[0] * 10, list(range(10))])
+@pytest.mark.parametrize("entities", [[1, 2, 3], ["a", "b", "c"]])
+def test_a_shuffle_needs_no_sequence_and_differs_between_entities(
+    entities: list, sequence: list[int]
+) -> None:
+    found = histories.collapse(tied(entities, sequence), shuffle=0)
+    orders = [tuple(of["item"]) for of in found.partition_by("entity", maintain_order=True)]
+    assert all(sorted(order) == list(range(10)) for order in orders)
+    assert len({tuple(range(10)), *orders}) == 4
+    alone = histories.collapse(tied(entities[1:2], sequence), shuffle=0)
+    assert tuple(alone["item"]) == orders[1]
 
 
 def test_events_are_sorted_by_time_then_sequence_then_item() -> None:

@@ -4,7 +4,7 @@ import torch
 from pydantic import ValidationError
 
 from metarec_ray.core.batch import Features, Lane
-from metarec_ray.data.draws import uniform
+from metarec_ray.data.draws import mixed, uniform
 from metarec_ray.data.lanes import Cut, LaneSampler
 from metarec_ray.data.task_store import HistoryTable
 from metarec_ray.errors import DataError
@@ -80,6 +80,20 @@ def test_every_eligible_entity_comes_once_an_epoch() -> None:
     for epoch in range(2):
         lane = source.lane(5, 0, epoch, lanes=2, lane_tasks=5)
         assert sorted(lane.entity.tolist()) == [100, 102, 103, 105, 106]
+
+
+@pytest.mark.parametrize(
+    ("lane_tasks", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (9, [5])]
+)
+def test_an_epoch_holds_every_eligible_entity_once(lane_tasks: int, sizes: list[int]) -> None:
+    lanes = list(sampler().epoch(5, lane_tasks=lane_tasks))
+    assert [len(lane.entity) for lane in lanes] == sizes
+    everyone = [entity for lane in lanes for entity in lane.entity.tolist()]
+    assert sorted(everyone) == [100, 102, 103, 105, 106]
+    # Whole lanes are those of the endless order.
+    if sizes[0] == lane_tasks:
+        again = sampler().lane(5, 0, 0, lanes=len(lanes), lane_tasks=lane_tasks)
+        assert flat(lanes[0]) == flat(again)
 
 
 def test_the_query_follows_the_window_that_the_support_begins() -> None:
@@ -198,3 +212,10 @@ def test_draws_are_uniform() -> None:
     # The standard error of a mean of 20,000 uniforms is 1 / sqrt(12 * 20,000) = 0.002.
     assert np.abs(drawn.mean(0) - 1 / 2).max() < 0.01
     assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.03
+
+
+def test_a_hash_of_a_row_depends_on_each_of_its_numbers_and_their_order() -> None:
+    left, right = np.array([1, 1, 2, 2, -1]), np.array([1, 2, 1, 2, 0])
+    found = mixed(3, left, right)
+    assert len({*found.tolist(), *mixed(4, left, right).tolist()}) == 10
+    assert mixed(3, left[1:2], right[1:2])[0] == found[1]

@@ -6,11 +6,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from metarec_ray.config import Experiment, parse
+from metarec_ray.checkpoint import save, step_path
+from metarec_ray.config import Experiment, override, parse
 from metarec_ray.data.logs import read_log
 from metarec_ray.data.store import build_store
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine.evaluate import evaluate
 from metarec_ray.engine.evaluate_protocol import protocol_rows
 from metarec_ray.errors import ConfigError
+from metarec_ray.training.fit import fit
 
 LOG = pl.DataFrame(
     [
@@ -76,5 +80,25 @@ def test_entities_of_the_other_kind_are_refused(tmp_path: Path) -> None:
 
 def test_a_log_without_ratings_is_refused(tmp_path: Path) -> None:
     asked = experiment(tmp_path, feedback="implicit", columns=None)
-    with pytest.raises(ConfigError, match=r"--protocol melu .*explicit feedback, got implicit"):
+    with pytest.raises(ConfigError, match=r"melu .*explicit or binary feedback, got implicit"):
         rows(asked, "melu")
+
+
+def test_a_trained_method_stands_for_the_standard_one_of_its_name(tmp_path: Path) -> None:
+    asked = experiment(tmp_path)
+    changed = override(asked, {"algorithm": {"name": "user_item_bias", "user_shrink": 1000.0}})
+    store = TaskStore.open(asked.store)
+    path = step_path(changed.directory / "checkpoints", 0)
+    save(fit(changed, store), path)
+    found = evaluate(
+        path,
+        protocol="melu",
+        rivals_only=False,
+        overrides=(),
+        data_dir=None,
+        progress=lambda line: None,
+    )
+    ours = [row for row in found.rows if row["method"] == "user_item_bias"]
+    conditions = {(row.get("k"), row.get("scenario")) for row in found.rows}
+    assert len(ours) == len(conditions)
+    assert all(row["seeds"] == [0] for row in ours)

@@ -1,4 +1,5 @@
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from metarec_ray.algorithms.rivals import Ease
+from metarec_ray.checkpoint import save, step_path
 from metarec_ray.config import Experiment, override, parse
 from metarec_ray.data.logs import read_log
 from metarec_ray.data.settings import Data, Synthetic
@@ -23,7 +26,7 @@ from metarec_ray.evaluation.validation import validate
 from metarec_ray.recommender import Recommender
 from metarec_ray.report.bench import bench_page
 from metarec_ray.report.bench_markdown import markdown
-from metarec_ray.training.fit import fit_histories
+from metarec_ray.training.fit import fit, fit_histories
 
 EASE = Entry("ease", "rival", {"algorithm.name": "ease"}, 1)
 
@@ -57,15 +60,16 @@ def cell(
     )  # fmt: skip
 
 
-def full(asked: Experiment, *, n_items: int = 80, shuffles: bool = False) -> dict[str, Entry]:
-    return lineup(asked, "implicit", n_items=n_items, positive_min=None, shuffles=shuffles)
+def full(asked: Experiment, *, n_items: int = 80, ratings: bool = False) -> dict[str, Entry]:
+    return lineup(asked, "implicit", n_items=n_items, positive_min=None, ratings=ratings)
 
 
 def test_closed_forms_have_one_seed_unless_a_seed_shuffles_the_tasks():
     asked = experiment(bench={"seeds": 4})
     entries = full(asked)
     assert (entries["ease"].seeds, entries["maml"].seeds) == (1, 4)
-    assert {entry.seeds for entry in full(asked, shuffles=True).values()} == {4}
+    ratings = lineup(asked, "explicit", n_items=80, positive_min=None, ratings=True)
+    assert {entry.seeds for entry in ratings.values()} == {4}
     assert "user_item_bias" not in entries  # it learns from ratings
     assert all(len(entry.grid) <= 12 for entry in entries.values())
 
@@ -98,13 +102,45 @@ def test_a_blend_is_a_learner_of_a_bench():
 @pytest.mark.parametrize(
     ("learner", "sentence"),
     [
-        ({"train": {"steps": 7}}, r"must name its algorithm or blend, got train .*learners\.mine"),
+        ({"train": {"steps": 7}}, r"must have algorithm\.name or blend\.members .*learners\.mine"),
+        ({"algorithm": {"name": "maml"}, "seeds": 0}, r"learners\.mine\.seeds must be >= 1, got 0"),
+        ({"algorithm": {"name": "maml"}, "kind": "baseline"}, r"learners\.mine\.kind must be"),
         ({"algorithm": {"name": "maml", "speed": 1}}, r"speed is not a known key .*learners\.mine"),
     ],
 )
 def test_a_learner_that_cannot_be_is_refused(learner: dict[str, Any], sentence: str):
     with pytest.raises(ConfigError, match=sentence):
         full(experiment(bench={"learners": {"mine": learner}}))
+
+
+def test_what_an_experiment_asks_of_its_own_learner_is_not_asked_of_others():
+    members = {"a": {"algorithm.name": "ease"}, "b": {"algorithm.name": "popularity"}}
+    asked = experiment(
+        blend={"members": members},
+        train={"periods": 4},
+        bench={"learners": {"mine": {"algorithm": {"name": "ease"}}}},
+    )
+    entries = lineup(asked, "explicit", n_items=80, positive_min=3.0, ratings=False)
+    mine = override(asked, entries["mine"].overrides)
+    assert (mine.blend.members, mine.train.periods) == ({}, 1)
+    assert mine.algorithm == Ease(positive_min=3.0)
+    assert override(asked, entries["popularity"].overrides).train.periods == 1
+    assert override(asked, entries["maml"].overrides).train.periods == 4
+    assert entries["blend"].overrides == {}
+
+
+def test_what_only_ranks_is_not_asked_for_ratings():
+    ratings = lineup(experiment(), "explicit", n_items=80, positive_min=4.0, ratings=True)
+    assert not {"popularity", "ease", "ials", "random"} & set(ratings)
+    assert {"constant", "user_item_bias", "user_knn_ratings", "maml", "eb_ridge"} <= set(ratings)
+
+
+def test_rankings_are_tuned_by_rankings_whatever_the_labels(ratings: TaskStore, tmp_path: Path):
+    grid = tuple({"algorithm.half_life_days": value} for value in (0.01, 1e6))
+    entry = Entry("recency", "rival", {"algorithm.name": "recency_popularity"}, 1, grid)
+    found = tune(cell(ratings, tmp_path, experiment(), entry))
+    assert found.quality is not None
+    assert 0 < found.quality < 1  # an NDCG, no error of ratings
 
 
 def test_named_learners_stand_beside_floors_and_rivals_unless_alone():
@@ -144,6 +180,27 @@ def test_the_key_of_a_cell_is_that_of_everything_its_numbers_depend_on(
     ]
     assert len({base.key, *(other.key for other in others)}) == 5
     assert others[0].tuning_key == base.tuning_key
+    manifest = store.manifest.model_copy(update={"feedback": "explicit"})
+    relabelled = make_cell(
+        "strict", EASE, experiment(), manifest,
+        seed=0, store=store.path, folder=tmp_path, data_dir=None,
+    )  # fmt: skip
+    assert relabelled.key != base.key
+
+
+def test_a_cell_is_made_anew_when_what_it_begins_with_was_trained_anew(
+    store: TaskStore, tmp_path: Path
+):
+    entry = Entry("maml", "learner", {"algorithm.name": "maml"}, 1)
+    keys = []
+    for seed in (0, 1):
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+        train = {"steps": 1, "lanes": 2, "lane_tasks": 2}
+        source = experiment(train=train, run={"seed": seed}, algorithm={"name": "maml"})
+        save(fit(source, store), step_path(tmp_path / "checkpoints", 1))
+        asked = experiment(train={"init_from": str(tmp_path)})
+        keys.append(cell(store, tmp_path, asked, entry).key)
+    assert keys[0] != keys[1]
 
 
 def ticking(*times: float) -> Callable[[], float]:
@@ -210,7 +267,7 @@ def test_a_cell_of_ratings_has_a_row_a_scenario(ratings: TaskStore, tmp_path: Pa
     ("protocol", "sentence"),
     [
         ("nope", "--protocol must be one of strict, melu, item_kshot, cross_domain, got 'nope'"),
-        ("melu", r"--protocol melu judges predicted ratings .*got implicit \(data\.feedback\)"),
+        ("melu", r"--protocol melu judges predicted labels .*got implicit \(data\.feedback\)"),
     ],
 )
 def test_a_protocol_that_makes_no_sense_is_refused(store: TaskStore, protocol: str, sentence: str):

@@ -10,6 +10,7 @@ from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.blend import fit_blend, select, sharpness
 from metarec_ray.evaluation.validation import validate, validation
+from metarec_ray.predictor import member_scores
 from metarec_ray.recommender import Recommender
 from metarec_ray.training.fit import fit
 
@@ -66,7 +67,7 @@ def test_a_blend_scores_the_weighted_sum_of_its_members(store: TaskStore) -> Non
     scores = blend.scores(supports)
     weights = found.model["blend.weights"][1]
     parts = [
-        torch.log_softmax(Recommender(fit(member, store)).scores(supports), 1)
+        member_scores(Recommender(fit(member, store)).predictor, supports, "implicit")
         for member in experiment.members().values()
     ]
     torch.testing.assert_close(scores, weights[0] * parts[0] + weights[1] * parts[1])

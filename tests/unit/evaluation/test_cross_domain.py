@@ -135,8 +135,8 @@ def test_a_shuffle_inside_days_moves_the_border_of_the_window(tmp_path: Path) ->
     ]
     whole, firsts = store(tmp_path, story), set()
     for seed in range(30):
-        shuffle = torch.Generator().manual_seed(seed)
-        one = cross_domain_tasks(whole, SMALL, shuffle=shuffle, force=True)[0]
+        asked = SMALL.model_copy(update={"shuffle_days": seed})
+        one = cross_domain_tasks(whole, asked, force=True)[0]
         assert sorted([*known(one.without_source(), 2), *one.query[0].tolist()]) == [10, 11, 12, 13]
         firsts.add(known(one.without_source(), 1)[0])
     assert firsts == {10, 11, 12, 13}
@@ -146,6 +146,8 @@ def test_validation_entities_have_tasks_by_what_train_knows(tmp_path: Path) -> N
     whole = store(tmp_path)
     found = cross_domain_tasks(whole, SMALL, part="valid", force=True)
     assert torch.equal(found[0].entity, whole.histories(("valid",)).task_id)
+    with pytest.raises(DataError, match=r"needs 100 valid entities"):
+        cross_domain_tasks(whole, SMALL, part="valid")
 
 
 def test_few_entities_are_refused_unless_forced(tmp_path: Path) -> None:

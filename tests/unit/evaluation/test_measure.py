@@ -7,9 +7,10 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from metarec_ray.errors import DataError
-from metarec_ray.evaluation.measure import Condition, mean, measure
-from metarec_ray.evaluation.measure_ratings import measure_ratings
+from metarec_ray.evaluation.measure import Condition, Measured, mean, measure
+from metarec_ray.evaluation.measure_ratings import Asked, Worth, measure_ratings
 from metarec_ray.evaluation.scoring import Method
+from metarec_ray.evaluation.table import Header, judge
 from metarec_ray.predictor import Supports
 
 ITEMS = 60
@@ -78,7 +79,13 @@ def test_a_ranking_has_a_value_an_entity_of_every_metric():
     for name, values in expected.items():
         assert one.values[name].tolist() == pytest.approx(values), name
     assert one.facts == pytest.approx(
-        {"coverage@10": 10 / ITEMS, "fit_seconds": 2.0, "score_seconds": 2.0, "adapt_ms": 1000.0}
+        {
+            "coverage@10": 10 / ITEMS,
+            "fit_seconds": 2.0,
+            "score_seconds": 2.0,
+            "adapt_ms": 1000.0,
+            "adapted": 0.0,
+        }
     )
 
 
@@ -92,20 +99,11 @@ LABEL = torch.tensor([[5.0, 4.0, 3.0, 2.0, 1.0, 1.0, 2.0], [3.0, 3.0, 3.0, 3.0, 
 MASK = torch.tensor([[True] * 7, [True] * 6 + [False]])
 
 
-def rated(predicted: Tensor, **more):
-    return measure_ratings(
-        predicted,
-        LABEL,
-        MASK,
-        method="ours",
-        kind="learner",
-        condition=Condition(scenario="user_cold"),
-        entity=["a", "b"],
-        seed=0,
-        ties=0,
-        scale=(1.0, 5.0),
-        **more,
-    )
+ASKED = Asked(LABEL, MASK, scale=(1.0, 5.0))
+
+
+def rated(predicted: Tensor, prior: Tensor | None = None) -> Worth:
+    return measure_ratings(predicted, ASKED, ties=0, prior=prior)
 
 
 def test_the_truth_has_no_error_and_is_calibrated():
@@ -130,26 +128,62 @@ def test_predictions_are_clipped_to_the_scale_before_anything_is_measured():
 def test_a_task_with_no_more_rated_items_than_places_has_no_list():
     few = MASK.clone()
     few[1, 5] = False
-    one = measure_ratings(
-        LABEL, LABEL, few, method="ours", kind="learner", condition=Condition(k=1),
-        entity=["a", "b"], seed=0, ties=0,
-    )  # fmt: skip
+    one = measure_ratings(LABEL, Asked(LABEL, few), ties=0)
     assert one.values["ndcg@1"][0].item() == pytest.approx(1)
     assert math.isnan(one.values["ndcg@1"][1].item())
-    with pytest.raises(DataError, match="got k 5 of 5 candidates"):
-        measure_ratings(
-            LABEL[1:], LABEL[1:], few[1:], method="ours", kind="learner", condition=Condition(k=1),
-            entity=["b"], seed=0, ties=0,
-        )  # fmt: skip
+    alone = measure_ratings(LABEL[1:], Asked(LABEL[1:], few[1:]), ties=0)
+    for depth in (1, 3, 5):
+        assert alone.values[f"ndcg@{depth}"].isnan().all()
+    assert alone.values["squared_error"].tolist() == [0]
 
 
 def test_clicks_are_judged_by_their_likelihood():
     label = (LABEL >= 3).float()
-    one = measure_ratings(
-        torch.zeros_like(label), label, MASK, method="ours", kind="learner",
-        condition=Condition(k=1), entity=["a", "b"], seed=0, ties=0, feedback="binary",
-    )  # fmt: skip
+    asked = Asked(label, MASK, feedback="binary")
+    one = measure_ratings(torch.zeros_like(label), asked, ties=0)
     assert one.values["log_loss"].tolist() == pytest.approx([math.log(2)] * 2)
     assert one.values["squared_error"].tolist() == pytest.approx([1 / 4] * 2)
     # Nine of thirteen clicks against a half each.
     assert one.facts["calibration_error"] == pytest.approx(9 / 13 - 1 / 2)
+
+
+def test_errors_are_means_over_query_rows_and_lists_means_over_tasks():
+    # Ten rows in a perfect order beside a hundred in the worst one.
+    label = torch.arange(100.0).remainder(5).add(1).expand(2, -1).clone()
+    mask = torch.ones(2, 100, dtype=torch.bool)
+    mask[0, 10:] = False
+    predicted = torch.stack([label[0], 6 - label[1]])
+    worth = measure_ratings(predicted, Asked(label, mask), ties=0)
+    one = Measured("ours", "learner", 0, Condition(k=1), ["a", "b"], *worth)
+    row = judge([one], Header("films", "explicit", 0, "item_kshot"), resamples=100)[0]
+    # Errors of the second are 4 2 0 2 4: 40 / 5 a row.
+    assert row["rmse"] == pytest.approx((100 * 40 / 5 / 110) ** 0.5)
+    assert row["mae"] == pytest.approx(100 * 12 / 5 / 110)
+    assert row["pearson"] == pytest.approx((1 - 1) / 2, abs=1e-6)
+    assert row["spearman"] == pytest.approx((1 - 1) / 2, abs=1e-6)
+    assert row["auc"] == pytest.approx((1 + 0) / 2)
+    # The first five of the second are ones among twenty fives: gains of 1 instead of 31.
+    assert row["ndcg@5"] == pytest.approx((1 + 1 / 31) / 2)
+
+
+def test_gains_of_ratings_on_any_scale_are_counted_from_its_lowest():
+    label = torch.tensor([[-10.0, -5.0, 0.0, 5.0, 10.0, -10.0]])
+    asked = Asked(label, torch.ones_like(label, dtype=torch.bool), scale=(-10.0, 10.0))
+    assert measure_ratings(label, asked, ties=0).values["ndcg@5"].tolist() == [1]
+    reverse = measure_ratings(-label, asked, ties=0).values["ndcg@5"].item()
+    discount = [1 / math.log2(place + 2) for place in range(5)]
+    gains = [2.0**point - 1 for point in (20, 15, 10, 5, 0)]
+    best = sum(gain * weight for gain, weight in zip(gains, discount, strict=True))
+    # -10 -10 -5 0 5 are shown: gains 0 0 and those of 5, 10 and 15 points above the lowest.
+    found = sum(gains[i] * weight for i, weight in zip((3, 2, 1), discount[2:], strict=True))
+    assert reverse == pytest.approx(found / best)
+    with pytest.raises(DataError, match=r"labels must span <= 60 .* got 0 to 200 \(data.feedback"):
+        measure_ratings(label, asked._replace(scale=(0.0, 200.0)), ties=0)
+
+
+def test_coverage_is_of_the_items_that_are_a_candidate_for_somebody():
+    method = Method("ours", "learner", 0.0, by_row)
+    # Training met five items only, but all may be recommended.
+    tasks = Tasks(trained=torch.arange(ITEMS) < 5)
+    one = measure(tasks, method, ks=[0], seed=0, ties=0, clock=lambda: 0.0)[0]
+    assert one.facts["coverage@10"] == pytest.approx(10 / ITEMS)

@@ -62,8 +62,8 @@ def test_a_constant_has_the_error_of_the_mean_of_training(store: TaskStore) -> N
     tasks = rule_tasks(store, settings.ratings, seed=0, force=True)
     assert {one.scenario for one in tasks} >= {"user_cold", "item_cold", "item_cold_history"}
     found = measure_tasks(
-        recommender(store, Constant()), tasks, ks=None, scale=label_range(store), seed=0, ties=0,
-        clock=lambda: 0.0,
+        recommender(store, Constant()), tasks, ks=None, feedback="explicit",
+        scale=label_range(store), positive_min=4.0, seed=0, ties=0, clock=lambda: 0.0,
     )  # fmt: skip
     mean = store.histories(("train", "valid")).label.mean()
     for one, values in zip(tasks, found, strict=True):
@@ -78,8 +78,9 @@ def test_every_k_is_a_condition_and_adaptation_gains(store: TaskStore) -> None:
     settings = parse(TREE, "here").evaluate
     tasks = rule_tasks(store, settings.ratings, seed=0, force=True)[:1]
     found = measure_tasks(
-        recommender(store, UserItemBias()), tasks, ks=(0, 3), scale=label_range(store), seed=0,
-        ties=0, clock=lambda: 0.0, name="bias",
+        recommender(store, UserItemBias()), tasks, ks=(0, 3),
+        feedback="explicit", scale=label_range(store), positive_min=4.0, seed=0, ties=0,
+        clock=lambda: 0.0, name="bias",
     )  # fmt: skip
     assert [(one.method, one.condition) for one in found] == [
         ("bias", Condition(k=0)),

@@ -1,7 +1,8 @@
 import torch
+from torch import Tensor
 
 from metarec_ray.evaluation.measure import Condition, Measured
-from metarec_ray.evaluation.measure_ratings import measure_ratings
+from metarec_ray.evaluation.measure_ratings import Asked, measure_ratings
 from metarec_ray.evaluation.rating_table import render
 from metarec_ray.evaluation.table import Header, judge
 
@@ -9,19 +10,12 @@ LABEL = torch.tensor([[1.0, 2, 3, 4, 5, 1, 2, 3, 4, 5]])
 HEADER = Header("films", "explicit", 4, "melu")
 
 
-def constant(name: str, kind: str, value: float, condition: Condition) -> Measured:
-    return measure_ratings(
-        torch.full_like(LABEL, value),
-        LABEL,
-        torch.ones_like(LABEL, dtype=torch.bool),
-        method=name,
-        kind=kind,
-        condition=condition,
-        entity=["7"],
-        seed=4,
-        ties=4,
-        scale=(1.0, 5.0),
-    )
+def constant(
+    name: str, kind: str, value: float, condition: Condition, label: Tensor = LABEL
+) -> Measured:
+    asked = Asked(label, torch.ones_like(label, dtype=torch.bool), scale=(1.0, 5.0))
+    worth = measure_ratings(torch.full_like(label, value), asked, ties=4)
+    return Measured(name, kind, 4, condition, ["7"], *worth)
 
 
 def test_a_block_a_scenario_with_the_errors_of_arithmetic() -> None:
@@ -48,3 +42,13 @@ def test_a_block_a_size_of_the_support() -> None:
     lines = render(judge(measured, HEADER, resamples=100)).split("\n")
     assert [line for line in lines if line.endswith("tasks")] == ["k=0: 1 tasks", "k=10: 1 tasks"]
     assert render([]) == "no rows"
+
+
+def test_a_query_with_no_list_has_a_dash_for_its_ndcg() -> None:
+    few = constant("mean", "floor", 3.0, Condition(k=0), LABEL[:, :5])
+    line = next(
+        line.split()
+        for line in render(judge([few], HEADER, resamples=100)).split("\n")
+        if line.startswith("mean")
+    )
+    assert line[2:8] == ["1.4142", "0.0000", "1.2000", "-", "-", "-"]

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from metarec_ray.algorithms.histories import read_histories
-from metarec_ray.algorithms.problem import index_only
 from metarec_ray.config import Evaluate, parse
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.evaluation.rivals import fitted, standard_rivals
 from metarec_ray.evaluation.scoring import recommender_method
 from metarec_ray.evaluation.strict import StrictTasks, strict_tasks
 from metarec_ray.evaluation.table import Header, evaluate
+from tests.unit.algorithms.plain_events import index_only
 
 SETTINGS = Evaluate(
     ks=(0, 1, 3), query_size=3, min_positives=6, positive_min=3.0, resamples=1000, force=True
@@ -79,3 +79,16 @@ def test_a_large_catalogue_loses_its_matrices_with_a_warning(caplog: pytest.LogC
         learners = standard_rivals("implicit", n_items=20_001, positive_min=None)
     assert [type(one).__name__ for one in learners] == ["Random", "Popularity", "RecencyPopularity"]
     assert "ease is left out: it takes 20000 items, got 20001" in caplog.text
+
+
+def test_the_empty_support_alone_makes_a_table(store: TaskStore):
+    settings = SETTINGS.model_copy(update={"ks": (0,)})
+    tasks = strict_tasks(store, settings)
+    learners = standard_rivals("implicit", n_items=len(tasks.trained), positive_min=None)
+    methods = [
+        recommender_method(fitted(learner, parse({}, "test"), store), tasks) for learner in learners
+    ]
+    header = Header("made", "implicit", 0)
+    rows = evaluate(tasks, methods, settings, header=header, clock=lambda: 0.0)
+    assert [row["k"] for row in rows] == [0] * len(learners)
+    assert [row["adaptation_gain"] for row in rows] == [0] * len(learners)

@@ -1,32 +1,20 @@
-from typing import NamedTuple
-
 import pytest
 import torch
-from torch import Tensor
 
-from metarec_ray.config import Evaluate
+from metarec_ray.config import Evaluate, parse
 from metarec_ray.core.batch import Features
+from metarec_ray.data.task_store import HistoryTable
 from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.evaluation.strict import StrictTasks, cut_tasks, positive_threshold
 
 SMALL = Evaluate(ks=(0, 1, 2), query_size=2, min_positives=4, force=True)
 
 
-class Table(NamedTuple):
-    task_id: Tensor
-    offsets: Tensor
-    item: Tensor
-    label: Tensor
-    time: Tensor
-    user: Features
-    context: Features
-
-
-def table(first_id: int, *histories: list[tuple[int, float]]) -> Table:
+def table(first_id: int, *histories: list[tuple[int, float]]) -> HistoryTable:
     sizes = torch.tensor([len(history) for history in histories])
     flat = [event for history in histories for event in history]
     n = len(histories)
-    return Table(
+    return HistoryTable(
         task_id=torch.arange(first_id, first_id + n),
         offsets=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]),
         item=torch.tensor([item for item, _ in flat]),
@@ -128,3 +116,43 @@ def test_a_clean_boundary_leaves_out_entities_whose_query_begins_inside_a_timest
     settings = SMALL.model_copy(update={"boundary": "clean"})
     found = cut_tasks(training, test, settings, n_items=4, positive_min=None)
     assert found.entity.tolist() == [2]
+
+
+@pytest.mark.parametrize("boundary", ["any", "clean"])
+def test_the_empty_support_alone_can_be_judged(boundary: str):
+    settings = SMALL.model_copy(update={"ks": (0,), "boundary": boundary})
+    tasks = cut(of(5, 3, 1, 0), of(2, 4, 5, 1), settings=settings)
+    assert tasks.query.tolist() == [[5, 3], [2, 4]]
+    assert (tasks.candidates(0).sum(1) == 6).all()
+    support = tasks.supports(0)
+    assert support.mask.tolist() == [[False], [False]]
+    assert support.item.shape == support.label.shape == support.time.shape == (2, 1)
+    assert support.context.tokens.shape[:2] == (2, 1)
+
+
+def test_a_clean_boundary_needs_a_clock():
+    test = table(1, of(0, 1, 2, 3))
+    test = test._replace(time=torch.zeros_like(test.time))
+    settings = SMALL.model_copy(update={"boundary": "clean"})
+    with pytest.raises(ConfigError, match=r"evaluate.boundary=clean needs a clock, the log has no"):
+        cut_tasks(TRAINING, test, settings, n_items=8, positive_min=None)
+
+
+def test_an_error_says_whose_entities_are_too_few():
+    settings = SMALL.model_copy(update={"force": False})
+    with pytest.raises(DataError, match=r"needs 100 valid entities .* got 1 of 1 valid entities"):
+        cut_tasks(
+            TRAINING, table(1, of(0, 1, 2, 3)), settings, n_items=8, positive_min=None, part="valid"
+        )
+
+
+@pytest.mark.parametrize(
+    ("ks", "message"),
+    [
+        ([], r"evaluate\.ks: .*at least 1 item"),
+        ([0, 0, 5], r"evaluate\.ks: every k of ks must be there once, got \[0, 0, 5\]"),
+    ],
+)
+def test_no_k_and_repeated_ks_are_refused(ks: list[int], message: str):
+    with pytest.raises(ConfigError, match=message):
+        parse({"evaluate": {"ks": ks}}, "here")

@@ -9,10 +9,10 @@ from metarec_ray.config import Evaluate
 from metarec_ray.core.batch import Features
 from metarec_ray.errors import DataError
 from metarec_ray.evaluation.measure import Condition, Measured
-from metarec_ray.evaluation.render import render
 from metarec_ray.evaluation.scoring import Method
 from metarec_ray.evaluation.strict import StrictTasks
 from metarec_ray.evaluation.table import Header, Row, evaluate, judge
+from metarec_ray.evaluation.text import render
 
 USERS, ITEMS = 300, 120
 SETTINGS = Evaluate(ks=(0, 1, 3), query_size=4, min_positives=7, resamples=1000)
@@ -169,7 +169,7 @@ def test_the_text_is_aligned_and_marks_what_is_better():
 
 
 def test_two_methods_of_one_name_are_refused():
-    with pytest.raises(DataError, match="a name of its own, got weak, weak"):
+    with pytest.raises(DataError, match="names of their own, got two weak"):
         rows_of(WEAK, WEAK)
 
 
@@ -224,6 +224,46 @@ def test_a_learner_is_also_held_against_the_best_simple_rival():
         assert rows[k]["p_bonferroni"] == pytest.approx(3 * 2 / 501)
     assert rows[0]["p_bonferroni"] is None
     assert not rows[0]["better_than_simple"]
+
+
+def test_more_resamples_are_drawn_where_the_correction_asks_for_smaller_p():
+    learners = [measured(f"ours{i}", "learner", i, 0.6) for i in range(40)]
+    rows = judge([measured("ease", "rival", 9, 0.2), *learners], HEADER, resamples=100)
+    # With 100 resamples the least p is 2 / 101, times 40 learners.
+    assert all(row["better"] for row in rows[1:])
+    assert rows[1]["p_vs_best_rival"] == pytest.approx(2 / (4 * 40 / 0.05 + 1))
+
+
+def test_what_is_not_told_of_the_source_is_a_control_and_no_rival():
+    found = [
+        measured(name, kind, 0, level)
+        for name, kind, level in (
+            ("popularity", "rival", 0.2),
+            ("ours", "learner", 0.6),
+            ("ours:target_only", "control", 0.4),
+        )
+    ]
+    rows = {row["method"]: row for row in judge(found, HEADER, resamples=500)}
+    assert rows["ours"]["best_rival"] == "popularity"
+    assert rows["ours"]["p_vs_target_only"] == pytest.approx(2 / 501)
+    assert rows["popularity"]["p_vs_target_only"] is None
+    assert rows["ours:target_only"]["p_corrected"] is None
+
+
+def test_a_method_that_is_judged_twice_with_one_seed_is_refused():
+    with pytest.raises(DataError, match=r"must have names of their own, got two ease"):
+        judge([measured("ease", "rival", 0, 0.2)] * 2, HEADER, resamples=500)
+
+
+def test_scenarios_have_a_table_each():
+    one = measured("ours", "learner", 0, 0.1)
+    directions = ("food->kitchen", "kitchen->food")
+    found = [one._replace(condition=Condition(0, name)) for name in directions]
+    rows = [
+        row | {"hr@10": 0.1, "adaptation_gain": 0.0} for row in judge(found, HEADER, resamples=500)
+    ]
+    tables = render(rows).split("\n\nstrict  ")
+    assert [name in table for table, name in zip(tables, directions, strict=True)] == [True, True]
 
 
 def test_methods_of_other_entities_are_refused():

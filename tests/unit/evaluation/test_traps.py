@@ -16,11 +16,11 @@ from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import DataError
 from metarec_ray.evaluation import bench_leaks
 from metarec_ray.evaluation.events import shuffled_ties
-from metarec_ray.evaluation.render import render
 from metarec_ray.evaluation.rivals import fitted
 from metarec_ray.evaluation.scoring import Method, recommender_method
 from metarec_ray.evaluation.strict import StrictTasks, strict_tasks
 from metarec_ray.evaluation.table import Header, evaluate
+from metarec_ray.evaluation.text import render
 from metarec_ray.evaluation.validation import validate, validation
 from metarec_ray.recommender import Recommender
 from metarec_ray.training.fit import fit_histories

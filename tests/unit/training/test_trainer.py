@@ -1,11 +1,12 @@
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from metarec_ray import checkpoint as checkpoints
+from metarec_ray.algorithms import Algorithm, MetaLearner
 from metarec_ray.checkpoint import parameters_sha256
 from metarec_ray.config import Experiment, override, parse
 from metarec_ray.data.task_store import TaskStore
@@ -14,6 +15,11 @@ from metarec_ray.training.loop import resume, train_loop
 from metarec_ray.training.step import Alone, LaneResult
 from metarec_ray.training.trainer import Progress, Trainer
 
+META_LEARNERS = [
+    one.model_fields["name"].default
+    for one in get_args(get_args(Algorithm)[0])
+    if issubclass(one, MetaLearner)
+]
 SMALL = {
     "model": {"dim": 4, "user_ids": True},
     "train": {
@@ -210,8 +216,37 @@ def test_validation_changes_nothing_and_repeats(store: TaskStore) -> None:
     assert parameters_sha256(trainer.parameters()) == before
 
 
-@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil", "meta_sgd", "reptile"])
-def test_every_learner_trains_with_sampled_negatives(store: TaskStore, algorithm: str) -> None:
+@pytest.mark.parametrize("lane_tasks", [1, 3, 7, 1000])
+def test_validation_counts_every_entity_once_whatever_the_lanes(
+    store: TaskStore, lane_tasks: int
+) -> None:
+    asked = experiment(train__parts="train", train__lane_tasks=lane_tasks)
+    trainer = Trainer(asked, store)
+    valid = store.histories(("valid",))
+    valid = valid.keep(trainer.trained[valid.item])
+    longer = int((valid.lengths() > asked.train.tasks.window).sum())
+    assert longer % 7 != 0
+    alone = Trainer(override(asked, {"train.lane_tasks": longer}), store)
+    assert trainer.validate() == pytest.approx(alone.validate(), rel=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", META_LEARNERS)
+def test_every_meta_learner_trains_with_sampled_negatives(store: TaskStore, algorithm: str) -> None:
     tasks = {"negatives": 5, "window": 5, "ks": [0, 2], "query_size": 3}
-    trainer = Trainer(experiment(algorithm__name=algorithm, train__tasks=tasks), store)
-    assert bool(torch.isfinite(trainer.train_step(Alone())).all())
+    asked = experiment(algorithm__name=algorithm, train__tasks=tasks, train__lanes=1)
+    assert bool(torch.isfinite(Trainer(asked, store).train_step(Alone())).all())
+
+
+@pytest.mark.parametrize("algorithm", META_LEARNERS)
+def test_every_meta_learner_resumes_to_the_bits_of_a_run_that_never_stopped(
+    store: TaskStore, tmp_path: Path, algorithm: str
+) -> None:
+    asked = experiment(algorithm__name=algorithm, train__steps=2, train__lanes=1)
+    trainer = advanced(Trainer(asked, store), 1)
+    checkpoints.save(trainer.checkpoint({}), checkpoints.step_path(tmp_path, 1))
+    resumed = Trainer(asked, store)
+    assert resume(resumed, tmp_path) == 1
+    for one in (trainer, resumed):
+        advanced(one, 1)
+    assert parameters_sha256(resumed.parameters()) == parameters_sha256(trainer.parameters())
+    assert parameters_sha256(resumed.state.moments) == parameters_sha256(trainer.state.moments)

@@ -9,6 +9,7 @@ from metarec_ray.algorithms.rivals import (
     ItemKNNPopularity,
     Popularity,
 )
+from metarec_ray.algorithms.rivals.blends import _best_weight, _tasks
 from metarec_ray.errors import DataError
 from tests.unit.algorithms.rivals.small import clicks, liked, scores, tastes
 
@@ -67,6 +68,38 @@ def test_without_users_long_enough_to_judge_by_all_weights_are_one():
     meta = EasePopularity().fit(tastes(), Fitting(progress=lines.append))
     assert meta["weight"].tolist() == [1, 1, 1, 1]
     assert "(0 judges)" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        clicks(*[list(range(20))] * 20, n_items=20),
+        clicks(*[[0, 1, 2, 3, 4] * 6] * 20, n_items=40),
+    ],
+    ids=["everybody met everything", "nothing follows but repeats"],
+)
+@each
+def test_without_anything_to_find_or_to_miss_all_weights_are_one(
+    blend: FittedLearner, rival: FittedLearner, data: Histories
+):
+    assert blend.fit(data)["weight"].tolist() == [1, 1, 1, 1]
+
+
+def test_a_repeat_in_a_judges_window_is_no_more_evidence():
+    # Judges met item 0 ten times, or once and nine items that nobody else met: the same evidence.
+    others = [[0, 12 + user % 4] for user in range(30)]
+    after = [12, 13, 14, 15, *range(30, 36)]
+    once = clicks(*others, *[[0, *range(1, 10), *after]] * 2, n_items=40)
+    again = clicks(*others, *[[0] * 10 + after] * 2, n_items=40)
+    found = []
+    for data in (once, again):
+        tables = {
+            "similarity": ItemKNN(shrink=1.0).fit(clicks(*others, n_items=40))["similarity"],
+            "popularity": Popularity().fit(clicks(*others, n_items=40))["count"] / 30,
+        }
+        tasks = _tasks(data.take(torch.tensor([30, 31])), None)
+        found.append([_best_weight(tables, tasks, size) for size in (1, 3, 10)])
+    assert found[0] == found[1]
 
 
 @each

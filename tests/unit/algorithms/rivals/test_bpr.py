@@ -39,6 +39,29 @@ def test_a_new_user_is_the_maximum_of_the_posterior():
     assert gradient.abs().max() < 1e-5
 
 
+def test_a_new_user_is_found_among_items_of_any_length():
+    # Whole Newton steps overshoot here: they end below where they start.
+    drawn = torch.Generator().manual_seed(0)
+    meta = {
+        "item": 4 * torch.randn(200, 8, generator=drawn),
+        "bias": torch.randn(200, generator=drawn),
+        "mean": torch.randn(8, generator=drawn) / 2,
+        "reference": torch.arange(100, 164),
+    }
+    learner, met = Bpr(factors=8, references=64), [1, 2, 3]
+
+    def objective(u: torch.Tensor) -> float:
+        apart = meta["item"][met][:, None] - meta["item"][meta["reference"]]
+        ahead = meta["bias"][met][:, None] - meta["bias"][meta["reference"]]
+        likelihood = torch.nn.functional.logsigmoid(apart @ u + ahead).mean(1).sum()
+        return float(likelihood - 0.5 * learner.prior * (u - meta["mean"]).square().sum())
+
+    found = learner.adapt(None, meta, liked(*met))["user"]  # type: ignore[arg-type]
+    values = [objective(found + step) for step in torch.cat([torch.eye(8), -torch.eye(8)]) / 20]
+    assert objective(found) > objective(meta["mean"])
+    assert objective(found) >= max(values) - 1e-3
+
+
 def test_an_empty_support_ranks_for_the_mean_user():
     meta = SMALL.fit(tastes())
     expected = meta["item"] @ meta["mean"] + meta["bias"]

@@ -3,6 +3,7 @@ import torch
 from metarec_ray.algorithms.base import Fitting, Histories
 from metarec_ray.algorithms.problem import no_problem
 from metarec_ray.algorithms.rivals import DropoutNet
+from metarec_ray.algorithms.rivals.dropoutnet import _drawn
 from metarec_ray.core.batch import Features, FieldSpan, SideInformation
 from tests.unit.algorithms.rivals.small import liked, scores, support, tastes
 
@@ -27,6 +28,14 @@ def test_a_user_is_the_network_at_the_shrunk_mean_vector_of_the_support():
     hidden = torch.tanh(mean @ meta["user.preference"] + meta["user.bias"])
     expected = meta["item"] @ (hidden @ meta["user.out"] + meta["user.out_bias"])
     assert torch.allclose(scores(SMALL, meta, liked(2, 7, padding=2)), expected, atol=1e-5)
+
+
+def test_drawn_items_are_the_users_own_however_many_others_came_before():
+    # A float32 holds no odd number above 2^24.
+    first = torch.tensor([0, 2**24 + 1, 2**30 + 1])
+    draws = torch.tensor([[0.0, 0.5, 1 - 2**-24]]).expand(3, -1)
+    found = _drawn(first, torch.tensor([3, 3, 20]), draws) - first.unsqueeze(1)
+    assert found.tolist() == [[0, 1, 2], [0, 1, 2], [0, 10, 19]]
 
 
 def test_dropoutnet_finds_the_half_of_the_catalogue_a_user_keeps_to():

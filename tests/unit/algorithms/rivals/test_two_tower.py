@@ -72,15 +72,14 @@ def test_a_rated_item_counts_by_what_the_features_left_unexplained():
 
 
 def test_one_step_of_fine_tuning_moves_the_user_against_the_gradient():
-    # Mean of -log softmax over the catalogue, the positive counted once more: with
-    # p_j = exp(s_j) / (exp(s_i) + sum exp(s)), the gradient is sum_j p_j q_j + p_i q_i - q_i.
+    # Mean of -log softmax over the catalogue: with p_j = exp(s_j) / sum exp(s), the gradient is
+    # sum_j p_j q_j - q_i.
     learner = TwoTower(shrink=1.0, inner_steps=1, inner_lr=0.5)
     meta, q = parameters(learner), catalogue().vector
     start = user() + q[1] / (1 + 1)
     score = q @ start + catalogue().offset
-    total = score.exp().sum() + score[1].exp()
-    p = score.exp() / total
-    moved = start - 0.5 * (p @ q + p[1] * q[1] - q[1])
+    p = score.softmax(0)
+    moved = start - 0.5 * (p @ q - q[1])
     found = predict(learner, "implicit", meta, events((1, 1.0)))
     assert torch.allclose(found, q @ moved + catalogue().offset)
 

@@ -67,6 +67,19 @@ def test_neighbours_of_ratings_add_their_mean_centred_rating():
     assert torch.allclose(scores(learner, meta, given, "explicit"), expected, atol=1e-4)
 
 
+def test_the_last_rating_of_an_item_counts_where_there_are_several():
+    learner = RatingUserKNN(shrink=1.0)
+    others = [[(0, 4.0), (1, 2.0), (2, 5.0)], [(0, 2.0), (1, 4.0)]]
+    twice = [*others, [(0, 1.0), (1, 3.0), (0, 5.0)]]
+    meta = learner.fit(histories(*twice, n_items=3))
+    left = 5.0 - meta["mean"] - meta["item"][0]
+    total = sum(r - meta["mean"] - meta["item"][i] for i, r in twice[2])
+    assert meta["centred"][0, 2].item() == pytest.approx(float(left - total / (3 + 4.0)), abs=1e-5)
+    found = scores(learner, meta, support((0, 1.0), (0, 5.0)), "explicit")
+    other = scores(learner, meta, support((0, 5.0), (0, 1.0)), "explicit")
+    assert not torch.allclose(found, other)
+
+
 def test_without_ratings_a_user_gets_mean_and_item_bias():
     learner = RatingUserKNN()
     meta = learner.fit(ratings(users=20))

@@ -26,7 +26,6 @@ class EBRidge(FittedLearner):
     """
 
     name: Literal["eb_ridge"] = "eb_ridge"
-    kind: ClassVar = "learner"
     suits: ClassVar = ("explicit",)
     factors: PositiveInt = 16
 
