@@ -19,7 +19,7 @@ from metarec_ray.data.lanes import Cut
 from metarec_ray.data.protocols import CrossDomain, ItemKshot, Ks, RatingCut
 from metarec_ray.data.settings import Settings
 
-Kind = Literal["floor", "rival", "learner"]
+Kind = Literal["floor", "rival", "control", "learner"]
 """As what a method stands in a table."""
 
 
@@ -255,7 +255,8 @@ class BenchLearner(Settings):
         train: keys to change.
         blend: the whole section; {} for no blend.
         seeds: fits; by default `bench.seeds`, and 1 for closed forms.
-        kind: as what it stands in the table; by default what its algorithm is.
+        kind: as what it stands in the table; by default what its algorithm is. Learners are also
+            held against the best `control`, such as one trained on the target domain alone.
 
     """
 

@@ -71,7 +71,8 @@ class Compared(NamedTuple):
         interval: of its mean of the target's metric.
         rival: against the best of all rivals.
         simple: against the best of the simple ones.
-        control: against itself with less to go by, where that was judged.
+        control: against the best of the controls: itself where it is not told of the source, and
+            what the bench names as one.
         chance: whether its interval reaches down to the random floor's.
 
     """
@@ -139,7 +140,6 @@ def compared(
 
     by_target = drawn(target.metric)
     by_chance = by_target if target.chance == target.metric else drawn(target.chance)
-    places = {one.method: i for i, one in enumerate(beside)}
     rivals = [i for i, one in enumerate(beside) if one.kind == "rival"]
     plain = [i for i in rivals if beside[i].method in simple]
     floor = _floor(beside, by_chance)
@@ -149,13 +149,7 @@ def compared(
             interval=by_target.interval(i),
             rival=_difference(beside, i, rivals, target, by_target),
             simple=_difference(beside, i, plain, target, by_target),
-            control=_difference(
-                beside,
-                i,
-                [places[name] for name in (one.method + UNTOLD,) if name in places],
-                target,
-                by_target,
-            ),
+            control=_difference(beside, i, _controls(beside, one), target, by_target),
             chance=by_chance.interval(i).low <= floor,
         )
         for i, one in enumerate(beside)
@@ -176,6 +170,18 @@ def _average(seeds: list[Measured], target: Target) -> Averaged:
         facts={n: sum(one.facts[n] for one in seeds) / len(seeds) for n in first.facts},
         spread=levels.std().item() if len(seeds) > 1 else None,
     )
+
+
+def _controls(beside: Sequence[Averaged], one: Averaged) -> list[int]:
+    """Return the places of a learner's controls: its own, and those that are nobody's own."""
+    if one.kind != "learner":
+        return []
+    return [
+        i
+        for i, other in enumerate(beside)
+        if other.kind == "control"
+        and (not other.method.endswith(UNTOLD) or other.method == one.method + UNTOLD)
+    ]
 
 
 def _difference(

@@ -25,6 +25,7 @@ CLOSED_FORMS = (
     "user_knn_ratings",
 )
 """Besides those that are fitted by sums: the same for every seed."""
+_WHOLE = ("blend", "train.domains", "train.average")  # a blend's members have dots already
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +97,9 @@ def lineup(
 def chosen(
     entries: Mapping[str, Entry], names: Sequence[str] | None, *, alone: bool
 ) -> list[Entry]:
-    """Return the entries of the names (None: all): floors, then rivals, then learners.
+    """Return the entries of the names (None: all): floors, rivals, controls, then learners.
 
-    Floors and rivals are always among them, unless `alone`.
+    All but learners are always among them, unless `alone`.
 
     Raises:
         ConfigError: a name that is not in the lineup.
@@ -108,7 +109,7 @@ def chosen(
         names = list(entries)
     if unknown := [name for name in names if name not in entries]:
         raise ConfigError(f"--learners must be among {', '.join(entries)}, got {unknown[0]!r}")
-    order: tuple[Kind, ...] = ("floor", "rival", "learner")
+    order: tuple[Kind, ...] = ("floor", "rival", "control", "learner")
     standing = [] if alone else [e.name for e in entries.values() if e.kind != "learner"]
     wanted = dict.fromkeys([*standing, *names])
     return sorted((entries[name] for name in wanted), key=lambda entry: order.index(entry.kind))
@@ -167,9 +168,9 @@ def _changes(
 
 
 def _dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested sections as dotted keys; a blend stays whole, its members have dots already."""
+    """Return nested sections as dotted keys; those that may be None stay whole, and a blend."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
-        nested = isinstance(value, Mapping) and prefix + key != "blend"
+        nested = isinstance(value, Mapping) and prefix + key not in _WHOLE
         found |= _dotted(value, f"{prefix}{key}.") if nested else {prefix + key: value}
     return found

@@ -90,8 +90,8 @@ def judge(
     that condition (None in its own row, and without a rival); `better` is decided after Holm's
     correction over every learner and condition. More resamples than asked for are drawn where the
     smallest p that they can show would not survive it. `p_bonferroni` is the p against the best of
-    the `simple` rivals times the number of conditions whose k is in `CONFIRMED`; `p_vs_target_only`
-    is against the same method not told of the source domain.
+    the `simple` rivals times the number of conditions whose k is in `CONFIRMED`; `p_vs_control` is
+    against the best control, such as the same method not told of the source domain.
 
     Args:
         measured: any number of seeds a method; every method has the same entities.
@@ -146,7 +146,11 @@ def _row(found: Compared, p_corrected: float | None, confirmed: int, *, rankings
         "better_than_simple": found.simple.above
         and p_bonferroni is not None
         and p_bonferroni < LEVEL,
-        "p_vs_target_only": found.control.p,
+        "p_vs_control": found.control.p,
+        "best_control": found.control.best,
+        "better_than_control": found.control.above
+        and found.control.p is not None
+        and found.control.p < LEVEL,
         "chance": found.chance,
         "seeds": one.seeds,
         "seed_std": one.spread,

@@ -10,6 +10,7 @@ import torch
 from metarec_ray.algorithms.rivals import Ease
 from metarec_ray.checkpoint import save, step_path
 from metarec_ray.config import Experiment, override, parse
+from metarec_ray.data.domains import Domains
 from metarec_ray.data.logs import read_log
 from metarec_ray.data.settings import Data, Synthetic
 from metarec_ray.data.store import build_store
@@ -79,6 +80,11 @@ def test_the_bench_section_adds_a_learner_or_replaces_one():
         "mine": {"algorithm": {"name": "maml", "inner_lr": 0.3}, "train": {"steps": 7}},
         "ease": {"algorithm": {"name": "ease", "penalty": 9.0}, "seeds": 2},
         "noise": {"algorithm": {"name": "random"}, "kind": "learner"},
+        "alone": {
+            "algorithm": {"name": "prototype"},
+            "train": {"domains": {"weights": {"food": 1.0}, "source": False}},
+            "kind": "control",
+        },
     }
     entries = full(experiment(bench={"learners": learners}))
     assert entries["mine"].overrides == {
@@ -90,6 +96,9 @@ def test_the_bench_section_adds_a_learner_or_replaces_one():
         "ease", "rival", {"algorithm.name": "ease", "algorithm.penalty": 9.0}, 2
     )
     assert entries["noise"].kind == "learner"
+    alone = override(experiment(), entries["alone"].overrides)
+    assert alone.train.domains == Domains(weights={"food": 1.0}, source=False)
+    assert [e.name for e in chosen(entries, [], alone=False) if e.kind == "control"] == ["alone"]
 
 
 def test_a_blend_is_a_learner_of_a_bench():

@@ -241,12 +241,14 @@ def test_what_is_not_told_of_the_source_is_a_control_and_no_rival():
             ("popularity", "rival", 0.2),
             ("ours", "learner", 0.6),
             ("ours:target_only", "control", 0.4),
+            ("yours:target_only", "control", 0.5),
         )
     ]
     rows = {row["method"]: row for row in judge(found, HEADER, resamples=500)}
     assert rows["ours"]["best_rival"] == "popularity"
-    assert rows["ours"]["p_vs_target_only"] == pytest.approx(2 / 501)
-    assert rows["popularity"]["p_vs_target_only"] is None
+    assert rows["ours"]["p_vs_control"] == pytest.approx(2 / 501)
+    assert rows["ours"]["best_control"] == "ours:target_only"
+    assert rows["popularity"]["p_vs_control"] is None
     assert rows["ours:target_only"]["p_corrected"] is None
 
 
