@@ -37,10 +37,10 @@ lint: $(READY) ## ruff, pyright, import-linter
 	$(BIN)/lint-imports
 
 test-unit: $(READY) ## seconds, without Ray
-	$(PYTEST) tests/unit
+	$(PYTEST) -n 2 tests/unit
 
-test: $(READY) ## unit and integration tests, and the quick commands of the README
-	$(PYTEST) -m 'not slow and not chaos and not gpu' tests
+test: test-unit ## unit and integration tests, and the quick commands of the README
+	$(PYTEST) -m 'not slow and not chaos and not gpu' --ignore tests/unit tests
 
 test-chaos: $(READY) ## tests that kill processes
 	$(PYTEST) -m chaos --timeout 600 tests
