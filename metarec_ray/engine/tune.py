@@ -5,7 +5,6 @@ two workers would cost more to start than the trial takes. Test entities are nev
 """
 
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,20 +13,14 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import BasicVariantGenerator
 
-from metarec_ray import checkpoint as checkpoints
-from metarec_ray.algorithms.base import FittedLearner
 from metarec_ray.atomic import replace_text
-from metarec_ray.config import Experiment, dump, load, override, parse
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.config import Experiment, dump, load, override
 from metarec_ray.engine.session import interruptible
 from metarec_ray.engine.stores import ensure_store
+from metarec_ray.engine.trial import run_trial
 from metarec_ray.errors import ConfigError, RunFailed
-from metarec_ray.evaluation.validation import validate
-from metarec_ray.recommender import Recommender
 from metarec_ray.sections import Range
-from metarec_ray.training.fit import fit, require_suitable
-from metarec_ray.training.step import Alone
-from metarec_ray.training.trainer import Trainer
+from metarec_ray.training.fit import require_suitable
 
 SWEEP, BEST, TRIALS, BEGUN_WITH = "sweep", "best.yaml", "sweep.json", "sweep.yaml"
 OBJECTIVE = {
@@ -161,42 +154,9 @@ def _trainable(experiment: Experiment) -> Callable[[dict[str, Any]], None]:
     store = str(experiment.store.resolve())
 
     def trial(values: dict[str, Any]) -> None:
-        _trial(tree, store, values)
+        run_trial(tree, store, values)
 
     return tune.with_resources(trial, {"cpu": experiment.sweep.cpus_per_trial})
-
-
-def _trial(tree: dict[str, Any], store: str, values: dict[str, Any]) -> None:
-    base = parse(tree, "the sweep's experiment")
-    settings = base.sweep
-    experiment = override(base, {**values, "train.steps": settings.steps, "train.parts": "train"})
-    if isinstance(experiment.algorithm, FittedLearner):
-        _fitted_trial(experiment, TaskStore.open(Path(store)))
-        return
-    trainer = Trainer(experiment, TaskStore.open(Path(store)))
-    begun = tune.get_checkpoint()
-    if begun is not None:
-        with begun.as_directory() as folder:
-            trainer.restore(checkpoints.load(Path(folder) / "trial"), Path(folder))
-    for rung in range(1, settings.rungs + 1):
-        until = settings.steps * rung // settings.rungs
-        if trainer.step >= until:
-            continue
-        for _ in trainer.run(Alone(), until):
-            pass
-        loss, metric = trainer.validate()
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoints.save(trainer.checkpoint({}), Path(folder) / "trial")
-            report = {"valid_loss": loss, "valid_metric": metric, "step": trainer.step}
-            tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
-
-
-def _fitted_trial(experiment: Experiment, store: TaskStore) -> None:
-    """Report a learner that no outer loop trains: there is one rung to judge it by."""
-    fitted = Recommender(fit(experiment, store))
-    quality = validate(fitted.predictor, experiment, store)
-    mean = sum(quality.values()) / len(quality)
-    tune.report({"valid_loss": -mean, "valid_metric": mean, "step": 0})
 
 
 def _check_space(experiment: Experiment) -> None:

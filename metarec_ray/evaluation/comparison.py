@@ -87,7 +87,7 @@ class Compared(NamedTuple):
 
 def target_of(measured: Sequence[Measured]) -> Target:
     """Return by what the methods are compared: rankings by NDCG@10, ratings by squared error."""
-    return RANKINGS if RANKINGS.metric in measured[0].values else RATINGS
+    return RATINGS if RATINGS.metric in measured[0].values else RANKINGS
 
 
 def averaged(measured: Sequence[Measured]) -> list[Averaged]:

@@ -15,7 +15,7 @@ from metarec_ray.core import label_metrics, metrics
 from metarec_ray.data.settings import Feedback
 from metarec_ray.evaluation.measure import TIES
 
-DEPTHS = (1, 3, 5)  # of the lists of a query's rated items
+DEPTHS, SHORT = (1, 3, 5, 10), 5  # of the lists of a query's rated items
 
 
 class Asked(NamedTuple):
@@ -94,20 +94,25 @@ def measure_ratings(
 
 
 def _lists(predicted: Tensor, asked: Asked, ties: int) -> dict[str, Tensor]:
-    """Return the NDCG of each task that has more rated items than places and a positive gain."""
+    """Return the NDCG of tasks that have more rated items than places and a positive gain.
+
+    Short lists are of the same tasks; the long one is left out where no task allows it.
+    """
     gains = torch.where(asked.mask, metrics.graded(asked.label, asked.scale), 0.0)
-    usable = (asked.mask.sum(1) > max(DEPTHS)) & (gains.sum(1) > 0)
-    nothing = torch.full((len(usable),), torch.nan)
-    if not usable.any():
-        return {f"ndcg@{depth}": nothing for depth in DEPTHS}
-    ranked = metrics.rank(
-        predicted[usable],
-        gains[usable],
-        depth=max(DEPTHS),
-        generator=torch.Generator().manual_seed(TIES + ties),
-        candidates=asked.mask[usable],
-    )
-    return {
-        f"ndcg@{depth}": nothing.masked_scatter(usable, metrics.ndcg(ranked, depth))
-        for depth in DEPTHS
-    }
+    found: dict[str, Tensor] = {}
+    for depth in DEPTHS:
+        usable = (asked.mask.sum(1) > max(depth, SHORT)) & (gains.sum(1) > 0)
+        values = torch.full((len(usable),), torch.nan)
+        if usable.any():
+            ranked = metrics.rank(
+                predicted[usable],
+                gains[usable],
+                depth=depth,
+                generator=torch.Generator().manual_seed(TIES + ties),
+                candidates=asked.mask[usable],
+            )
+            values = values.masked_scatter(usable, metrics.ndcg(ranked, depth))
+        elif depth > SHORT:
+            continue
+        found[f"ndcg@{depth}"] = values
+    return found

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 Row = Mapping[str, object]
 RANKING = ("ndcg@10", "hr@10", "recall@50", "mrr@10", "coverage@10", "novelty", "diversity@10")
-RATING = ("rmse", "mae", "ndcg@1", "ndcg@3", "ndcg@5", "spearman", "calibration_slope")
+RATING = ("rmse", "mae", "ndcg@1", "ndcg@3", "ndcg@5", "ndcg@10", "spearman", "calibration_slope")
 COSTS = ("adaptation_gain", "adapted", "adapt_ms", "seconds", "cpu_seconds")
 
 
 def target(rows: Sequence[Row]) -> str:
     """Return the metric that decides."""
-    return "ndcg@10" if "ndcg@10" in rows[0] else "rmse"
+    return "rmse" if "rmse" in rows[0] else "ndcg@10"
 
 
 def conditions(rows: Sequence[Row]) -> dict[str | None, list[int | None]]:

@@ -137,6 +137,17 @@ def test_a_task_with_no_more_rated_items_than_places_has_no_list():
     assert alone.values["squared_error"].tolist() == [0]
 
 
+def test_a_long_query_has_a_long_list_too():
+    label = torch.arange(1.0, 13.0).expand(2, 12)
+    mask = torch.ones(2, 12, dtype=torch.bool)
+    mask[1, 7:] = False
+    found = measure_ratings(label, Asked(label, mask), ties=0).values
+    assert found["ndcg@10"][0].item() == pytest.approx(1)
+    assert found["ndcg@10"].isnan().tolist() == [False, True]
+    assert not found["ndcg@5"].isnan().any()
+    assert "ndcg@10" not in measure_ratings(label[1:], Asked(label[1:], mask[1:]), ties=0).values
+
+
 def test_clicks_are_judged_by_their_likelihood():
     label = (LABEL >= 3).float()
     asked = Asked(label, MASK, feedback="binary")
