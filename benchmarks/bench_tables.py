@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=list(TABLES), help="repeatable")
     parser.add_argument("--learners", help="names, instead of the table's own")
     parser.add_argument("--seeds", type=int, help="fits of a stochastic learner")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "tables", help="for the cells")
+    parser.add_argument("--out", type=Path, default=Path("runs/tables"), help="for the cells")
     arguments = parser.parse_args()
     worst = 0
     for name in arguments.only or TABLES:
@@ -82,7 +82,7 @@ def make(name: str, table: Table, out: Path, seeds: int | None) -> int:
     run = ["--out", str(out / "bench"), "--set", f"run.dir={out / 'run'}"]
     executable = str(Path(sys.executable).parent / words[0])
     done = subprocess.run([executable, *words[1:], *run], cwd=ROOT, check=False)
-    found = out / "bench" / "results.json"
+    found = ROOT / out / "bench" / "results.json"
     if not found.is_file():
         return done.returncode or 1
     folder = RESULTS / "tables"
@@ -90,7 +90,7 @@ def make(name: str, table: Table, out: Path, seeds: int | None) -> int:
     rows = json.loads(found.read_text("utf-8"))["rows"]
     (folder / f"{name}.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n", "utf-8")
     head = heading(name, " ".join(words), ("torch", "polars", "ray"))
-    body = (out / "bench" / "results.md").read_text("utf-8")
+    body = found.with_suffix(".md").read_text("utf-8")
     (folder / f"{name}.md").write_text(f"{head}\n{body}", "utf-8")
     return done.returncode
 

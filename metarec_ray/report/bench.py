@@ -17,6 +17,7 @@ from metarec_ray.report.bench_rows import (
     details,
     half_width,
     interval,
+    legend,
     mark,
     places,
     shown,
@@ -98,7 +99,7 @@ def _scenario(
         for method, of_k in methods.items()
     ]
     return section(
-        label, drawing, element("p", note, css="note"), table(head, body, css="tall"), _legend()
+        label, drawing, element("p", note, css="note"), table(head, body, css="tall"), _legend(rows)
     )
 
 
@@ -152,11 +153,8 @@ def _cell(row: Row, metric: str) -> Markup:
     return join([shown(row[metric]), width, badge])
 
 
-def _legend() -> Markup:
-    words = (
-        "+ better than the best rival of that column; ++ also better than the best simple rival "
-        "(Bonferroni over k = 3, 5, 10); ~ indistinguishable from chance."
-    )
+def _legend(rows: Sequence[Row]) -> Markup:
+    words = "; ".join(f"{name} {meaning}" for name, meaning in legend(rows).items())
     return element("p", words, css="note")
 
 

@@ -11,6 +11,7 @@ from metarec_ray.report.bench_rows import (
     conditions,
     details,
     half_width,
+    legend,
     mark,
     places,
     shown,
@@ -22,18 +23,16 @@ def markdown(rows: Sequence[Row]) -> str:
     """Return a page: a table a scenario with the deciding metric by k, details, provenance."""
     first = rows[0]
     title = f"# {first['protocol']}, {first['dataset']} ({first['feedback']})"
-    parts = [title, _lead(first), *_overviews(rows), *_details(rows), _commands(rows)]
+    parts = [title, _lead(rows), *_overviews(rows), *_details(rows), _commands(rows)]
     return "\n\n".join(parts) + "\n"
 
 
-def _lead(row: Row) -> str:
+def _lead(rows: Sequence[Row]) -> str:
+    marks = "".join(f" `{name}` {words}." for name, words in legend(rows).items())
     return (
-        "Intervals and p values: paired bootstrap over entities, seeds averaged first. "
-        "`+` better than the best rival of its column (Holm over every learner and column, "
-        "p < .05), `++` also better than the best simple rival (Bonferroni over k = 3, 5, 10), "
-        "`~` indistinguishable from chance. Store "
-        f"`{str(row.get('store_sha256', ''))[:12]}`, source "
-        f"`{str(row.get('source_fingerprint', ''))[:12]}`."
+        "Intervals and p values: paired bootstrap over entities, seeds averaged first."
+        f"{marks} Store `{str(rows[0].get('store_sha256', ''))[:12]}`, source "
+        f"`{str(rows[0].get('source_fingerprint', ''))[:12]}`."
     )
 
 

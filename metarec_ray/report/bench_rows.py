@@ -11,6 +11,20 @@ RATING = ("rmse", "mae", "ndcg@1", "ndcg@3", "ndcg@5", "ndcg@10", "spearman", "c
 COSTS = ("adaptation_gain", "adapted", "adapt_ms", "seconds", "cpu_seconds")
 
 
+LEGEND = {
+    "+": "better than the best rival of its column (Holm over every learner and column, p < .05)",
+    "*": "better than the best simple rival (Bonferroni over k = 3, 5, 10)",
+    "^": "better than its best control (p < .05)",
+    "~": "indistinguishable from chance",
+}
+
+
+def legend(rows: Sequence[Row]) -> dict[str, str]:
+    """Return what the marks of these rows mean."""
+    used = "".join(map(mark, rows))
+    return {name: words for name, words in LEGEND.items() if name in used}
+
+
 def target(rows: Sequence[Row]) -> str:
     """Return the metric that decides."""
     return "rmse" if "rmse" in rows[0] else "ndcg@10"
@@ -39,10 +53,14 @@ def by_method(rows: Sequence[Row], scenario: str | None) -> dict[str, dict[int |
 
 
 def mark(row: Row) -> str:
-    """Return what is known of a row's value: better, or no more than chance."""
-    if row.get("better") or row.get("better_than_simple"):
-        return "+" * (1 + bool(row.get("better_than_simple")))
-    return "~" if row.get("chance") else ""
+    """Return what is known of a row's value, a character of `LEGEND` each."""
+    marks = {
+        "+": row.get("better"),
+        "*": row.get("better_than_simple"),
+        "^": row.get("better_than_control"),
+        "~": row.get("chance"),
+    }
+    return "".join(name for name, holds in marks.items() if holds)
 
 
 def shown(value: object, places: int = 4) -> str:

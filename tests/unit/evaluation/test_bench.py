@@ -341,7 +341,7 @@ def rows(**more: Any) -> list[dict[str, Any]]:
 
 def test_the_markdown_has_a_line_a_method_and_says_what_is_better():
     lines = markdown(rows()).splitlines()
-    assert "| ours | learner | 2 | 0.2000++ +- 0.0100 | 0.2000++ +- 0.0100 |" in lines
+    assert "| ours | learner | 2 | 0.2000+* +- 0.0100 | 0.2000+* +- 0.0100 |" in lines
     assert "| random | floor | 2 | 0.0100~ +- 0.0100 | 0.0100~ +- 0.0100 |" in lines
     assert "| ours | `metarec bench x.yaml --learners ours` |" in lines
 

@@ -1,0 +1,141 @@
+"""What the quickstart picks for a log, beside the best learner of that log's own bench.
+
+    [METAREC_DATA=DIR] python benchmarks/bench_default.py [--data ml-1m] [--table ml-1m-strict]
+
+Runs `metarec quickstart` (or takes the finished run of --run), judges its checkpoint on the test
+users and compares entity by entity with the cells that bench_tables.py left in runs/tables. Bars:
+within 10 % of the best learner at every k, and not significantly below it (paired bootstrap).
+Writes benchmarks/results/default-<data>_<hardware>_<date>.md; exit code 1 if a bar is missed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import torch
+from machine import heading, result_path
+from torch import Tensor
+
+from metarec_ray import checkpoint as checkpoints
+from metarec_ray.config import parse
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.evaluation.measure import measure
+from metarec_ray.evaluation.scoring import recommender_method
+from metarec_ray.evaluation.statistics import bootstrap
+from metarec_ray.evaluation.strict import strict_tasks
+from metarec_ray.recommender import Recommender
+
+ROOT = Path(__file__).parent.parent
+LEVEL, SHARE, RESAMPLES = 0.05, 0.9, 20_000
+
+
+class Compared(NamedTuple):
+    """The default and the best learner after k events."""
+
+    k: int
+    default: float
+    best: str
+    best_level: float
+    p: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the default is near the best, and not surely below it."""
+        below = self.default < self.best_level and self.p < LEVEL
+        return self.default >= SHARE * self.best_level and not below
+
+
+def main() -> int:
+    """Run, compare, write the result file; 1 if a bar is missed."""
+    parser = argparse.ArgumentParser(description="Hold the default against the best of a bench.")
+    parser.add_argument("--data", default="ml-1m", help="what quickstart takes")
+    parser.add_argument("--table", default="ml-1m-strict", help="a table of bench_tables.py")
+    parser.add_argument("--run", type=Path, help="a finished quickstart; by default one is run")
+    asked = parser.parse_args()
+    run = asked.run or ROOT / "runs" / f"default-{asked.data}"
+    if asked.run is None:
+        command = [sys.executable, "-m", "metarec_ray", "quickstart", "--data", asked.data]
+        subprocess.run([*command, "--out", str(run)], stdout=subprocess.DEVNULL, check=True)
+    cells = ROOT / "runs" / "tables" / asked.table / "bench" / "cells"
+    found = compare(run, learners(cells))
+    head = heading(
+        f"The default of the quickstart, {asked.data}",
+        f"python benchmarks/bench_default.py --data {asked.data} --table {asked.table}",
+    )
+    lines = [
+        f"| {one.k} | {one.default:.4f} | {one.best} | {one.best_level:.4f} | "
+        f"{one.default / one.best_level:.0%} | {one.p:.3f} | {'met' if one.met else 'missed'} |"
+        for one in found
+    ]
+    text = "\n".join(
+        [
+            "| k | default | best learner of the bench | its NDCG@10 | ratio | p | |",
+            "|---|---|---|---|---|---|---|",
+            *lines,
+        ]
+    )
+    result_path(f"default-{asked.data}").write_text(f"{head}\n{text}\n", "utf-8")
+    print(text)
+    return 0 if all(one.met for one in found) else 1
+
+
+def learners(cells: Path) -> dict[str, pl.DataFrame]:
+    """Return name -> entity, k, NDCG@10 of every learner of a bench, its seeds averaged."""
+    found: dict[str, list[pl.DataFrame]] = {}
+    for path in sorted(cells.glob("*.json")):
+        facts = json.loads(path.read_text("utf-8"))
+        kinds = {one["method"]: one["kind"] for one in facts["conditions"]}
+        table = pl.read_parquet(
+            path.with_suffix(".parquet"), columns=["method", "k", "entity", "ndcg@10"]
+        )
+        for (name,), rows in table.group_by("method"):
+            if kinds[str(name)] == "learner":
+                found.setdefault(str(name), []).append(rows)
+    if not found:
+        raise SystemExit(f"the bench must have cells of learners, {cells} holds none")
+    return {
+        name: pl.concat(tables).group_by("entity", "k").agg(pl.col("ndcg@10").mean())
+        for name, tables in found.items()
+    }
+
+
+def compare(run: Path, bench: dict[str, pl.DataFrame]) -> list[Compared]:
+    """Return the default of a run beside the best learner at every k."""
+    newest = checkpoints.latest(run / "checkpoints")
+    if newest is None:
+        raise SystemExit(f"a quickstart must have ended with a checkpoint, {run} holds none")
+    experiment = parse(newest[1].config, str(newest[0]))
+    tasks = strict_tasks(TaskStore.open(run / "store"), experiment.evaluate)
+    method = recommender_method(Recommender(newest[1]), tasks)
+    measured = measure(
+        tasks, method, ks=experiment.evaluate.ks, seed=0, ties=0, clock=time.perf_counter
+    )
+    found = []
+    for one in measured:
+        k = one.condition.k
+        assert k is not None
+        beside = {name: _aligned(table, k, one.entity) for name, table in bench.items()}
+        best = max(beside, key=lambda name: beside[name].mean().item())
+        drawn = bootstrap(
+            torch.stack([one.values["ndcg@10"], beside[best]]), resamples=RESAMPLES, seed=0
+        )
+        mine, theirs = one.values["ndcg@10"].mean().item(), beside[best].mean().item()
+        found.append(Compared(k, mine, best, theirs, drawn.p_value(0, 1)))
+    return found
+
+
+def _aligned(table: pl.DataFrame, k: int, entity: list[str]) -> Tensor:
+    of = table.filter(pl.col("k") == k)
+    values = pl.DataFrame({"entity": entity}).join(of, "entity", "left", maintain_order="left")
+    if values["ndcg@10"].null_count() or len(of) != len(entity):
+        raise SystemExit("the quickstart and the bench must judge the same users, they do not")
+    return torch.from_numpy(values["ndcg@10"].to_numpy().copy()).float()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
