@@ -36,7 +36,7 @@ def position_weight(histories: Histories, first: int, last: int) -> Tensor:
 def freshness(histories: Histories, half_life_days: float) -> Tensor:
     """Return 2^(-days between an entity's first event and the cutoff / half life), float64 [E].
 
-    0 for an entity without events; 1 for the others without a clock.
+    0 for an entity without events; 1 for the others where the log is not cut in time.
     """
     met = histories.offsets.diff() > 0
     weight = met.double()
