@@ -9,6 +9,9 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms import Algorithm, MetaLearner
 from metarec_ray.checkpoint import parameters_sha256
 from metarec_ray.config import Experiment, override, parse
+from metarec_ray.data.logs import read_log
+from metarec_ray.data.settings import Data, Synthetic
+from metarec_ray.data.store import build_store
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, RunFailed
 from metarec_ray.training.loop import resume, train_loop
@@ -89,15 +92,32 @@ def test_two_workers_end_with_the_bits_of_one(store: TaskStore, algorithm: str) 
     assert len(hashes) == 1
 
 
+DOMAINS = {"feature": "genre", "weights": {"action": 1.0, "comedy": 2.0}}
+TASKS = {"ks": [0, 2], "window": 2, "query_size": 2, "negatives": 8}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> TaskStore:
+    """A store with genres so large that nobody has met one whole."""
+    folder = tmp_path_factory.mktemp("wide") / "store"
+    settings = Data(buckets=1, synthetic=Synthetic(users=150, items=600, mean_events=20.0))
+    build_store(read_log(settings), settings, folder)
+    return TaskStore.open(folder)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"train.domains": DOMAINS, "train.tasks": TASKS}], ids=["one", "domains"]
+)
 def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(
-    store: TaskStore, tmp_path: Path
+    wide: TaskStore, tmp_path: Path, values: dict[str, Any]
 ) -> None:
-    straight = advanced(Trainer(experiment(), store), 50)
-    first = advanced(Trainer(experiment(), store), 20)
-    checkpoints.save(first.checkpoint({}), checkpoints.step_path(tmp_path, 20))
-    second = Trainer(experiment(), store)
-    assert resume(second, tmp_path) == 20
-    advanced(second, 30)
+    asked, store = experiment(**values), wide
+    straight = advanced(Trainer(asked, store), 15)
+    first = advanced(Trainer(asked, store), 6)
+    checkpoints.save(first.checkpoint({}), checkpoints.step_path(tmp_path, 6))
+    second = Trainer(asked, store)
+    assert resume(second, tmp_path) == 6
+    advanced(second, 9)
     assert parameters_sha256(second.parameters()) == parameters_sha256(straight.parameters())
     assert parameters_sha256(second.state.moments) == parameters_sha256(straight.state.moments)
     assert parameters_sha256(first.parameters()) != parameters_sha256(straight.parameters())
