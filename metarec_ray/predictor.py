@@ -31,6 +31,7 @@ from metarec_ray.models.towers import TABLES, encode
 MEMBER = "member."  # what the names of a blend's members' parameters begin with
 WEIGHTS, SIZES = "blend.weights", "blend.ks"
 CHUNK = 64  # tasks adapted side by side
+EVENTS = 5  # columns of a task that have an entry an event
 
 
 class Supports(NamedTuple):
@@ -73,7 +74,7 @@ class _Single(ABC):
 
     @abstractmethod
     def _columns(self, supports: Supports) -> list[Tensor]:
-        """Return [T, ...] item, label, mask, time, context and user of supports, and the now."""
+        """Return [T, ...] item, label, mask, time and context of events, user, and the now."""
 
     @abstractmethod
     def _problem(self, user: Tensor, now: Tensor) -> Problem:
@@ -91,9 +92,18 @@ class _Single(ABC):
             asked = encode_candidates(candidates, user, now)
             return self.learner.score(problem, self.meta, fast, asked)
 
-        columns = [supports.item if items is None else items, *self._columns(supports)]
-        parts = zip(*(column.split(CHUNK) for column in columns), strict=True)
-        return torch.cat([vmap(one)(*part) for part in parts])
+        # Side by side are supports of like length: short ones must not pay for the longest.
+        lengths = _lengths(supports.mask)
+        order = lengths.argsort(stable=True)
+        columns = self._columns(supports)
+        wanted = supports.item if items is None else items
+        found = []
+        for part in order.split(CHUNK):
+            longest = max(1, int(lengths[part].max()))
+            of_events = [column[part, :longest] for column in columns[:EVENTS]]
+            rest = [column[part] for column in columns[EVENTS:]]
+            found.append(vmap(one)(wanted[part], *of_events, *rest))
+        return torch.cat(found)[order.argsort()]
 
     @torch.no_grad()
     def adapted(self, supports: Supports) -> int:
@@ -204,6 +214,12 @@ def member_scores(
         return member.scores(supports, items=items)
     shares = member.log_share(member.scores(supports))
     return shares if items is None else shares.gather(1, items)
+
+
+def _lengths(mask: Tensor) -> Tensor:
+    """Return how far the real events of each support reach, int64 [T], from `mask` [T, N]."""
+    places = mask * torch.arange(1, mask.shape[1] + 1)
+    return torch.nn.functional.pad(places, (0, 1)).amax(1)
 
 
 def _parameters(model: Params) -> Params:

@@ -308,3 +308,36 @@ def test_the_numbers_that_adapting_computes_are_counted(synthetic_store: Path) -
     assert adapted("popularity") == 0
     assert adapted("anil") == 4 + 1  # the head's weights and its bias
     assert adapted("ease") == len(store.items.ids)  # a score an item
+
+
+def test_supports_of_any_lengths_score_as_they_do_alone(synthetic_store: Path) -> None:
+    store = TaskStore.open(synthetic_store)
+    ease = parse({"algorithm": {"name": "ease"}}, "the test")
+    found = Recommender(fit(ease, store))
+    lengths = torch.arange(150) % 7  # more than a chunk, in no order, the empty one among them
+    item = torch.randint(80, (150, 9), generator=torch.Generator().manual_seed(0))
+    nothing = torch.zeros(150, 9, 0)
+    unknown = found.spaces["user"].missing()
+    supports = Supports(
+        item=item,
+        label=torch.ones(150, 9),
+        mask=torch.arange(9) < lengths.unsqueeze(1),
+        time=torch.zeros(150, 9, dtype=torch.int64),
+        context=Features(nothing.long(), nothing, nothing),
+        user=Features(*(column.expand(150, -1) for column in unknown)),
+        now=Features(*(column[:, :1] for column in (nothing.long(), nothing, nothing))),
+    )
+    together = found.scores(supports)
+
+    def only(task: int) -> Supports:
+        return Supports(
+            *(
+                Features(*(part[task : task + 1] for part in field))
+                if isinstance(field, Features)
+                else field[task : task + 1]
+                for field in supports
+            )
+        )
+
+    for task in (0, 6, 64, 149):
+        torch.testing.assert_close(together[task], found.scores(only(task))[0])
