@@ -26,6 +26,7 @@ class Table(NamedTuple):
         protocol: as `--protocol` takes it.
         learners: as `--learners` takes them; None for all that suit, beside floors and rivals.
         options: as `--set` takes them.
+        seeds: as `--seeds` takes them; None for `--seeds` of this script.
 
     """
 
@@ -33,8 +34,10 @@ class Table(NamedTuple):
     protocol: str
     learners: str | None = None
     options: tuple[str, ...] = ()
+    seeds: int | None = None
 
 
+HEADS = "user_item_bias,mf_fold_in,content_ridge,eb_ridge,variational_bayes,gp_head"
 BESIDE = (
     "random,popularity,recency_popularity,item_knn,ease,item_knn_popularity,ease_popularity,"
     "windowed_ridge,blend"
@@ -50,8 +53,12 @@ TABLES = {
     ),
     "ml-latest-small-strict": Table("ml-latest-small-strict.yaml", "strict"),
     "ml-1m-melu": Table("ml-1m-melu.yaml", "melu"),
-    "ml-1m-melu-regime-a": Table("ml-1m-melu-maml.yaml", "melu"),
+    "ml-1m-melu-heads": Table("ml-1m-melu.yaml", "melu", f"constant,{HEADS},gp_head_cold", seeds=3),
+    "ml-1m-melu-regime-a": Table("ml-1m-melu-maml.yaml", "melu", f"constant,{HEADS},maml", seeds=3),
     "ml-1m-item-kshot": Table("ml-1m-item-kshot.yaml", "item_kshot"),
+    "ml-1m-item-kshot-heads": Table(
+        "ml-1m-item-kshot.yaml", "item_kshot", f"constant,{HEADS}", seeds=3
+    ),
     "amazon-cross-domain": Table("amazon-cross-domain.yaml", "cross_domain"),
 }
 
@@ -69,7 +76,7 @@ def main() -> int:
         table = TABLES[name]
         if arguments.learners:
             table = table._replace(learners=arguments.learners)
-        worst = max(worst, make(name, table, arguments.out / name, arguments.seeds))
+        worst = max(worst, make(name, table, arguments.out / name, table.seeds or arguments.seeds))
     return worst
 
 
