@@ -15,8 +15,14 @@ from typing import Any
 from machine import RESULTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "algorithms.md"
-SECTION = re.compile(r"^### `([^`]+)`$(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
+SECTION = re.compile(r"^(##+) ([^\n]+)$(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 PARAGRAPH = re.compile(r"^Measured:.*?(?=\n\n|\n?\Z)", re.MULTILINE | re.DOTALL)
+ROWS = {  # of sections that are no algorithm
+    "Blends": "blend",
+    "Joint domains": "prototype_joint",
+    "Averaged models": "prototype_averaged",
+    "Periods": "prototype_periods",
+}
 SHOWN = {
     "ml-1m-strict": "MovieLens-1M `strict`, NDCG@10",
     "ml-1m-melu": "MovieLens-1M `melu` (B), RMSE",
@@ -32,13 +38,14 @@ def main() -> int:
     missing: list[str] = []
 
     def section(found: re.Match[str]) -> str:
-        name, text = found.groups()
+        level, title, text = found.groups()
+        name = ROWS.get(title, title.strip("`"))
         lines = [line for table in SHOWN if (line := sentence(table, tables[table], name))]
-        if not lines:
+        if not lines and PARAGRAPH.search(text):
             missing.append(name)
         # A replacement that is a function is taken as it is: backslashes mean nothing.
         text = PARAGRAPH.sub(lambda _: "Measured: " + "\n".join(lines or ["nowhere yet."]), text)
-        return f"### `{name}`{text}"
+        return f"{level} {title}{text}"
 
     PAGE.write_text(SECTION.sub(section, PAGE.read_text("utf-8")), "utf-8")
     for name in missing:
