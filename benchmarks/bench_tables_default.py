@@ -1,6 +1,6 @@
 """What the quickstart picks for a log, beside the best learner of that log's own bench.
 
-    [METAREC_DATA=DIR] python benchmarks/bench_default.py [--data ml-1m] [--table ml-1m-strict]
+    [METAREC_DATA=DIR] python benchmarks/bench_tables_default.py [--data ml-1m] [--table ml-1m-strict]
 
 Runs `metarec quickstart` (or takes the finished run of --run), judges its checkpoint on the test
 users and compares entity by entity with the cells that bench_tables.py left in runs/tables. Bars:
@@ -65,7 +65,7 @@ def main() -> int:
     found = compare(run, learners(cells))
     head = heading(
         f"The default of the quickstart, {asked.data}",
-        f"python benchmarks/bench_default.py --data {asked.data} --table {asked.table}",
+        f"python benchmarks/bench_tables_default.py --data {asked.data} --table {asked.table}",
     )
     lines = [
         f"| {one.k} | {one.default:.4f} | {one.best} | {one.best_level:.4f} | "
