@@ -35,6 +35,19 @@ SPACE = {
     "train.weight_decay": {"low": 0.2, "high": 3.0},
     "model.prior_days": {"choices": [30.0, 120.0, None]},
 }
+ATTENTION = {  # chosen on validation users of MovieLens-1M
+    "algorithm.name": "transformer",
+    "model.dim": 64,
+    "model.init_scale": 0.03,
+    "train.steps": 700,
+    "train.lanes": 2,
+    "train.lane_tasks": 64,
+    "train.outer_lr": 0.003,
+    "train.weight_decay": 0.3,
+    "train.reference_items": 1000,
+    "train.tasks.ks": [10],
+    "train.tasks.start_share": 0.5,
+}
 Progress = Callable[[str], None]
 
 
@@ -81,19 +94,21 @@ def _base(data: str, out: Path) -> Experiment:
 
 
 def _default(store: TaskStore) -> dict[str, Any]:
-    """Return the default blend for a log: the swept head and a closed form of another family.
+    """Return the default blend for a log: the swept head and learners of other families.
 
-    Neither is best on every log, and weights that validation users choose for each k are seldom
-    worse than the better of the two. For clicks and skips the head stands alone.
+    None is best on every log, and weights that validation users choose for each k are seldom worse
+    than the best of them. For clicks and skips the head stands alone.
     """
     feedback = store.manifest.feedback
-    if feedback == "explicit":
-        return {"members": {"head": {}, "ridge": {"algorithm.name": "eb_ridge"}}}
     if feedback == "binary":
         return {}
-    fits = len(store.items.ids) <= WindowedRidge().max_items
-    second = {"ridge": "windowed_ridge"} if fits else {"factors": "ials"}
-    return {"members": {"head": {}} | {n: {"algorithm.name": a} for n, a in second.items()}}
+    if feedback == "explicit":
+        others = {"ridge": {"algorithm.name": "eb_ridge"}}
+    elif len(store.items.ids) <= WindowedRidge().max_items:
+        others = {"ridge": {"algorithm.name": "windowed_ridge"}, "attention": ATTENTION}
+    else:
+        others = {"factors": {"algorithm.name": "ials"}}
+    return {"members": {"head": {}} | others}
 
 
 def _sweep(base: Experiment, data_dir: Path | None, progress: Progress) -> SweepResult:
