@@ -1,6 +1,6 @@
 """What the quickstart picks for a log, beside the best learner of that log's own bench.
 
-    [METAREC_DATA=DIR] python benchmarks/bench_tables_default.py [--data ml-1m] [--table ml-1m-strict]
+    [METAREC_DATA=DIR] python benchmarks/bench_tables_default.py [--data NAME] [--table NAME]
 
 Runs `metarec quickstart` (or takes the finished run of --run), judges its checkpoint on the test
 users and compares entity by entity with the cells that bench_tables.py left in runs/tables. Bars:
