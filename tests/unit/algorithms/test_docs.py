@@ -1,5 +1,6 @@
 """docs/algorithms.md against the union of algorithms."""
 
+import json
 import re
 from pathlib import Path
 
@@ -38,6 +39,20 @@ def test_the_settings_of_a_section_are_fields_of_the_learner(name: str, text: st
 def test_the_feedback_of_a_section_is_what_the_learner_suits(name: str, text: str) -> None:
     suits = algorithms()[name].suits
     assert all(line.strip() == ", ".join(suits) for line in lines(text, "Feedback"))
+
+
+@pytest.mark.parametrize(("name", "text"), sections(), ids=[name for name, _ in sections()])
+def test_what_is_said_to_be_measured_stands_in_the_committed_tables(name: str, text: str) -> None:
+    said = re.findall(r"^.*: (.*) \(\[table\]\(\.\./(.*)\.md\)\)\.$", text, re.MULTILINE)
+    assert said
+    for numbers, table in said:
+        rows = json.loads((PAGE.parent.parent / f"{table}.json").read_text("utf-8"))["rows"]
+        own = [row for row in rows if row["method"] == name]
+        shown = [f"{row['rmse']:.3f}" if "rmse" in row else f"{row['ndcg@10']:.4f}" for row in own]
+        found = re.findall(r"(?<!\w)\d?\.\d+", numbers)
+        assert [number.removeprefix("0") for number in found] == [
+            n.removeprefix("0") for n in shown
+        ]
 
 
 def test_a_setting_on_a_continued_line_is_read() -> None:
