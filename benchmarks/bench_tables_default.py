@@ -5,6 +5,8 @@
 Runs `metarec quickstart` (or takes the finished run of --run), judges its checkpoint on the test
 users and compares entity by entity with the cells that bench_tables.py left in runs/tables. Bars:
 within 10 % of the best learner at every k, and not significantly below it (paired bootstrap).
+Beside it the controls of the protocol that need no other fit: only the support is masked, and users
+whose query begins later than their window ends.
 Writes benchmarks/results/default-<data>_<hardware>_<date>.md; exit code 1 if a bar is missed.
 """
 
@@ -22,9 +24,11 @@ from machine import heading, result_path
 from torch import Tensor
 
 from metarec_ray import checkpoint as checkpoints
+from metarec_ray.algorithms.rivals import Ease, ItemKNN, Popularity
 from metarec_ray.config import parse
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.evaluation.measure import measure
+from metarec_ray.evaluation.rivals import fitted
 from metarec_ray.evaluation.scoring import recommender_method
 from metarec_ray.evaluation.statistics import bootstrap
 from metarec_ray.evaluation.strict import strict_tasks
@@ -32,6 +36,11 @@ from metarec_ray.recommender import Recommender
 
 ROOT = Path(__file__).parent.parent
 LEVEL, SHARE, RESAMPLES = 0.05, 0.9, 20_000
+CONTROLS = {
+    "headline": {},
+    "only the support masked": {"mask": "support"},
+    "clean boundary": {"boundary": "clean"},
+}
 
 
 class Compared(NamedTuple):
@@ -79,6 +88,7 @@ def main() -> int:
             *lines,
         ]
     )
+    text += "\n\n" + "\n".join(controls(run))
     result_path(f"default-{asked.data}").write_text(f"{head}\n{text}\n", "utf-8")
     print(text)
     return 0 if all(one.met for one in found) else 1
@@ -106,12 +116,10 @@ def learners(cells: Path) -> dict[str, pl.DataFrame]:
 
 def compare(run: Path, bench: dict[str, pl.DataFrame]) -> list[Compared]:
     """Return the default of a run beside the best learner at every k."""
-    newest = checkpoints.latest(run / "checkpoints")
-    if newest is None:
-        raise SystemExit(f"a quickstart must have ended with a checkpoint, {run} holds none")
-    experiment = parse(newest[1].config, str(newest[0]))
+    path, checkpoint = _newest(run)
+    experiment = parse(checkpoint.config, str(path))
     tasks = strict_tasks(TaskStore.open(run / "store"), experiment.evaluate)
-    method = recommender_method(Recommender(newest[1]), tasks)
+    method = recommender_method(Recommender(checkpoint), tasks)
     measured = measure(
         tasks, method, ks=experiment.evaluate.ks, seed=0, ties=0, clock=time.perf_counter
     )
@@ -127,6 +135,37 @@ def compare(run: Path, bench: dict[str, pl.DataFrame]) -> list[Compared]:
         mine, theirs = one.values["ndcg@10"].mean().item(), beside[best].mean().item()
         found.append(Compared(k, mine, best, theirs, drawn.p_value(0, 1)))
     return found
+
+
+def controls(run: Path) -> list[str]:
+    """Return the lines of a table: the default and simple rivals under each control."""
+    path, checkpoint = _newest(run)
+    experiment, store = parse(checkpoint.config, str(path)), TaskStore.open(run / "store")
+    methods = [Recommender(checkpoint)]
+    methods += [fitted(one, experiment, store) for one in (Popularity(), ItemKNN(), Ease())]
+    ks = experiment.evaluate.ks
+    lines = [f"| control | method | n | {' | '.join(f'k = {k}' for k in ks)} |", "|---" * 8 + "|"]
+    for control, change in CONTROLS.items():
+        tasks = strict_tasks(store, experiment.evaluate.model_copy(update=change))
+        for one in methods:
+            found = measure(
+                tasks,
+                recommender_method(one, tasks),
+                ks=ks,
+                seed=0,
+                ties=0,
+                clock=time.perf_counter,
+            )
+            levels = " | ".join(f"{of_k.values['ndcg@10'].mean():.4f}" for of_k in found)
+            lines.append(f"| {control} | {one.method} | {len(tasks.entity)} | {levels} |")
+    return lines
+
+
+def _newest(run: Path) -> tuple[Path, checkpoints.Checkpoint]:
+    newest = checkpoints.latest(run / "checkpoints")
+    if newest is None:
+        raise SystemExit(f"a quickstart must have ended with a checkpoint, {run} holds none")
+    return newest
 
 
 def _aligned(table: pl.DataFrame, k: int, entity: list[str]) -> Tensor:
