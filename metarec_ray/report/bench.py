@@ -104,16 +104,22 @@ def _scenario(
 
 
 def _curves(metric: str, methods: Methods) -> list[Curve]:
-    learners = [name for name, of_k in methods.items() if _kind(of_k) == "learner"]
+    """Return a curve a method; controls stand in the tables alone."""
+    roles: dict[str, Role] = {
+        name: role for name, of_k in methods.items() if (role := _role(of_k)) is not None
+    }
+    learners = [name for name, role in roles.items() if role == "learner"]
     best = max(learners, key=lambda name: _level(methods[name], metric), default=None)
     return [
         Curve(
             name,
-            "main" if name == best else _kind(of_k),
-            {k or 0: Point(_number(row[metric]), *interval(row)) for k, row in of_k.items()},
+            "main" if name == best else role,
+            {
+                k or 0: Point(_number(row[metric]), *interval(row))
+                for k, row in methods[name].items()
+            },
         )
-        for name, of_k in methods.items()
-        if next(iter(of_k.values()))["kind"] != "control"
+        for name, role in roles.items()
     ]
 
 
@@ -129,9 +135,9 @@ def _ordered(curves: list[Curve], metric: str) -> list[Curve]:
     return sorted(curves, key=lambda curve: sign * curve.points[max(curve.points)].value)
 
 
-def _kind(of_k: dict[int | None, Row]) -> Role:
+def _role(of_k: dict[int | None, Row]) -> Role | None:
     kind = next(iter(of_k.values()))["kind"]
-    return next(role for role in ("floor", "rival", "learner", "optimum") if role == kind)
+    return next((role for role in _ROLES if role == kind), None)
 
 
 def _level(of_k: dict[int | None, Row], metric: str) -> float:

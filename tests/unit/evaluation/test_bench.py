@@ -354,6 +354,14 @@ def test_the_page_draws_curves_and_escapes_names():
     assert page.count("<svg") == 2
 
 
+def test_a_control_stands_in_the_table_and_not_in_the_chart():
+    control = [{**row, "method": "ours:target_only", "kind": "control"} for row in rows()[-2:]]
+    page = bench_page([*rows(), *control])
+    chart = page[page.index("<svg") : page.index("</svg>")]
+    assert "ours:target_only" in page
+    assert "ours:target_only" not in chart
+
+
 def test_the_page_of_ratings_draws_a_line_a_method():
     shown = [
         {**row, "scenario": "user_cold", "rmse": row["ndcg@10"], "k": None}
