@@ -329,14 +329,18 @@ def test_supports_of_any_lengths_score_as_they_do_alone(synthetic_store: Path) -
     )
     together = found.scores(supports)
 
+    def part(features: Features, task: int) -> Features:
+        return Features(*(column[task : task + 1] for column in features))
+
     def only(task: int) -> Supports:
         return Supports(
-            *(
-                Features(*(part[task : task + 1] for part in field))
-                if isinstance(field, Features)
-                else field[task : task + 1]
-                for field in supports
-            )
+            item=supports.item[task : task + 1],
+            label=supports.label[task : task + 1],
+            mask=supports.mask[task : task + 1],
+            time=supports.time[task : task + 1],
+            context=part(supports.context, task),
+            user=part(supports.user, task),
+            now=part(supports.now, task),
         )
 
     for task in (0, 6, 64, 149):
