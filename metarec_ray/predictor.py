@@ -92,11 +92,13 @@ class _Single(ABC):
             asked = encode_candidates(candidates, user, now)
             return self.learner.score(problem, self.meta, fast, asked)
 
+        columns = self._columns(supports)
+        wanted = supports.item if items is None else items
+        if len(wanted) <= CHUNK:  # a request: nothing stands beside it
+            return vmap(one)(wanted, *columns)
         # Side by side are supports of like length: short ones must not pay for the longest.
         lengths = _lengths(supports.mask)
         order = lengths.argsort(stable=True)
-        columns = self._columns(supports)
-        wanted = supports.item if items is None else items
         found = []
         for part in order.split(CHUNK):
             longest = max(1, int(lengths[part].max()))

@@ -88,13 +88,14 @@ def measure(
         scenario: of the condition.
 
     """
-    prior = method.scores(0)
+    prior = None if ks[0] == 0 else method.scores(0)
     found = []
     for k in ks:
         start = clock()
         scores = method.scores(k)
         seconds = clock() - start
-        values, coverage = _rankings(tasks, scores, prior if k else scores, k, ties, vectors)
+        prior = scores if prior is None else prior
+        values, coverage = _rankings(tasks, scores, prior, k, ties, vectors)
         facts = {
             "coverage@10": coverage,
             "fit_seconds": method.fit_seconds,

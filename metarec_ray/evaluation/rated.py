@@ -47,15 +47,22 @@ def measure_tasks(
 
     """
     method = name or recommender.method
+    sizes = (None,) if ks is None else tuple(ks)
+    costs = {
+        "fit_seconds": float(recommender.metadata["metrics"].get("seconds", 0.0)),
+        "adapted": float(recommender.adapted()),
+    }
     found: list[Measured] = []
     for one in tasks:
-        prior = recommender.scores(one.supports(0), items=one.query)
+        prior = None if sizes[0] == 0 else recommender.scores(one.supports(0), items=one.query)
         asked = Asked(one.label, one.mask, feedback, scale, positive_min)
-        for k in (None,) if ks is None else ks:
+        for k in sizes:
             start = clock()
             predicted = recommender.scores(one.supports(k), items=one.query)
             seconds = clock() - start
+            prior = predicted if prior is None else prior
             worth = measure_ratings(predicted, asked, ties=ties, prior=prior)
+            spent = {"score_seconds": seconds, "adapt_ms": 1000 * seconds / len(one.entity)}
             found.append(
                 Measured(
                     method=method,
@@ -65,19 +72,10 @@ def measure_tasks(
                     entity=one.entity,
                     weight=worth.weight,
                     values=worth.values,
-                    facts=_costs(recommender, seconds, len(one.entity)) | worth.facts,
+                    facts=costs | spent | worth.facts,
                 )
             )
     return found
-
-
-def _costs(recommender: Recommender, seconds: float, tasks: int) -> dict[str, float]:
-    return {
-        "fit_seconds": float(recommender.metadata["metrics"].get("seconds", 0.0)),
-        "score_seconds": seconds,
-        "adapt_ms": 1000 * seconds / tasks,
-        "adapted": float(recommender.adapted()),
-    }
 
 
 def label_range(store: TaskStore) -> tuple[float, float]:

@@ -20,10 +20,12 @@ from metarec_ray.evaluation.comparison import (
 from metarec_ray.evaluation.groups import Groups, group_means
 from metarec_ray.evaluation.measure import Condition, Measured, mean, measure, weight_of
 from metarec_ray.evaluation.scoring import Method, RankingTasks
-from metarec_ray.evaluation.statistics import holm
+from metarec_ray.evaluation.statistics import bonferroni, holm
 
 Value = str | int | float | bool | list[float] | list[int] | dict[str, float] | None
 Row = dict[str, Value]
+Key = tuple[str, Condition]  # a method under one condition
+Judged = dict[Key, Compared]
 LEVEL = 0.05
 SIMPLE = (
     "popularity",
@@ -106,7 +108,7 @@ def judge(
     conditions = dict.fromkeys(one.condition for one in methods)
     tests = sum(one.kind == "learner" for one in methods)
     resamples = max(resamples, math.ceil(_RESAMPLES_A_TEST * tests / LEVEL))
-    judged: dict[tuple[str, Condition], Compared] = {}
+    judged: Judged = {}
     for condition in conditions:
         beside = [one for one in methods if one.condition == condition]
         for found in compared(beside, target, simple, resamples=resamples, seed=header.seed):
@@ -115,20 +117,35 @@ def judge(
     p_values = {key: judged[key].rival.p for key in keys if judged[key].one.kind == "learner"}
     known = {key: p for key, p in p_values.items() if p is not None}
     corrected = dict(zip(known, holm(list(known.values())), strict=True))
-    confirmed = sum(condition.k in CONFIRMED for condition in conditions)
+    against_simple = _against_simple(judged)
     return [
         {"protocol": header.protocol, **header._asdict()}
-        | _row(judged[key], corrected.get(key), confirmed, rankings=target is RANKINGS)
+        | _row(
+            judged[key], corrected.get(key), against_simple.get(key), rankings=target is RANKINGS
+        )
         | group_means(judged[key].one, target, groups or {})
         for key in keys
     ]
 
 
-def _row(found: Compared, p_corrected: float | None, confirmed: int, *, rankings: bool) -> Row:
+def _against_simple(judged: Judged) -> dict[Key, float]:
+    """Return the p against the best simple rival, corrected over each learner's confirmed sizes."""
+    families: dict[str, dict[Key, float]] = {}
+    for key, found in judged.items():
+        confirmed = found.one.kind == "learner" and found.one.condition.k in CONFIRMED
+        if confirmed and found.simple.p is not None:
+            families.setdefault(found.one.method, {})[key] = found.simple.p
+    return {
+        key: p
+        for family in families.values()
+        for key, p in zip(family, bonferroni(list(family.values())), strict=True)
+    }
+
+
+def _row(
+    found: Compared, p_corrected: float | None, p_bonferroni: float | None, *, rankings: bool
+) -> Row:
     one = found.one
-    p_bonferroni = None
-    if found.simple.p is not None and one.kind == "learner" and one.condition.k in CONFIRMED:
-        p_bonferroni = min(1.0, found.simple.p * confirmed)
     return {
         "method": one.method,
         "kind": one.kind,
