@@ -79,7 +79,13 @@ class MetaLearner(Learner):
 
     By default the meta-gradient goes straight through `adapt`, and the fast weights are parameters
     that the model predicts with.
+
+    There are two faces of one mathematics: `adapt`, `score` and `objective` are of one task, which
+    vmap makes into T; of learners that are `batched`, the methods that end in `_batch` take T tasks
+    at once, with a leading axis on everything that tasks do not share. Both give the same numbers.
     """
+
+    batched: ClassVar[bool] = False
 
     def init(self, params: Params, generator: Generator) -> Params:
         """Return the meta-parameters the learner adds to the model's (learned rates, a prior).
@@ -102,6 +108,22 @@ class MetaLearner(Learner):
         fast = self.adapt(problem, meta, support)
         value = loss(lambda candidates: self.score(problem, meta, fast, candidates))
         return value, value.detach()
+
+    def adapt_batch(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        """Return the fast weights of T tasks: adapted ones [T, ...], others as they are in meta."""
+        return self.adapt(problem, meta, support)
+
+    def score_batch(
+        self, problem: Problem, meta: Params, fast: Params, candidates: Encoded
+    ) -> Tensor:
+        """Return the scores [T, N] of each task's candidates, or of those that all tasks share."""
+        return self.score(problem, meta, fast, candidates)
+
+    def objective_batch(
+        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
+    ) -> tuple[Tensor, Tensor]:
+        """Return the objective [T] and the query loss to report [T]."""
+        return self.objective(problem, meta, support, query, loss)
 
 
 class Histories(NamedTuple):

@@ -16,13 +16,16 @@ needs to encode its catalogue only once. Batch normalisation has no place in the
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
+from metarec_ray.algorithms.head_descent import FastHead, beside, descend, pieces
+from metarec_ray.core import inner_loop
+from metarec_ray.core.affine import Rates
 from metarec_ray.core.batch import Encoded
-from metarec_ray.core.inner_loop import constant_rates, descend, trajectory
-from metarec_ray.models.towers import shift_user
+from metarec_ray.core.inner_loop import constant_rates, trajectory
+from metarec_ray.models.towers import hidden_layers, shift_user
 
 RATES = "rates."
 Steps = Annotated[int, Field(ge=1, le=100)]
@@ -33,10 +36,19 @@ class GradientLearner(MetaLearner):
 
     MeLU [Lee et al., 2019, arXiv:1908.00413] is `maml` on ratings, with hidden layers in the head
     and without ids of items: the layers that decide adapt, the encoders do not.
+
+    Attributes:
+        layers: how many of the head's last layers adapt; None for all of them.
+        inner_lr: rate of the inner steps.
+        inner_steps: steps of descent on the support.
+        half_life: age in events at which an event counts half; None for never.
+        prior_events: how many events move the weights half of the way that many would.
+
     """
 
-    adapts: ClassVar[str] = "head."
+    batched: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
+    layers: PositiveInt | None = None
     inner_lr: PositiveFloat = 0.1
     inner_steps: Steps = 3
     half_life: PositiveFloat | None = None
@@ -49,14 +61,12 @@ class GradientLearner(MetaLearner):
         self, problem: Problem, meta: Params, support: Encoded, *, first_order: bool
     ) -> list[Params]:
         """Return the weights after each inner step."""
-        fast = {name: weight for name, weight in meta.items() if name.startswith(self.adapts)}
-        count = support.mask.sum()
-        share = count / (count + self.prior_events).clamp(min=1)
-        if self.half_life is not None:
-            # The loss is a mean over the mask, which weights turn into a weighted one.
-            support = support._replace(mask=support.mask * 0.5 ** (support.age / self.half_life))
+        fast = {name: meta[name] for name in self.adapted(meta)}
+        share, mask = self._counted(support)
+        # The loss is a mean over the mask, which weights turn into a weighted one.
+        support = support._replace(mask=mask)
         steps = trajectory(
-            lambda weights: share * problem.support_loss(meta | weights, support),
+            lambda weights: share.squeeze(-1) * problem.support_loss(meta | weights, support),
             fast,
             self.rates(meta, fast),
             first_order=first_order,
@@ -66,6 +76,71 @@ class GradientLearner(MetaLearner):
     def rates(self, meta: Params, fast: Params) -> list[Params]:
         """Return, of each inner step, the learning rate of each fast weight."""
         return [constant_rates(fast, self.inner_lr)] * self.inner_steps
+
+    def adapted(self, params: Params) -> list[str]:
+        """Return the names of the parameters that adapt."""
+        hidden = hidden_layers(params)
+        own = (*(f"head.{layer}." for layer in range(self._first(params), hidden)), "head.out.")
+        return [name for name in params if name.startswith(own)]
+
+    def adapt_batch(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        return meta | self._descend(problem, meta, support).weights()
+
+    def score_batch(
+        self, problem: Problem, meta: Params, fast: Params, candidates: Encoded
+    ) -> Tensor:
+        return problem.predict(fast, candidates)
+
+    def objective_batch(
+        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
+    ) -> tuple[Tensor, Tensor]:
+        fast = self.fast_head(problem, meta, support)
+        value = loss(lambda candidates: fast.score(meta, candidates))
+        return value, value.detach()
+
+    def fast_head(self, problem: Problem, meta: Params, support: Encoded) -> FastHead:
+        """Return the head of T tasks; of first order, where what was learned is a constant."""
+        if not self.first_order:
+            return self._descend(problem, meta, support)
+        with torch.no_grad():
+            learned = self.learned(problem, meta, support)
+        return learned.shifting(meta)
+
+    def learned(self, problem: Problem, meta: Params, support: Encoded) -> FastHead:
+        """Return the head of T tasks, all of it a constant."""
+        reference = problem.reference and _constant(problem.reference)
+        still = {name: value.detach() for name, value in meta.items()}
+        return self._descend(problem._replace(reference=reference), still, _constant(support))
+
+    def _descend(self, problem: Problem, meta: Params, support: Encoded) -> FastHead:
+        share, mask = self._counted(support)
+        return descend(
+            problem,
+            meta,
+            support,
+            first=self._first(meta),
+            rates=self.fixed_rates(meta),
+            steps=self.inner_steps,
+            weight=share * mask / mask.sum(-1, keepdim=True).clamp(min=1),
+        )
+
+    def fixed_rates(self, meta: Params) -> Rates:
+        """Return the rates of every inner step, by the pieces of the head."""
+        return self.inner_lr
+
+    def _first(self, params: Params) -> int:
+        """Return the lowest layer that adapts."""
+        hidden = hidden_layers(params)
+        return 0 if self.layers is None else max(0, hidden + 1 - self.layers)
+
+    def _counted(self, support: Encoded) -> tuple[Tensor, Tensor]:
+        """Return how far a whole step goes [*T, 1], and what each event counts [*T, N]."""
+        mask = support.mask.to(support.label.dtype)
+        count = mask.sum(-1, keepdim=True)
+        share = count / (count + self.prior_events).clamp(min=1)
+        if self.half_life is not None:
+            mask = mask * 0.5 ** (support.age / self.half_life)
+        return share, mask
 
 
 class Maml(GradientLearner):
@@ -84,8 +159,8 @@ class Fomaml(GradientLearner):
 class Anil(GradientLearner):
     """Almost no inner loop: only the last layer adapts [Raghu et al., 2020, arXiv:1909.09157]."""
 
-    adapts: ClassVar[str] = "head.out."
     name: Literal["anil"] = "anil"
+    layers: PositiveInt | None = 1
 
 
 class MetaSgd(GradientLearner):
@@ -94,14 +169,13 @@ class MetaSgd(GradientLearner):
     name: Literal["meta_sgd"] = "meta_sgd"
 
     def init(self, params: Params, generator: torch.Generator) -> Params:
-        return {
-            RATES + n: torch.full_like(p, self.inner_lr)
-            for n, p in params.items()
-            if n.startswith(self.adapts)
-        }
+        return {RATES + n: torch.full_like(params[n], self.inner_lr) for n in self.adapted(params)}
 
     def rates(self, meta: Params, fast: Params) -> list[Params]:
         return [{name: meta[RATES + name] for name in fast}] * self.inner_steps
+
+    def fixed_rates(self, meta: Params) -> Rates:
+        return pieces(meta, RATES)
 
 
 class Reptile(GradientLearner):
@@ -119,13 +193,26 @@ class Reptile(GradientLearner):
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[Tensor, Tensor]:
         adapted = self.adapt(problem, meta, _together(support, query))
-        fast = {name: adapted[name].detach() for name in adapted if name.startswith(self.adapts)}
+        fast = {name: adapted[name].detach() for name in self.adapted(meta)}
         # The gradient of half this square is Reptile's meta-gradient, theta - phi.
         distance = torch.stack([((meta[name] - fast[name]) ** 2).sum() for name in fast]).sum()
         value = loss(lambda candidates: self.score(problem, meta, meta | fast, candidates))
         judged = self.adapt(problem, meta, support)
         query_loss = loss(lambda candidates: self.score(problem, meta, judged, candidates))
         return 0.5 * distance + value, query_loss.detach()
+
+    def objective_batch(
+        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
+    ) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            reached = self.learned(problem, meta, _together(support, query))
+            judged = self.learned(problem, meta, support)
+        still = meta | {name: meta[name].detach() for name in self.adapted(meta)}
+        fast = reached.shifting(still)
+        value = loss(lambda candidates: fast.score(still, candidates))
+        with torch.no_grad():
+            query_loss = loss(lambda candidates: judged.score(meta, candidates))
+        return reached.distance(meta) + value, query_loss
 
 
 class MetaEmbedding(MetaLearner):
@@ -157,7 +244,7 @@ class MetaEmbedding(MetaLearner):
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         start = {"embedding": _generated(meta, support.user)}
-        warm = descend(
+        warm = inner_loop.descend(
             lambda fast: problem.support_loss(shift_user(meta, fast["embedding"]), support),
             start,
             constant_rates(start, self.inner_lr),
@@ -175,15 +262,16 @@ class MetaEmbedding(MetaLearner):
         return self.cold_share * cold + (1 - self.cold_share) * value, value.detach()
 
 
+def _constant(events: Encoded) -> Encoded:
+    return Encoded(*(column.detach() for column in events))
+
+
 def _generated(meta: Params, vector: Tensor) -> Tensor:
     return torch.tanh(vector @ meta["generator.0.weight"]) @ meta["generator.out.weight"]
 
 
 def _together(support: Encoded, query: Encoded) -> Encoded:
-    """Return the events of both sets of one task; a context that all events share stays one row."""
+    """Return the events of both sets of a task."""
     # Every event of the query comes after the support's newest.
-    support = support._replace(age=support.age + query.mask.sum())
-    joined = [torch.cat(pair) for pair in zip(support, query, strict=True)]
-    both = Encoded(*joined)._replace(user=support.user)
-    shared = len(both.context) != len(both.item)
-    return both._replace(context=support.context) if shared else both
+    support = support._replace(age=support.age + query.mask.sum(-1, keepdim=True))
+    return beside(support, query)

@@ -4,7 +4,7 @@ Of its six parts, four are here. The cosine outer rate is `train.schedule`. The 
 normalisation, statistics and biases of every step, do not apply: the head has none.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -27,15 +27,15 @@ class MamlPlusPlus(GradientLearner):
 
     """
 
+    batched: ClassVar[bool] = False
     name: Literal["maml_plus_plus"] = "maml_plus_plus"
     multi_step_share: Share = 0.2
     first_order_share: Share = 0.4
 
     def init(self, params: Params, generator: torch.Generator) -> Params:
         return {
-            RATES + n: torch.full((self.inner_steps,), self.inner_lr, dtype=p.dtype)
-            for n, p in params.items()
-            if n.startswith(self.adapts)
+            RATES + n: torch.full((self.inner_steps,), self.inner_lr, dtype=params[n].dtype)
+            for n in self.adapted(params)
         }
 
     def rates(self, meta: Params, fast: Params) -> list[Params]:

@@ -17,30 +17,39 @@ from metarec_ray.models.towers import head_features, head_score
 
 
 class EncodedItems(NamedTuple):
-    """Items after the shared encoder: rows of the catalogue, vectors, offsets."""
+    """Items after the shared encoder: rows of the catalogue, vectors, offsets.
 
-    index: Tensor  # int64 [U]  # pyright: ignore[reportIncompatibleMethodOverride]
-    vector: Tensor  # float [U, D]
-    offset: Tensor  # float [U]
+    T tasks that share items may know different offsets of them, [T, U].
+    """
+
+    index: Tensor  # int64 [*T, U]  # pyright: ignore[reportIncompatibleMethodOverride]
+    vector: Tensor  # float [*T, U, D]
+    offset: Tensor  # float [*T, U]
 
     def at(self, position: Tensor) -> "EncodedItems":
-        """Return the items at `position` [N] of this table."""
-        return EncodedItems(self.index[position], self.vector[position], self.offset[position])
+        """Return the items at `position` [*T, N] of this table."""
+        if self.offset.dim() == 1:
+            offset = self.offset[position]
+        else:
+            offset = self.offset.gather(-1, position.expand(*self.offset.shape[:-1], -1))
+        # Its derivative costs a third of that of `vector[position]`.
+        vector = self.vector.index_select(0, position.flatten())
+        return EncodedItems(self.index[position], vector.view(*position.shape, vector.shape[-1]), offset)
 
 
 class Support(NamedTuple):
-    """A padded support or query set of one task, real events first."""
+    """A padded support or query set of one task, or of T, real events first."""
 
-    items: EncodedItems  # [N]
-    context: Tensor  # float [N, D] or [1, D]
+    items: EncodedItems  # [*T, N]
+    context: Tensor  # float [*T, N, D] or [*T, 1, D]
     label: Tensor
     mask: Tensor
     time: Tensor  # int64
 
 
 def encode_support(support: Support, user: Tensor) -> Encoded:
-    """Return the events of one task, the newest with age 0."""
-    later = support.mask.sum() - 1 - torch.arange(support.mask.shape[-1])
+    """Return the events of one task, or of T, the newest with age 0."""
+    later = support.mask.sum(-1, keepdim=True) - 1 - torch.arange(support.mask.shape[-1])
     return Encoded(
         index=support.items.index,
         item=support.items.vector,
@@ -55,8 +64,8 @@ def encode_support(support: Support, user: Tensor) -> Encoded:
 
 
 def encode_candidates(items: EncodedItems, user: Tensor, context: Tensor) -> Encoded:
-    """Return items to be scored for one user, all in the same context [1, D]."""
-    n = items.index.shape[0]
+    """Return items to be scored for each user, all in the same context [*T, 1, D]."""
+    n = items.index.shape[-1]
     zeros = torch.zeros(n, dtype=user.dtype)
     return Encoded(
         items.index,
@@ -97,8 +106,8 @@ def make_problem(
         feedback: what labels mean, and so the loss.
         reference: the fixed sample of the catalogue that positives compete with.
         log_q: log-probability of each reference item to have been sampled.
-        user: vector [D] of the task's user.
-        context: [1, D] in which reference items are scored.
+        user: vector [*T, D] of the task's user.
+        context: [*T, 1, D] in which reference items are scored.
         progress: share of meta-training that is done, None outside it.
         begins: whether the support begins a history; None for a new user's.
 

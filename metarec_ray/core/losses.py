@@ -1,6 +1,7 @@
-"""Losses of the three kinds of feedback, over padded sets of one task.
+"""Losses of the three kinds of feedback, over padded sets: of one task, or of T at once.
 
-Every mean is over the true entries of `mask`; an empty set has loss 0 and gradient 0.
+The last axis is the set; a leading `*T` stays. Every mean is over the true entries of `mask`; an
+empty set has loss 0 and gradient 0.
 """
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of `values` where `mask`, 0 if there is none; `mask` may hold weights."""
     # What does not count may be infinite, and 0 times infinity is not 0.
-    return (torch.where(mask > 0, values, 0.0) * mask).sum() / mask.sum().clamp(min=1)
+    return (torch.where(mask > 0, values, 0.0) * mask).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
 def squared_error(scores: Tensor, label: Tensor, mask: Tensor) -> Tensor:
@@ -30,37 +31,71 @@ def softmax(
     """Return the mean of -log p(positive) against `others` (implicit feedback).
 
     Args:
-        positives: scores [N].
-        others: scores [S] of the items it competes with, log-correction for sampling included. The
-            positive itself is added to the sum: with S = 0 the loss is 0.
-        mask: True on real positives [N].
-        competes: bool [N, S], False where another item is the positive itself; None for nowhere.
+        positives: scores [*T, N].
+        others: scores [*T, S] of the items it competes with, log-correction for sampling included.
+            The positive itself is added to the sum: with S = 0 the loss is 0.
+        mask: True on real positives [*T, N].
+        competes: bool [*T, N, S], False where another item is the positive itself; None for
+            nowhere.
 
     """
-    if not others.numel():
-        rivals = others.new_full((), -torch.inf)
+    if not others.shape[-1]:
+        rivals = torch.full_like(positives, -torch.inf)
     elif competes is None:
-        rivals = torch.logsumexp(others, 0)
+        rivals = torch.logsumexp(others, -1, keepdim=True).expand_as(positives)
     else:
-        # One exponential an item, not one a pair. Where it vanishes, the positive is far larger.
-        top = others.detach().amax()
-        total = competes.to(others.dtype) @ torch.exp(others - top)
-        rivals = top + torch.log(total.clamp(min=torch.finfo(total.dtype).tiny))
-    return masked_mean(torch.logaddexp(positives, rivals.expand_as(positives)) - positives, mask)
+        rivals = competing(others, competes)
+    return masked_mean(torch.logaddexp(positives, rivals) - positives, mask)
+
+
+def competing(others: Tensor, competes: Tensor) -> Tensor:
+    """Return the logsumexp [*T, N] of what each positive competes with, as `softmax` takes them."""
+    # One exponential an item, not one a pair. Where it vanishes, the positive is far larger.
+    top = others.detach().amax(-1, keepdim=True)
+    total = competes.to(others.dtype) @ torch.exp(others - top).unsqueeze(-1)
+    return top + torch.log(total.squeeze(-1).clamp(min=torch.finfo(total.dtype).tiny))
 
 
 def full_softmax(scores: Tensor, item: Tensor, excluded: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of -log p(item) over the whole catalogue.
 
     Args:
-        scores: [I], every item of the catalogue.
-        item: positives [N], rows of `scores`.
-        excluded: bool [I], items that cannot be chosen (the support); positives among them are
+        scores: [*T, I], every item of the catalogue.
+        item: positives [*T, N], columns of `scores`.
+        excluded: bool [*T, I], items that cannot be chosen (the support); positives among them are
             left out of the mean; if everything is excluded, the loss is 0.
-        mask: True on real positives [N].
+        mask: True on real positives [*T, N].
 
     """
     # Without a choice the scores stand in: no positive counts then, and nothing is infinite.
-    chosen_from = torch.where(excluded & ~excluded.all(), -torch.inf, scores)
-    total = torch.logsumexp(chosen_from, 0)
-    return masked_mean(total - scores[item], mask & ~excluded[item])
+    nothing_left = excluded.all(-1, keepdim=True)
+    chosen_from = torch.where(excluded & ~nothing_left, -torch.inf, scores)
+    total = torch.logsumexp(chosen_from, -1, keepdim=True)
+    return masked_mean(total - scores.gather(-1, item), mask & ~excluded.gather(-1, item))
+
+
+def squared_error_slope(scores: Tensor, label: Tensor) -> Tensor:
+    """Return the derivative of each squared error with respect to its score."""
+    return 2 * (scores - label)
+
+
+def cross_entropy_slope(scores: Tensor, label: Tensor) -> Tensor:
+    """Return the derivative of each cross-entropy with respect to its log-odds."""
+    return torch.sigmoid(scores) - label
+
+
+def softmax_slopes(
+    positives: Tensor, others: Tensor, weight: Tensor, competes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the derivatives of the sum of `weight` times each positive's loss in `softmax`.
+
+    With respect to `positives` [*T, N] and `others` [*T, S].
+    """
+    rivals = competing(others, competes)
+    lost = weight * torch.sigmoid(rivals - positives)
+    top = others.detach().amax(-1, keepdim=True)
+    share = (lost * torch.exp(top - rivals)).unsqueeze(-2) @ competes.to(others.dtype)
+    return -lost, share.squeeze(-2) * torch.exp(others - top)
+
+
+SLOPES = {"explicit": squared_error_slope, "binary": cross_entropy_slope}

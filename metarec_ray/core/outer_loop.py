@@ -6,8 +6,8 @@ Knows nothing of optimizers, workers or which lane this is.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
-from torch.func import grad
 
 from metarec_ray.core.batch import Params
 
@@ -26,9 +26,18 @@ def meta_gradient(objective: LaneObjective, dense: Params, rows: Params) -> Meta
     """Return the gradient of `objective(dense, rows) -> (mean objective, metrics)`.
 
     The mean over tasks is taken inside, so that shared parameters have one gradient a lane instead
-    of one a task: the same numbers at a fraction of the memory.
+    of one a task: the same numbers at a fraction of the memory. Plain autograd, not `torch.func`:
+    its transforms cost more than the work of a small operation.
     """
-    (dense_gradient, rows_gradient), metrics = grad(objective, argnums=(0, 1), has_aux=True)(
-        dense, rows
+    own, touched = (
+        {n: p.detach().requires_grad_() for n, p in part.items()} for part in (dense, rows)
     )
-    return MetaGradient(dense_gradient, rows_gradient, metrics)
+    with torch.enable_grad():
+        value, metrics = objective(own, touched)
+    gradient = torch.autograd.grad(
+        value, [*own.values(), *touched.values()], materialize_grads=True
+    )
+    found = iter(gradient)
+    return MetaGradient(
+        {name: next(found) for name in own}, {name: next(found) for name in touched}, metrics
+    )

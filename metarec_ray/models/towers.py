@@ -13,11 +13,13 @@ from typing import Annotated, NamedTuple
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from metarec_ray.core.batch import Encoded, Features, Params
 from metarec_ray.data.settings import Settings
 
 TABLES = ("item.ids", "user.ids")  # rows of single items and users
+DENSE_TOKENS = 192  # rows of a token table up to which bags as a matrix are faster than a look-up
 
 
 class Side(NamedTuple):
@@ -101,44 +103,105 @@ class Towers(Settings):
 
 def encode(params: Params, side: str, features: Features, ids: Tensor | None = None) -> Tensor:
     """Return the vectors [*E, D] of entities: token rows, dense features and id rows, summed."""
-    bag = params[f"{side}.tokens"][features.tokens]
-    vector = (bag * features.weights.unsqueeze(-1)).sum(-2) + features.dense @ params[
-        f"{side}.dense"
-    ]
+    vector = _bags(params[f"{side}.tokens"], features)
+    if features.dense.shape[-1]:
+        vector = vector + features.dense @ params[f"{side}.dense"]
     return vector if ids is None else vector + ids
 
 
+def _bags(table: Tensor, features: Features) -> Tensor:
+    """Return the weighted sums [*E, D] of each entity's rows of the token table."""
+    entities, tokens = features.tokens.shape[:-1], features.tokens.flatten(0, -2)
+    weights = features.weights.flatten(0, -2)
+    if len(table) <= DENSE_TOKENS:
+        bags = weights.new_zeros(len(tokens), len(table)).scatter_add_(1, tokens, weights)
+        return (bags @ table).view(*entities, table.shape[1])
+    # Values and offsets: what is padding is not read.
+    real = weights != 0
+    sizes = real.sum(1)
+    vectors = embedding_bag(
+        tokens[real], table, sizes.cumsum(0) - sizes, per_sample_weights=weights[real], mode="sum"
+    )
+    return vectors.view(*entities, table.shape[1])
+
+
+def hidden_layers(params: Params) -> int:
+    """Return how many hidden layers the head has."""
+    layers = 0
+    while f"head.{layers}.item" in params:
+        layers += 1
+    return layers
+
+
+def askers(events: Encoded) -> Tensor:
+    """Return user + context, [*T, N, D], or [*T, 1, D] where all events of a task share one."""
+    return events.user.unsqueeze(-2) + events.context
+
+
+def hidden_units(params: Params, events: Encoded, *, until: int | None = None) -> Tensor:
+    """Return the units [*T, N, H] of the last hidden layer, or of the first `until`.
+
+    Without a hidden layer these are the items themselves.
+    """
+    hidden = events.item
+    for layer in range(hidden_layers(params) if until is None else until):
+        hidden = hidden @ params[f"head.{layer}.item"] + params[f"head.{layer}.bias"].unsqueeze(-2)
+        hidden = torch.relu(
+            hidden + askers(events) @ params["head.0.user"] if layer == 0 else hidden
+        )
+    return hidden
+
+
 def head_features(params: Params, events: Encoded) -> Tensor:
-    """Return the vectors [N, P] that the head's last layer is linear in."""
-    if "head.0.item" not in params:
+    """Return the vectors [*T, N, P] that the head's last layer is linear in."""
+    if not hidden_layers(params):
         return events.item
-    query = events.user + events.context
-    hidden, layer = events.item, 0
-    while f"head.{layer}.item" in params:
-        hidden = hidden @ params[f"head.{layer}.item"] + params[f"head.{layer}.bias"]
-        hidden = torch.relu(hidden + query @ params["head.0.user"] if layer == 0 else hidden)
-        layer += 1
-    return torch.cat([hidden, events.item], -1)
+    hidden = hidden_units(params, events)
+    return torch.cat([hidden, events.item.expand(*hidden.shape[:-1], -1)], -1)
+
+
+def given_score(params: Params, events: Encoded, *, beside: Tensor | None = None) -> Tensor:
+    """Return the scores [*T, N] without the head: how user and item match, and the item's offset.
+
+    `beside` [*T, D] is added to every user's vector.
+    """
+    query = askers(events)
+    query = query if beside is None else query + beside.unsqueeze(-2)
+    if query.shape[-2] == 1:
+        match = dot(events.item, query.squeeze(-2))
+    else:
+        match = (query * events.item).sum(-1)
+    return match + params["offset.scale"].unsqueeze(-1) * events.offset
 
 
 def head_score(params: Params, events: Encoded) -> Tensor:
-    """Return the scores [N] of one task's events."""
-    linear = head_features(params, events) @ params["head.out.weight"] + params["head.out.bias"]
-    if events.context.shape[0] == 1:
-        match = events.item @ (events.user + events.context[0])
-    else:
-        match = ((events.user + events.context) * events.item).sum(-1)
-    return linear + match + params["offset.scale"] * events.offset
+    """Return the scores [*T, N] of events; parameters may have the leading `*T` as well."""
+    weight = params["head.out.weight"]
+    before = weight.shape[-1] - events.item.shape[-1]
+    scores = given_score(params, events, beside=weight[..., before:])
+    if before:
+        scores = scores + dot(hidden_units(params, events), weight[..., :before])
+    return scores + params["head.out.bias"].unsqueeze(-1)
+
+
+def dot(rows: Tensor, weight: Tensor) -> Tensor:
+    """Return the products [*T, N] of rows [*T, N, P] and vectors [*T, P].
+
+    Rows that all tasks share, [N, P], cost one matrix product.
+    """
+    if rows.dim() == 2:
+        return weight @ rows.T
+    return (rows @ weight.unsqueeze(-1)).squeeze(-1)
 
 
 def shift_user(params: Params, shift: Tensor) -> Params:
-    """Return parameters that score every user as if `shift` [D] were added to the user's vector.
+    """Return parameters that score users as if `shift` [*T, D] were added to their vectors.
 
     What a learner knows of a user then travels with the parameters, to reference items as well.
     """
     weight = params["head.out.weight"]
-    before = weight.shape[0] - shift.shape[0]
-    shifted = {"head.out.weight": weight + torch.cat([weight.new_zeros(before), shift])}
+    before = weight.shape[-1] - shift.shape[-1]
+    shifted = {"head.out.weight": weight + torch.nn.functional.pad(shift, (before, 0))}
     if "head.0.user" in params:
         shifted["head.0.bias"] = params["head.0.bias"] + shift @ params["head.0.user"]
     return params | shifted

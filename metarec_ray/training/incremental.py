@@ -24,7 +24,7 @@ from metarec_ray.data.draws import uniform
 from metarec_ray.data.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import CheckpointError, DataError
 from metarec_ray.training.artifact import require_same_run
-from metarec_ray.training.objective import METRIC
+from metarec_ray.training.query_loss import METRIC
 from metarec_ray.training.step import Alone
 from metarec_ray.training.trainer import Progress, Trainer
 from metarec_ray.training.warm_start import copy, own_layout

@@ -1,10 +1,13 @@
 """The objective of one lane: encode once, adapt and judge every task.
 
 Knows the order encoders -> learner -> query loss; does not know optimizers, workers or files.
+Everything but the learner is written for one task and for T alike: learners that are `batched` get
+T tasks at once, in buckets of like length; of others, vmap makes T tasks out of one.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,18 +17,39 @@ from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.algorithms.problem import (
     EncodedItems,
     Support,
-    encode_candidates,
     encode_support,
     make_problem,
 )
-from metarec_ray.core import losses
-from metarec_ray.core.batch import Encoded, Events, Lane, Task
-from metarec_ray.core.outer_loop import LaneObjective, Params
+from metarec_ray.core.batch import Encoded, Events, Features, Lane, Params, Task
+from metarec_ray.core.buckets import buckets
+from metarec_ray.core.outer_loop import LaneObjective
 from metarec_ray.data.settings import Feedback
 from metarec_ray.models.towers import encode
+from metarec_ray.training.query_loss import Scorer, choice_loss, label_loss
 
-Scorer = Callable[[Encoded], Tensor]
-METRIC = {"implicit": "query_ndcg@10", "explicit": "query_rmse", "binary": "query_accuracy"}
+
+class _Encoded(NamedTuple):
+    """Tasks after the shared encoders."""
+
+    task: Task
+    user: Tensor  # [*T, D]
+    support_item: Tensor  # [*T, N, D]
+    support_context: Tensor  # [*T, N, D] or [*T, 1, D]
+    query_item: Tensor  # [*T, Q, D]
+    query_context: Tensor  # [*T, Q, D] or [*T, 1, D]
+
+
+class _Shared(NamedTuple):
+    """What all tasks of a lane have in common."""
+
+    learner: MetaLearner
+    feedback: Feedback
+    buffers: Params
+    dense: Params
+    items: EncodedItems  # with the offsets at the start of a history
+    later: Tensor  # [U]: offsets of items that are met later
+    reference: Tensor
+    progress: float | None
 
 
 def lane_objective(
@@ -35,62 +59,118 @@ def lane_objective(
     lane: Lane,
     *,
     progress: float | None = None,
+    oracle: bool = False,
 ) -> LaneObjective:
     """Return `(dense, rows) -> (mean objective, [query loss, query metric])` of a lane.
 
     `rows` holds the lane's rows of `item.ids` [U, D] and `user.ids` [T, D], where the model has
-    them. The metric is the mean NDCG@10, accuracy or mean squared error (whose root is shown).
+    them. The metric is the mean of what `query_loss` measures.
     `progress` is the share of meta-training that is done; None outside it, where nothing is random.
+    `oracle` asks for vmap over one task whatever the learner is: what batched learners are held to.
     """
 
     def objective(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
         vector = encode(dense, "item", lane.item_features, rows.get("item.ids"))
-        items = EncodedItems(lane.items, vector, buffers["offset"][lane.items])
-        later = buffers["offset.later"][lane.items]
-        users = encode(dense, "user", lane.user, rows.get("user.ids"))
-
-        def one(task: Task, user: Tensor) -> tuple[Tensor, Tensor]:
-            # What is met at the start of a history is not what is met later.
-            known = items._replace(offset=torch.where(task.begins, items.offset, later))
-            return _task_objective(
-                learner, feedback, buffers, dense, known, lane.reference, task, user, progress
-            )
-
-        values, metrics = vmap(one, randomness="different")(lane.tasks, users)
+        shared = _Shared(
+            learner=learner,
+            feedback=feedback,
+            buffers=buffers,
+            dense=dense,
+            items=EncodedItems(lane.items, vector, buffers["offset"][lane.items]),
+            later=buffers["offset.later"][lane.items],
+            reference=lane.reference,
+            progress=progress,
+        )
+        batched = learner.batched and not oracle
+        parts = _parts(dense, lane, rows.get("user.ids"), vector, batched=batched)
+        if batched:
+            judged = [_judged(shared, learner.objective_batch, part) for part in parts]
+        else:
+            one = partial(_judged, shared, learner.objective)
+            judged = [vmap(one, randomness="different")(part) for part in parts]
+        values, metrics = (torch.cat(found) for found in zip(*judged, strict=True))
         return values.mean(), metrics.mean(0)
 
     return objective
 
 
-def _task_objective(
-    learner: MetaLearner,
-    feedback: Feedback,
-    buffers: Params,
-    dense: Params,
-    items: EncodedItems,
-    reference: Tensor,
-    task: Task,
-    user: Tensor,
-    progress: float | None,
+def _parts(
+    dense: Params, lane: Lane, user_rows: Tensor | None, vector: Tensor, *, batched: bool
+) -> list[_Encoded]:
+    """Return the lane's tasks by buckets, each as wide as its longest support; or in one part."""
+    tasks = lane.tasks
+    users = encode(dense, "user", lane.user, user_rows)
+    contexts = [_contexts(dense, events.context) for events in (tasks.support, tasks.query)]
+    everything = [torch.arange(len(users), device=users.device)]
+    some = buckets(tasks.support.mask) if batched else everything
+    cut = [_cut(tasks, part) for part in some] if len(some) > 1 else [tasks]
+    # One look-up for all sets: each would fill a gradient of all items of its own.
+    sets = [events.item for task in cut for events in (task.support, task.query)]
+    found = vector.index_select(0, torch.cat([item.flatten() for item in sets]))
+    vectors = iter(found.split([item.numel() for item in sets]))
+    parts = []
+    for part, task in zip(some, cut, strict=True):
+        width = task.support.mask.shape[1]
+        own = [context if len(some) == 1 else context[part] for context in contexts]
+        parts.append(
+            _Encoded(
+                task=task,
+                user=users if len(some) == 1 else users[part],
+                support_item=next(vectors).view(*task.support.item.shape, -1),
+                support_context=own[0][:, :width],
+                query_item=next(vectors).view(*task.query.item.shape, -1),
+                query_context=own[1],
+            )
+        )
+    return parts
+
+
+def _contexts(dense: Params, context: Features) -> Tensor:
+    """Return the encoded contexts of padded events, one for all where nothing is known of them."""
+    vectors = encode(dense, "context", context)
+    has_context = context.tokens.shape[-1] + context.dense.shape[-1] > 0
+    return vectors if has_context else vectors[..., :1, :]
+
+
+def _cut(tasks: Task, part: Tensor) -> Task:
+    """Return the tasks at `part`, without the padding of supports that are longer than theirs."""
+    some: Task = _each(tasks, lambda column: column[part])
+    width = max(1, int(some.support.mask.sum(1).amax()))
+    return some._replace(support=_each(some.support, lambda column: column[:, :width]))
+
+
+def _each(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Return the same NamedTuple, of NamedTuples of tensors, with `function` of each tensor."""
+    if isinstance(value, Tensor):
+        return function(value)
+    return type(value)(*(_each(field, function) for field in value))
+
+
+def _judged(
+    shared: _Shared, objective: Callable[..., tuple[Tensor, Tensor]], tasks: _Encoded
 ) -> tuple[Tensor, Tensor]:
-    support = encode_support(_set(dense, items, task.support), user)
-    query = encode_support(_set(dense, items, task.query), user)
-    now = query.context[:1]
+    """Return the objective [*T] and [query loss, query metric] [*T, 2]."""
+    task, user, feedback = tasks.task, tasks.user, shared.feedback
+    # What is met at the start of a history is not what is met later.
+    begins = task.begins.unsqueeze(-1)
+    items = shared.items._replace(offset=torch.where(begins, shared.items.offset, shared.later))
+    support = _events(items, task.support, tasks.support_item, tasks.support_context, user)
+    query = _events(items, task.query, tasks.query_item, tasks.query_context, user)
+    now = tasks.query_context[..., :1, :]
     problem = make_problem(
         feedback,
-        items.at(reference),
-        buffers["reference.log_q"],
+        items.at(shared.reference),
+        shared.buffers["reference.log_q"],
         user,
         now,
-        progress=progress,
+        progress=shared.progress,
         begins=task.begins,
     )
     if feedback == "implicit":
-        taken = _taken(task, len(items.index))
-        judge = partial(_choice_loss, items=items, task=task, user=user, buffers=buffers)
-        judge = partial(judge, now=now, taken=taken)
+        judge = partial(choice_loss, items=items, task=task, user=user, now=now)
+        judge = partial(judge, catalogue_size=shared.buffers["catalogue_size"])
     else:
-        judge = partial(_label_loss, feedback=feedback, query=query)
+        judge = partial(label_loss, feedback=feedback, query=query)
     # A learner may ask for several losses; what is shown is the metric of the last one's scores.
     measure: Callable[[], Tensor] | None = None
 
@@ -99,82 +179,15 @@ def _task_objective(
         value, measure = judge(score)
         return value
 
-    value, loss = learner.objective(problem, dense, support, query, query_loss)
+    value, loss = objective(problem, shared.dense, support, query, query_loss)
     assert measure is not None
-    return value, torch.stack([loss, measure().detach()])
+    return value, torch.stack([loss, measure().detach()], -1)
 
 
-def _taken(task: Task, n_items: int) -> Tensor:
-    """Return bool [U]: items of the support, which cannot be chosen again."""
-    own = (task.support.item[:, None] == torch.arange(n_items)) & task.support.mask[:, None]
-    return own.any(0)
-
-
-def _set(dense: Params, items: EncodedItems, events: Events) -> Support:
-    context = encode(dense, "context", events.context)
-    has_context = events.context.tokens.shape[-1] + events.context.dense.shape[-1] > 0
-    return Support(
-        items.at(events.item),
-        context if has_context else context[:1],
-        events.label,
-        events.mask,
-        events.time,
-    )
-
-
-def _choice_loss(
-    score: Scorer,
-    *,
-    items: EncodedItems,
-    task: Task,
-    user: Tensor,
-    now: Tensor,
-    taken: Tensor,
-    buffers: Params,
-) -> tuple[Tensor, Callable[[], Tensor]]:
-    """Return the softmax loss of the query items, and what gives their NDCG@10."""
-    query = task.query
-    if task.negatives.shape[-1] == 0:
-        scores = score(encode_candidates(items, user, now))
-        loss = losses.full_softmax(scores, query.item, taken, query.mask)
-        others = scores.masked_fill(taken, -torch.inf)
-        mask = query.mask & ~taken[query.item]
-        return loss, partial(_ndcg_at_10, others[query.item], others, mask)
-    position = torch.cat([query.item, task.negatives])
-    scores = score(encode_candidates(items.at(position), user, now))
-    positives, others = scores[: query.item.shape[-1]], scores[query.item.shape[-1] :]
-    # A sampled negative stands for catalogue / sample items: this estimates the full softmax.
-    scale = torch.log(buffers["catalogue_size"] / task.negatives.shape[-1])
-    loss = losses.softmax(positives, others + scale, query.mask)
-    rivals = torch.cat([positives.masked_fill(~query.mask, -torch.inf), others])
-    return loss, partial(_ndcg_at_10, positives, rivals, query.mask)
-
-
-def _label_loss(
-    score: Scorer, *, feedback: Feedback, query: Encoded
-) -> tuple[Tensor, Callable[[], Tensor]]:
-    """Return the loss of the query labels, and what gives their squared error or accuracy."""
-    scores = score(query)
-    if feedback == "explicit":
-        loss = losses.squared_error(scores, query.label, query.mask)
-        return loss, lambda: loss
-    right = ((scores > 0) == (query.label > 0.5)).to(scores.dtype)
-    loss = losses.cross_entropy(scores, query.label, query.mask)
-    return loss, lambda: losses.masked_mean(right, query.mask)
-
-
-def _ndcg_at_10(positives: Tensor, rivals: Tensor, mask: Tensor) -> Tensor:
-    """Return the NDCG@10 of `positives` [Q] among `rivals` [S], which hold them.
-
-    Ties take their mean rank and a score that is NaN the last, so that a learner that has collapsed
-    does not look perfect.
-    """
-    behind = (rivals[None, :] < positives[:, None]).sum(1)
-    level = (rivals[None, :] == positives[:, None]).sum(1)
-    rank = rivals.shape[0] - behind - (level + 1) / 2
-    gain = torch.where(mask & (rank < 10), 1 / torch.log2(rank + 2.0), 0.0).sum()
-    ideal = 1 / torch.log2(torch.arange(positives.shape[0]) + 2.0)
-    possible = torch.where(
-        torch.arange(positives.shape[0]) < mask.sum().clamp(max=10), ideal, 0.0
-    ).sum()
-    return gain / possible.clamp(min=1e-9)
+def _events(
+    items: EncodedItems, events: Events, vector: Tensor, context: Tensor, user: Tensor
+) -> Encoded:
+    """Return a padded set whose items are encoded already."""
+    position = events.item
+    own = EncodedItems(items.index[position], vector, items.offset.gather(-1, position))
+    return encode_support(Support(own, context, events.label, events.mask, events.time), user)

@@ -9,6 +9,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from metarec_ray.core.batch import Params
 
@@ -44,16 +45,15 @@ def step_dense(
     params: Params, gradient: Params, state: Params, *, step: int, lr: float, weight_decay: float
 ) -> None:
     """Update `params` and `state` in place; `step` counts from 0."""
-    for name, value in params.items():
+    for decay, names in _groups(params, weight_decay).items():
         _update(
-            value,
-            gradient[name],
-            state[f"m.{name}"],
-            state[f"v.{name}"],
-            name,
-            step,
-            lr,
-            weight_decay,
+            [params[name] for name in names],
+            [gradient[name] for name in names],
+            [state[f"m.{name}"] for name in names],
+            [state[f"v.{name}"] for name in names],
+            step=step,
+            lr=lr,
+            weight_decay=decay,
         )
 
 
@@ -69,34 +69,60 @@ def step_rows(
     weight_decay: float,
 ) -> None:
     """Update `rows` (unique) of `table` and of its moments in place."""
-    m, v = state[f"m.{name}"], state[f"v.{name}"]
-    value, m_rows, v_rows = table[rows], m[rows], v[rows]
-    _update(value, gradient, m_rows, v_rows, name, step, lr, weight_decay)
-    table[rows], m[rows], v[rows] = value, m_rows, v_rows
+    whole = (table, state[f"m.{name}"], state[f"v.{name}"])
+    value, m, v = (part.index_select(0, rows) for part in whole)
+    decay = weight_decay if _is_decayed(name) else 0.0
+    _update([value], [gradient], [m], [v], step=step, lr=lr, weight_decay=decay)
+    for part, changed in zip(whole, (value, m, v), strict=True):
+        part.index_copy_(0, rows, changed)
 
 
 def clip(gradients: list[Tensor], limit: float) -> float:
     """Scale all gradients in place to a joint norm of at most `limit`; return the norm before."""
-    norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients))
+    norms = [torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients]
+    norm = float(torch.linalg.vector_norm(torch.stack(norms)))
     if norm > limit:
         for gradient in gradients:
             gradient.mul_(limit / norm)
     return norm
 
 
+def _is_decayed(name: str) -> bool:
+    return name.endswith(DECAYED) and not name.startswith(KEPT)
+
+
+def _groups(params: Params, weight_decay: float) -> dict[float, list[str]]:
+    """Return the names of parameters by how much they decay."""
+    groups: dict[float, list[str]] = {}
+    for name in params:
+        groups.setdefault(weight_decay if _is_decayed(name) else 0.0, []).append(name)
+    return groups
+
+
 def _update(
-    value: Tensor,
-    gradient: Tensor,
-    m: Tensor,
-    v: Tensor,
-    name: str,
+    params: list[Tensor],
+    gradients: list[Tensor],
+    m: list[Tensor],
+    v: list[Tensor],
+    *,
     step: int,
     lr: float,
-    decay: float,
+    weight_decay: float,
 ) -> None:
-    m.mul_(BETAS[0]).add_(gradient, alpha=1 - BETAS[0])
-    v.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-    first, second = (1 - beta ** (step + 1) for beta in BETAS)
-    if decay and name.endswith(DECAYED) and not name.startswith(KEPT):
-        value.mul_(1 - lr * decay)
-    value.addcdiv_(m, (v.sqrt() / math.sqrt(second)).add_(EPSILON), value=-lr / first)
+    taken = [torch.tensor(float(step), device=params[0].device) for _ in params]
+    adamw(
+        params,
+        gradients,
+        m,
+        v,
+        [],
+        taken,
+        fused=True,
+        amsgrad=False,
+        beta1=BETAS[0],
+        beta2=BETAS[1],
+        lr=lr,
+        weight_decay=weight_decay,
+        eps=EPSILON,
+        maximize=False,
+    )

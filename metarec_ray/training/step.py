@@ -5,6 +5,7 @@ business. Lane sums are added in lane order whatever computed them, so that the 
 step do not depend on the number of workers.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -119,12 +120,21 @@ def lane_result(
     """
     ids = {"item.ids": lane.items, "user.ids": lane.entity}
     fixed = {name: table[ids[name]] for name, table in frozen.tables.items()}
-    touched = {name: torch.unique(ids[name], return_inverse=True) for name in state.tables}
-    rows = {name: state.tables[name][unique] for name, (unique, _) in touched.items()}
+    # A lane's items are unique, its entities need not be.
+    touched = {
+        name: (lane.items, None)
+        if name == "item.ids"
+        else torch.unique(lane.entity, return_inverse=True)
+        for name in state.tables
+    }
+    rows = {n: state.tables[n].index_select(0, unique) for n, (unique, _) in touched.items()}
     objective = lane_objective(learner, feedback, buffers, lane, progress=progress)
 
     def gathered(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
-        moving = {name: rows[name][inverse] for name, (_, inverse) in touched.items()}
+        moving = {
+            name: rows[name] if inverse is None else rows[name][inverse]
+            for name, (_, inverse) in touched.items()
+        }
         return objective(dense | frozen.dense, moving | fixed)
 
     with torch.random.fork_rng(devices=[lane.items.device] if lane.items.is_cuda else []):
@@ -152,12 +162,13 @@ def apply(
         RunFailed: a lane's gradient is not finite; names the lanes.
 
     """
-    _require_finite(results, step)
     flat = _ordered_mean([result.dense for result in results])
     rows = {
         name: _merge_rows([result.rows[name] for result in results]) for name in results[0].rows
     }
-    clip([flat, *(gradient for _, gradient in rows.values())], max_norm)
+    norm = clip([flat, *(gradient for _, gradient in rows.values())], max_norm)
+    if not math.isfinite(norm):
+        raise _not_finite(results, step)
     step_dense(
         state.dense,
         _unflatten(flat, state.dense),
@@ -180,11 +191,11 @@ def apply(
     return _ordered_mean([result.metrics for result in results])
 
 
-def _require_finite(results: list[LaneResult], step: int) -> None:
-    if bad := [lane for lane, result in enumerate(results) if not _is_finite(result)]:
-        raise RunFailed(
-            f"the meta-gradient must be finite, step {step} has NaN or infinity in lanes {bad}"
-        )
+def _not_finite(results: list[LaneResult], step: int) -> RunFailed:
+    bad = [lane for lane, result in enumerate(results) if not _is_finite(result)]
+    return RunFailed(
+        f"the meta-gradient must be finite, step {step} has NaN or infinity in lanes {bad}"
+    )
 
 
 def _is_finite(result: LaneResult) -> bool:
@@ -201,6 +212,8 @@ def _ordered_mean(values: list[Tensor]) -> Tensor:
 
 def _merge_rows(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Return the rows any lane touched and their mean gradients, added in lane order."""
+    if len(parts) == 1:
+        return parts[0][0], parts[0][1].clone()
     unique = torch.unique(torch.cat([ids for ids, _ in parts]))
     total = torch.zeros(len(unique), *parts[0][1].shape[1:], dtype=parts[0][1].dtype)
     for ids, gradient in parts:

@@ -22,9 +22,10 @@ from metarec_ray.data.settings import Feedback
 from metarec_ray.data.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.artifact import assemble, require_same_run
-from metarec_ray.training.objective import METRIC, lane_objective
+from metarec_ray.training.objective import lane_objective
 from metarec_ray.training.optimizer import rate
 from metarec_ray.training.prior import item_buffers
+from metarec_ray.training.query_loss import METRIC
 from metarec_ray.training.step import (
     Exchange,
     LaneResult,

@@ -1,6 +1,6 @@
 """A gated recurrent network over the support.
 
-Knows tokens and states of one task; tokens, losses and the head are the shared reader's business.
+Knows tokens and states; tokens, losses and the head are the shared reader's business.
 """
 
 from typing import Literal
@@ -26,13 +26,13 @@ class Recurrent(SequenceReader):
         }
 
     def read(self, problem: Problem, meta: Params, tokens: Tensor) -> Tensor:
-        state, states = torch.zeros_like(tokens[0]), []
+        state, states = torch.zeros_like(tokens[..., 0, :]), []
         given = tokens @ meta["context.token.weight"] + meta["context.token.bias"]
-        for step in given:
-            reset_in, update_in, fresh_in = step.chunk(3)
-            reset_by, update_by, fresh_by = (state @ meta["context.state.weight"]).chunk(3)
+        for step in given.unbind(-2):
+            reset_in, update_in, fresh_in = step.chunk(3, -1)
+            reset_by, update_by, fresh_by = (state @ meta["context.state.weight"]).chunk(3, -1)
             reset, update = torch.sigmoid(reset_in + reset_by), torch.sigmoid(update_in + update_by)
             fresh = torch.tanh(fresh_in + reset * (fresh_by + meta["context.state.bias"]))
             state = fresh + update * (state - fresh)
             states.append(state)
-        return torch.stack(states)
+        return torch.stack(states, -2)

@@ -1,13 +1,13 @@
 """What in-context learners share: events as tokens, losses over prefixes, noise in training.
 
-Knows one task and flat parameters named `context.*`; does not know which network reads the tokens.
+Knows flat parameters named `context.*`; does not know which network reads the tokens.
 
-Axes: N events of a support set, K = N + 1 prefixes (0 to N events), D the encoders' dimensions, P
-the inputs of the head's last layer.
+Axes: T tasks, or none, N events of a support set, K = N + 1 prefixes (0 to N events), D the
+encoders' dimensions, P the inputs of the head's last layer.
 """
 
 from abc import abstractmethod
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -30,14 +30,14 @@ def normal(shape: tuple[int, ...], scale: float, generator: torch.Generator) -> 
 
 def newest(support: Encoded, limit: int) -> Encoded:
     """Return the newest `limit` events of a padded set, oldest first; all of a smaller set."""
-    if support.mask.shape[0] <= limit:
+    if support.mask.shape[-1] <= limit:
         return support
-    first = (support.mask.sum() - limit).clamp(min=0)
+    first = (support.mask.sum(-1, keepdim=True) - limit).clamp(min=0)
     return _events(support, first + torch.arange(limit))
 
 
 def surprise(problem: Problem, events: Encoded) -> Tensor:
-    """Return how far each label lies above what the item's offset says [N]; 0 for positives."""
+    """Return how far each label lies above what the item's offset says [*T, N]; 0 for positives."""
     if problem.feedback == "implicit":
         return torch.zeros_like(events.label)
     binary = problem.feedback == "binary"
@@ -46,18 +46,18 @@ def surprise(problem: Problem, events: Encoded) -> Tensor:
 
 
 def gap_vectors(table: Tensor, time: Tensor) -> Tensor:
-    """Return the row of `table` [6, D] for each event's bucketed gap to the event before [N, D].
+    """Return the row of `table` [6, D] for each event's bucketed gap to the one before [*T, N, D].
 
     The first event has no gap: it counts as 0 seconds, as every event does without a clock.
     """
-    seconds = torch.diff(time, prepend=time[:1]) / SECOND
-    bucket = (seconds[:, None] >= torch.tensor(GAPS)).sum(1)
-    return (bucket[:, None] == torch.arange(len(GAPS) + 1)).to(table.dtype) @ table
+    seconds = torch.diff(time, prepend=time[..., :1]) / SECOND
+    bucket = (seconds.unsqueeze(-1) >= torch.tensor(GAPS)).sum(-1, keepdim=True)
+    return (bucket == torch.arange(len(GAPS) + 1)).to(table.dtype) @ table
 
 
 def keep(share_dropped: float, like: Tensor) -> Tensor:
-    """Return 1 a row of `like` [N, D], or 0 with probability `share_dropped` [N, 1]."""
-    return (torch.rand_like(like[:, :1]) >= share_dropped).to(like.dtype)
+    """Return 1 a row of `like` [*T, N, D], or 0 with probability `share_dropped` [*T, N, 1]."""
+    return (torch.rand_like(like[..., :1]) >= share_dropped).to(like.dtype)
 
 
 class SequenceReader(MetaLearner):
@@ -76,6 +76,7 @@ class SequenceReader(MetaLearner):
 
     """
 
+    batched: ClassVar[bool] = True
     prefixes: tuple[NonNegativeInt, ...] = (0, 1, 3, 5, 10)
     max_events: PositiveInt = 10
     next_weight: NonNegativeFloat = 1.0
@@ -86,7 +87,7 @@ class SequenceReader(MetaLearner):
 
     @abstractmethod
     def read(self, problem: Problem, meta: Params, tokens: Tensor) -> Tensor:
-        """Return the states [K, D] after each token [K, D]; a state sees no later token."""
+        """Return the states [*T, K, D] after each token [*T, K, D]; a state sees no later token."""
 
     @abstractmethod
     def network(self, dim: int, generator: torch.Generator) -> Params:
@@ -111,7 +112,7 @@ class SequenceReader(MetaLearner):
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         support, states = self._read(problem, meta, support)
-        return _last_layer(meta, "query", states[support.mask.sum()[None]][0])
+        return _last_layer(meta, "query", _after_all(states, support))
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
         return problem.predict(meta | fast, candidates)
@@ -120,16 +121,16 @@ class SequenceReader(MetaLearner):
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[Tensor, Tensor]:
         support, states = self._read(problem, meta, support)
-        held = support.mask.sum()
-        sizes = [k for k in self.prefixes if k < support.mask.shape[0]]
+        held = support.mask.sum(-1)
+        sizes = [k for k in self.prefixes if k < support.mask.shape[-1]]
+        read = [(states[..., k, :], k < held) for k in sizes]
         values, counted = [], []
-        for k in [*sizes, held]:
-            state = states[k] if isinstance(k, int) else states[k[None]][0]
+        for state, counts in [*read, (_after_all(states, support), torch.ones_like(held))]:
             fast = _last_layer(meta, "query", state)
             values.append(loss(lambda events, fast=fast: self.score(problem, meta, fast, events)))
-            counted.append(torch.as_tensor(k < held if isinstance(k, int) else True))
-        weight = torch.stack(counted).to(states.dtype)
-        value = (torch.stack(values) * weight).sum() / weight.sum()
+            counted.append(counts.to(states.dtype))
+        weight = torch.stack(counted)
+        value = (torch.stack(values) * weight).sum(0) / weight.sum(0)
         # What is reported is the loss after the whole support, as of learners without prefixes.
         whole = values[-1].detach()
         if not self.next_weight:
@@ -144,27 +145,28 @@ class SequenceReader(MetaLearner):
 
         def one(state: Tensor, at: Tensor) -> Tensor:
             params = meta | _last_layer(meta, "next", state)
-            return problem.support_loss(params, _events(support, at[None]))
+            return problem.support_loss(params, _events(support, at.expand(*tasks, 1)))
 
-        losses = vmap(one)(states[:-1], torch.arange(support.mask.shape[0]))
-        return losses.sum() / support.mask.sum().clamp(min=1)
+        tasks, events = support.mask.shape[:-1], support.mask.shape[-1]
+        losses = vmap(one, in_dims=(-2, 0))(states[..., :-1, :], torch.arange(events))
+        return losses.sum(0) / support.mask.sum(-1).clamp(min=1)
 
     def _read(self, problem: Problem, meta: Params, support: Encoded) -> tuple[Encoded, Tensor]:
-        """Return the events that are read, and the states [K, D] after the user and each event."""
+        """Return the events that are read, and the states [*T, K, D] after the user and each."""
         # A support that loses its oldest events does not begin the history any more.
-        begins = problem.begins & (support.mask.sum() <= self.max_events)
+        begins = problem.begins & (support.mask.sum(-1) <= self.max_events)
         support = newest(support, self.max_events)
         training = problem.progress is not None
-        user, item = support.user[None], support.item + support.context
+        user, item = support.user.unsqueeze(-2), support.item + support.context
         if training:
             user = user * keep(self.user_dropout, user)
             item = item * keep(self.item_dropout, item)
-        signal = surprise(problem, support)[:, None]
+        signal = surprise(problem, support).unsqueeze(-1)
         scale, shift = meta["context.label"]
         events = item * (1 + signal * scale) + signal * shift
         events = events + gap_vectors(meta["context.gap.item"], support.time)
-        start = meta["context.start"][begins.long()[None]]
-        tokens = torch.cat([start + user, events])
+        start = meta["context.start"][begins.long().unsqueeze(-1)]
+        tokens = torch.cat([start + user, events], -2)
         if training:
             tokens = dropout(tokens, self.embedding_dropout)
         return support, normed(self.read(problem, meta, tokens))
@@ -176,17 +178,25 @@ def normed(states: Tensor) -> Tensor:
 
 
 def _events(events: Encoded, at: Tensor) -> Encoded:
-    """Return the events at the positions `at` [n]; a context that all share stays one row."""
-    names = ("index", "item", "offset", "label", "age", "mask", "time")
-    shared = events.context.shape[0] != events.mask.shape[0]
+    """Return the events at the positions `at` [*T, n]; a context that all share stays one row."""
+    names = ("index", "offset", "label", "age", "mask", "time")
+    vector = at.unsqueeze(-1).expand(*at.shape, events.item.shape[-1])
+    shared = events.context.shape[-2] != events.mask.shape[-1]
     return events._replace(
-        **{name: getattr(events, name)[at] for name in names},
-        context=events.context if shared else events.context[at],
+        **{name: getattr(events, name).gather(-1, at) for name in names},
+        item=events.item.gather(-2, vector),
+        context=events.context if shared else events.context.gather(-2, vector),
     )
 
 
+def _after_all(states: Tensor, support: Encoded) -> Tensor:
+    """Return the states [*T, D] after the last event of each support."""
+    last = support.mask.sum(-1)[..., None, None]
+    return states.gather(-2, last.expand(*last.shape[:-1], states.shape[-1])).squeeze(-2)
+
+
 def _last_layer(meta: Params, name: str, state: Tensor) -> Params:
-    """Return the head's last layer as the state [D] writes it."""
+    """Return the head's last layer as the state [*T, D] writes it."""
     out = f"context.{name}."
     return {
         "head.out.weight": meta["head.out.weight"] + state @ meta[out + "weight"],

@@ -1,6 +1,6 @@
 """A causal transformer over the support.
 
-Knows tokens and states of one task; tokens, losses and the head are the shared reader's business.
+Knows tokens and states; tokens, losses and the head are the shared reader's business.
 """
 
 from typing import Literal
@@ -61,7 +61,7 @@ class CausalTransformer(SequenceReader):
 
     def read(self, problem: Problem, meta: Params, tokens: Tensor) -> Tensor:
         training = problem.progress is not None
-        states = tokens + meta["context.position.item"][: len(tokens)]
+        states = tokens + meta["context.position.item"][: tokens.shape[-2]]
         for layer in range(self.layers):
             at = f"context.{layer}."
             own = {name.removeprefix(at): p for name, p in meta.items() if name.startswith(at)}
@@ -74,14 +74,15 @@ class CausalTransformer(SequenceReader):
         return states
 
     def _attend(self, own: Params, states: Tensor, training: bool) -> Tensor:
-        n, dim = states.shape
+        n, dim = states.shape[-2:]
         hidden = layer_norm(states, (dim,), own["norm.scale"][0], own["norm.shift"][0])
         joint = hidden @ own["attend.weight"] + own["attend.bias"]
-        query, key, value = joint.view(n, 3, self.heads, dim // self.heads).permute(1, 2, 0, 3)
-        logits = query @ key.transpose(1, 2) / (dim // self.heads) ** 0.5
+        parts = joint.unflatten(-1, (3, self.heads, dim // self.heads)).unbind(-3)
+        query, key, value = (part.transpose(-3, -2) for part in parts)  # [*T, heads, n, width]
+        logits = query @ key.mT / (dim // self.heads) ** 0.5
         # Padding comes last: what is causal never sees it.
         later = torch.arange(n)[None, :] > torch.arange(n)[:, None]
         share = torch.softmax(logits.masked_fill(later, -torch.inf), -1)
         share = dropout(share, self.attention_dropout) if training else share
-        found = (share @ value).transpose(0, 1).reshape(n, dim)
+        found = (share @ value).transpose(-3, -2).flatten(-2)
         return found @ own["join.weight"] + own["join.bias"]

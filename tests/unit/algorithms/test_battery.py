@@ -1,6 +1,6 @@
 """What every meta-learner of the union promises, on every kind of feedback that suits it."""
 
-from functools import cache
+from functools import cache, partial
 from typing import get_args
 
 import pytest
@@ -16,8 +16,10 @@ from metarec_ray.algorithms.problem import (
     make_problem,
 )
 from metarec_ray.core.batch import Events, Features, Lane, Task
+from metarec_ray.core.buckets import buckets
 from metarec_ray.core.outer_loop import meta_gradient
 from metarec_ray.models.towers import Side, Sides, Towers
+from metarec_ray.training import objective
 from metarec_ray.training.objective import lane_objective
 
 ITEMS, TASKS = 12, 3
@@ -142,6 +144,27 @@ def test_padding_does_not_change_the_meta_gradient(learner, feedback):
     assert_same(usual(learner, feedback), gradient_of(learner, feedback, dirty))
 
 
+BATCHED = [case for case in CASES if case[0].batched]
+
+
+@pytest.mark.parametrize(("learner", "feedback"), BATCHED, ids=named(BATCHED))
+@pytest.mark.parametrize("negatives", [0, 5])
+@pytest.mark.parametrize("overhead", [0, 1000], ids=["a bucket a length", "one bucket"])
+def test_tasks_at_once_are_learned_from_as_one_by_one(
+    learner, feedback, negatives, overhead, monkeypatch
+):
+    monkeypatch.setattr(objective, "buckets", partial(buckets, overhead=overhead))
+    whole = lane(feedback, negatives=negatives)
+    dense, tables = parameters(learner)
+    at_once, one_by_one = (
+        meta_gradient(
+            lane_objective(learner, feedback, buffers(), whole, oracle=oracle), dense, tables
+        )
+        for oracle in (False, True)
+    )
+    assert_same(at_once, one_by_one)
+
+
 @each_case
 def test_the_order_of_tasks_does_not_change_the_meta_gradient(learner, feedback):
     forward = lane(feedback)
@@ -264,14 +287,14 @@ def test_an_empty_support_changes_no_prediction_from_one_task_to_another(learner
 def test_the_meta_gradient_is_the_finite_difference(learner, feedback, negatives):
     task_lane = lane(feedback, negatives=negatives)
     dense, tables = parameters(learner)
-    objective = lane_objective(learner, feedback, buffers(), task_lane)
-    gradient = meta_gradient(objective, dense, tables)
+    value_of = lane_objective(learner, feedback, buffers(), task_lane)
+    gradient = meta_gradient(value_of, dense, tables)
     # Along one direction that moves every parameter at once.
     generator = torch.Generator().manual_seed(3)
     direction = {n: torch.randn(v.shape, generator=generator).double() for n, v in dense.items()}
     step = 1e-6
-    up, _ = objective({n: v + step * direction[n] for n, v in dense.items()}, tables)
-    down, _ = objective({n: v - step * direction[n] for n, v in dense.items()}, tables)
+    up, _ = value_of({n: v + step * direction[n] for n, v in dense.items()}, tables)
+    down, _ = value_of({n: v - step * direction[n] for n, v in dense.items()}, tables)
     found = sum((gradient.dense[name] * direction[name]).sum() for name in dense)
     torch.testing.assert_close(found, (up - down) / (2 * step), rtol=1e-6, atol=0)
 

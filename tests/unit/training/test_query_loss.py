@@ -3,16 +3,16 @@ import math
 import pytest
 import torch
 
-from metarec_ray.training.objective import _ndcg_at_10
+from metarec_ray.training.query_loss import ndcg_at_10
 
 
 def ndcg(positives: list[float], others: list[float], real: list[bool] | None = None) -> float:
     scores = torch.tensor(positives)
     mask = torch.tensor(real or [True] * len(positives))
-    return float(_ndcg_at_10(scores, torch.cat([scores, torch.tensor(others)]), mask))
+    return float(ndcg_at_10(scores, torch.cat([scores, torch.tensor(others)]), mask))
 
 
-def test_the_training_metric_is_ndcg_at_10() -> None:
+def test_the_training_metric_isndcg_at_10() -> None:
     # Places 1 and 3 of four.
     expected = (1 / math.log2(2) + 1 / math.log2(4)) / (1 / math.log2(2) + 1 / math.log2(3))
     assert ndcg([0.9, 0.5], [0.7, 0.1]) == pytest.approx(expected)

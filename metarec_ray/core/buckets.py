@@ -1,0 +1,37 @@
+"""Which tasks of a lane stand side by side: padded sets of like length.
+
+Knows lengths; does not know what is computed on the tasks. A bucket costs a fixed overhead and, for
+each of its tasks, the rows of its longest: few short tasks are not worth a bucket of their own.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+OVERHEAD = 400  # rows that cost as much as the calls of one more bucket; measured
+
+
+def buckets(mask: Tensor, *, overhead: int = OVERHEAD) -> list[Tensor]:
+    """Return positions of tasks, a tensor a bucket, that together cost least; each task once.
+
+    Tasks of one bucket keep their order; buckets ascend in length. A pure function of the lengths,
+    so that a lane is cut alike wherever it is computed.
+
+    Args:
+        mask: bool [T, N], real events first.
+        overhead: what a bucket costs beside its padded rows, in rows.
+
+    """
+    length, order = mask.sum(1).sort(stable=True)
+    sizes, tasks = length.cpu().numpy(), np.arange(len(length))
+    # cost[j]: the least that the j shortest tasks cost; begin[j]: where their last bucket begins.
+    cost, begin = np.zeros(len(sizes) + 1, np.int64), [0]
+    for j in range(1, len(sizes) + 1):
+        ways = cost[:j] + (j - tasks[:j]) * sizes[j - 1]
+        begin.append(int(ways.argmin()))
+        cost[j] = ways[begin[-1]] + overhead
+    found, end = [], len(sizes)
+    while end:
+        found.append(torch.sort(order[begin[end] : end]).values)
+        end = begin[end]
+    return found[::-1]
