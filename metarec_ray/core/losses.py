@@ -56,22 +56,35 @@ def competing(others: Tensor, competes: Tensor) -> Tensor:
     return top + torch.log(total.squeeze(-1).clamp(min=torch.finfo(total.dtype).tiny))
 
 
-def full_softmax(scores: Tensor, item: Tensor, excluded: Tensor, mask: Tensor) -> Tensor:
+def full_softmax(scores: Tensor, item: Tensor, barred: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of -log p(item) over the whole catalogue.
 
     Args:
         scores: [*T, I], every item of the catalogue.
         item: positives [*T, N], columns of `scores`.
-        excluded: bool [*T, I], items that cannot be chosen (the support); positives among them are
-            left out of the mean; if everything is excluded, the loss is 0.
+        barred: float [*T, I], as `choosable` returns it.
+        mask: True on real positives that can be chosen [*T, N].
+
+    """
+    return masked_mean(-torch.log_softmax(scores + barred, -1).gather(-1, item), mask)
+
+
+def choosable(excluded: Tensor, item: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `barred` and `mask` of `full_softmax`, where some items cannot be chosen.
+
+    Positives among these are left out of the mean; if everything is excluded, the loss is 0.
+
+    Args:
+        excluded: bool [*T, I].
+        item: positives [*T, N].
         mask: True on real positives [*T, N].
 
     """
-    # Without a choice the scores stand in: no positive counts then, and nothing is infinite.
-    nothing_left = excluded.all(-1, keepdim=True)
-    chosen_from = torch.where(excluded & ~nothing_left, -torch.inf, scores)
-    total = torch.logsumexp(chosen_from, -1, keepdim=True)
-    return masked_mean(total - scores.gather(-1, item), mask & ~excluded.gather(-1, item))
+    # Without a choice nothing is barred: no positive counts then, and nothing is infinite.
+    some_left = ~excluded.all(-1, keepdim=True)
+    barred = torch.zeros_like(excluded, dtype=torch.float32)
+    barred = barred.masked_fill(excluded & some_left, -torch.inf)
+    return barred, mask & ~excluded.gather(-1, item)
 
 
 def squared_error_slope(scores: Tensor, label: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from metarec_ray.core.buckets import buckets
 from metarec_ray.core.outer_loop import LaneObjective
 from metarec_ray.data.settings import Feedback
 from metarec_ray.models.towers import encode
-from metarec_ray.training.query_loss import Scorer, choice_loss, label_loss
+from metarec_ray.training.query_loss import Scorer, choice_judge, label_judge
 
 
 class _Encoded(NamedTuple):
@@ -167,10 +167,10 @@ def _judged(
         begins=task.begins,
     )
     if feedback == "implicit":
-        judge = partial(choice_loss, items=items, task=task, user=user, now=now)
-        judge = partial(judge, catalogue_size=shared.buffers["catalogue_size"])
+        size = shared.buffers["catalogue_size"]
+        judge = choice_judge(items, task, user, now=now, catalogue_size=size)
     else:
-        judge = partial(label_loss, feedback=feedback, query=query)
+        judge = label_judge(query, feedback)
     # A learner may ask for several losses; what is shown is the metric of the last one's scores.
     measure: Callable[[], Tensor] | None = None
 
@@ -181,7 +181,7 @@ def _judged(
 
     value, loss = objective(problem, shared.dense, support, query, query_loss)
     assert measure is not None
-    return value, torch.stack([loss, measure().detach()], -1)
+    return value, torch.stack([loss, measure()], -1)
 
 
 def _events(

@@ -15,49 +15,63 @@ from metarec_ray.core.batch import Encoded, Task
 from metarec_ray.data.settings import Feedback
 
 Scorer = Callable[[Encoded], Tensor]
+Judged = tuple[Tensor, Callable[[], Tensor]]
+"""A loss [*T], and what computes the metric [*T]."""
+Judge = Callable[[Scorer], Judged]
 METRIC = {"implicit": "query_ndcg@10", "explicit": "query_rmse", "binary": "query_accuracy"}
 
 
-def choice_loss(
-    score: Scorer,
-    *,
-    items: EncodedItems,
-    task: Task,
-    user: Tensor,
-    now: Tensor,
-    catalogue_size: Tensor,
-) -> tuple[Tensor, Callable[[], Tensor]]:
-    """Return the softmax loss of the query items, and what gives their NDCG@10."""
+def choice_judge(
+    items: EncodedItems, task: Task, user: Tensor, *, now: Tensor, catalogue_size: Tensor
+) -> Judge:
+    """Return the softmax loss of the query items, and their NDCG@10.
+
+    Against the whole lane's items but those of the support, or against sampled ones.
+    """
     query = task.query
     if task.negatives.shape[-1] == 0:
         taken = _taken(task, len(items.index))
-        scores = score(encode_candidates(items, user, now))
-        loss = losses.full_softmax(scores, query.item, taken, query.mask)
-        others = scores.detach().masked_fill(taken, -torch.inf)
-        mask = query.mask & ~taken.gather(-1, query.item)
-        return loss, partial(ndcg_at_10, others.gather(-1, query.item), others, mask)
+        barred, mask = losses.choosable(taken, query.item, query.mask)
+        everything = encode_candidates(items, user, now)
+
+        def among_all(score: Scorer) -> Judged:
+            scores = score(everything)
+            loss = losses.full_softmax(scores, query.item, barred, mask)
+            found = scores.detach()
+            measure = partial(_ndcg_of_items, found, query.item, taken, mask)
+            return loss, measure
+
+        return among_all
     position = torch.cat([query.item, task.negatives], -1)
-    scores = score(encode_candidates(items.at(position), user, now))
+    candidates = encode_candidates(items.at(position), user, now)
     width = query.item.shape[-1]
-    positives, others = scores[..., :width], scores[..., width:]
     # A sampled negative stands for catalogue / sample items: this estimates the full softmax.
     scale = torch.log(catalogue_size / task.negatives.shape[-1])
-    loss = losses.softmax(positives, others + scale, query.mask)
-    rivals = torch.cat([positives.masked_fill(~query.mask, -torch.inf), others], -1)
-    return loss, partial(ndcg_at_10, positives, rivals, query.mask)
+
+    def among_some(score: Scorer) -> Judged:
+        scores = score(candidates)
+        positives, others = scores[..., :width], scores[..., width:]
+        loss = losses.softmax(positives, others + scale, query.mask)
+        rivals = torch.cat([positives.masked_fill(~query.mask, -torch.inf), others], -1).detach()
+        return loss, partial(ndcg_at_10, positives.detach(), rivals, query.mask)
+
+    return among_some
 
 
-def label_loss(
-    score: Scorer, *, feedback: Feedback, query: Encoded
-) -> tuple[Tensor, Callable[[], Tensor]]:
-    """Return the loss of the query labels, and what gives their squared error or accuracy."""
-    scores = score(query)
-    if feedback == "explicit":
-        loss = losses.squared_error(scores, query.label, query.mask)
-        return loss, lambda: loss
-    right = ((scores > 0) == (query.label > 0.5)).to(scores.dtype)
-    loss = losses.cross_entropy(scores, query.label, query.mask)
-    return loss, lambda: losses.masked_mean(right, query.mask)
+def label_judge(query: Encoded, feedback: Feedback) -> Judge:
+    """Return the loss of the query labels, and their squared error or accuracy."""
+
+    def of_ratings(score: Scorer) -> Judged:
+        loss = losses.squared_error(score(query), query.label, query.mask)
+        return loss, loss.detach
+
+    def of_clicks(score: Scorer) -> Judged:
+        scores = score(query)
+        right = ((scores > 0) == (query.label > 0.5)).to(scores.dtype)
+        loss = losses.cross_entropy(scores, query.label, query.mask)
+        return loss, partial(losses.masked_mean, right, query.mask)
+
+    return of_ratings if feedback == "explicit" else of_clicks
 
 
 def ndcg_at_10(positives: Tensor, rivals: Tensor, mask: Tensor) -> Tensor:
@@ -66,14 +80,22 @@ def ndcg_at_10(positives: Tensor, rivals: Tensor, mask: Tensor) -> Tensor:
     Ties take their mean rank and a score that is NaN the last, so that a learner that has collapsed
     does not look perfect.
     """
-    behind = (rivals.unsqueeze(-2) < positives.unsqueeze(-1)).sum(-1)
-    level = (rivals.unsqueeze(-2) == positives.unsqueeze(-1)).sum(-1)
-    rank = rivals.shape[-1] - behind - (level + 1) / 2
+    # The best 21 tell every rank below 10: who ties with the last of them, g places from the top,
+    # has a mean rank of at least g + (20 - g) / 2. To topk, what is not a number is the greatest.
+    best = rivals.topk(min(21, rivals.shape[-1]), sorted=False).values.unsqueeze(-2)
+    ahead = (~(best <= positives.unsqueeze(-1))).sum(-1)
+    level = (best == positives.unsqueeze(-1)).sum(-1)
+    rank = ahead + (level - 1) / 2
     gain = torch.where(mask & (rank < 10), 1 / torch.log2(rank + 2.0), 0.0).sum(-1)
     place = torch.arange(positives.shape[-1])
     among = place < mask.sum(-1, keepdim=True).clamp(max=10)
     possible = torch.where(among, 1 / torch.log2(place + 2.0), 0.0).sum(-1)
     return gain / possible.clamp(min=1e-9)
+
+
+def _ndcg_of_items(scores: Tensor, item: Tensor, taken: Tensor, mask: Tensor) -> Tensor:
+    others = scores.masked_fill(taken, -torch.inf)
+    return ndcg_at_10(others.gather(-1, item), others, mask)
 
 
 def _taken(task: Task, n_items: int) -> Tensor:

@@ -5,6 +5,7 @@ Knows experiments, stores and checkpoints; does not know ray: workers come in as
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,6 +86,8 @@ class Trainer:
         self.feedback: Feedback = store.manifest.feedback
         train = experiment.train
         self.learner = meta_learner(experiment)
+        # New tensors are on the CPU anyway, and the mode is a detour of every call.
+        self._here = nullcontext() if self.device.type == "cpu" else self.device
         histories = known(store.histories(tuple(train.parts.split("+"))))
         self.trained = torch.zeros(len(store.items.ids), dtype=torch.bool)
         self.trained[histories.item] = True
@@ -109,7 +112,7 @@ class Trainer:
         """Take one meta-step; return the mean [query loss, query metric] of its tasks."""
         train, seed = self.experiment.train, self.experiment.run.seed
         mine: dict[int, LaneResult] = {}
-        with torch.device(self.device):
+        with self._here:
             for index in range(exchange.rank, train.lanes, exchange.world):
                 lane = self.sampler.lane(
                     seed, self.step, index, lanes=train.lanes, lane_tasks=train.lane_tasks
@@ -222,7 +225,7 @@ class Trainer:
         )
 
     def _measure(self, lane: Lane) -> Tensor:
-        with torch.device(self.device), torch.no_grad():
+        with self._here, torch.no_grad():
             lane = to_device(lane, self.device)
             objective = lane_objective(self.learner, self.feedback, self.buffers, lane)
             rows = {"item.ids": lane.items, "user.ids": lane.entity}

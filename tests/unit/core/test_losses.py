@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.func import grad
 
 from metarec_ray.core.losses import (
+    choosable,
     cross_entropy,
     full_softmax,
     masked_mean,
@@ -71,25 +72,29 @@ def test_softmax_without_competitors_is_zero_and_has_no_gradient() -> None:
     assert grad(loss)(numbers(1, 2, 3)).tolist() == [0.0, 0.0, 0.0]
 
 
+def chosen(scores: Tensor, item: Tensor, excluded: Tensor, mask: Tensor) -> Tensor:
+    return full_softmax(scores, item, *choosable(excluded, item, mask))
+
+
 def test_full_softmax_leaves_the_support_out_of_the_sum() -> None:
     scores = torch.log(numbers(1, 2, 3, 94))
     excluded = torch.tensor([False, False, False, True])
     item, mask = torch.tensor([2, 0, 3]), torch.tensor(YES)
-    found = full_softmax(scores, item, excluded, mask)
+    found = chosen(scores, item, excluded, mask)
     assert float(found) == pytest.approx(-(math.log(3 / 6) + math.log(1 / 6)) / 2, rel=1e-12)
 
 
 def test_a_positive_that_the_support_already_holds_does_not_count() -> None:
     scores = torch.log(numbers(1, 2, 3, 94))
     excluded = torch.tensor([False, False, False, True])
-    repeated = full_softmax(scores, torch.tensor([2, 3]), excluded, torch.tensor([True, True]))
+    repeated = chosen(scores, torch.tensor([2, 3]), excluded, torch.tensor([True, True]))
     assert float(repeated) == pytest.approx(-math.log(3 / 6), rel=1e-12)
 
 
 def test_where_nothing_is_left_to_choose_the_loss_and_its_gradient_are_zero() -> None:
     def loss(scores: Tensor) -> Tensor:
         everything = torch.tensor([True, True, True])
-        return full_softmax(scores, torch.tensor([0, 2]), everything, torch.tensor([True, True]))
+        return chosen(scores, torch.tensor([0, 2]), everything, torch.tensor([True, True]))
 
     assert float(loss(numbers(1, -2, 3))) == 0.0
     assert grad(loss)(numbers(1, -2, 3)).tolist() == [0.0, 0.0, 0.0]
@@ -102,7 +107,7 @@ def test_an_empty_set_has_loss_and_gradient_zero() -> None:
         lambda scores: squared_error(scores, label, mask),
         lambda scores: cross_entropy(scores, label, mask),
         lambda scores: softmax(scores, numbers(1, 2), mask),
-        lambda scores: full_softmax(scores, torch.tensor([0, 0, 0]), excluded, mask),
+        lambda scores: chosen(scores, torch.tensor([0, 0, 0]), excluded, mask),
     ):
         assert float(loss(numbers(1, -2, 3))) == 0.0
         assert grad(loss)(numbers(1, -2, 3)).tolist() == [0.0, 0.0, 0.0]
