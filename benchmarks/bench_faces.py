@@ -1,0 +1,118 @@
+"""Whether learning from tasks at once, in buckets, is as good as one by one on the strict protocol.
+
+    METAREC_DATA=DIR python benchmarks/bench_faces.py [--steps N]
+
+Trains each learner three times on MovieLens-1M: tasks one by one (vmap, everything padded alike),
+tasks at once, and tasks at once from another seed, which says how large noise is; then judges the
+test users. Bar: at no k do the two faces differ more than noise allows, which is where the paired
+bootstrap finds the difference, corrected over all rows, significant.
+Writes benchmarks/results/faces_<hardware>_<date>.md; exit code 1 if the bar is missed.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from machine import heading, result_path
+from torch import Tensor
+
+from metarec_ray.config import Experiment, load, override
+from metarec_ray.data.task_store import TaskStore
+from metarec_ray.evaluation.measure import measure
+from metarec_ray.evaluation.scoring import recommender_method
+from metarec_ray.evaluation.statistics import bootstrap, holm
+from metarec_ray.evaluation.strict import StrictTasks, strict_tasks
+from metarec_ray.recommender import Recommender
+from metarec_ray.training import step
+from metarec_ray.training.objective import lane_objective
+from metarec_ray.training.step import Alone
+from metarec_ray.training.trainer import Trainer
+
+ROOT = Path(__file__).parent.parent
+CONFIG, RUN = ROOT / "jobs/configs/ml-1m-strict-head.yaml", ROOT / "runs/faces"
+LEARNERS: dict[str, dict] = {
+    "bayesian_head": {},
+    "maml": {"algorithm": {"name": "maml"}, "model.hidden": [32]},
+    "transformer": {"algorithm": {"name": "transformer"}},
+}
+RESAMPLES, LEVEL = 20_000, 0.05
+
+
+def main() -> int:
+    """Train, compare, write the result file; 1 if the faces differ."""
+    parser = argparse.ArgumentParser(description="Hold both faces against each other.")
+    parser.add_argument("--steps", type=int, default=300)
+    asked = parser.parse_args()
+    command = [sys.executable, "-m", "metarec_ray", "prepare", str(CONFIG)]
+    subprocess.run([*command, "--set", f"run.dir={RUN}"], stdout=subprocess.DEVNULL, check=True)
+    store = TaskStore.open(RUN / "store")
+    base = override(load(CONFIG), {"train.steps": asked.steps})
+    tasks = strict_tasks(store, base.evaluate)
+    rows = [row for name in LEARNERS for row in compared(name, base, store, tasks)]
+    corrected = holm([p for *_, p in rows])
+    lines = [
+        "| learner | k | one by one | at once | difference | 95 % | another seed | p (Holm) |",
+        "|---" * 8 + "|",
+    ]
+    for (name, k, one, at_once, (low, high), seed, _), p in zip(rows, corrected, strict=True):
+        lines.append(
+            f"| {name} | {k} | {one:.4f} | {at_once:.4f} | {at_once - one:+.4f} "
+            f"| {low:+.4f} to {high:+.4f} | {seed - at_once:+.4f} | {p:.3f} |"
+        )
+    text = "\n".join(lines)
+    command = f"python benchmarks/bench_faces.py --steps {asked.steps}"
+    head = heading("Tasks at once and one by one, MovieLens-1M, strict, NDCG@10", command)
+    result_path("faces").write_text(f"{head}\n{text}\n", "utf-8")
+    print(text)
+    return int(min(corrected) < LEVEL)
+
+
+Compared = tuple[str, int, float, float, tuple[float, float], float, float]
+
+
+def compared(name: str, base: Experiment, store: TaskStore, tasks: StrictTasks) -> list[Compared]:
+    """Return k, the levels of both faces, their difference's interval, another seed's level, p."""
+    experiment = override(base, LEARNERS[name])
+    one = trained(experiment, store, tasks, oracle=True)
+    at_once = trained(experiment, store, tasks, oracle=False)
+    other = trained(override(experiment, {"run.seed": 1}), store, tasks, oracle=False)
+    found = []
+    for k, level in one.items():
+        values = torch.stack([level, at_once[k]])
+        p = bootstrap(values, resamples=RESAMPLES, seed=0).p_value(0, 1)
+        difference = bootstrap((at_once[k] - level)[None], resamples=RESAMPLES, seed=0)
+        means = [float(v.mean()) for v in (level, at_once[k], other[k])]
+        interval = difference.interval(0)
+        found.append((name, k, means[0], means[1], (interval.low, interval.high), means[2], p))
+    return found
+
+
+def trained(
+    experiment: Experiment, store: TaskStore, tasks: StrictTasks, *, oracle: bool
+) -> dict[int, Tensor]:
+    """Return the NDCG@10 of each test user, by k, after training by one face."""
+    step.lane_objective = partial(lane_objective, oracle=oracle)
+    trainer = Trainer(experiment, store)
+    started = time.process_time()
+    for line in trainer.run(Alone(), experiment.train.steps):
+        face = "one by one" if oracle else "at once"
+        print(f"{experiment.algorithm.name} {face} {line.step}/{line.steps}", file=sys.stderr)
+    print(f"{time.process_time() - started:.0f} CPU s", file=sys.stderr)
+    recommender = Recommender(trainer.checkpoint({}))
+    measured = measure(
+        tasks,
+        recommender_method(recommender, tasks),
+        ks=experiment.evaluate.ks,
+        seed=0,
+        ties=0,
+        clock=time.perf_counter,
+    )
+    return {int(one.condition.k or 0): one.values["ndcg@10"] for one in measured}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
