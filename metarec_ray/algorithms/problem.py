@@ -34,7 +34,9 @@ class EncodedItems(NamedTuple):
             offset = self.offset.gather(-1, position.expand(*self.offset.shape[:-1], -1))
         # Its derivative costs a third of that of `vector[position]`.
         vector = self.vector.index_select(0, position.flatten())
-        return EncodedItems(self.index[position], vector.view(*position.shape, vector.shape[-1]), offset)
+        return EncodedItems(
+            self.index[position], vector.view(*position.shape, vector.shape[-1]), offset
+        )
 
 
 class Support(NamedTuple):
@@ -92,7 +94,7 @@ def no_problem(feedback: Feedback) -> Problem:
 
 def make_problem(
     feedback: Feedback,
-    reference: EncodedItems,
+    reference: EncodedItems | None,
     log_q: Tensor,
     user: Tensor,
     context: Tensor,
@@ -104,7 +106,7 @@ def make_problem(
 
     Args:
         feedback: what labels mean, and so the loss.
-        reference: the fixed sample of the catalogue that positives compete with.
+        reference: the fixed sample of the catalogue that positives compete with; None for labels.
         log_q: log-probability of each reference item to have been sampled.
         user: vector [*T, D] of the task's user.
         context: [*T, 1, D] in which reference items are scored.
@@ -122,6 +124,7 @@ def make_problem(
         return Problem(
             feedback, head_score, head_features, support_loss, None, log_q, progress, begins
         )
+    assert reference is not None
     others = encode_candidates(reference, user, context)
 
     def choice_loss(params: Params, support: Encoded) -> Tensor:

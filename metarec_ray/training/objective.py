@@ -151,26 +151,27 @@ def _judged(
 ) -> tuple[Tensor, Tensor]:
     """Return the objective [*T] and [query loss, query metric] [*T, 2]."""
     task, user, feedback = tasks.task, tasks.user, shared.feedback
-    # What is met at the start of a history is not what is met later.
-    begins = task.begins.unsqueeze(-1)
-    items = shared.items._replace(offset=torch.where(begins, shared.items.offset, shared.later))
-    support = _events(items, task.support, tasks.support_item, tasks.support_context, user)
-    query = _events(items, task.query, tasks.query_item, tasks.query_context, user)
+    support = _events(shared, task, task.support, tasks.support_item, tasks.support_context, user)
+    query = _events(shared, task, task.query, tasks.query_item, tasks.query_context, user)
     now = tasks.query_context[..., :1, :]
+    if feedback == "implicit":
+        begins = task.begins.unsqueeze(-1)
+        items = shared.items._replace(offset=torch.where(begins, shared.items.offset, shared.later))
+        reference = items.at(shared.reference)
+        size = shared.buffers["catalogue_size"]
+        judge = choice_judge(items, task, user, now=now, catalogue_size=size)
+    else:
+        reference = None
+        judge = label_judge(query, feedback)
     problem = make_problem(
         feedback,
-        items.at(shared.reference),
+        reference,
         shared.buffers["reference.log_q"],
         user,
         now,
         progress=shared.progress,
         begins=task.begins,
     )
-    if feedback == "implicit":
-        size = shared.buffers["catalogue_size"]
-        judge = choice_judge(items, task, user, now=now, catalogue_size=size)
-    else:
-        judge = label_judge(query, feedback)
     # A learner may ask for several losses; what is shown is the metric of the last one's scores.
     measure: Callable[[], Tensor] | None = None
 
@@ -185,9 +186,12 @@ def _judged(
 
 
 def _events(
-    items: EncodedItems, events: Events, vector: Tensor, context: Tensor, user: Tensor
+    shared: _Shared, task: Task, events: Events, vector: Tensor, context: Tensor, user: Tensor
 ) -> Encoded:
     """Return a padded set whose items are encoded already."""
+    index, _, start = shared.items
     position = events.item
-    own = EncodedItems(items.index[position], vector, items.offset.gather(-1, position))
+    # What is met at the start of a history is not what is met later.
+    offset = torch.where(task.begins.unsqueeze(-1), start[position], shared.later[position])
+    own = EncodedItems(index[position], vector, offset)
     return encode_support(Support(own, context, events.label, events.mask, events.time), user)

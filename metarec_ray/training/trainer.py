@@ -5,7 +5,6 @@ Knows experiments, stores and checkpoints; does not know ray: workers come in as
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +25,7 @@ from metarec_ray.training.artifact import assemble, require_same_run
 from metarec_ray.training.objective import lane_objective
 from metarec_ray.training.optimizer import rate
 from metarec_ray.training.prior import item_buffers
+from metarec_ray.training.process import settle
 from metarec_ray.training.query_loss import METRIC
 from metarec_ray.training.step import (
     Exchange,
@@ -75,19 +75,17 @@ class Trainer:
         known: Some = everything,
         taught: Some = everything,
     ):
-        """Initialise from the seed; one torch thread, so that bits depend on nothing else.
+        """Initialise from the seed.
 
         Of the histories of `train.parts`, item statistics are made of `known` events and tasks are
         cut from `taught` ones, a part of those.
         """
-        torch.set_num_threads(1)
         store = learned_from(store, experiment.train.domains)
         self.experiment, self.store, self.device = experiment, store, torch.device(device)
+        self._here = settle(self.device)
         self.feedback: Feedback = store.manifest.feedback
         train = experiment.train
         self.learner = meta_learner(experiment)
-        # New tensors are on the CPU anyway, and the mode is a detour of every call.
-        self._here = nullcontext() if self.device.type == "cpu" else self.device
         histories = known(store.histories(tuple(train.parts.split("+"))))
         self.trained = torch.zeros(len(store.items.ids), dtype=torch.bool)
         self.trained[histories.item] = True
@@ -103,8 +101,7 @@ class Trainer:
         self.sampler = self._lanes(taught(histories), self.trained, train.tasks)
         self.step, self.seconds = 0, 0.0
         state, self.copied = begin(experiment, store, self.learner, self.trained)
-        moved = ({n: p.to(self.device) for n, p in part.items()} for part in state)
-        self.state = ParameterState(*moved)
+        self.state = ParameterState(*({n: p.to(self.device) for n, p in s.items()} for s in state))
         self.moving, self.frozen = divide(self.state, train.freeze)
         self.buffers = {name: value.to(self.device) for name, value in self.buffers.items()}
 
