@@ -1,7 +1,7 @@
 """A closed-form learner: the posterior of the head's last layer under a learned prior."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -29,6 +29,7 @@ class BayesianHead(MetaLearner):
 
     """
 
+    batched: ClassVar[bool] = True
     name: Literal["bayesian_head"] = "bayesian_head"
     prior_precision: PositiveFloat = 1.0
     noise_precision: PositiveFloat = 1.0

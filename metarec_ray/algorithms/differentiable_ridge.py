@@ -1,7 +1,7 @@
 """Differentiable ridge regression: a closed-form inner loop with a learned penalty."""
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat
@@ -28,6 +28,7 @@ class DifferentiableRidge(MetaLearner):
 
     """
 
+    batched: ClassVar[bool] = True
     name: Literal["differentiable_ridge"] = "differentiable_ridge"
     penalty: PositiveFloat = 1.0
 
@@ -43,14 +44,15 @@ class DifferentiableRidge(MetaLearner):
         if problem.reference is not None:
             logits = problem.predict(meta, problem.reference) - problem.reference_log_q
             others = problem.features(meta, problem.reference)
-            features = torch.cat([features, others])
-            target = torch.cat([target, -torch.ones_like(logits)])
-            weight = torch.cat([weight, weight.sum() * torch.softmax(logits, 0)])
-        constant = torch.ones_like(features[:, :1])
-        solution = meta["ridge.scale"] * ridge(
-            torch.cat([features, constant], 1), target, weight, torch.exp(meta["ridge.log_penalty"])
-        )
+            others = others.expand(*features.shape[:-2], *others.shape[-2:])
+            features = torch.cat([features, others], -2)
+            target = torch.cat([target, -torch.ones_like(logits)], -1)
+            total = weight.sum(-1, keepdim=True)
+            weight = torch.cat([weight, total * torch.softmax(logits, -1)], -1)
+        features = torch.cat([features, torch.ones_like(features[..., :1])], -1)
+        penalty = torch.exp(meta["ridge.log_penalty"])
+        solution = meta["ridge.scale"] * ridge(features, target, weight, penalty)
         return meta | {
-            "head.out.weight": meta["head.out.weight"] + solution[:-1],
-            "head.out.bias": meta["head.out.bias"] + solution[-1],
+            "head.out.weight": meta["head.out.weight"] + solution[..., :-1],
+            "head.out.bias": meta["head.out.bias"] + solution[..., -1],
         }

@@ -18,7 +18,7 @@ from metarec_ray.algorithms.factorisation import regressor
 from metarec_ray.algorithms.kernels import dense_kernels, item_tables, kernels, token_scores
 from metarec_ray.algorithms.variational import VariationalBayes, predict, prior_mean, user_evidence
 from metarec_ray.core.batch import Encoded
-from metarec_ray.core.linear_head import solve_spd
+from metarec_ray.core.spd import solve_spd
 
 _START = -5.0  # log weight of a kernel before it is learned
 _SHOWN = 10  # steps between lines of progress

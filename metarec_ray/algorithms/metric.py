@@ -1,12 +1,12 @@
 """Metric learners: compare candidates with the support set in the space of encoded items.
 
-Knows one task, without an inner loop. What the support says is added to the zero-shot score, so
-that no support leaves the prior; it is the residual of a rating or a click, the bare fact of a
-positive. Older events count less by a learned decay.
+Knows one task, or T at once, without an inner loop. What the support says is added to the zero-shot
+score, so that no support leaves the prior; it is the residual of a rating or a click, the bare fact
+of a positive. Older events count less by a learned decay.
 """
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat
@@ -33,6 +33,7 @@ class PrototypeNetwork(MetaLearner):
 
     """
 
+    batched: ClassVar[bool] = True
     name: Literal["prototype"] = "prototype"
     prior_events: PositiveFloat = 5.0
 
@@ -45,10 +46,12 @@ class PrototypeNetwork(MetaLearner):
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         weight = support.mask * torch.exp(-torch.exp(meta["prototype.log_decay"]) * support.age)
-        share = weight / (weight.sum() + torch.exp(meta["prototype.log_prior_events"]))
+        prior = torch.exp(meta["prototype.log_prior_events"])
+        share = weight / (weight.sum(-1, keepdim=True) + prior)
         told = share * residual(problem, meta, support)
-        fast = shift_user(meta, (told @ support.item) @ meta["prototype.map"])
-        return fast | {"head.out.bias": fast["head.out.bias"] + told.sum()}
+        mean = (told.unsqueeze(-2) @ support.item).squeeze(-2)
+        fast = shift_user(meta, mean @ meta["prototype.map"])
+        return fast | {"head.out.bias": fast["head.out.bias"] + told.sum(-1)}
 
 
 class MatchingNetwork(MetaLearner):
@@ -64,6 +67,7 @@ class MatchingNetwork(MetaLearner):
 
     """
 
+    batched: ClassVar[bool] = True
     name: Literal["matching"] = "matching"
     temperature: PositiveFloat = 0.5
 
@@ -86,15 +90,16 @@ class MatchingNetwork(MetaLearner):
         }
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        near = _direction(candidates.item @ meta["matching.map"]) @ fast["key"].T
-        logits = near / torch.exp(meta["matching.log_temperature"]) + fast["logit"]
-        nothing = meta["matching.nothing"].expand(logits.shape[0], 1)
-        attention = torch.softmax(torch.cat([nothing, logits], -1), -1)[:, 1:]
-        return problem.predict(meta, candidates) + attention @ fast["value"]
+        near = _direction(candidates.item @ meta["matching.map"]) @ fast["key"].mT
+        logits = near / torch.exp(meta["matching.log_temperature"]) + fast["logit"].unsqueeze(-2)
+        nothing = meta["matching.nothing"].expand(*logits.shape[:-1], 1)
+        attention = torch.softmax(torch.cat([nothing, logits], -1), -1)[..., 1:]
+        told = (attention @ fast["value"].unsqueeze(-1)).squeeze(-1)
+        return problem.predict(meta, candidates) + told
 
 
 def residual(problem: Problem, meta: Params, support: Encoded) -> Tensor:
-    """Return what each event says beyond the prior [N]; arbitrary on padding.
+    """Return what each event says beyond the prior [*T, N]; arbitrary on padding.
 
     The label less its expectation, on the scale of labels; 1 for a positive.
     """

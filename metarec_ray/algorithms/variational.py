@@ -24,7 +24,7 @@ from metarec_ray.algorithms.base import (
 from metarec_ray.algorithms.content import Regression, Regressors, choose, regression
 from metarec_ray.algorithms.factorisation import Shard, entity_step, posterior, regressor
 from metarec_ray.core.batch import Encoded
-from metarec_ray.core.linear_head import solve_spd
+from metarec_ray.core.spd import solve_spd
 from metarec_ray.errors import DataError
 
 _START_NOISE = 0.8  # variance of a rating around its prediction, before it is learned

@@ -14,7 +14,7 @@ from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories
 from metarec_ray.algorithms.rivals.biases import UserItemBias
 from metarec_ray.algorithms.sums import count_pairs, positives
 from metarec_ray.core.batch import Encoded
-from metarec_ray.core.linear_head import solve_spd
+from metarec_ray.core.spd import solve_spd
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import DataError
 

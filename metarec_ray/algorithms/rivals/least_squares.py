@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from metarec_ray.algorithms.base import Fitting
-from metarec_ray.core.linear_head import solve_spd
+from metarec_ray.core.spd import solve_spd
 
 # Of a block: what is gathered and solved at a time, and sent to a worker.
 _ENTRIES = 131_072

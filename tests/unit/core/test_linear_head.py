@@ -5,13 +5,11 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from metarec_ray.core.linear_head import (
     bernoulli_posterior,
     choice_posterior,
     gaussian_posterior,
-    solve_spd,
 )
 
 Posterior = Callable[[int], Tensor]
@@ -25,12 +23,6 @@ def numbers(*values: float) -> Tensor:
 
 def random(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
-
-
-def test_solving_is_the_inverse_of_multiplying() -> None:
-    root = random(4, 4)
-    matrix, vector = root @ root.T + torch.eye(4, dtype=torch.float64), numbers(1, 2, 3, 4)
-    torch.testing.assert_close(solve_spd(matrix, matrix @ vector), vector)
 
 
 def test_one_weight_is_a_precision_weighted_mean() -> None:
@@ -214,10 +206,6 @@ def test_features_far_from_zero_keep_the_digits_of_their_spread() -> None:
     assert float(far) == pytest.approx(float(w), rel=1e-3)
 
 
-def test_what_rounding_left_indefinite_is_no_number() -> None:
-    assert solve_spd(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), torch.ones(2)).isnan().all()
-
-
 def test_sampling_correction_makes_a_doubled_item_count_once() -> None:
     reference, logits = numbers(1, -2, 0.5).unsqueeze(1), numbers(0.3, -0.1, 0)
     doubled = torch.cat([reference, reference[:1]])
@@ -239,12 +227,3 @@ def test_nothing_observed_leaves_the_prior(n: int) -> None:
         choice_posterior(x, zeros, *reference, precision, steps=2),
     ):
         assert w.tolist() == [0.0, 0.0]
-
-
-def test_a_batch_of_tasks_is_a_loop_over_them() -> None:
-    x, y, precision = random(5, 6, 3), random(5, 6), numbers(1, 2, 3)
-    weight = torch.ones(5, 6, dtype=torch.float64)
-    together = vmap(gaussian_posterior, in_dims=(0, 0, 0, None))(x, y, weight, precision)
-    for task in range(5):
-        alone = gaussian_posterior(x[task], y[task], weight[task], precision)
-        torch.testing.assert_close(together[task], alone)
