@@ -11,6 +11,7 @@ from torch.nn.functional import softplus
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.linear_head import bernoulli_posterior, choice_posterior, gaussian_posterior
+from metarec_ray.models.towers import score_of
 
 
 class BayesianHead(MetaLearner):
@@ -54,11 +55,11 @@ class BayesianHead(MetaLearner):
         weight = softplus(meta["bayes.noise"]) * age_weight * support.mask
         if problem.reference is not None:
             reference = problem.features(meta, problem.reference)
-            logits = problem.predict(meta, problem.reference) - problem.reference_log_q
+            logits = score_of(meta, reference, problem.reference) - problem.reference_log_q
             return choice_posterior(
                 features, weight, reference, logits, precision, steps=self.newton_steps
             )
-        prior = problem.predict(meta, support)
+        prior = score_of(meta, features, support)
         if problem.feedback == "binary":
             return bernoulli_posterior(
                 features, support.label, prior, weight, precision, steps=self.newton_steps

@@ -184,6 +184,12 @@ def head_score(params: Params, events: Encoded) -> Tensor:
     return scores + params["head.out.bias"].unsqueeze(-1)
 
 
+def score_of(params: Params, features: Tensor, events: Encoded) -> Tensor:
+    """Return the scores [*T, N] of events whose `head_features` are at hand."""
+    linear = dot(features, params["head.out.weight"]) + params["head.out.bias"].unsqueeze(-1)
+    return linear + given_score(params, events)
+
+
 def dot(rows: Tensor, weight: Tensor) -> Tensor:
     """Return the products [*T, N] of rows [*T, N, P] and vectors [*T, P].
 
