@@ -24,6 +24,8 @@ def buckets(mask: Tensor, *, overhead: int = OVERHEAD) -> list[Tensor]:
     """
     length, order = mask.sum(1).sort(stable=True)
     sizes, tasks = length.cpu().numpy(), np.arange(len(length))
+    if len(sizes) * sizes[-1] - sizes.sum() <= overhead:  # no padding is worth another bucket
+        return [torch.sort(order).values]
     # cost[j]: the least that the j shortest tasks cost; begin[j]: where their last bucket begins.
     cost, begin = np.zeros(len(sizes) + 1, np.int64), [0]
     for j in range(1, len(sizes) + 1):

@@ -138,7 +138,10 @@ def lane_result(
         return objective(dense | frozen.dense, moving | fixed)
 
     with torch.random.fork_rng(devices=[lane.items.device] if lane.items.is_cuda else []):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which prepares every kind of device for its first use each time.
+        torch.default_generator.manual_seed(seed)
+        if lane.items.is_cuda:
+            torch.cuda.manual_seed(seed)
         gradient = meta_gradient(gathered, state.dense, rows)
     return LaneResult(
         dense=torch.cat([gradient.dense[name].flatten() for name in sorted(state.dense)]),
