@@ -22,7 +22,9 @@ from metarec_ray.data.features import FeatureSpace, encode_record, stack
 from metarec_ray.data.manifest import FeatureField
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import RequestError
-from metarec_ray.predictor import SIZES, WEIGHTS, Supports, predictor_of
+from metarec_ray.finder import Best, Finder
+from metarec_ray.predictor import SIZES, WEIGHTS, predictor_of
+from metarec_ray.supports import Supports
 
 MAX_SUPPORT = 200
 
@@ -77,6 +79,7 @@ class Recommender:
             side: FeatureSpace([FeatureField.model_validate(field) for field in fields])
             for side, fields in checkpoint.schema["features"].items()
         }
+        self.nothing = {side: space.missing() for side, space in self.spaces.items()}
         features = self._read_catalogue(checkpoint)
         self.predictor = predictor_of(
             self.experiment,
@@ -85,6 +88,7 @@ class Recommender:
             features,
             user_tokens=self.spaces["user"].tokens,
         )
+        self.finder = Finder(self.predictor, self.trained, self.by_id)
         self.metadata: dict[str, Any] = {
             "algorithm": _description(self.experiment, checkpoint),
             "feedback": self.feedback,
@@ -140,19 +144,13 @@ class Recommender:
             )
         known = [event for event in support if event.item in self.rows]
         unknown = [place for place, event in enumerate(support) if event.item not in self.rows]
-        scores = self.scores(self._supports(known, user_fields or {}, context or {}))[0]
-        seen = {event.item for event in support} if exclude_seen else set()
+        supports = self._supports(known, user_fields or {}, context or {})
         if candidates is None:
-            allowed = self.trained.clone()
-            allowed[[self.rows[item] for item in seen if item in self.rows]] = False
-            order = top_k(
-                scores.masked_fill(~allowed, -torch.inf), self.by_id, min(k, int(allowed.sum()))
-            )
-            items = [self._item(row, float(scores[row])) for row in order.tolist()]
+            items = self._items(self.finder.best(supports, k, exclude_seen=exclude_seen)[0])
         else:
-            items = self._rank_given(
-                [c for c in dict.fromkeys(candidates) if c not in seen], scores
-            )[:k]
+            seen = {event.item for event in support} if exclude_seen else set()
+            given = [c for c in dict.fromkeys(candidates) if c not in seen]
+            items = self._rank_given(supports, given)[:k]
         return Ranking(items, adapted=bool(known), support_used=len(known), unknown=unknown)
 
     def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
@@ -187,8 +185,8 @@ class Recommender:
             raise RequestError(f"labels of the support must be finite, got {labels.tolist()}")
         if self.feedback == "binary" and known and bool(((labels != 0) & (labels != 1)).any()):
             raise RequestError(f"labels of clicks must be 0 or 1, got {labels.tolist()}")
-        space = self.spaces["context"]
-        rows = [self._record("context", event.context) for event in known] or [space.missing()]
+        nothing = self.nothing["context"]
+        rows = [self._record("context", event.context) for event in known] or [nothing]
         return Supports(
             item=torch.tensor([[self.rows[event.item] for event in known] or [0]]),
             label=labels[None],
@@ -200,19 +198,26 @@ class Recommender:
         )
 
     def _record(self, side: str, fields: Mapping[str, Any]) -> Features:
+        if not fields:
+            return self.nothing[side]
         return encode_record(self.spaces[side], self.vocabularies[side], fields, side)
 
-    def _rank_given(self, candidates: list[str], scores: Tensor) -> list[RankedItem]:
-        known = [
-            self._item(self.rows[c], float(scores[self.rows[c]]))
-            for c in candidates
-            if c in self.rows
-        ]
-        unknown = [RankedItem(c, None, None, cold=True) for c in candidates if c not in self.rows]
-        return sorted(known, key=lambda item: (-(item.score or 0.0), item.id)) + sorted(unknown)
+    def _rank_given(self, supports: Supports, given: list[str]) -> list[RankedItem]:
+        rows = torch.tensor([self.rows[c] for c in given if c in self.rows], dtype=torch.int64)
+        known: list[RankedItem] = []
+        if len(rows):
+            scores = self.scores(supports, items=rows[None])[0]
+            order = top_k(scores, self.by_id[rows], len(rows))
+            known = self._items(Best(rows[order], scores[order]))
+        unknown = [RankedItem(c, None, None, cold=True) for c in given if c not in self.rows]
+        return known + sorted(unknown)
 
-    def _item(self, row: int, score: float) -> RankedItem:
-        return RankedItem(self.ids[row], self.titles[row], score, cold=not bool(self.trained[row]))
+    def _items(self, best: Best) -> list[RankedItem]:
+        places = best.rows.tolist(), best.scores.tolist(), self.trained[best.rows].tolist()
+        return [
+            RankedItem(self.ids[row], self.titles[row], score, cold=not trained)
+            for row, score, trained in zip(*places, strict=True)
+        ]
 
 
 def _description(experiment: Experiment, checkpoint: Checkpoint) -> dict[str, Any]:

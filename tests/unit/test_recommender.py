@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metarec_ray import checkpoint as checkpoints
-from metarec_ray import predictor
+from metarec_ray import single
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config import parse
 from metarec_ray.core.batch import Features
@@ -18,8 +18,8 @@ from metarec_ray.data.settings import Data, Feature
 from metarec_ray.data.store import build_store
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, RequestError
-from metarec_ray.predictor import Supports
 from metarec_ray.recommender import MAX_SUPPORT, Ranking, Recommender, SupportEvent
+from metarec_ray.supports import Supports
 from metarec_ray.training.fit import fit
 from metarec_ray.training.objective import lane_objective
 from metarec_ray.training.step import Alone
@@ -181,7 +181,7 @@ def test_a_batch_of_users_is_a_loop_over_them(
         now=stack([user.now for user in users]),
     )
     for chunk in (1, 2, 64):
-        monkeypatch.setattr(predictor, "CHUNK", chunk)
+        monkeypatch.setattr(single, "CHUNK", chunk)
         found = model.scores(whole)
         for row, user in enumerate(users):
             torch.testing.assert_close(found[row], model.scores(user)[0])
