@@ -29,7 +29,7 @@ from metarec_ray.evaluation.events import (
     shuffled_ties,
 )
 from metarec_ray.evaluation.strict import MIN_ENTITIES, TRAINING, Part
-from metarec_ray.predictor import Supports
+from metarec_ray.supports import Supports
 
 
 class CrossDomainTasks(NamedTuple):

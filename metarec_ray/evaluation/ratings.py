@@ -19,7 +19,7 @@ from metarec_ray.data.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.evaluation.events import at, first_meetings, padded, select, shuffled_ties
 from metarec_ray.evaluation.strict import MIN_ENTITIES, TRAINING
-from metarec_ray.predictor import Supports
+from metarec_ray.supports import Supports
 
 SCENARIOS = ("user_cold", "item_cold", "both_cold")
 HISTORY = "_history"  # item_cold with what the entity did before in front of the support

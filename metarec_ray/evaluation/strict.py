@@ -21,7 +21,7 @@ from metarec_ray.data.settings import Feedback
 from metarec_ray.data.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.evaluation.events import first_meetings, item_share
-from metarec_ray.predictor import Supports
+from metarec_ray.supports import Supports
 
 TRAINING = ("train", "valid")
 MIN_ENTITIES = 100  # fewer make a table of noise

@@ -11,7 +11,7 @@ from metarec_ray.evaluation.measure import Condition, Measured, mean, measure
 from metarec_ray.evaluation.measure_ratings import Asked, Worth, measure_ratings
 from metarec_ray.evaluation.scoring import Method
 from metarec_ray.evaluation.table import Header, judge
-from metarec_ray.predictor import Supports
+from metarec_ray.supports import Supports
 
 ITEMS = 60
 
