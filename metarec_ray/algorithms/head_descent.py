@@ -164,9 +164,7 @@ def _joined(fast: Params) -> Params:
     return found
 
 
-def _inputs(
-    meta: Params, number: int, hidden: Tensor, events: Encoded, maps: int
-) -> list[Inputs]:
+def _inputs(meta: Params, number: int, hidden: Tensor, events: Encoded, maps: int) -> list[Inputs]:
     """Return what a layer reads of events; the last one's `maps` tell the layer below apart."""
     layers = hidden_layers(meta)
     if number < layers:

@@ -118,10 +118,11 @@ class LowRank:
         own = {n: weights[n] for n in self.base}
         along, square = [], []
         for inputs, slope in self.learned:
-            way = sum(_learned_outputs(inputs, seen, other) for seen, other in self.learned)
+            ways = [_learned_outputs(inputs, seen, other) for seen, other in self.learned]
             along.append((slope * outputs(own, inputs)).sum((-1, -2)))
-            square.append((slope * way).sum((-1, -2)))
-        return _pulled(self.rate * sum(along), self.rate**2 * sum(square))
+            square.append((slope * torch.stack(ways).sum(0)).sum((-1, -2)))
+        along, square = torch.stack(along).sum(0), torch.stack(square).sum(0)
+        return _pulled(self.rate * along, self.rate**2 * square)
 
 
 class Dual(LowRank):
@@ -177,14 +178,15 @@ class Held:
 
     def distance(self, weights: Params) -> Tensor:
         away = {n: (self.base[n] - fast).detach() for n, fast in self.fast.items()}
-        along = sum((weights[n] * by).sum((-1, -2)) for n, by in away.items())
-        return _pulled(along, sum((by**2).sum((-1, -2)) for by in away.values()))
+        along = [(weights[n] * by).sum((-1, -2)) for n, by in away.items()]
+        square = [(by**2).sum((-1, -2)) for by in away.values()]
+        return _pulled(torch.stack(along).sum(0), torch.stack(square).sum(0))
 
     def _stepped(self, name: str, rows: Tensor | None, slope: Tensor) -> Tensor:
         fast = self.fast[name]
         if isinstance(self.rates, float) and rows is not None and rows.shape[-2] > 1:
             return torch.baddbmm(fast, rows.mT, slope, alpha=-self.rates)
-        rate = self.rates if isinstance(self.rates, float) else self.rates[name]
+        rate = self.rates[name] if isinstance(self.rates, dict) else self.rates
         return fast - rate * _gradient(rows, slope)
 
 
@@ -232,9 +234,7 @@ def _learned_outputs(inputs: Inputs, seen: Inputs, slopes: Tensor) -> Tensor:
         elif known.shape[-2] == 1:
             product = rows @ known.mT
             alike = product if alike is None else alike + product
-        elif rows.shape[-2] * m * (rows.shape[-1] + h) <= rows.shape[-1] * h * (
-            m + rows.shape[-2]
-        ):
+        elif rows.shape[-2] * m * (rows.shape[-1] + h) <= rows.shape[-1] * h * (m + rows.shape[-2]):
             terms.append((rows @ known.mT) @ slopes)
         elif rows.dim() == 2 and h == 1:
             terms.append(((known.mT @ slopes).squeeze(-1) @ rows.T).unsqueeze(-1))
