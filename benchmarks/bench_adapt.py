@@ -76,7 +76,7 @@ class Agreement(NamedTuple):
 
 
 QUICK = {3_706: Effort(8, 16, 32), 100_000: Effort(8, 16, 32)}
-FULL = {3_706: Effort(25, 40, 1000), 100_000: Effort(25, 40, 1000), 1_000_000: Effort(4, 20, 32)}
+FULL = {3_706: Effort(25, 40, 1000), 100_000: Effort(25, 40, 1000), 1_000_000: Effort(2, 20, 8)}
 NAIVE = Case("naive", "maml_two_layers")
 BARS = (  # at 100,000 items: at most, of ratios at least
     ("bayesian_head", "p50_ms", 1.3),

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.func import vmap
 
 from metarec_ray.algorithms.base import Learner, MetaLearner, Params, Problem
-from metarec_ray.algorithms.in_context.shared import SequenceReader
 from metarec_ray.algorithms.problem import (
     EncodedItems,
     Support,
@@ -169,7 +168,7 @@ class Trained(_Single):
     @property
     def by_head(self) -> bool:
         """Whether scores are the head's own at the adapted parameters: no more than `heads`."""
-        return type(self.learner).score in (MetaLearner.score, SequenceReader.score)
+        return type(self.learner).score is MetaLearner.score
 
     @torch.no_grad()
     def heads(self, supports: Supports) -> "Heads":

@@ -27,6 +27,7 @@ class Replica:
 
     def __init__(self, checkpoint: str, name: str, keys: Keyring) -> None:
         self.model = Recommender.load(Path(checkpoint), name=name)
+        self.model.rank([])  # prepares the catalogue, which the first request would wait for
         self.keys = keys
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -112,10 +112,7 @@ class SequenceReader(MetaLearner):
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         support, states = self._read(problem, meta, support)
-        return _last_layer(meta, "query", _after_all(states, support))
-
-    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return problem.predict(meta | fast, candidates)
+        return meta | _last_layer(meta, "query", _after_all(states, support))
 
     def objective(
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
@@ -126,7 +123,7 @@ class SequenceReader(MetaLearner):
         read = [(states[..., k, :], k < held) for k in sizes]
         values, counted = [], []
         for state, counts in [*read, (_after_all(states, support), torch.ones_like(held))]:
-            fast = _last_layer(meta, "query", state)
+            fast = meta | _last_layer(meta, "query", state)
             values.append(loss(lambda events, fast=fast: self.score(problem, meta, fast, events)))
             counted.append(counts.to(states.dtype))
         weight = torch.stack(counted)
