@@ -30,7 +30,9 @@ Rates = float | Params
 
 def outputs(weights: Params, inputs: Inputs) -> Tensor:
     """Return the outputs [T, M, H] of a map; weights may have a leading T."""
-    terms = [weights[n] if rows is None else rows @ weights[n] for n, rows in inputs.items()]
+    terms = [
+        weights[n] if rows is None else _applied(rows, weights[n]) for n, rows in inputs.items()
+    ]
     # The smaller ones first: they are added to the large one in one pass.
     terms.sort(key=Tensor.numel)
     total = terms[0]
@@ -184,7 +186,8 @@ class Held:
 
     def _stepped(self, name: str, rows: Tensor | None, slope: Tensor) -> Tensor:
         fast = self.fast[name]
-        if isinstance(self.rates, float) and rows is not None and rows.shape[-2] > 1:
+        wide = rows is not None and rows.shape[-2] > 1 and slope.shape[-1] > 1
+        if isinstance(self.rates, float) and rows is not None and wide:
             return torch.baddbmm(fast, rows.mT, slope, alpha=-self.rates)
         rate = self.rates[name] if isinstance(self.rates, dict) else self.rates
         return fast - rate * _gradient(rows, slope)
@@ -209,6 +212,13 @@ def _pulled(along: Tensor, square: Tensor) -> Tensor:
     return along + (square / 2 - along).detach()
 
 
+def _applied(rows: Tensor, weights: Tensor) -> Tensor:
+    """Return rows W; of one column as sums, a fifth of the time of a batch of such products."""
+    if weights.shape[-1] > 1 or rows.dim() == 2:
+        return rows @ weights
+    return (rows * weights.mT).sum(-1, keepdim=True)
+
+
 def _back(weights: Tensor, slope: Tensor) -> Tensor:
     """Return slope W'; an outer product is no matrix product."""
     return slope * weights.mT if slope.shape[-1] == 1 else slope @ weights.mT
@@ -220,7 +230,7 @@ def _gradient(rows: Tensor | None, slope: Tensor) -> Tensor:
         return slope.sum(-2, keepdim=True)
     if rows.shape[-2] == 1:
         slope = slope.sum(-2, keepdim=True)
-    return rows.mT @ slope
+    return (slope.mT @ rows).mT if slope.shape[-1] == 1 else rows.mT @ slope
 
 
 def _learned_outputs(inputs: Inputs, seen: Inputs, slopes: Tensor) -> Tensor:
