@@ -19,7 +19,6 @@ from metarec_ray.core.batch import Encoded, Features, Params
 from metarec_ray.data.settings import Settings
 
 TABLES = ("item.ids", "user.ids")  # rows of single items and users
-DENSE_TOKENS = 192  # rows of a token table up to which bags as a matrix are faster than a look-up
 
 
 class Side(NamedTuple):
@@ -113,9 +112,6 @@ def _bags(table: Tensor, features: Features) -> Tensor:
     """Return the weighted sums [*E, D] of each entity's rows of the token table."""
     entities, tokens = features.tokens.shape[:-1], features.tokens.flatten(0, -2)
     weights = features.weights.flatten(0, -2)
-    if len(table) <= DENSE_TOKENS:
-        bags = weights.new_zeros(len(tokens), len(table)).scatter_add_(1, tokens, weights)
-        return (bags @ table).view(*entities, table.shape[1])
     # Values and offsets: what is padding is not read.
     real = weights != 0
     sizes = real.sum(1)

@@ -27,7 +27,7 @@ def keep_freed_memory() -> bool:
     """Let freed memory stay with the process, up to 1 GiB; return whether that could be done.
 
     A step frees what it made and makes it again in the next: given back to the system in between,
-    every page is faulted in and zeroed anew, which was a third of a step over large tensors.
+    every page is faulted in and zeroed anew.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
