@@ -26,11 +26,12 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.adapt_work import MODELS, PLACES, Model, Naive, predictor, requests
-from benchmarks.machine import heading, result_path
+from benchmarks.machine import write_result
 from benchmarks.train_work import World, world
 from metarec_ray.finder import Best, Finder
 from metarec_ray.supports import Supports
 
+TITLE = "Adapting and ranking on one core, beside naive loops"
 REQUESTS, TOGETHER = 64, 16
 ROUNDING = 1e-5  # of a score: what float32 itself leaves open
 SHARE = 0.999
@@ -105,7 +106,7 @@ def main() -> int:
         text = render(rows, agreements)
         print(text)
         if not arguments.quick:
-            write_result(text)
+            write_result("adapt", TITLE, "python -m benchmarks.bench_adapt", text)
     return int(not all(one.same >= SHARE for one in agreements))
 
 
@@ -233,13 +234,6 @@ where one is not, everything is scored.
 |---|---|---|---|---|
 {chr(10).join(lists)}
 """
-
-
-def write_result(text: str) -> None:
-    """Write the tables with hardware, versions, command and date."""
-    command = "python -m benchmarks.bench_adapt"
-    head = heading("Adapting and ranking on one core, beside naive loops", command, ("torch",))
-    result_path("adapt").write_text(f"{head}\n{text}", "utf-8")
 
 
 if __name__ == "__main__":

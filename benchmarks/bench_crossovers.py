@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 from torch.optim.adamw import adamw
 
-from benchmarks.machine import heading, result_path
+from benchmarks.machine import write_result
 from metarec_ray.training.process import settle
 
 ENTITIES, DIM, REPETITIONS = 1100, 128, 25
@@ -44,8 +44,7 @@ def main() -> None:
         *(products(tasks, rows, width) for tasks, rows, width in ((16, 88, 128), (32, 10, 32))),
     ]
     text = "\n".join(lines)
-    head = heading("Crossovers", "python -m benchmarks.bench_crossovers")
-    result_path("crossovers").write_text(f"{head}\n{text}\n", "utf-8")
+    write_result("crossovers", "Crossovers", "python -m benchmarks.bench_crossovers", text)
     print(text)
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from machine import heading, result_path
+from machine import write_result
 from torch import Tensor
 
 from metarec_ray.config import Experiment, load, override
@@ -65,8 +65,8 @@ def main() -> int:
         )
     text = "\n".join(lines)
     command = f"python benchmarks/bench_faces.py --steps {asked.steps}"
-    head = heading("Tasks at once and one by one, MovieLens-1M, strict, NDCG@10", command)
-    result_path("faces").write_text(f"{head}\n{text}\n", "utf-8")
+    title = "Tasks at once and one by one, MovieLens-1M, strict, NDCG@10"
+    write_result("faces", title, command, text)
     print(text)
     return int(min(corrected) < LEVEL)
 

@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.machine import heading, result_path
+from benchmarks.machine import write_result
 from benchmarks.train_cases import Case, all_cases, errors, training
 from benchmarks.train_memory import Growth, Variant, each_alone, growth, peak_mb
 from benchmarks.train_work import TASKS, flops, make_lane, parameters, world
 
+TITLE = "Meta-training on one core, beside peers"
 TOLERANCE = 1e-6
 ROUNDS, QUICK_S = 40, 40.0  # a quick run begins no round later than this
 LANES, GEMMS = 8, 50
@@ -109,7 +110,7 @@ def main() -> int:
         text = render(rows, timed, memory)
         print(text)
         if not arguments.quick:
-            write_result(text)
+            write_result("train", TITLE, "python -m benchmarks.bench_train", text)
     return int(not all(error < TOLERANCE for error in wrong.values()))
 
 
@@ -237,13 +238,6 @@ def _memory_line(at: Variant, found: Growth) -> str:
         f"| {at.tasks} | {head} | {at.items:,} | {found.events:,} | {found.touched:,} | "
         f"{found.grown:.0f} | {found.copies:.0f} | {found.tables:.0f} |"
     )
-
-
-def write_result(text: str) -> None:
-    """Write the tables with hardware, versions, command and date."""
-    command = "python -m benchmarks.bench_train"
-    head = heading("Meta-training on one core, beside peers", command, ("torch",))
-    result_path("train").write_text(f"{head}\n{text}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.machine import heading, result_path
+from benchmarks.machine import write_result
 from benchmarks.train_cases import INNER_LR, OUTER_LR, PROGRESS
 from benchmarks.train_work import make_lane, parameters, world
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
@@ -92,8 +92,8 @@ def main() -> None:
             f"| {update:.2f} | {total:.2f} | {1000 * total / 32:.0f} |"
         )
     text = "\n".join(lines)
-    head = heading("Where a training step's time goes", "python -m benchmarks.bench_where")
-    result_path("where").write_text(f"{head}\n{text}\n", "utf-8")
+    title = "Where a training step's time goes"
+    write_result("where", title, "python -m benchmarks.bench_where", text)
     print(text)
 
 

@@ -37,3 +37,8 @@ def heading(title: str, command: str, packages: tuple[str, ...] = ("torch", "ray
         f"# {title}\n\n- Date: {today()}\n- Hardware: {hardware()}\n"
         f"- Versions: Python {platform.python_version()}, {found}\n- Command: `{command}`\n"
     )
+
+
+def write_result(name: str, title: str, command: str, text: str) -> None:
+    """Write results/<name>_<hardware>_<date>.md: the head, then `text`."""
+    result_path(name).write_text(f"{heading(title, command)}\n{text.rstrip()}\n", "utf-8")

@@ -213,7 +213,7 @@ def _pulled(along: Tensor, square: Tensor) -> Tensor:
 
 
 def _applied(rows: Tensor, weights: Tensor) -> Tensor:
-    """Return rows W; of one column as sums, a fifth of the time of a batch of such products."""
+    """Return rows W; of one column as sums, which a batch of such products is slower than."""
     if weights.shape[-1] > 1 or rows.dim() == 2:
         return rows @ weights
     return (rows * weights.mT).sum(-1, keepdim=True)

@@ -20,6 +20,7 @@ from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import assemble
 from metarec_ray.training.averaged import rounds
 from metarec_ray.training.incremental import periods
+from metarec_ray.training.process import settle
 from metarec_ray.training.step import Alone
 from metarec_ray.training.trainer import Progress, Trainer
 
@@ -56,7 +57,7 @@ def fit_histories(
     learner = experiment.algorithm
     assert isinstance(learner, FittedLearner)
     store = learned_from(store, experiment.train.domains)
-    torch.set_num_threads(1)  # bits then depend on nothing but the data and the seed
+    settle(torch.device("cpu"))
     histories = read_histories(store, tuple(experiment.train.parts.split("+")))
     trained = torch.zeros(histories.n_items, dtype=torch.bool)
     trained[histories.item] = True

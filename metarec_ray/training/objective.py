@@ -42,7 +42,6 @@ class _Encoded(NamedTuple):
 class _Shared(NamedTuple):
     """What all tasks of a lane have in common."""
 
-    learner: MetaLearner
     feedback: Feedback
     buffers: Params
     dense: Params
@@ -72,7 +71,6 @@ def lane_objective(
     def objective(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
         vector = encode(dense, "item", lane.item_features, rows.get("item.ids"))
         shared = _Shared(
-            learner=learner,
             feedback=feedback,
             buffers=buffers,
             dense=dense,
