@@ -39,6 +39,8 @@ LEARNERS: dict[str, MetaLearner] = {
 class Unadapted(Maml):
     """Judges the prior: everything of a step but adaptation."""
 
+    ragged = False
+
     def objective_batch(
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -86,6 +86,8 @@ class MetaLearner(Learner):
     """
 
     batched: ClassVar[bool] = False
+    ragged: ClassVar[bool] = False
+    """Whether the batched face takes supports of any length and items as rows of one table."""
 
     def init(self, params: Params, generator: Generator) -> Params:
         """Return the meta-parameters the learner adds to the model's (learned rates, a prior).

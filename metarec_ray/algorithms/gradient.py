@@ -20,9 +20,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
-from metarec_ray.algorithms.head_descent import FastHead, beside, descend, pieces
+from metarec_ray.algorithms.head.descent import FastHead, Rates, beside, descend
 from metarec_ray.core import inner_loop
-from metarec_ray.core.affine import Rates
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.inner_loop import constant_rates, trajectory
 from metarec_ray.models.towers import hidden_layers, shift_user
@@ -47,6 +46,7 @@ class GradientLearner(MetaLearner):
     """
 
     batched: ClassVar[bool] = True
+    ragged: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
     layers: PositiveInt | None = None
     inner_lr: PositiveFloat = 0.1
@@ -84,7 +84,7 @@ class GradientLearner(MetaLearner):
         return [name for name in params if name.startswith(own)]
 
     def adapt_batch(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        return meta | self._descend(problem, meta, support).weights()
+        return meta | self.descended(problem, meta, support, kept=False).weights(meta)
 
     def score_batch(
         self, problem: Problem, meta: Params, fast: Params, candidates: Encoded
@@ -94,25 +94,14 @@ class GradientLearner(MetaLearner):
     def objective_batch(
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[Tensor, Tensor]:
-        fast = self.fast_head(problem, meta, support)
+        fast = self.descended(problem, meta, support, kept=not self.first_order)
         value = loss(lambda candidates: fast.score(meta, candidates))
         return value, value.detach()
 
-    def fast_head(self, problem: Problem, meta: Params, support: Encoded) -> FastHead:
-        """Return the head of T tasks; of first order, where what was learned is a constant."""
-        if not self.first_order:
-            return self._descend(problem, meta, support)
-        with torch.no_grad():
-            learned = self.learned(problem, meta, support)
-        return learned.shifting(meta)
-
-    def learned(self, problem: Problem, meta: Params, support: Encoded) -> FastHead:
-        """Return the head of T tasks, all of it a constant."""
-        reference = problem.reference and _constant(problem.reference)
-        still = {name: value.detach() for name, value in meta.items()}
-        return self._descend(problem._replace(reference=reference), still, _constant(support))
-
-    def _descend(self, problem: Problem, meta: Params, support: Encoded) -> FastHead:
+    def descended(
+        self, problem: Problem, meta: Params, support: Encoded, *, kept: bool
+    ) -> FastHead:
+        """Return the heads of T tasks; what is learned is a constant unless descent is kept."""
         share, mask = self._counted(support)
         return descend(
             problem,
@@ -122,10 +111,11 @@ class GradientLearner(MetaLearner):
             rates=self.fixed_rates(meta),
             steps=self.inner_steps,
             weight=share * mask / mask.sum(-1, keepdim=True).clamp(min=1),
+            kept=kept,
         )
 
     def fixed_rates(self, meta: Params) -> Rates:
-        """Return the rates of every inner step, by the pieces of the head."""
+        """Return the rates of every inner step, by names in the model."""
         return self.inner_lr
 
     def _first(self, params: Params) -> int:
@@ -175,7 +165,7 @@ class MetaSgd(GradientLearner):
         return [{name: meta[RATES + name] for name in fast}] * self.inner_steps
 
     def fixed_rates(self, meta: Params) -> Rates:
-        return pieces(meta, RATES)
+        return {name: meta[RATES + name] for name in self.adapted(meta)}
 
 
 class Reptile(GradientLearner):
@@ -204,12 +194,10 @@ class Reptile(GradientLearner):
     def objective_batch(
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            reached = self.learned(problem, meta, _together(support, query))
-            judged = self.learned(problem, meta, support)
+        reached = self.descended(problem, meta, _together(support, query), kept=False)
         still = meta | {name: meta[name].detach() for name in self.adapted(meta)}
-        fast = reached.shifting(still)
-        value = loss(lambda candidates: fast.score(still, candidates))
+        value = loss(lambda candidates: reached.score(still, candidates))
+        judged = self.descended(problem, meta, support, kept=False)
         with torch.no_grad():
             query_loss = loss(lambda candidates: judged.score(meta, candidates))
         return reached.distance(meta) + value, query_loss
@@ -260,10 +248,6 @@ class MetaEmbedding(MetaLearner):
         fast = self.adapt(problem, meta, support)
         value = loss(lambda candidates: self.score(problem, meta, fast, candidates))
         return self.cold_share * cold + (1 - self.cold_share) * value, value.detach()
-
-
-def _constant(events: Encoded) -> Encoded:
-    return Encoded(*(column.detach() for column in events))
 
 
 def _generated(meta: Params, vector: Tensor) -> Tensor:

@@ -99,7 +99,8 @@ class Encoded(NamedTuple):
 
     `index` is the item's row in the catalogue and `age` counts the later events of the set (0 is
     the newest). Candidates have label 0, age 0, time 0 and mask True. Learners that are not fitted
-    through a model find plain features in `user` and nothing in `item` and `context`.
+    through a model find plain features in `user` and nothing in `item` and `context`. Of T tasks,
+    `item` may be the table [U, D] of a lane's unique items: `index` is then the row in that.
     """
 
     index: Tensor  # int64 [N]  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -111,3 +112,8 @@ class Encoded(NamedTuple):
     age: Tensor  # float [N]
     mask: Tensor  # bool [N]
     time: Tensor  # int64 [N]: microseconds, 0 without a clock
+
+    @property
+    def shares_items(self) -> bool:
+        """Whether `item` is a table, whose rows `index` are the events' items."""
+        return self.item.dim() == self.index.dim()

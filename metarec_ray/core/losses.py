@@ -85,30 +85,3 @@ def choosable(excluded: Tensor, item: Tensor, mask: Tensor) -> tuple[Tensor, Ten
     barred = torch.zeros_like(excluded, dtype=torch.float32)
     barred = barred.masked_fill(excluded & some_left, -torch.inf)
     return barred, mask & ~excluded.gather(-1, item)
-
-
-def squared_error_slope(scores: Tensor, label: Tensor) -> Tensor:
-    """Return the derivative of each squared error with respect to its score."""
-    return 2 * (scores - label)
-
-
-def cross_entropy_slope(scores: Tensor, label: Tensor) -> Tensor:
-    """Return the derivative of each cross-entropy with respect to its log-odds."""
-    return torch.sigmoid(scores) - label
-
-
-def softmax_slopes(
-    positives: Tensor, others: Tensor, weight: Tensor, competes: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the derivatives of the sum of `weight` times each positive's loss in `softmax`.
-
-    With respect to `positives` [*T, N] and `others` [*T, S].
-    """
-    rivals = competing(others, competes)
-    lost = weight * torch.sigmoid(rivals - positives)
-    top = others.detach().amax(-1, keepdim=True)
-    share = (lost * torch.exp(top - rivals)).unsqueeze(-2) @ competes.to(others.dtype)
-    return -lost, share.squeeze(-2) * torch.exp(others - top)
-
-
-SLOPES = {"explicit": squared_error_slope, "binary": cross_entropy_slope}

@@ -33,9 +33,9 @@ class _Encoded(NamedTuple):
 
     task: Task
     user: Tensor  # [*T, D]
-    support_item: Tensor  # [*T, N, D]
+    support_item: Tensor  # [*T, N, D], or the table [U, D]
     support_context: Tensor  # [*T, N, D] or [*T, 1, D]
-    query_item: Tensor  # [*T, Q, D]
+    query_item: Tensor  # [*T, Q, D], or the table
     query_context: Tensor  # [*T, Q, D] or [*T, 1, D]
 
 
@@ -70,17 +70,21 @@ def lane_objective(
 
     def objective(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
         vector = encode(dense, "item", lane.item_features, rows.get("item.ids"))
+        batched = learner.batched and not oracle
+        ragged = batched and learner.ragged
+        # What looks items up in the lane's table knows them by their rows in that.
+        index = torch.arange(len(vector), device=vector.device) if ragged else lane.items
         shared = _Shared(
             feedback=feedback,
             buffers=buffers,
             dense=dense,
-            items=EncodedItems(lane.items, vector, buffers["offset"][lane.items]),
+            items=EncodedItems(index, vector, buffers["offset"][lane.items]),
             later=buffers["offset.later"][lane.items],
             reference=lane.reference,
             progress=progress,
         )
-        batched = learner.batched and not oracle
-        parts = _parts(dense, lane, rows.get("user.ids"), vector, batched=batched)
+        prepared = _whole if ragged else partial(_parts, batched=batched)
+        parts = prepared(dense, lane, rows.get("user.ids"), vector)
         if batched:
             judged = [_judged(shared, learner.objective_batch, part) for part in parts]
         else:
@@ -90,6 +94,14 @@ def lane_objective(
         return values.mean(), metrics.mean(0)
 
     return objective
+
+
+def _whole(dense: Params, lane: Lane, user_rows: Tensor | None, vector: Tensor) -> list[_Encoded]:
+    """Return the lane's tasks in one part, with the table of items in place of each event's."""
+    tasks = lane.tasks
+    contexts = [_contexts(dense, events.context) for events in (tasks.support, tasks.query)]
+    users = encode(dense, "user", lane.user, user_rows)
+    return [_Encoded(tasks, users, vector, contexts[0], vector, contexts[1])]
 
 
 def _parts(
@@ -125,9 +137,9 @@ def _parts(
 
 def _contexts(dense: Params, context: Features) -> Tensor:
     """Return the encoded contexts of padded events, one for all where nothing is known of them."""
-    vectors = encode(dense, "context", context)
-    has_context = context.tokens.shape[-1] + context.dense.shape[-1] > 0
-    return vectors if has_context else vectors[..., :1, :]
+    if context.tokens.shape[-1] + context.dense.shape[-1] == 0:
+        context = _each(context, lambda column: column[..., :1, :])
+    return encode(dense, "context", context)
 
 
 def _cut(tasks: Task, part: Tensor) -> Task:
@@ -186,7 +198,7 @@ def _judged(
 def _events(
     shared: _Shared, task: Task, events: Events, vector: Tensor, context: Tensor, user: Tensor
 ) -> Encoded:
-    """Return a padded set whose items are encoded already."""
+    """Return a padded set whose items are encoded already: looked up, or all in a table."""
     index, _, start = shared.items
     position = events.item
     # What is met at the start of a history is not what is met later.

@@ -1,0 +1,154 @@
+"""What an adapted head answers, and the way back through its descent.
+
+Knows a part's layers and their order; does not know where rows come from.
+
+Axes: T tasks, Q rows that are asked about.
+"""
+
+from copy import copy
+from typing import NamedTuple
+
+from torch import Tensor
+
+from metarec_ray.algorithms.head.part import Inputs, Part
+from metarec_ray.core.fast.held import Primal
+from metarec_ray.core.fast.rows import Rows, masked, masked_, plus
+
+
+class Gradients(NamedTuple):
+    """Gradients, by the names of weights, of rates with "rates." before them, or of inputs.
+
+    Weights are summed over tasks; of what is 0 there may be none.
+    """
+
+    weights: dict[str, Tensor | None]
+    own: dict[str, Tensor | None]
+    asked: dict[str, Tensor | None]
+
+
+class Answer:
+    """Scores [T, 1, Q] of other rows; `start` of these is written to."""
+
+    def __init__(self, part: Part, asked: Inputs):
+        self.part = part
+        # A part may be asked more than once.
+        self.lowest, self.readout = copy(part.lowest), copy(part.readout)
+        self.moving = [copy(layer) for layer in part.moving]
+        self.trunk = part.head.trunk(asked)
+        self.units = [] if self.trunk is None else [self.trunk.top]
+        if self.lowest is not None:
+            assert asked.start is not None
+            assert asked.alike is not None
+            outputs = self.lowest.ask(asked.start, asked.lowest, asked.alike)
+            self.units.append(Rows(outputs.relu_()))
+        for layer in self.moving:
+            self.units.append(Rows(layer.ask(self.units[-1]).relu_()))
+        top = self.units[-1] if part.learns_units else None
+        kinds = part.kinds(asked, self.trunk)
+        self.scores = self.readout.ask(asked.given, kinds, part.kind_weights(asked), top)
+
+    def back(self, slope: Tensor) -> Gradients:
+        """Return the gradients, given the slopes at the scores.
+
+        Where the descent was not kept, what was learned is a constant.
+        """
+        found = Gradients({}, {}, {"given": slope})
+        under = self.readout.begin(slope)
+        for layer, units in self._downwards(self.units):
+            assert under is not None
+            under = layer.begin(masked_(under, units.rows))
+        if self.lowest is not None:
+            assert under is not None
+            self.lowest.begin(masked_(under, self.units[0].rows))
+        of_trunk = self._back_through_steps(found) if self.part.head.kept else None
+        self._of_rows(found)
+        self._of_weights(found)
+        if self.trunk is not None:
+            self._of_trunk(found, of_trunk, under)
+        return found
+
+    def _downwards(self, units: list[Rows]) -> list:
+        return list(zip(self.moving, units[1:], strict=True))[::-1] if units else []
+
+    def _back_through_steps(self, found: Gradients) -> Tensor | None:
+        """Return the gradient of the units that do not adapt, None where there are none."""
+        given = of_trunk = None
+        for step in reversed(range(len(self.part.steps))):
+            turned, under = self._back_through(step)
+            given = plus(given, turned)
+            of_trunk = of_trunk if under is None else plus(of_trunk, under)
+        found.own["given"] = given
+        return of_trunk
+
+    def _back_through(self, step: int) -> tuple[Tensor, Tensor | None]:
+        """Return how the slopes at the scores move, and what flows to units that do not adapt."""
+        scores, units = self.part.steps[step]
+        moves: list[Tensor | None] = []
+        if self.lowest is not None:
+            moves.append(masked(self.lowest.tangent(step), units[0].rows))
+        elif self.trunk is not None:
+            moves.append(None)
+        for layer, made in zip(self.moving, units[1:], strict=True):
+            moves.append(masked_(layer.tangent(step, moves[-1]), made.rows))
+        top = moves[-1] if self.part.learns_units else None
+        turned = self.part.loss.turned(scores, self.readout.tangent(step, top))
+        under = self.readout.pull(step, turned)
+        self.readout.add(step, top, turned)
+        for (layer, made), moved in zip(self._downwards(units), moves[-2::-1], strict=True):
+            assert under is not None
+            back = masked_(under, made.rows)
+            under = layer.pull(step, back)
+            layer.add(step, moved, back)
+        if self.lowest is not None:
+            assert under is not None
+            self.lowest.add(step, masked_(under, units[0].rows))
+            under = None
+        return turned, under
+
+    def _of_rows(self, found: Gradients) -> None:
+        readout, lowest, kept = self.readout, self.lowest, self.part.head.kept
+        own, asked = found.own, found.asked
+        of_own = of_asked = None
+        if lowest is not None:
+            of_asked, *askers = lowest.of_asked()
+            asked["start"], asked["alike"] = lowest.of_asked_start, lowest.of_asked_alike()
+            asked["asker"] = askers[0] if askers else None
+            if kept:
+                of_own, *askers = lowest.of_rows()
+                own["start"], own["alike"] = lowest.of_start, lowest.of_alike()
+                own["asker"] = askers[0] if askers else None
+        asked["item"], asked["weights"] = readout.of_asked(0, of_asked), readout.of_asked_weights[0]
+        if kept:
+            own["item"] = readout.of_rows(0, of_own)
+            own["weights"] = readout.of_weights[0] - readout.of_asked_weights[0]
+
+    def _of_weights(self, found: Gradients) -> None:
+        weights, readout = found.weights, self.readout
+        for number, layer in zip(self.part.head.moving, self.moving, strict=True):
+            names = [f"{number}.item", f"{number}.bias"]
+            weights |= dict(zip(names, layer.gradients(), strict=True))
+            of_rates = layer.of_rates() or [None, None]
+            weights |= {f"rates.{name}": of for name, of in zip(names, of_rates, strict=True)}
+        if isinstance(self.lowest, Primal):
+            names = ["rates.0.item", "rates.0.user"]
+            weights |= dict(zip(names, self.lowest.of_rates(), strict=False))
+        weights["out.bias"] = readout.of_bias.sum(0, keepdim=True)
+        weights["rates.out.item"], *of_kinds, of_units, of_bias = readout.of_rates
+        weights["rates.out.bias"] = of_bias
+        if self.part.learns_units:
+            weights["out.hidden"] = readout.of_hidden.sum(0, keepdim=True)
+            weights["rates.out.hidden"] = of_units
+        elif self.trunk is not None:
+            weights["out.hidden"] = readout.of_weights[1].sum(0, keepdim=True)
+            weights["rates.out.hidden"] = of_kinds[0]
+
+    def _of_trunk(self, found: Gradients, own: Tensor | None, asked: Tensor | None) -> None:
+        assert self.trunk is not None
+        assert self.part.trunk is not None
+        if not self.part.learns_units:
+            asked = self.readout.of_asked(1, None)
+            own = self.readout.of_rows(1, None) if self.part.head.kept else None
+        assert asked is not None
+        found.asked["start"] = self.trunk.back(asked, found.weights)
+        if own is not None:
+            found.own["start"] = self.part.trunk.back(own, found.weights)

@@ -1,0 +1,173 @@
+"""The head of some tasks, and its descent on their own rows.
+
+Knows the order of layers; does not know where rows come from, nor what is asked afterwards.
+
+Axes: T tasks, M rows that a task learns from, D dimensions of an item, H outputs of the lowest
+layer.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarec_ray.core.batch import Params
+from metarec_ray.core.fast.curvature import Curvature
+from metarec_ray.core.fast.factored import Dual, LowRank
+from metarec_ray.core.fast.frozen import Frozen
+from metarec_ray.core.fast.held import Held, Primal
+from metarec_ray.core.fast.readout import Readout
+from metarec_ray.core.fast.rows import Rate, Rows, masked_
+
+
+class Inputs(NamedTuple):
+    """What the head reads of rows.
+
+    Attributes:
+        given: [T, 1, M], scores without the head.
+        item: rows [T, M, D].
+        weights: [T or 1, 1, D], what scores items before descent.
+        start: [T, M, H], outputs of the lowest hidden layer before descent; None without one.
+        alike: [T, 1 or M, 1 or H], what `Dual` takes; None where the lowest layer does not adapt.
+        asker: rows [T, M, D], where they differ in those that a task learns from; else None.
+
+    """
+
+    given: Tensor
+    item: Rows
+    weights: Tensor
+    start: Tensor | None = None
+    alike: Tensor | None = None
+    asker: Rows | None = None
+
+    @property
+    def lowest(self) -> list[Rows]:
+        """Return what the lowest layer reads, besides what is alike in all rows of a task."""
+        return [self.item] if self.asker is None else [self.item, self.asker]
+
+
+class Head(NamedTuple):
+    """What the heads of all tasks have in common.
+
+    Attributes:
+        weights: above the lowest layer, by their names; hidden units are scored by a row.
+        rates: of all that adapts, by the same names; "0.item" and "0.user" of the lowest layer,
+            "out.item" of what scores items.
+        frozen: numbers of the hidden layers above the lowest that do not adapt; None where all do.
+        moving: numbers of those that adapt.
+        steps: of descent.
+        kept: whether there is a way back through the descent.
+
+    """
+
+    weights: Params
+    rates: dict[str, Rate]
+    frozen: list[int] | None
+    moving: list[int]
+    steps: int
+    kept: bool
+
+    def trunk(self, rows: Inputs) -> Frozen | None:
+        """Return the hidden layers that do not adapt."""
+        if self.frozen is None or rows.start is None:
+            return None
+        return Frozen(rows.start, self.weights, self.frozen)
+
+
+class Step(NamedTuple):
+    """What a step of descent has seen."""
+
+    scores: Tensor  # [T, 1, M]
+    units: list[Rows]  # that adapting layers read, or are read of them, from the lowest on
+
+
+class Part:
+    """The descent of some tasks."""
+
+    def __init__(self, own: Inputs, head: Head, loss: Curvature):
+        self.own, self.head, self.loss = own, head, loss
+        self.trunk = head.trunk(own)
+        adapts = self.trunk is None and own.start is not None
+        self.lowest = self._lowest() if adapts else None
+        self.moving = [self._moving(number) for number in head.moving]
+        self.readout = self._readout()
+        self.steps: list[Step] = []
+        for _ in range(head.steps):
+            self._step()
+
+    @property
+    def learns_units(self) -> bool:
+        """Whether the last layer reads units that move in descent."""
+        return self.lowest is not None or bool(self.moving)
+
+    def kinds(self, rows: Inputs, trunk: Frozen | None) -> list[Rows]:
+        """Return what the last layer reads that is the same in every step."""
+        return [rows.item] if trunk is None or self.learns_units else [rows.item, trunk.top]
+
+    def kind_weights(self, rows: Inputs) -> list[Tensor]:
+        """Return what scores `kinds` before descent."""
+        below = [] if self.trunk is None or self.learns_units else [self.head.weights["out.hidden"]]
+        return [rows.weights, *below]
+
+    def _lowest(self) -> Dual | Primal:
+        own, rates = self.own, self.head.rates
+        assert own.start is not None
+        assert own.alike is not None
+        rate, kinds = rates["0.item"], own.lowest
+        if not isinstance(rate, float):
+            own_rates = [rate, rates["0.user"]][: len(kinds)]
+            return Primal(own.start, kinds, own.alike, [*own_rates, 1.0])
+        # Two products of rows a step, against four with weights of as many columns.
+        if own.start.shape[1] <= 2 * sum(kind.rows.shape[-1] for kind in kinds):
+            return Dual(own.start, kinds, own.alike, rate, kept=self.head.kept)
+        return Primal(own.start, kinds, own.alike, [rate] * (len(kinds) + 1))
+
+    def _moving(self, number: int) -> LowRank | Held:
+        names = [f"{number}.{kind}" for kind in ("item", "bias")]
+        weights, bias = (self.head.weights[name] for name in names)
+        rate, bias_rate = (self.head.rates[name] for name in names)
+        width, height = weights.shape
+        # What all later steps do with the factors, against one product with the weights a step.
+        later = (self.head.steps - 1) * self.own.given.shape[-1] * (width + height)
+        if isinstance(rate, float) and later <= width * height:
+            return LowRank(weights, bias, rate)
+        return Held(weights, bias, (rate, bias_rate), kept=self.head.kept)
+
+    def _readout(self) -> Readout:
+        weights, rates = self.head.weights, self.head.rates
+        kinds = self.kinds(self.own, self.trunk)
+        units = rates.get("out.hidden", 0.0)
+        return Readout(
+            kinds,
+            self.kind_weights(self.own),
+            weights["out.hidden"] if self.learns_units else None,
+            weights["out.bias"],
+            [rates["out.item"], *[units] * (len(kinds) - 1), units, rates["out.bias"]],
+            kept=self.head.kept,
+        )
+
+    def _step(self) -> None:
+        units = [] if self.trunk is None else [self.trunk.top]
+        if self.lowest is not None:
+            outputs = self.lowest.outputs()
+            # The start is read again after every step.
+            begins = outputs is self.own.start
+            units.append(Rows(torch.relu(outputs) if begins else outputs.relu_()))
+        for layer in self.moving:
+            units.append(Rows(layer.outputs(units[-1]).relu_()))
+        top = units[-1] if self.learns_units else None
+        scores = self.readout.outputs(self.own.given, top)
+        slope = self.loss.slope(scores)
+        under = None if top is None else self.readout.back(slope)
+        self.readout.step(top, slope)
+        for layer, read, made in reversed(list(zip(self.moving, units, units[1:], strict=False))):
+            assert under is not None
+            own_slope, under = masked_(under, made.rows), None
+            if read is not units[0] or self.lowest is not None:
+                under = layer.back(own_slope)
+            layer.step(read, own_slope)
+        if self.lowest is not None:
+            assert under is not None
+            self.lowest.step(masked_(under, units[0].rows))
+        if self.head.kept:
+            self.steps.append(Step(scores, units))
