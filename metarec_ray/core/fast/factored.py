@@ -85,10 +85,10 @@ class Dual:
             found = [bar.baddbmm_(both, r.rows) for bar, r in zip(found, self.rows, strict=True)]
         return found
 
-    def of_alike(self) -> Tensor | None:
-        """Return the gradient of `alike`, None for 0."""
+    def of_alike(self) -> Tensor:
+        """Return the gradient of `alike` [T, 1, 1]."""
         if self._of_gram is None:
-            return None
+            return torch.zeros_like(self.alike)
         return self._of_gram.sum((-1, -2), keepdim=True).mul_(-self.rate)
 
     def of_asked(self) -> list[Tensor]:

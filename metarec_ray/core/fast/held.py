@@ -168,7 +168,7 @@ class Primal:
     def of_rows(self) -> list[Tensor]:
         return [bar for bar in self._of_rows if bar is not None]
 
-    def of_alike(self) -> Tensor | None:
+    def of_alike(self) -> Tensor:
         return self._of_alike
 
     def of_asked(self) -> list[Tensor]:

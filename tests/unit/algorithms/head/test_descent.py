@@ -31,6 +31,7 @@ from metarec_ray.training.objective import lane_objective
 
 ITEMS, DIM, QUERY = 9, 3, 3
 LEARNERS = (Maml, Fomaml, Anil, MetaSgd, Reptile)
+LONG = st.sampled_from([(), (), (150,)])  # a task that has no other beside it
 REPRODUCIBLE = settings(derandomize=True, deadline=None, database=None)
 
 
@@ -63,7 +64,7 @@ def cases(draw) -> Case:
         feedback=draw(st.sampled_from(["explicit", "binary", "implicit"])),
         # Wide layers on few events are known by their factors, others are held.
         hidden=draw(st.sampled_from([(), (4,), (4, 5), (3, 4, 2), (24, 24)])),
-        support=tuple(draw(st.lists(st.integers(0, 6), min_size=1, max_size=4))),
+        support=(*draw(st.lists(st.integers(0, 6), min_size=1, max_size=4)), *draw(LONG)),
         contexts=draw(st.booleans()),
         negatives=draw(st.sampled_from([0, 2])),
         reference=draw(st.sampled_from([2, 7])),
@@ -79,6 +80,11 @@ def features(*shape: int, tokens: int = 2) -> Features:
     )
 
 
+def drawn_items(n: int) -> Tensor:
+    """Return int64 [n]: different items, unless there are fewer."""
+    return torch.randperm(max(n, ITEMS))[:n] % ITEMS
+
+
 def events(case: Case, counts: tuple[int, ...]) -> Events:
     tasks, n = len(counts), max(1, *counts)
     mask = torch.arange(n) < torch.tensor(counts).unsqueeze(1)
@@ -86,7 +92,7 @@ def events(case: Case, counts: tuple[int, ...]) -> Events:
     label = {"explicit": 4 * label, "binary": (label > 0.5).double(), "implicit": label > -1}
     # Padding is not to be read: what it holds is noise.
     return Events(
-        item=torch.stack([torch.randperm(ITEMS)[:n] for _ in counts]),
+        item=torch.stack([drawn_items(n) for _ in counts]),
         label=label[case.feedback].double(),
         mask=mask,
         time=torch.arange(n).expand(tasks, n),
@@ -150,11 +156,14 @@ def assert_equal(found: Tensor, expected: Tensor) -> None:
 
 
 USUAL = Case(Maml(inner_steps=3), "explicit", (4, 5), (0, 1, 5, 3), False, 0, 2, 7)
+APART = USUAL._replace(learner=Maml(inner_steps=1), support=(1, 150))
 WIDE = USUAL._replace(hidden=(24, 24, 24), support=(3, 2), feedback="binary")
 
 
 @settings(REPRODUCIBLE, max_examples=50)
 @example(USUAL)
+@example(APART)
+@example(APART._replace(contexts=True, feedback="implicit"))
 @example(WIDE)
 @example(WIDE._replace(learner=Maml(inner_steps=4, layers=3)))
 @given(cases())
@@ -182,7 +191,7 @@ def asked(case: Case) -> Asked:
     tasks, n = len(case.support), max(1, *case.support)
     drawn = partial(torch.randn, dtype=torch.float64)
     return Asked(
-        position=torch.stack([torch.randperm(ITEMS)[:n] for _ in case.support]),
+        position=torch.stack([drawn_items(n) for _ in case.support]),
         label=torch.rand(tasks, n, dtype=torch.float64),
         mask=torch.arange(n) < torch.tensor(case.support).unsqueeze(1),
         context=drawn(tasks, n if case.contexts else 1, DIM),
@@ -310,6 +319,16 @@ def test_a_descent_that_is_not_kept_is_a_constant_to_what_it_learned_from() -> N
     assert torch.autograd.grad(score.sum(), [item], allow_unused=True) == (None,)
     again = descended(USUAL, meta, support, kept=True).score(meta, candidates)
     assert_equal(score, again)
+
+
+def test_the_way_back_may_be_gone_twice() -> None:
+    meta, _ = parameters(USUAL)
+    support, candidates, made = encoded(USUAL, meta)
+    score = descended(USUAL, meta, support, kept=True).score(meta, candidates)
+    values = list(made.values())[:2]
+    ways = [torch.autograd.grad((score**2).sum(), values, retain_graph=True) for _ in range(2)]
+    for first, again in zip(*ways, strict=True):
+        assert torch.equal(first, again)
 
 
 def test_scores_that_nobody_differentiates_need_no_graph() -> None:
