@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from metarec_ray.algorithms.head.part import Inputs, Part
-from metarec_ray.core.fast.held import Primal
+from metarec_ray.core.fast.readout import ITEM, UNITS
 from metarec_ray.core.fast.rows import Rows, masked, masked_, plus
 
 
@@ -43,9 +43,8 @@ class Answer:
             self.units.append(Rows(outputs.relu_()))
         for layer in self.moving:
             self.units.append(Rows(layer.ask(self.units[-1]).relu_()))
-        top = self.units[-1] if part.learns_units else None
-        kinds = part.kinds(asked, self.trunk)
-        self.scores = self.readout.ask(asked.given, kinds, part.kind_weights(asked), top)
+        pieces = [asked.item, *self.units[-1:]]
+        self.scores = self.readout.ask(asked.given, pieces, asked.weights)
 
     def back(self, slope: Tensor) -> Gradients:
         """Return the gradients, given the slopes at the scores.
@@ -53,10 +52,11 @@ class Answer:
         Where the descent was not kept, what was learned is a constant.
         """
         found = Gradients({}, {}, {"given": slope})
-        under = self.readout.begin(slope)
-        for layer, units in self._downwards(self.units):
+        self.readout.begin(slope)
+        under = self.readout.back(slope) if self.units else None
+        for layer, made in reversed(list(zip(self.moving, self.units[1:], strict=True))):
             assert under is not None
-            under = layer.begin(masked_(under, units.rows))
+            under = layer.begin(masked_(under, made.rows))
         if self.lowest is not None:
             assert under is not None
             self.lowest.begin(masked_(under, self.units[0].rows))
@@ -64,11 +64,9 @@ class Answer:
         self._of_rows(found)
         self._of_weights(found)
         if self.trunk is not None:
+            assert under is not None
             self._of_trunk(found, of_trunk, under)
         return found
-
-    def _downwards(self, units: list[Rows]) -> list:
-        return list(zip(self.moving, units[1:], strict=True))[::-1] if units else []
 
     def _back_through_steps(self, found: Gradients) -> Tensor | None:
         """Return the gradient of the units that do not adapt, None where there are none."""
@@ -78,30 +76,29 @@ class Answer:
             given = plus(given, turned)
             of_trunk = of_trunk if under is None else plus(of_trunk, under)
         found.own["given"] = given
+        if self.trunk is not None and not self.part.units_move:
+            return self.readout.of_rows(UNITS, None)
         return of_trunk
 
     def _back_through(self, step: int) -> tuple[Tensor, Tensor | None]:
         """Return how the slopes at the scores move, and what flows to units that do not adapt."""
         scores, units = self.part.steps[step]
-        moves: list[Tensor | None] = []
-        if self.lowest is not None:
-            moves.append(masked(self.lowest.tangent(step), units[0].rows))
-        elif self.trunk is not None:
-            moves.append(None)
+        lowest = self.lowest
+        # How units move: those of a trunk do not.
+        moves = [None if lowest is None else masked(lowest.tangent(step), units[0].rows)]
         for layer, made in zip(self.moving, units[1:], strict=True):
             moves.append(masked_(layer.tangent(step, moves[-1]), made.rows))
-        top = moves[-1] if self.part.learns_units else None
-        turned = self.part.loss.turned(scores, self.readout.tangent(step, top))
+        turned = self.part.loss.turned(scores, self.readout.tangent(step, moves[-1]))
         under = self.readout.pull(step, turned)
-        self.readout.add(step, top, turned)
-        for (layer, made), moved in zip(self._downwards(units), moves[-2::-1], strict=True):
+        self.readout.add(step, moves[-1], turned)
+        for layer, made, moved in reversed(list(zip(self.moving, units[1:], moves, strict=False))):
             assert under is not None
             back = masked_(under, made.rows)
             under = layer.pull(step, back)
             layer.add(step, moved, back)
-        if self.lowest is not None:
+        if lowest is not None:
             assert under is not None
-            self.lowest.add(step, masked_(under, units[0].rows))
+            lowest.add(step, masked_(under, units[0].rows))
             under = None
         return turned, under
 
@@ -117,38 +114,30 @@ class Answer:
                 of_own, *askers = lowest.of_rows()
                 own["start"], own["alike"] = lowest.of_start, lowest.of_alike()
                 own["asker"] = askers[0] if askers else None
-        asked["item"], asked["weights"] = readout.of_asked(0, of_asked), readout.of_asked_weights[0]
+        asked["item"], asked["weights"] = readout.of_asked(of_asked), readout.of_asked_weights[ITEM]
         if kept:
-            own["item"] = readout.of_rows(0, of_own)
-            own["weights"] = readout.of_weights[0] - readout.of_asked_weights[0]
+            own["item"] = readout.of_rows(ITEM, of_own)
+            own["weights"] = readout.of_weights[ITEM] - readout.of_asked_weights[ITEM]
 
     def _of_weights(self, found: Gradients) -> None:
         weights, readout = found.weights, self.readout
         for number, layer in zip(self.part.head.moving, self.moving, strict=True):
             names = [f"{number}.item", f"{number}.bias"]
             weights |= dict(zip(names, layer.gradients(), strict=True))
-            of_rates = layer.of_rates() or [None, None]
-            weights |= {f"rates.{name}": of for name, of in zip(names, of_rates, strict=True)}
-        if isinstance(self.lowest, Primal):
-            names = ["rates.0.item", "rates.0.user"]
-            weights |= dict(zip(names, self.lowest.of_rates(), strict=False))
+            rates = [f"rates.{name}" for name in names]
+            weights |= dict(zip(rates, layer.of_rates(), strict=True))
+        if self.lowest is not None:
+            rates = ["rates.0.item", "rates.0.user"]
+            weights |= dict(zip(rates, self.lowest.of_rates(), strict=False))
         weights["out.bias"] = readout.of_bias.sum(0, keepdim=True)
-        weights["rates.out.item"], *of_kinds, of_units, of_bias = readout.of_rates
-        weights["rates.out.bias"] = of_bias
-        if self.part.learns_units:
-            weights["out.hidden"] = readout.of_hidden.sum(0, keepdim=True)
-            weights["rates.out.hidden"] = of_units
-        elif self.trunk is not None:
-            weights["out.hidden"] = readout.of_weights[1].sum(0, keepdim=True)
-            weights["rates.out.hidden"] = of_kinds[0]
+        weights["rates.out.item"], *of_units, weights["rates.out.bias"] = readout.of_rates
+        if self.units:
+            weights["out.hidden"] = readout.of_weights[UNITS].sum(0, keepdim=True)
+            weights["rates.out.hidden"] = of_units[0]
 
-    def _of_trunk(self, found: Gradients, own: Tensor | None, asked: Tensor | None) -> None:
+    def _of_trunk(self, found: Gradients, own: Tensor | None, asked: Tensor) -> None:
         assert self.trunk is not None
         assert self.part.trunk is not None
-        if not self.part.learns_units:
-            asked = self.readout.of_asked(1, None)
-            own = self.readout.of_rows(1, None) if self.part.head.kept else None
-        assert asked is not None
         found.asked["start"] = self.trunk.back(asked, found.weights)
         if own is not None:
             found.own["start"] = self.part.trunk.back(own, found.weights)

@@ -87,27 +87,13 @@ class Part:
     def __init__(self, own: Inputs, head: Head, loss: Curvature):
         self.own, self.head, self.loss = own, head, loss
         self.trunk = head.trunk(own)
-        adapts = self.trunk is None and own.start is not None
-        self.lowest = self._lowest() if adapts else None
+        self.lowest = self._lowest() if self.trunk is None and own.start is not None else None
         self.moving = [self._moving(number) for number in head.moving]
+        self.units_move = self.lowest is not None or bool(self.moving)
         self.readout = self._readout()
         self.steps: list[Step] = []
         for _ in range(head.steps):
             self._step()
-
-    @property
-    def learns_units(self) -> bool:
-        """Whether the last layer reads units that move in descent."""
-        return self.lowest is not None or bool(self.moving)
-
-    def kinds(self, rows: Inputs, trunk: Frozen | None) -> list[Rows]:
-        """Return what the last layer reads that is the same in every step."""
-        return [rows.item] if trunk is None or self.learns_units else [rows.item, trunk.top]
-
-    def kind_weights(self, rows: Inputs) -> list[Tensor]:
-        """Return what scores `kinds` before descent."""
-        below = [] if self.trunk is None or self.learns_units else [self.head.weights["out.hidden"]]
-        return [rows.weights, *below]
 
     def _lowest(self) -> Dual | Primal:
         own, rates = self.own, self.head.rates
@@ -134,15 +120,14 @@ class Part:
         return Held(weights, bias, (rate, bias_rate), kept=self.head.kept)
 
     def _readout(self) -> Readout:
-        weights, rates = self.head.weights, self.head.rates
-        kinds = self.kinds(self.own, self.trunk)
-        units = rates.get("out.hidden", 0.0)
+        weights, rates, tasks = self.head.weights, self.head.rates, len(self.own.item.rows)
+        units = [] if self.own.start is None else ["out.hidden"]
+        pieces = [self.own.weights, *(weights[name] for name in units)]
         return Readout(
-            kinds,
-            self.kind_weights(self.own),
-            weights["out.hidden"] if self.learns_units else None,
+            [weight.expand(tasks, -1, -1) for weight in pieces],
             weights["out.bias"],
-            [rates["out.item"], *[units] * (len(kinds) - 1), units, rates["out.bias"]],
+            [rates[name] for name in ("out.item", *units, "out.bias")],
+            units_move=self.units_move,
             kept=self.head.kept,
         )
 
@@ -155,16 +140,16 @@ class Part:
             units.append(Rows(torch.relu(outputs) if begins else outputs.relu_()))
         for layer in self.moving:
             units.append(Rows(layer.outputs(units[-1]).relu_()))
-        top = units[-1] if self.learns_units else None
-        scores = self.readout.outputs(self.own.given, top)
+        pieces = [self.own.item, *units[-1:]]
+        scores = self.readout.outputs(self.own.given, pieces)
         slope = self.loss.slope(scores)
-        under = None if top is None else self.readout.back(slope)
-        self.readout.step(top, slope)
+        under = self.readout.back(slope) if self.units_move else None
+        self.readout.step(pieces, slope)
         for layer, read, made in reversed(list(zip(self.moving, units, units[1:], strict=False))):
             assert under is not None
-            own_slope, under = masked_(under, made.rows), None
-            if read is not units[0] or self.lowest is not None:
-                under = layer.back(own_slope)
+            own_slope = masked_(under, made.rows)
+            ends = self.trunk is not None and read is self.trunk.top
+            under = None if ends else layer.back(own_slope)
             layer.step(read, own_slope)
         if self.lowest is not None:
             assert under is not None

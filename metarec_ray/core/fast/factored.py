@@ -98,6 +98,10 @@ class Dual:
     def of_asked_alike(self) -> Tensor:
         return self.share.sum_to_size(self.asked_alike.shape)
 
+    def of_rates(self) -> list[Tensor | None]:
+        """Return none: the one rate is not learned."""
+        return [None for _ in self.rows]
+
     def changes(self) -> list[Tensor]:
         """Return what was added to the weights [T, K, H] of each kind of rows."""
         assert self.sum is not None
@@ -198,8 +202,9 @@ class LowRank:
                 biases += back.sum((0, 1))
         return weights, biases
 
-    def of_rates(self) -> None:
-        """Return nothing: there is but one rate, which is not learned."""
+    def of_rates(self) -> list[Tensor | None]:
+        """Return none: the one rate is not learned."""
+        return [None, None]
 
     def changes(self) -> tuple[Tensor, Tensor]:
         """Return what was added to weights [T, K, H] and biases [T, 1, H]."""
