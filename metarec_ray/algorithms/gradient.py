@@ -84,7 +84,7 @@ class GradientLearner(MetaLearner):
         return [name for name in params if name.startswith(own)]
 
     def adapt_batch(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        return meta | self.descended(problem, meta, support, kept=False).weights(meta)
+        return meta | self.descended(problem, meta, support, second_order=False).weights(meta)
 
     def score_batch(
         self, problem: Problem, meta: Params, fast: Params, candidates: Encoded
@@ -94,14 +94,14 @@ class GradientLearner(MetaLearner):
     def objective_batch(
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[Tensor, Tensor]:
-        fast = self.descended(problem, meta, support, kept=not self.first_order)
+        fast = self.descended(problem, meta, support, second_order=not self.first_order)
         value = loss(lambda candidates: fast.score(meta, candidates))
         return value, value.detach()
 
     def descended(
-        self, problem: Problem, meta: Params, support: Encoded, *, kept: bool
+        self, problem: Problem, meta: Params, support: Encoded, *, second_order: bool
     ) -> FastHead:
-        """Return the heads of T tasks; what is learned is a constant unless descent is kept."""
+        """Return the heads of T tasks; what is learned is a constant, unless `second_order`."""
         share, mask = self._counted(support)
         return descend(
             problem,
@@ -111,7 +111,7 @@ class GradientLearner(MetaLearner):
             rates=self.fixed_rates(meta),
             steps=self.inner_steps,
             weight=share * mask / mask.sum(-1, keepdim=True).clamp(min=1),
-            kept=kept,
+            second_order=second_order,
         )
 
     def fixed_rates(self, meta: Params) -> Rates:
@@ -194,10 +194,10 @@ class Reptile(GradientLearner):
     def objective_batch(
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[Tensor, Tensor]:
-        reached = self.descended(problem, meta, _together(support, query), kept=False)
+        reached = self.descended(problem, meta, _together(support, query), second_order=False)
         still = meta | {name: meta[name].detach() for name in self.adapted(meta)}
         value = loss(lambda candidates: reached.score(still, candidates))
-        judged = self.descended(problem, meta, support, kept=False)
+        judged = self.descended(problem, meta, support, second_order=False)
         with torch.no_grad():
             query_loss = loss(lambda candidates: judged.score(meta, candidates))
         return reached.distance(meta) + value, query_loss

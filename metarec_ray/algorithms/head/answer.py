@@ -12,18 +12,19 @@ from torch import Tensor
 
 from metarec_ray.algorithms.head.part import Inputs, Part
 from metarec_ray.core.fast.readout import ITEM, UNITS
-from metarec_ray.core.fast.rows import Rows, masked, masked_, plus
+from metarec_ray.core.fast.rows import Gradients, Rows, plus, relu_backward, relu_backward_
 
 
-class Gradients(NamedTuple):
-    """Gradients, by the names of weights, of rates with "rates." before them, or of inputs.
+class PartGradients(NamedTuple):
+    """Gradients of a part.
 
-    Weights are summed over tasks; of what is 0 there may be none.
+    By the names of weights, of rates with "rates." before them, and of inputs. Weights are summed
+    over tasks.
     """
 
-    weights: dict[str, Tensor | None]
-    own: dict[str, Tensor | None]
-    asked: dict[str, Tensor | None]
+    weights: Gradients
+    own: Gradients
+    asked: Gradients
 
 
 class Answer:
@@ -39,28 +40,28 @@ class Answer:
         if self.lowest is not None:
             assert asked.start is not None
             assert asked.alike is not None
-            outputs = self.lowest.ask(asked.start, asked.lowest, asked.alike)
+            outputs = self.lowest.ask(asked.start, asked.pieces, asked.alike)
             self.units.append(Rows(outputs.relu_()))
         for layer in self.moving:
             self.units.append(Rows(layer.ask(self.units[-1]).relu_()))
         pieces = [asked.item, *self.units[-1:]]
         self.scores = self.readout.ask(asked.given, pieces, asked.weights)
 
-    def back(self, slope: Tensor) -> Gradients:
+    def back(self, slope: Tensor) -> PartGradients:
         """Return the gradients, given the slopes at the scores.
 
-        Where the descent was not kept, what was learned is a constant.
+        Without `second_order`, what was learned is a constant.
         """
-        found = Gradients({}, {}, {"given": slope})
+        found = PartGradients({}, {}, {"given": slope})
         self.readout.begin(slope)
         under = self.readout.back(slope) if self.units else None
         for layer, made in reversed(list(zip(self.moving, self.units[1:], strict=True))):
             assert under is not None
-            under = layer.begin(masked_(under, made.rows))
+            under = layer.begin(relu_backward_(under, made.rows))
         if self.lowest is not None:
             assert under is not None
-            self.lowest.begin(masked_(under, self.units[0].rows))
-        of_trunk = self._back_through_steps(found) if self.part.head.kept else None
+            self.lowest.begin(relu_backward_(under, self.units[0].rows))
+        of_trunk = self._back_through_steps(found) if self.part.head.second_order else None
         self._of_rows(found)
         self._of_weights(found)
         if self.trunk is not None:
@@ -68,7 +69,7 @@ class Answer:
             self._of_trunk(found, of_trunk, under)
         return found
 
-    def _back_through_steps(self, found: Gradients) -> Tensor | None:
+    def _back_through_steps(self, found: PartGradients) -> Tensor | None:
         """Return the gradient of the units that do not adapt, None where there are none."""
         given = of_trunk = None
         for step in reversed(range(len(self.part.steps))):
@@ -85,41 +86,42 @@ class Answer:
         scores, units = self.part.steps[step]
         lowest = self.lowest
         # How units move: those of a trunk do not.
-        moves = [None if lowest is None else masked(lowest.tangent(step), units[0].rows)]
+        moves = [None if lowest is None else relu_backward(lowest.tangent(step), units[0].rows)]
         for layer, made in zip(self.moving, units[1:], strict=True):
-            moves.append(masked_(layer.tangent(step, moves[-1]), made.rows))
-        turned = self.part.loss.turned(scores, self.readout.tangent(step, moves[-1]))
+            moves.append(relu_backward_(layer.tangent(step, moves[-1]), made.rows))
+        turned = self.part.loss.hessian_product(scores, self.readout.tangent(step, moves[-1]))
         under = self.readout.pull(step, turned)
         self.readout.add(step, moves[-1], turned)
         for layer, made, moved in reversed(list(zip(self.moving, units[1:], moves, strict=False))):
             assert under is not None
-            back = masked_(under, made.rows)
+            back = relu_backward_(under, made.rows)
             under = layer.pull(step, back)
             layer.add(step, moved, back)
         if lowest is not None:
             assert under is not None
-            lowest.add(step, masked_(under, units[0].rows))
+            lowest.add(step, relu_backward_(under, units[0].rows))
             under = None
         return turned, under
 
-    def _of_rows(self, found: Gradients) -> None:
-        readout, lowest, kept = self.readout, self.lowest, self.part.head.kept
+    def _of_rows(self, found: PartGradients) -> None:
+        readout, lowest = self.readout, self.lowest
+        second_order = self.part.head.second_order
         own, asked = found.own, found.asked
         of_own = of_asked = None
         if lowest is not None:
             of_asked, *askers = lowest.of_asked()
             asked["start"], asked["alike"] = lowest.of_asked_start, lowest.of_asked_alike()
             asked["asker"] = askers[0] if askers else None
-            if kept:
+            if second_order:
                 of_own, *askers = lowest.of_rows()
                 own["start"], own["alike"] = lowest.of_start, lowest.of_alike()
                 own["asker"] = askers[0] if askers else None
         asked["item"], asked["weights"] = readout.of_asked(of_asked), readout.of_asked_weights[ITEM]
-        if kept:
+        if second_order:
             own["item"] = readout.of_rows(ITEM, of_own)
             own["weights"] = readout.of_weights[ITEM] - readout.of_asked_weights[ITEM]
 
-    def _of_weights(self, found: Gradients) -> None:
+    def _of_weights(self, found: PartGradients) -> None:
         weights, readout = found.weights, self.readout
         for number, layer in zip(self.part.head.moving, self.moving, strict=True):
             names = [f"{number}.item", f"{number}.bias"]
@@ -135,7 +137,7 @@ class Answer:
             weights["out.hidden"] = readout.of_weights[UNITS].sum(0, keepdim=True)
             weights["rates.out.hidden"] = of_units[0]
 
-    def _of_trunk(self, found: Gradients, own: Tensor | None, asked: Tensor) -> None:
+    def _of_trunk(self, found: PartGradients, own: Tensor | None, asked: Tensor) -> None:
         assert self.trunk is not None
         assert self.part.trunk is not None
         found.asked["start"] = self.trunk.back(asked, found.weights)

@@ -14,12 +14,11 @@ from torch import Tensor
 from metarec_ray.algorithms.head.part import Inputs
 from metarec_ray.core.batch import Params
 from metarec_ray.core.buckets import buckets
-from metarec_ray.core.fast.rows import Rows
+from metarec_ray.core.fast.rows import Gradients, Rows
 
 OVERHEAD = 120  # rows that cost as much as the calls of one more part; measured
 TABLES = {"table": "item", "lowest": "start"}
 """Of a whole, what all tasks share, and what a part reads of it."""
-Gradients = dict[str, Tensor | None]
 
 
 class Cut(NamedTuple):

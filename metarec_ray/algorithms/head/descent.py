@@ -108,7 +108,7 @@ def descend(
     rates: Rates,
     steps: int,
     weight: Tensor,
-    kept: bool,
+    second_order: bool,
 ) -> FastHead:
     """Return the head after `steps` >= 1 steps on the sum of weighted losses of `support`.
 
@@ -120,19 +120,19 @@ def descend(
         rates: one, or by names in the model those of all entries; the same in all steps.
         steps: of descent.
         weight: [T, N], what each event's loss counts; 0 on padding.
-        kept: whether scores are differentiated through the descent; or else what is learned is a
-            constant.
+        second_order: whether scores are differentiated through the descent; or else what is learned
+            is a constant.
 
     """
     rivals = problem.reference
     order, parts = cuts(support.mask, 0 if rivals is None else rivals.index.shape[-1])
-    with torch.set_grad_enabled(kept and torch.is_grad_enabled()):
+    with torch.set_grad_enabled(second_order and torch.is_grad_enabled()):
         own = read(support).in_order(order)
         if rivals is not None:
             own = reading_beside(own, read(rivals).in_order(order))
         whole = what_is_read(meta, own, own, first=first, rates=rates)
     tables = first_outputs(meta, own.table)
-    head = _head(meta, first=first, rates=rates, steps=steps, kept=kept)
+    head = _head(meta, first=first, rates=rates, steps=steps, second_order=second_order)
     found = []
     with torch.inference_mode():
         for cut in parts:
@@ -143,13 +143,13 @@ def descend(
         own=own,
         lowest=meta.get(LOWEST),
         tables=tables,
-        whole=whole | tables if kept else {},
+        whole=whole | tables if second_order else {},
         first=first,
         rates=rates,
     )
 
 
-def _head(meta: Params, *, first: int, rates: Rates, steps: int, kept: bool) -> Head:
+def _head(meta: Params, *, first: int, rates: Rates, steps: int, second_order: bool) -> Head:
     layers = hidden_layers(meta)
     every = layer_rates(meta, rates, first=first).items()
     return Head(
@@ -158,7 +158,7 @@ def _head(meta: Params, *, first: int, rates: Rates, steps: int, kept: bool) -> 
         frozen=list(range(1, first)) if first and layers else None,
         moving=list(range(max(1, first), layers)),
         steps=steps,
-        kept=kept,
+        second_order=second_order,
     )
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from metarec_ray.core.batch import Params
 from metarec_ray.core.fast.curvature import Curvature
 from metarec_ray.core.fast.factored import Dual, LowRank
+from metarec_ray.core.fast.formed import FullRank, Primal
 from metarec_ray.core.fast.frozen import Frozen
-from metarec_ray.core.fast.held import Held, Primal
 from metarec_ray.core.fast.readout import Readout
-from metarec_ray.core.fast.rows import Rate, Rows, masked_
+from metarec_ray.core.fast.rows import Rate, Rows, relu_backward_
 
 
 class Inputs(NamedTuple):
@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
     asker: Rows | None = None
 
     @property
-    def lowest(self) -> list[Rows]:
+    def pieces(self) -> list[Rows]:
         """Return what the lowest layer reads, besides what is alike in all rows of a task."""
         return [self.item] if self.asker is None else [self.item, self.asker]
 
@@ -56,7 +56,7 @@ class Head(NamedTuple):
         frozen: numbers of the hidden layers above the lowest that do not adapt; None where all do.
         moving: numbers of those that adapt.
         steps: of descent.
-        kept: whether there is a way back through the descent.
+        second_order: whether there is a way back through the descent.
 
     """
 
@@ -65,7 +65,7 @@ class Head(NamedTuple):
     frozen: list[int] | None
     moving: list[int]
     steps: int
-    kept: bool
+    second_order: bool
 
     def trunk(self, rows: Inputs) -> Frozen | None:
         """Return the hidden layers that do not adapt."""
@@ -99,16 +99,16 @@ class Part:
         own, rates = self.own, self.head.rates
         assert own.start is not None
         assert own.alike is not None
-        rate, kinds = rates["0.item"], own.lowest
+        rate, pieces = rates["0.item"], own.pieces
         if not isinstance(rate, float):
-            own_rates = [rate, rates["0.user"]][: len(kinds)]
-            return Primal(own.start, kinds, own.alike, [*own_rates, 1.0])
+            own_rates = [rate, rates["0.user"]][: len(pieces)]
+            return Primal(own.start, pieces, own.alike, [*own_rates, 1.0])
         # Two products of rows a step, against four with weights of as many columns.
-        if own.start.shape[1] <= 2 * sum(kind.rows.shape[-1] for kind in kinds):
-            return Dual(own.start, kinds, own.alike, rate, kept=self.head.kept)
-        return Primal(own.start, kinds, own.alike, [rate] * (len(kinds) + 1))
+        if own.start.shape[1] <= 2 * sum(piece.rows.shape[-1] for piece in pieces):
+            return Dual(own.start, pieces, own.alike, rate, second_order=self.head.second_order)
+        return Primal(own.start, pieces, own.alike, [rate] * (len(pieces) + 1))
 
-    def _moving(self, number: int) -> LowRank | Held:
+    def _moving(self, number: int) -> LowRank | FullRank:
         names = [f"{number}.{kind}" for kind in ("item", "bias")]
         weights, bias = (self.head.weights[name] for name in names)
         rate, bias_rate = (self.head.rates[name] for name in names)
@@ -117,7 +117,7 @@ class Part:
         later = (self.head.steps - 1) * self.own.given.shape[-1] * (width + height)
         if isinstance(rate, float) and later <= width * height:
             return LowRank(weights, bias, rate)
-        return Held(weights, bias, (rate, bias_rate), kept=self.head.kept)
+        return FullRank(weights, bias, (rate, bias_rate), second_order=self.head.second_order)
 
     def _readout(self) -> Readout:
         weights, rates, tasks = self.head.weights, self.head.rates, len(self.own.item.rows)
@@ -128,7 +128,7 @@ class Part:
             weights["out.bias"],
             [rates[name] for name in ("out.item", *units, "out.bias")],
             units_move=self.units_move,
-            kept=self.head.kept,
+            second_order=self.head.second_order,
         )
 
     def _step(self) -> None:
@@ -147,12 +147,12 @@ class Part:
         self.readout.step(pieces, slope)
         for layer, read, made in reversed(list(zip(self.moving, units, units[1:], strict=False))):
             assert under is not None
-            own_slope = masked_(under, made.rows)
+            own_slope = relu_backward_(under, made.rows)
             ends = self.trunk is not None and read is self.trunk.top
             under = None if ends else layer.back(own_slope)
             layer.step(read, own_slope)
         if self.lowest is not None:
             assert under is not None
-            self.lowest.step(masked_(under, units[0].rows))
-        if self.head.kept:
+            self.lowest.step(relu_backward_(under, units[0].rows))
+        if self.head.second_order:
             self.steps.append(Step(scores, units))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from metarec_ray.algorithms.head.answer import Answer, Gradients
+from metarec_ray.algorithms.head.answer import Answer, PartGradients
 from metarec_ray.algorithms.head.cuts import (
     TABLES,
     Cut,
@@ -24,10 +24,9 @@ from metarec_ray.algorithms.head.cuts import (
 )
 from metarec_ray.algorithms.head.part import Part
 from metarec_ray.core.batch import Params
-from metarec_ray.core.fast.rows import plus
+from metarec_ray.core.fast.rows import Gradients, plus
 
 EVERY = slice(None)
-Found = dict[str, Tensor | None]
 
 
 class Descents(NamedTuple):
@@ -92,7 +91,7 @@ class _Scores(torch.autograd.Function):
             {n: slope.new_zeros(of[n]) for n in TABLES if n in of} for of in (own, asked)
         )
         cuts = [Cut(cut.tasks, EVERY) for cut in descents.cuts]
-        found: list[Gradients] = []
+        found: list[PartGradients] = []
         with torch.inference_mode():
             for answer, cut, every in zip(ctx.answers, descents.cuts, cuts, strict=True):
                 found.append(answer.back(slope[cut.tasks]))
@@ -122,7 +121,7 @@ class _Distance(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         descents: Descents = ctx.descents
         slope = slope[descents.order]
-        found: dict[str, Tensor | None] = dict.fromkeys(ctx.names)
+        found: Gradients = dict.fromkeys(ctx.names)
         # Formed anew for each part: together they would be all weights of all tasks.
         for part, cut in zip(descents.parts, descents.cuts, strict=True):
             for name, change in ctx.changes(part, cut).items():
@@ -136,7 +135,7 @@ def _named(names: list[list[str]], values: Any) -> list[dict[str, Any]]:
 
 
 def _of_columns(
-    found: list[Found], shapes: dict[str, torch.Size], tables: Params, cuts: list[Cut]
+    found: list[Gradients], shapes: dict[str, torch.Size], tables: Params, cuts: list[Cut]
 ) -> list[Tensor | None]:
     return [
         tables[name] if name in tables else of_column(name, found, shape, cuts)

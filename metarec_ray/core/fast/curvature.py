@@ -2,7 +2,7 @@
 
 Knows scores [T, 1, M] of T tasks and what each event's loss counts, 0 on padding; does not know
 what scored them. A slope is the derivative of a set's weighted sum of losses with respect to a
-score; `turned` is the Hessian of that sum times a change of scores [Pearlmutter, 1994,
+score; `hessian_product` is the Hessian of that sum times a change of scores [Pearlmutter, 1994,
 doi:10.1162/neco.1994.6.1.147]. What a slope does not depend on is computed once.
 """
 
@@ -21,7 +21,7 @@ class Curvature(Protocol):
         """Return the derivative of the loss with respect to each score."""
         ...
 
-    def turned(self, scores: Tensor, change: Tensor) -> Tensor:
+    def hessian_product(self, scores: Tensor, change: Tensor) -> Tensor:
         """Return the derivative of `slope` along a change of the scores."""
         ...
 
@@ -36,7 +36,7 @@ class Squared:
     def slope(self, scores: Tensor) -> Tensor:
         return (scores - self.label).mul_(self.weight)
 
-    def turned(self, scores: Tensor, change: Tensor) -> Tensor:
+    def hessian_product(self, scores: Tensor, change: Tensor) -> Tensor:
         return change * self.weight
 
 
@@ -50,7 +50,7 @@ class Logistic:
     def slope(self, scores: Tensor) -> Tensor:
         return (torch.sigmoid(scores) - self.label).mul_(self.weight)
 
-    def turned(self, scores: Tensor, change: Tensor) -> Tensor:
+    def hessian_product(self, scores: Tensor, change: Tensor) -> Tensor:
         likely = torch.sigmoid(scores)
         return likely * (1 - likely) * self.weight * change
 
@@ -71,7 +71,7 @@ class Choice:
         at = self._at(scores)
         return torch.cat([-at.lost, (at.lost * at.scale) @ self.competes * at.odds], -1)
 
-    def turned(self, scores: Tensor, change: Tensor) -> Tensor:
+    def hessian_product(self, scores: Tensor, change: Tensor) -> Tensor:
         at = self._at(scores)
         positives, others = self._split(change)
         # How the rivals of a positive move together, and with them what it loses.

@@ -11,7 +11,8 @@ The way back through a step of descent is v - r Hv, with the Hessian H of the lo
 how outputs move; slopes then move by `back`, and X'back + (how X moves)'S is -r Hv. Of the rows
 themselves, back W' and -r S v' are the gradient.
 
-All steps of the way back are in reverse: `tangent`, `pull` and `add`, the last of which changes v.
+The last step comes first; in each, `tangent`, `pull` and `add` are called in this order, and `add`
+changes v. What a layer reads may come in pieces: columns of a row that have weights of their own.
 
 Axes: T tasks, M rows that a layer learns from, Q rows that it is asked about, K inputs, H outputs.
 """
@@ -19,7 +20,7 @@ Axes: T tasks, M rows that a layer learns from, Q rows that it is asked about, K
 import torch
 from torch import Tensor
 
-from metarec_ray.core.fast.rows import Rows, flat, plus, shared, times
+from metarec_ray.core.fast.rows import Rows, flat, plus, shared_product, times
 
 
 class Dual:
@@ -29,13 +30,15 @@ class Dual:
     known but the number `alike` [T, 1, 1] that it adds to the product of any two.
     """
 
-    def __init__(self, start: Tensor, rows: list[Rows], alike: Tensor, rate: float, *, kept: bool):
-        """Take the outputs before the first step [T, M, H] and rows [T, M, K] of each kind.
+    def __init__(
+        self, start: Tensor, rows: list[Rows], alike: Tensor, rate: float, *, second_order: bool
+    ):
+        """Take the outputs before the first step [T, M, H] and rows [T, M, K] of each piece.
 
-        There is no way back but to what was asked, unless the descent is `kept`.
+        Without `second_order` there is a way back to what was asked alone.
         """
         self.start, self.rows, self.alike, self.rate = start, rows, alike, rate
-        self.kept = kept
+        self.second_order = second_order
         self.slopes: list[Tensor] = []
         self.sum: Tensor | None = None
         self._known_gram: Tensor | None = None
@@ -46,7 +49,7 @@ class Dual:
 
     def step(self, slope: Tensor) -> None:
         """Descend, given the slopes at the outputs."""
-        if self.kept:
+        if self.second_order:
             self.slopes.append(slope)
         self.sum = plus(self.sum, slope)
 
@@ -103,7 +106,7 @@ class Dual:
         return [None for _ in self.rows]
 
     def changes(self) -> list[Tensor]:
-        """Return what was added to the weights [T, K, H] of each kind of rows."""
+        """Return what was added to the weights [T, K, H] of each piece."""
         assert self.sum is not None
         return [torch.bmm(r.columns, self.sum).mul_(-self.rate) for r in self.rows]
 
@@ -141,7 +144,7 @@ class LowRank:
         """Return the slopes at the rows, given those at the outputs."""
         self.scaled = slope * -self.rate
         self.shares = [torch.bmm(self.scaled, known.mT) for known in self.slopes]
-        found = shared(slope, self.weights.mT)
+        found = shared_product(slope, self.weights.mT)
         for share, seen in zip(self.shares, self.read, strict=True):
             found.baddbmm_(share, seen.rows)
         return found
@@ -215,7 +218,7 @@ class LowRank:
 
 
 def _products(left: list[Rows], right: list[Rows]) -> Tensor:
-    """Return the sum over kinds of the products [T, Q, M] of rows."""
+    """Return the sum over pieces of the products [T, Q, M] of rows."""
     (one, other), *rest = zip(left, right, strict=True)
     total = torch.bmm(one.rows, other.columns)
     for one, other in rest:

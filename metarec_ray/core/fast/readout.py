@@ -13,7 +13,16 @@ hidden units.
 import torch
 from torch import Tensor
 
-from metarec_ray.core.fast.rows import Rate, Rows, descended, of_rate, path_to, plus, stepped, times
+from metarec_ray.core.fast.rows import (
+    Rate,
+    Rows,
+    descended,
+    path_to,
+    plus,
+    rate_gradient,
+    stepped,
+    times,
+)
 
 ITEM, UNITS = 0, 1
 """Places of the pieces; there may be no units."""
@@ -29,15 +38,15 @@ class Readout:
         rates: list[Rate],
         *,
         units_move: bool,
-        kept: bool,
+        second_order: bool,
     ):
         """Take the weights [T, 1, K] of each piece before descent and the bias [1, 1, 1].
 
-        `rates` are those of the pieces and of the bias. There is no way back but to what was asked,
-        unless the descent is `kept`.
+        `rates` are those of the pieces and of the bias. Without `second_order`
+        there is a way back to what was asked alone.
         """
         *self.rates, self.bias_rate = rates
-        self.units_move, self.kept = units_move, kept
+        self.units_move, self.second_order = units_move, second_order
         self.path, self.biases = [weights], [bias]
         self.read: list[list[Rows]] = []
         self.slopes: list[Tensor] = []
@@ -54,10 +63,10 @@ class Readout:
         """Descend, given the slopes at the scores."""
         pieces = zip(self.path[-1], self.rates, read, strict=True)
         weights = [descended(weight, rate, slope, piece.rows) for weight, rate, piece in pieces]
-        self.path = path_to(self.path, weights, kept=self.kept)
+        self.path = path_to(self.path, weights, second_order=self.second_order)
         bias = stepped(self.biases[-1], self.bias_rate, slope.sum(-1, keepdim=True))
-        self.biases = path_to(self.biases, bias, kept=self.kept)
-        if self.kept:
+        self.biases = path_to(self.biases, bias, second_order=self.second_order)
+        if self.second_order:
             self.read.append(read)
             self.slopes.append(slope)
 
@@ -127,7 +136,7 @@ class Readout:
 
     def _add_rates(self, slope: Tensor, read: list[Rows]) -> None:
         ways = zip(self.of_weights, read, strict=True)
-        found = [of_rate(adjoint, slope, piece.rows).unsqueeze(0) for adjoint, piece in ways]
+        found = [rate_gradient(adjoint, slope, piece.rows).unsqueeze(0) for adjoint, piece in ways]
         bias = -(self.of_bias * slope.sum(-1, keepdim=True)).sum(0, keepdim=True)
         both = zip(self.of_rates, [*found, bias], strict=True)
         self.of_rates = [plus(known, more) for known, more in both]

@@ -1,11 +1,16 @@
 """Rows of T tasks, and what descent does with them. Knows shapes; does not know layers or losses.
 
+A slope is the derivative of a loss with respect to an output; what is called `of_x` is a gradient
+of x. A name that ends in an underscore writes to its first argument, as torch has it.
+
 Axes: T tasks, M rows of a task, K columns, H outputs.
 """
 
 import torch
 from torch import Tensor
 
+Gradients = dict[str, Tensor | None]
+"""Gradients by names; None, or no entry, for 0."""
 Rate = float | Tensor
 """One rate of all weights of a map, or of each its own."""
 
@@ -22,7 +27,7 @@ def flat(rows: Tensor) -> Tensor:
     return rows.view(-1, rows.shape[-1])
 
 
-def shared(rows: Tensor, weights: Tensor) -> Tensor:
+def shared_product(rows: Tensor, weights: Tensor) -> Tensor:
     """Return the products with weights [K, H] that all tasks share."""
     return torch.mm(flat(rows), weights).view(*rows.shape[:-1], weights.shape[-1])
 
@@ -37,13 +42,13 @@ def plus(known: Tensor | None, more: Tensor) -> Tensor:
     return more if known is None else known + more
 
 
-def masked(slope: Tensor, units: Tensor) -> Tensor:
-    """Return the slopes at what rectified `units` were made of."""
+def relu_backward(slope: Tensor, units: Tensor) -> Tensor:
+    """Return the slopes at the inputs of a ReLU, given those at its outputs `units`."""
     return torch.ops.aten.threshold_backward(slope, units, 0)
 
 
-def masked_(slope: Tensor, units: Tensor) -> Tensor:
-    """Return what `masked` does, in place."""
+def relu_backward_(slope: Tensor, units: Tensor) -> Tensor:
+    """Return what `relu_backward` does, in place."""
     return torch.ops.aten.threshold_backward.grad_input(slope, units, 0, grad_input=slope)
 
 
@@ -66,11 +71,11 @@ def headed(adjoint: Tensor, rate: Rate) -> tuple[Tensor, float]:
     return (adjoint, -rate) if isinstance(rate, float) else (adjoint * -rate, 1.0)
 
 
-def of_rate(adjoint: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Return the gradients of the rates of a step along `left @ right`, summed over tasks."""
+def rate_gradient(adjoint: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Return the gradient of the rates of a step along `left @ right`, summed over tasks."""
     return -(adjoint * torch.bmm(left, right)).sum(0)
 
 
-def path_to(path: list, last: object, *, kept: bool) -> list:
-    """Return a path with one more point; with its ends alone, if it need not be `kept`."""
-    return [*path, last] if kept else [path[0], last]
+def path_to(path: list, last: object, *, second_order: bool) -> list:
+    """Return a path with one more point; with its ends alone, unless `second_order`."""
+    return [*path, last] if second_order else [path[0], last]

@@ -254,19 +254,19 @@ def encoded(case: Case, meta: Params) -> tuple[Encoded, Encoded, Params]:
     return support, candidates, made
 
 
-def descended(case: Case, meta: Params, support: Encoded, *, kept: bool):
+def descended(case: Case, meta: Params, support: Encoded, *, second_order: bool):
     user, now = support.user, support.context
     items = EncodedItems(
         torch.arange(ITEMS), torch.zeros(ITEMS, DIM).double(), torch.zeros(ITEMS).double()
     )
     problem = make_problem(case.feedback, items, torch.zeros(0), user, now)
-    return case.learner.descended(problem, meta, support, kept=kept)
+    return case.learner.descended(problem, meta, support, second_order=second_order)
 
 
 def test_a_head_that_is_asked_twice_has_the_sum_of_both_gradients() -> None:
     meta, _ = parameters(USUAL)
     support, candidates, made = encoded(USUAL, meta)
-    fast = descended(USUAL, meta, support, kept=True)
+    fast = descended(USUAL, meta, support, second_order=True)
     one, other = (fast.score(meta, candidates._replace(item=r * candidates.item)) for r in (1, 2))
     values = list(made.values())[:2]
     apart = [torch.autograd.grad(s.sum(), values, retain_graph=True) for s in (one, other)]
@@ -285,7 +285,7 @@ def test_items_of_a_table_give_the_gradients_of_items_looked_up_before() -> None
     )
     found = []
     for own, others in ((support, candidates), rows):
-        fast = descended(USUAL, meta, own, kept=True)
+        fast = descended(USUAL, meta, own, second_order=True)
         score = fast.score(meta, others)
         found.append([score, *torch.autograd.grad((score**2).sum(), list(made.values())[:2])])
     for looked_up, by_row in zip(*found, strict=True):
@@ -302,29 +302,29 @@ def test_candidates_that_tasks_share_are_scored_as_those_of_each() -> None:
     found = []
     values = list(made.values())[:2]
     for asked_about in (shared, each):
-        score = descended(USUAL, meta, support, kept=True).score(meta, asked_about)
+        score = descended(USUAL, meta, support, second_order=True).score(meta, asked_about)
         of_made = torch.autograd.grad((score**2).sum(), values, retain_graph=True)
         found.append([score, *of_made])
     for of_all, apart in zip(*found, strict=True):
         assert_equal(of_all, apart)
 
 
-def test_a_descent_that_is_not_kept_is_a_constant_to_what_it_learned_from() -> None:
+def test_a_descent_of_first_order_is_a_constant_to_what_it_learned_from() -> None:
     meta, _ = parameters(USUAL)
     support, candidates, _ = encoded(USUAL, meta)
     support = support._replace(label=support.label.clone())
     item = support.item.detach().requires_grad_()
-    fast = descended(USUAL, meta, support._replace(item=item), kept=False)
+    fast = descended(USUAL, meta, support._replace(item=item), second_order=False)
     score = fast.score(meta, candidates)
     assert torch.autograd.grad(score.sum(), [item], allow_unused=True) == (None,)
-    again = descended(USUAL, meta, support, kept=True).score(meta, candidates)
+    again = descended(USUAL, meta, support, second_order=True).score(meta, candidates)
     assert_equal(score, again)
 
 
 def test_the_way_back_may_be_gone_twice() -> None:
     meta, _ = parameters(USUAL)
     support, candidates, made = encoded(USUAL, meta)
-    score = descended(USUAL, meta, support, kept=True).score(meta, candidates)
+    score = descended(USUAL, meta, support, second_order=True).score(meta, candidates)
     values = list(made.values())[:2]
     ways = [torch.autograd.grad((score**2).sum(), values, retain_graph=True) for _ in range(2)]
     for first, again in zip(*ways, strict=True):
@@ -335,7 +335,7 @@ def test_scores_that_nobody_differentiates_need_no_graph() -> None:
     meta, _ = parameters(USUAL)
     support, candidates, _ = encoded(USUAL, meta)
     with torch.no_grad():
-        score = descended(USUAL, meta, support, kept=True).score(meta, candidates)
+        score = descended(USUAL, meta, support, second_order=True).score(meta, candidates)
     assert not score.requires_grad
 
 
@@ -350,6 +350,8 @@ def test_tasks_stand_where_they_stood(order: tuple[int, ...]) -> None:
         parts = {n: getattr(e, n) for n in of_tasks}
         return e._replace(**{n: v[index] for n, v in parts.items() if len(v) == len(order)})
 
-    scored = descended(USUAL, meta, support, kept=False).score(meta, candidates)
-    found = descended(USUAL, meta, moved(support), kept=False).score(meta, moved(candidates))
+    scored = descended(USUAL, meta, support, second_order=False).score(meta, candidates)
+    found = descended(USUAL, meta, moved(support), second_order=False).score(
+        meta, moved(candidates)
+    )
     assert_equal(found, scored[index])

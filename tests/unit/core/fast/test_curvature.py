@@ -57,7 +57,7 @@ def test_slopes_and_how_they_turn_are_the_derivatives_of_the_loss(kind) -> None:
     (slope,) = torch.autograd.grad(loss(scores), scores, create_graph=True)
     torch.testing.assert_close(curvature.slope(scores), slope, rtol=1e-12, atol=1e-14)
     (turned,) = torch.autograd.grad((slope * change).sum(), scores)
-    found = curvature.turned(scores, change)
+    found = curvature.hessian_product(scores, change)
     torch.testing.assert_close(found, turned, rtol=1e-12, atol=1e-14)
 
 
@@ -67,4 +67,4 @@ def test_a_positive_without_rivals_loses_nothing() -> None:
     scores, change = drawn(1, 1, 2), drawn(1, 1, 2)
     nothing = torch.zeros(1, 1, 2, dtype=torch.float64)
     torch.testing.assert_close(alone.slope(scores), nothing)
-    torch.testing.assert_close(alone.turned(scores, change), nothing)
+    torch.testing.assert_close(alone.hessian_product(scores, change), nothing)

@@ -1,4 +1,4 @@
-"""Layers that hold the weights of every task, and the way back through their descent.
+"""Layers that form the weights of every task, and the way back through their descent.
 
 For rows that are many beside the weights, and for rates of single weights. What the way back is,
 `factored` says; here v stands in memory as well.
@@ -14,25 +14,27 @@ from metarec_ray.core.fast.rows import (
     Rows,
     descended,
     headed,
-    of_rate,
     path_to,
     plus,
-    shared,
+    rate_gradient,
+    shared_product,
     stepped,
     times,
 )
 
 
-class Held:
+class FullRank:
     """A layer that reads other rows in every step; its methods are those of `LowRank`."""
 
-    def __init__(self, weights: Tensor, bias: Tensor, rates: tuple[Rate, Rate], *, kept: bool):
+    def __init__(
+        self, weights: Tensor, bias: Tensor, rates: tuple[Rate, Rate], *, second_order: bool
+    ):
         """Take weights [K, H] and biases [H] that all tasks share, and the rates of both.
 
-        There is no way back but to what was asked, unless the descent is `kept`.
+        Without `second_order` there is a way back to what was asked alone.
         """
         self.rate, self.bias_rate = rates
-        self.kept, self.weights, self.biases = kept, [weights], [bias]
+        self.second_order, self.weights, self.biases = second_order, [weights], [bias]
         self.read: list[Rows] = []
         self.slopes: list[Tensor] = []
         self.totals: list[Tensor] = []
@@ -40,19 +42,19 @@ class Held:
     def outputs(self, read: Rows) -> Tensor:
         weights, bias = self.weights[-1], self.biases[-1]
         if weights.dim() == 2:
-            return shared(read.rows, weights).add_(bias)
+            return shared_product(read.rows, weights).add_(bias)
         return torch.baddbmm(bias, read.rows, weights)
 
     def back(self, slope: Tensor) -> Tensor:
-        return _each(slope, self.weights[-1].mT)
+        return _product(slope, self.weights[-1].mT)
 
     def step(self, read: Rows, slope: Tensor) -> None:
         total = slope.sum(-2, keepdim=True)
         weights = descended(self.weights[-1], self.rate, read.columns, slope)
-        self.weights = path_to(self.weights, weights, kept=self.kept)
+        self.weights = path_to(self.weights, weights, second_order=self.second_order)
         bias = stepped(self.biases[-1], self.bias_rate, total)
-        self.biases = path_to(self.biases, bias, kept=self.kept)
-        if self.kept:
+        self.biases = path_to(self.biases, bias, second_order=self.second_order)
+        if self.second_order:
             self.read.append(read)
             self.slopes.append(slope)
             self.totals.append(total)
@@ -73,19 +75,19 @@ class Held:
         if moved is None:
             found = torch.bmm(rows, self._heading).mul_(self._length)
         else:
-            found = _each(moved, self.weights[step])
+            found = _product(moved, self.weights[step])
             found.baddbmm_(rows, self._heading, alpha=self._length)
         return found.sub_(self.bias_rate * self.of_bias)
 
     def pull(self, step: int, back: Tensor) -> Tensor:
-        found = _each(back, self.weights[step].mT)
+        found = _product(back, self.weights[step].mT)
         return found.baddbmm_(self.slopes[step], self._heading.mT, alpha=self._length)
 
     def add(self, step: int, moved: Tensor | None, back: Tensor) -> None:
         columns, slope = self.read[step].columns, self.slopes[step]
         if not isinstance(self.rate, float):
             of_bias = -(self.of_bias * self.totals[step]).sum((0, 1))
-            of_both = of_rate(self.of_weights, columns, slope), of_bias
+            of_both = rate_gradient(self.of_weights, columns, slope), of_bias
             self._of_rates = [plus(*pair) for pair in zip(self._of_rates, of_both, strict=True)]
         self.of_weights.baddbmm_(columns, back)
         if moved is not None:
@@ -106,7 +108,7 @@ class Held:
 class Primal:
     """A layer that reads the same rows in every step; its methods are those of `Dual`.
 
-    What was added to the weights of each kind of rows stands in memory.
+    What was added to the weights of each piece stands in memory.
     """
 
     def __init__(self, start: Tensor, rows: list[Rows], alike: Tensor, rates: list[Rate]):
@@ -125,8 +127,8 @@ class Primal:
     def step(self, slope: Tensor) -> None:
         self.slopes.append(slope)
         self.totals.append(self.totals[-1] + slope.sum(-2, keepdim=True))
-        kinds = zip(self.path[-1], self.rates, self.rows, strict=True)
-        self.path.append([descended(change, rate, r.columns, slope) for change, rate, r in kinds])
+        ways = zip(self.path[-1], self.rates, self.rows, strict=True)
+        self.path.append([descended(change, rate, r.columns, slope) for change, rate, r in ways])
 
     def ask(self, start: Tensor, rows: list[Rows], alike: Tensor) -> Tensor:
         self.asked, self.asked_alike = rows, alike
@@ -135,6 +137,7 @@ class Primal:
     def begin(self, slope: Tensor) -> None:
         self.of_asked_start = slope
         self.of_weights = [torch.bmm(asked.columns, slope) for asked in self.asked]
+        # How outputs move by what is alike in all rows, with the sign turned.
         self._lean = self.alike_rate * (self.asked_alike * slope).sum(-2, keepdim=True)
         self.of_start: Tensor | None = None
         self._of_rows: list[Tensor | None] = [None for _ in self.rows]
@@ -142,8 +145,8 @@ class Primal:
         self._of_rates: list[Tensor | None] = [None for _ in self.rates]
 
     def tangent(self, step: int) -> Tensor:
-        kinds = zip(self.of_weights, self.rates, strict=True)
-        self._headings = [headed(adjoint, rate) for adjoint, rate in kinds]
+        ways = zip(self.of_weights, self.rates, strict=True)
+        self._headings = [headed(adjoint, rate) for adjoint, rate in ways]
         found = (-self._lean).repeat(1, self.start.shape[1], 1)
         for (heading, length), r in zip(self._headings, self.rows, strict=True):
             found.baddbmm_(r.rows, heading, alpha=length)
@@ -156,7 +159,7 @@ class Primal:
             self._of_rows[n] = bar.baddbmm_(slope, heading.mT, alpha=length)
             columns = self.rows[n].columns
             if not isinstance(self.rates[n], float):
-                more = of_rate(self.of_weights[n], columns, slope)
+                more = rate_gradient(self.of_weights[n], columns, slope)
                 self._of_rates[n] = plus(self._of_rates[n], more)
             self.of_weights[n].baddbmm_(columns, back)
         total = back.sum(-2, keepdim=True)
@@ -179,7 +182,7 @@ class Primal:
         return found.sum_to_size(self.asked_alike.shape)
 
     def of_rates(self) -> list[Tensor | None]:
-        """Return the gradients of the rates of each kind of rows."""
+        """Return the gradients of the rates of each piece."""
         return self._of_rates
 
     def changes(self) -> list[Tensor]:
@@ -192,11 +195,11 @@ class Primal:
         return self.alike_rate * alike * self.totals[-1]
 
     def _with_changes(self, outputs: Tensor, rows: list[Rows]) -> Tensor:
-        for kind, change in zip(rows, self.path[-1], strict=True):
-            outputs.baddbmm_(kind.rows, change)
+        for piece, change in zip(rows, self.path[-1], strict=True):
+            outputs.baddbmm_(piece.rows, change)
         return outputs
 
 
-def _each(rows: Tensor, weights: Tensor) -> Tensor:
+def _product(rows: Tensor, weights: Tensor) -> Tensor:
     """Return the products with weights of each task, or with those that all share."""
-    return shared(rows, weights) if weights.dim() == 2 else torch.bmm(rows, weights)
+    return shared_product(rows, weights) if weights.dim() == 2 else torch.bmm(rows, weights)
