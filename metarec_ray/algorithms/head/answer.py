@@ -61,7 +61,7 @@ class Answer:
         if self.lowest is not None:
             assert under is not None
             self.lowest.begin(relu_backward_(under, self.units[0].rows))
-        of_trunk = self._back_through_steps(found) if self.part.head.second_order else None
+        of_trunk = self._back_through_steps() if self.part.head.second_order else None
         self._of_rows(found)
         self._of_weights(found)
         if self.trunk is not None:
@@ -69,39 +69,38 @@ class Answer:
             self._of_trunk(found, of_trunk, under)
         return found
 
-    def _back_through_steps(self, found: PartGradients) -> Tensor | None:
-        """Return the gradient of the units that do not adapt, None where there are none."""
-        given = of_trunk = None
+    def _back_through_steps(self) -> Tensor | None:
+        """Return the gradient of the trunk's units, None without a trunk."""
+        found = None
         for step in reversed(range(len(self.part.steps))):
-            turned, under = self._back_through(step)
-            given = plus(given, turned)
-            of_trunk = of_trunk if under is None else plus(of_trunk, under)
-        found.own["given"] = given
+            under = self._back_through(step)
+            if under is not None:
+                found = plus(found, under)
         if self.trunk is not None and not self.part.units_move:
             return self.readout.of_rows(UNITS, None)
-        return of_trunk
+        return found
 
-    def _back_through(self, step: int) -> tuple[Tensor, Tensor | None]:
-        """Return how the slopes at the scores move, and what flows to units that do not adapt."""
+    def _back_through(self, step: int) -> Tensor | None:
+        """Return what a step adds to the gradient of the trunk's units, if layers adapt above."""
         scores, units = self.part.steps[step]
         lowest = self.lowest
         # How units move: those of a trunk do not.
         moves = [None if lowest is None else relu_backward(lowest.tangent(step), units[0].rows)]
         for layer, made in zip(self.moving, units[1:], strict=True):
             moves.append(relu_backward_(layer.tangent(step, moves[-1]), made.rows))
-        turned = self.part.loss.hessian_product(scores, self.readout.tangent(step, moves[-1]))
-        under = self.readout.pull(step, turned)
-        self.readout.add(step, moves[-1], turned)
+        back = self.part.loss.hessian_product(scores, self.readout.tangent(step, moves[-1]))
+        under = self.readout.pull(step, back)
+        self.readout.add(step, moves[-1], back)
         for layer, made, moved in reversed(list(zip(self.moving, units[1:], moves, strict=False))):
             assert under is not None
             back = relu_backward_(under, made.rows)
             under = layer.pull(step, back)
             layer.add(step, moved, back)
-        if lowest is not None:
-            assert under is not None
-            lowest.add(step, relu_backward_(under, units[0].rows))
-            under = None
-        return turned, under
+        if lowest is None:
+            return under
+        assert under is not None
+        lowest.add(step, relu_backward_(under, units[0].rows))
+        return None
 
     def _of_rows(self, found: PartGradients) -> None:
         readout, lowest = self.readout, self.lowest
@@ -118,7 +117,7 @@ class Answer:
                 own["asker"] = askers[0] if askers else None
         asked["item"], asked["weights"] = readout.of_asked(of_asked), readout.of_asked_weights[ITEM]
         if second_order:
-            own["item"] = readout.of_rows(ITEM, of_own)
+            own["given"], own["item"] = readout.of_given, readout.of_rows(ITEM, of_own)
             own["weights"] = readout.of_weights[ITEM] - readout.of_asked_weights[ITEM]
 
     def _of_weights(self, found: PartGradients) -> None:

@@ -26,6 +26,7 @@ class Cut(NamedTuple):
 
     tasks: slice
     rows: slice | Tensor
+    longest: int  # events of the longest support, at least 1
 
     def of(self, column: Tensor) -> Tensor:
         """Return the cut of a column [T or 1, M or 1, ...]; what is 1 is shared, and stays."""
@@ -49,7 +50,7 @@ def cuts(mask: Tensor, more: int) -> tuple[Tensor, list[Cut]]:
         rows: slice | Tensor = slice(0, longest)
         if more:
             rows = torch.cat([torch.arange(longest, device=device), rest])
-        found.append(Cut(slice(begin, begin + len(tasks)), rows))
+        found.append(Cut(slice(begin, begin + len(tasks)), rows, longest))
         begin += len(tasks)
     return torch.cat(some), found
 

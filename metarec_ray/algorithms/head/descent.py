@@ -136,7 +136,7 @@ def descend(
     found = []
     with torch.inference_mode():
         for cut in parts:
-            loss = _curvature(problem, support, weight, order[cut.tasks], cut.rows)
+            loss = _curvature(problem, support, weight, order[cut.tasks], cut.longest)
             found.append(Part(part_inputs(whole | tables, own.places, cut), head, loss))
     return FastHead(
         descents=Descents(order, found, parts, own.places),
@@ -163,18 +163,16 @@ def _head(meta: Params, *, first: int, rates: Rates, steps: int, second_order: b
 
 
 def _curvature(
-    problem: Problem, support: Encoded, weight: Tensor, tasks: Tensor, rows: slice | Tensor
+    problem: Problem, support: Encoded, weight: Tensor, tasks: Tensor, longest: int
 ) -> Curvature:
-    if isinstance(rows, slice):
-        label, weight = (
-            column.index_select(0, tasks)[:, rows] for column in (support.label, weight)
-        )
-        return (Squared if problem.feedback == "explicit" else Logistic)(label, weight)
-    assert problem.reference is not None
-    rivals = problem.reference.index
-    events = slice(0, len(rows) - rivals.shape[-1])
-    index, weight = (column[tasks, events] for column in (support.index, weight))
-    return Choice(weight, index.unsqueeze(-1) != rivals, problem.reference_log_q)
+    def events(column: Tensor) -> Tensor:
+        return column.index_select(0, tasks)[:, :longest]
+
+    if problem.reference is None:
+        kind = Squared if problem.feedback == "explicit" else Logistic
+        return kind(events(support.label), events(weight))
+    competes = events(support.index).unsqueeze(-1) != problem.reference.index
+    return Choice(events(weight), competes, problem.reference_log_q)
 
 
 def beside(one: Encoded, other: Encoded) -> Encoded:

@@ -52,15 +52,13 @@ def read(events: Encoded) -> Reading:
 def reading_beside(one: Reading, other: Reading) -> Reading:
     """Return the events of both of each task; the second's may be shared by all tasks."""
     tasks, events = one.places.shape
-    size, table, places = other.places.shape[-1], one.table, other.places
-    if other.table is not table:
-        table, places = torch.cat([table, other.table]), places + len(table)
+    size, places = other.places.shape[-1], other.places + len(one.table)
     asker = one.asker
     # One row is that of the only event, or of all of them.
     if asker.shape[-2] == events or other.apart:
         asker = torch.cat([asker.expand(-1, events, -1), other.asker.expand(-1, size, -1)], 1)
     return Reading(
-        table=table,
+        table=torch.cat([one.table, other.table]),
         places=torch.cat([one.places, places.expand(tasks, size)], 1),
         offset=torch.cat([one.offset, other.offset.expand(tasks, size)], 1),
         asker=asker,

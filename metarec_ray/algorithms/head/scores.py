@@ -76,7 +76,7 @@ class _Scores(torch.autograd.Function):
         with torch.inference_mode():
             ctx.answers = []
             for part, cut in zip(descents.parts, descents.cuts, strict=True):
-                inputs = part_inputs(tables | asked, places, Cut(cut.tasks, EVERY))
+                inputs = part_inputs(tables | asked, places, cut._replace(rows=EVERY))
                 ctx.answers.append(Answer(part, inputs))
             scores = torch.cat([answer.scores.squeeze(1) for answer in ctx.answers])
             return found.index_copy_(0, descents.order, scores)
@@ -90,7 +90,7 @@ class _Scores(torch.autograd.Function):
         of_own, of_asked = (
             {n: slope.new_zeros(of[n]) for n in TABLES if n in of} for of in (own, asked)
         )
-        cuts = [Cut(cut.tasks, EVERY) for cut in descents.cuts]
+        cuts = [cut._replace(rows=EVERY) for cut in descents.cuts]
         found: list[PartGradients] = []
         with torch.inference_mode():
             for answer, cut, every in zip(ctx.answers, descents.cuts, cuts, strict=True):

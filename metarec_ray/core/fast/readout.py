@@ -82,6 +82,7 @@ class Readout:
         self.of_asked_weights = [torch.bmm(slope, piece.rows) for piece in self.asked]
         self.of_weights = self.of_asked_weights
         self.of_bias = slope.sum(-1, keepdim=True)
+        self.of_given: Tensor | None = None
         self.of_rates: list[Tensor | None] = [None for _ in (*self.rates, self.bias_rate)]
         # Slopes and weights whose products are the gradients of the pieces that do not move.
         still = self.rates[:1] if self.units_move else self.rates
@@ -117,6 +118,7 @@ class Readout:
         if moved is not None:
             self.of_weights[UNITS].baddbmm_(slope, moved)
         self.of_bias = self.of_bias + back.sum(-1, keepdim=True)
+        self.of_given = plus(self.of_given, back)
 
     def of_rows(self, piece: int, onto: Tensor | None) -> Tensor:
         """Return the gradients of a piece that does not move, added to `onto` in place."""
