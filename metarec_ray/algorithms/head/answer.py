@@ -105,19 +105,17 @@ class Answer:
     def _of_rows(self, found: PartGradients) -> None:
         readout, lowest = self.readout, self.lowest
         second_order = self.part.head.second_order
-        own, asked = found.own, found.asked
-        of_own = of_asked = None
+        own, asked, pieces = found.own, found.asked, ("item", "asker")
         if lowest is not None:
-            of_asked, *askers = lowest.of_asked()
+            asked |= dict(zip(pieces, lowest.of_asked(), strict=False))
             asked["start"], asked["alike"] = lowest.of_asked_start, lowest.of_asked_alike()
-            asked["asker"] = askers[0] if askers else None
             if second_order:
-                of_own, *askers = lowest.of_rows()
+                own |= dict(zip(pieces, lowest.of_rows(), strict=False))
                 own["start"], own["alike"] = lowest.of_start, lowest.of_alike()
-                own["asker"] = askers[0] if askers else None
-        asked["item"], asked["weights"] = readout.of_asked(of_asked), readout.of_asked_weights[ITEM]
+        asked["item"] = readout.of_asked(asked.get("item"))
+        asked["weights"] = readout.of_asked_weights[ITEM]
         if second_order:
-            own["given"], own["item"] = readout.of_given, readout.of_rows(ITEM, of_own)
+            own["given"], own["item"] = readout.of_given, readout.of_rows(ITEM, own.get("item"))
             own["weights"] = readout.of_weights[ITEM] - readout.of_asked_weights[ITEM]
 
     def _of_weights(self, found: PartGradients) -> None:

@@ -99,17 +99,13 @@ def sum_of(values: list[Tensor | None]) -> Tensor | None:
     return torch.stack(some).sum(0) if some else None
 
 
-def of_column(
-    name: str, found: list[Gradients], shape: torch.Size, parts: list[Cut]
-) -> Tensor | None:
-    """Return the gradient of a column of the whole, of those of all parts; None for 0."""
+def of_column(name: str, found: list[Gradients], shape: torch.Size, parts: list[Cut]) -> Tensor:
+    """Return the gradient of a column of the whole, of those of all parts."""
     # What the lowest layer adds to an item's outputs has their slopes.
-    values = [each.get("start" if name == "shift" else name) for each in found]
+    values = [each["start" if name == "shift" else name] for each in found]
     some = [value if name != "given" else value.squeeze(1) for value in values if value is not None]
-    if not some:
-        return None
     if shape[0] < parts[-1].tasks.stop:
-        return sum_of([value.sum_to_size(shape) for value in some])
+        return torch.stack([value.sum_to_size(shape) for value in some]).sum(0)
     if shape[1] == 1:
         some = [value.sum(1, keepdim=True) if value.shape[1] > 1 else value for value in some]
     if all(value.shape[1] == shape[1] for value in some):
