@@ -34,7 +34,7 @@ class Answer:
         self.part = part
         # A part may be asked more than once.
         self.lowest, self.readout = copy(part.lowest), copy(part.readout)
-        self.moving = [copy(layer) for layer in part.moving]
+        self.adapting = [copy(layer) for layer in part.adapting]
         self.trunk = part.head.trunk(asked)
         self.units = [] if self.trunk is None else [self.trunk.top]
         if self.lowest is not None:
@@ -42,7 +42,7 @@ class Answer:
             assert asked.alike is not None
             outputs = self.lowest.ask(asked.start, asked.pieces, asked.alike)
             self.units.append(Rows(outputs.relu_()))
-        for layer in self.moving:
+        for layer in self.adapting:
             self.units.append(Rows(layer.ask(self.units[-1]).relu_()))
         pieces = [asked.item, *self.units[-1:]]
         self.scores = self.readout.ask(asked.given, pieces, asked.weights)
@@ -55,7 +55,7 @@ class Answer:
         found = PartGradients({}, {}, {"given": slope})
         self.readout.begin(slope)
         under = self.readout.back(slope) if self.units else None
-        for layer, made in reversed(list(zip(self.moving, self.units[1:], strict=True))):
+        for layer, made in reversed(list(zip(self.adapting, self.units[1:], strict=True))):
             assert under is not None
             under = layer.begin(relu_backward_(under, made.rows))
         if self.lowest is not None:
@@ -76,7 +76,7 @@ class Answer:
             under = self._back_through(step)
             if under is not None:
                 found = plus(found, under)
-        if self.trunk is not None and not self.part.units_move:
+        if self.trunk is not None and not self.part.units_adapt:
             return self.readout.of_rows(UNITS, None)
         return found
 
@@ -86,12 +86,14 @@ class Answer:
         lowest = self.lowest
         # How units move: those of a trunk do not.
         moves = [None if lowest is None else relu_backward(lowest.tangent(step), units[0].rows)]
-        for layer, made in zip(self.moving, units[1:], strict=True):
+        for layer, made in zip(self.adapting, units[1:], strict=True):
             moves.append(relu_backward_(layer.tangent(step, moves[-1]), made.rows))
         back = self.part.loss.hessian_product(scores, self.readout.tangent(step, moves[-1]))
         under = self.readout.pull(step, back)
         self.readout.add(step, moves[-1], back)
-        for layer, made, moved in reversed(list(zip(self.moving, units[1:], moves, strict=False))):
+        for layer, made, moved in reversed(
+            list(zip(self.adapting, units[1:], moves, strict=False))
+        ):
             assert under is not None
             back = relu_backward_(under, made.rows)
             under = layer.pull(step, back)
@@ -120,7 +122,7 @@ class Answer:
 
     def _of_weights(self, found: PartGradients) -> None:
         weights, readout = found.weights, self.readout
-        for number, layer in zip(self.part.head.moving, self.moving, strict=True):
+        for number, layer in zip(self.part.head.adapting, self.adapting, strict=True):
             names = [f"{number}.item", f"{number}.bias"]
             weights |= dict(zip(names, layer.gradients(), strict=True))
             rates = [f"rates.{name}" for name in names]

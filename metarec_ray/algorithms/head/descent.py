@@ -85,7 +85,7 @@ class FastHead(NamedTuple):
             alike = cut.of(self.own.asker.detach()).mT
             found["head.0.user"] = users[0] if users else -user * (alike @ total)
             found["head.0.bias"] = (-bias * total).squeeze(1)
-        for number, layer in zip(part.head.moving, part.moving, strict=True):
+        for number, layer in zip(part.head.adapting, part.adapting, strict=True):
             found[f"head.{number}.item"], bias = layer.changes()
             found[f"head.{number}.bias"] = bias.squeeze(1)
         weight, bias = part.readout.changes()
@@ -155,8 +155,8 @@ def _head(meta: Params, *, first: int, rates: Rates, steps: int, second_order: b
     return Head(
         weights={name: value.detach() for name, value in layer_weights(meta).items()},
         rates={n: rate.detach() if isinstance(rate, Tensor) else rate for n, rate in every},
-        frozen=list(range(1, first)) if first and layers else None,
-        moving=list(range(max(1, first), layers)),
+        frozen=list(range(1, first)) if first else None,
+        adapting=list(range(max(1, first), layers)),
         steps=steps,
         second_order=second_order,
     )

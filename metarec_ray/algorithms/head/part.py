@@ -54,7 +54,7 @@ class Head(NamedTuple):
         rates: of all that adapts, by the same names; "0.item" and "0.user" of the lowest layer,
             "out.item" of what scores items.
         frozen: numbers of the hidden layers above the lowest that do not adapt; None where all do.
-        moving: numbers of those that adapt.
+        adapting: numbers of those that adapt.
         steps: of descent.
         second_order: whether there is a way back through the descent.
 
@@ -63,7 +63,7 @@ class Head(NamedTuple):
     weights: Params
     rates: dict[str, Rate]
     frozen: list[int] | None
-    moving: list[int]
+    adapting: list[int]
     steps: int
     second_order: bool
 
@@ -88,8 +88,8 @@ class Part:
         self.own, self.head, self.loss = own, head, loss
         self.trunk = head.trunk(own)
         self.lowest = self._lowest() if self.trunk is None and own.start is not None else None
-        self.moving = [self._moving(number) for number in head.moving]
-        self.units_move = self.lowest is not None or bool(self.moving)
+        self.adapting = [self._layer(number) for number in head.adapting]
+        self.units_adapt = self.lowest is not None or bool(self.adapting)
         self.readout = self._readout()
         self.steps: list[Step] = []
         for _ in range(head.steps):
@@ -108,7 +108,7 @@ class Part:
             return Dual(own.start, pieces, own.alike, rate, second_order=self.head.second_order)
         return Primal(own.start, pieces, own.alike, [rate] * (len(pieces) + 1))
 
-    def _moving(self, number: int) -> LowRank | FullRank:
+    def _layer(self, number: int) -> LowRank | FullRank:
         names = [f"{number}.{kind}" for kind in ("item", "bias")]
         weights, bias = (self.head.weights[name] for name in names)
         rate, bias_rate = (self.head.rates[name] for name in names)
@@ -127,7 +127,7 @@ class Part:
             [weight.expand(tasks, -1, -1) for weight in pieces],
             weights["out.bias"],
             [rates[name] for name in ("out.item", *units, "out.bias")],
-            units_move=self.units_move,
+            units_adapt=self.units_adapt,
             second_order=self.head.second_order,
         )
 
@@ -138,14 +138,14 @@ class Part:
             # The start is read again after every step.
             begins = outputs is self.own.start
             units.append(Rows(torch.relu(outputs) if begins else outputs.relu_()))
-        for layer in self.moving:
+        for layer in self.adapting:
             units.append(Rows(layer.outputs(units[-1]).relu_()))
         pieces = [self.own.item, *units[-1:]]
         scores = self.readout.outputs(self.own.given, pieces)
         slope = self.loss.slope(scores)
-        under = self.readout.back(slope) if self.units_move else None
+        under = self.readout.back(slope) if self.units_adapt else None
         self.readout.step(pieces, slope)
-        for layer, read, made in reversed(list(zip(self.moving, units, units[1:], strict=False))):
+        for layer, read, made in reversed(list(zip(self.adapting, units, units[1:], strict=False))):
             assert under is not None
             own_slope = relu_backward_(under, made.rows)
             ends = self.trunk is not None and read is self.trunk.top

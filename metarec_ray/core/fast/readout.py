@@ -37,7 +37,7 @@ class Readout:
         bias: Tensor,
         rates: list[Rate],
         *,
-        units_move: bool,
+        units_adapt: bool,
         second_order: bool,
     ):
         """Take the weights [T, 1, K] of each piece before descent and the bias [1, 1, 1].
@@ -46,7 +46,7 @@ class Readout:
         there is a way back to what was asked alone.
         """
         *self.rates, self.bias_rate = rates
-        self.units_move, self.second_order = units_move, second_order
+        self.units_adapt, self.second_order = units_adapt, second_order
         self.path, self.biases = [weights], [bias]
         self.read: list[list[Rows]] = []
         self.slopes: list[Tensor] = []
@@ -84,8 +84,8 @@ class Readout:
         self.of_bias = slope.sum(-1, keepdim=True)
         self.of_given: Tensor | None = None
         self.of_rates: list[Tensor | None] = [None for _ in (*self.rates, self.bias_rate)]
-        # Slopes and weights whose products are the gradients of the pieces that do not move.
-        still = self.rates[:1] if self.units_move else self.rates
+        # Slopes and weights whose products are the gradients of the pieces that do not adapt.
+        still = self.rates[:1] if self.units_adapt else self.rates
         self._pulls: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in still]
 
     def tangent(self, step: int, moved: Tensor | None) -> Tensor:
@@ -98,13 +98,13 @@ class Readout:
         return found if moved is None else found.baddbmm_(self.path[step][UNITS], moved.mT)
 
     def pull(self, step: int, back: Tensor) -> Tensor | None:
-        """Return the gradient of the units of a step, if they move, given how its slopes move."""
+        """Return the gradient of the units of a step, if they adapt, given how its slopes move."""
         slope = self.slopes[step]
         ways = zip(self._pulls, self.path[step], self._headings, strict=False)
         for (slopes, weights), weight, heading in ways:
             slopes += [back, slope]
             weights += [weight, heading]
-        if not self.units_move:
+        if not self.units_adapt:
             return None
         return (back.mT * self.path[step][UNITS]).addcmul_(slope.mT, self._headings[UNITS])
 
@@ -121,7 +121,7 @@ class Readout:
         self.of_given = plus(self.of_given, back)
 
     def of_rows(self, piece: int, onto: Tensor | None) -> Tensor:
-        """Return the gradients of a piece that does not move, added to `onto` in place."""
+        """Return the gradients of a piece that does not adapt, added to `onto` in place."""
         slopes, weights = (torch.cat(parts, 1) for parts in self._pulls[piece])
         return times(slopes.mT, weights, onto)
 
