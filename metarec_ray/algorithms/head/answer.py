@@ -1,5 +1,9 @@
 """What an adapted head answers, and the way back through its descent.
 
+The way back begins as backpropagation from what was asked. Then, from the last step of descent to
+the first: upwards, `tangent`s say how outputs move; at the scores, the Hessian of the loss makes of
+that how slopes move; downwards, each layer has its rows' gradient (`pull`) and its own (`add`).
+
 Knows a part's layers and their order; does not know where rows come from.
 
 Axes: T tasks, Q rows that are asked about.
