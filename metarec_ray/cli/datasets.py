@@ -39,3 +39,20 @@ def describe(config: ConfigFile, sets: Overrides = None, as_json: Json = False) 
 
     experiment = load(config, listed(sets))
     show(run(read_log(experiment.data, data_dir=data_folder())), as_json)
+
+
+@app.command()
+def prune(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a task store.")],
+    keep: Annotated[int, typer.Option(min=1, help="How many of the newest versions stay.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Remove old versions of a task store; files that newer ones share stay."""
+    from metarec_ray.data.manifest import load
+    from metarec_ray.data.versions import prune as run
+    from metarec_ray.data.versions import versions
+
+    load(store)
+    gone = run(store, keep=keep)
+    kept = versions(store)
+    show({"removed": gone, "kept": kept}, as_json, f"removed {len(gone)}, kept {kept}")

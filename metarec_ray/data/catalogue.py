@@ -77,8 +77,11 @@ def plan(
     settings: Data,
     tables: SideTables,
 ) -> tuple[Plan, Catalogue]:
-    """Return what buckets must know, and the items; `looks` are of training rows, by bucket."""
-    trained = pl.concat([items_seen for items_seen, _ in looks]).unique()
+    """Return what buckets must know, and the items; `looks` are of training rows, by bucket.
+
+    They need not be there where neither context nor items have features.
+    """
+    trained = pl.concat([found.cold.clear(), *(items_seen for items_seen, _ in looks)]).unique()
     ids = [summary.items.select(pl.col("item").alias("id")) for summary in summaries]
     if tables.items is not None:
         ids.append(tables.items.select("id"))

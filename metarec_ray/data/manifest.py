@@ -1,6 +1,7 @@
-"""The manifest of a task store: what lies in the folder and the hashes that prove it.
+"""The manifest of a task store: what a version of it holds and the hashes that prove it.
 
-Knows file names and hashes; does not know how a row of a bucket is read or written.
+Knows file names and hashes; does not know how a row of a bucket is read or written, nor how a
+version comes to be (`data.versions`).
 """
 
 import hashlib
@@ -21,7 +22,7 @@ VOCABULARIES = "vocabularies.json"
 QUARANTINE = "quarantine.parquet"
 COLD = "cold"
 """Column of the items that are held out of training; absent where none is."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Side = Literal["user", "item", "context"]
 
@@ -62,16 +63,18 @@ class FeatureField(_Frozen):
 
 
 class FileEntry(_Frozen):
-    """Rows and hash of one file; a JSON file has 0 rows."""
+    """Rows, hash and place in the store of one file; a JSON file has 0 rows."""
 
     rows: int
     sha256: str
+    path: str
 
 
 class Manifest(_Frozen):
     """What a task store holds.
 
     Attributes:
+        version: of the store, from 1; each publication is one.
         counts: rows of the log by what became of them.
         tasks: number of entities, one row each.
         events: number of kept events, before any cut in time.
@@ -80,7 +83,8 @@ class Manifest(_Frozen):
         has_time: whether the log has a time role.
         cutoff: microseconds; None where nothing is cut in time.
         features: encoded features by side, in the order of their names.
-        files: every file of the folder but this one, by name.
+        files: every file of this version but the manifest, by name; a file that an older version
+            wrote stays where it is.
         settings: the `data` section that led here, defaults of the layout filled in.
         source_fingerprint: of the input files' names, sizes and contents.
         store_sha256: over the hashes of buckets, entities, items and vocabularies in name order.
@@ -88,6 +92,7 @@ class Manifest(_Frozen):
     """
 
     schema_version: int = SCHEMA_VERSION
+    version: int
     feedback: Feedback
     entity: str
     counts: Counts
@@ -107,6 +112,10 @@ class Manifest(_Frozen):
     versions: dict[str, str]
     created_at: str
 
+    def file(self, store: Path, name: str) -> Path:
+        """Return where a file of this version lies, given its name."""
+        return Path(store) / self.files[name].path
+
     def summary(self) -> dict[str, JsonValue]:
         """Return what one reads first: sizes, parts, rows set aside and the store's hash."""
         return {
@@ -119,6 +128,15 @@ class Manifest(_Frozen):
             "quarantined": sum(self.counts.quarantined.values()),
             "store_sha256": self.store_sha256,
         }
+
+
+def version_name(version: int) -> str:
+    """Return the folder of what a version wrote.
+
+    >>> version_name(3)
+    'v000003'
+    """
+    return f"v{version:06d}"
 
 
 def bucket_name(bucket: int) -> str:
@@ -149,9 +167,14 @@ def store_hash(files: dict[str, FileEntry]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def load(store: Path) -> Manifest:
-    """Return the manifest of a store; the files themselves are not touched (see `verify`)."""
+def load(store: Path, version: int | None = None) -> Manifest:
+    """Return the manifest of a store, of its present version unless another is named.
+
+    The files themselves are not touched (see `verify`).
+    """
     path = Path(store) / MANIFEST
+    if version is not None:
+        path = Path(store) / version_name(version) / MANIFEST
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -177,9 +200,9 @@ def load(store: Path) -> Manifest:
         raise DataError(f"a manifest must be JSON: {error} ({path})") from error
 
 
-def save(store: Path, manifest: Manifest) -> None:
-    """Write the manifest by a temporary name, fsync and rename: it is whole or absent."""
-    path = store / MANIFEST
+def save(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest by a temporary name, fsync and rename: it is whole or as it was."""
+    path = folder / MANIFEST
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", encoding="utf-8") as stream:
         stream.write(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
@@ -191,7 +214,7 @@ def save(store: Path, manifest: Manifest) -> None:
 def verify(store: Path, manifest: Manifest) -> None:
     """Raise a DataError that names the first file whose bytes are not those of the manifest."""
     for name, entry in sorted(manifest.files.items()):
-        path = Path(store) / name
+        path = manifest.file(store, name)
         if not path.is_file():
             raise DataError(f"a file of the manifest must exist, {name} is missing ({store})")
         found = sha256_file(path)

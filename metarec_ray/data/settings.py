@@ -111,6 +111,7 @@ class Data(Settings):
         valid_share: share of the training entities, the latest to begin, held out for choices.
         ties: order of events inside one timestamp: by sequence, then item id, or shuffled by
             `seed`, for each entity in another way.
+        versions: how many versions of the store are kept, the present one among them.
         max_bad_share: a log with a larger share of quarantined rows is refused.
 
     """
@@ -133,6 +134,7 @@ class Data(Settings):
     valid_share: Share = 0.1
     max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_events: PositiveInt = 100_000
+    versions: PositiveInt = 2
     synthetic: Synthetic = Synthetic()
     ties: Literal["sequence", "shuffled"] = "sequence"
     seed: NonNegativeInt = 0

@@ -8,10 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -27,20 +24,19 @@ from metarec_ray.data.logs import Log
 from metarec_ray.data.manifest import (
     ENTITIES,
     ITEMS,
-    MANIFEST,
     QUARANTINE,
     VOCABULARIES,
     Counts,
     FileEntry,
     Manifest,
     bucket_name,
-    save,
     sha256_file,
     sha256_json,
     store_hash,
 )
 from metarec_ray.data.settings import Data
-from metarec_ray.data.validate import roles
+from metarec_ray.data.validate import REJECTED, roles
+from metarec_ray.data.versions import Site, building, publish
 from metarec_ray.errors import DataError
 
 ROW_GROUP = 16_384
@@ -85,7 +81,7 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
         rows_in=log.rows_in,
         filtered=log.filtered,
         collapsed=len(bucketed) - len(collapsed),
-        rejected=pl.concat([log.rejected, beyond]),
+        rejected=listed([log.rejected, beyond]),
     )
     refuse_bad_share(tally, asked, path)
     by_bucket = kept.partition_by("bucket", as_dict=True, include_key=False)
@@ -99,15 +95,16 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
     ]
     tables = SideTables(log.users, log.items)
     plan, items = catalogue.plan(outline, summaries, looks, settings=asked, tables=tables)
-    with building(path) as folder:
-        files = {
-            bucket_name(bucket): write_table(
-                histories.build(part, plan), folder / bucket_name(bucket)
-            )
-            for bucket, part in enumerate(rows)
-        }
-        source = Origin(asked, log.fingerprint, tally)
-        return finish(folder, files, plan, items, source=source)
+    with building(path, [settings_hash(asked), log.fingerprint]) as site:
+        files = {}
+        for bucket, part in enumerate(rows):
+            name, table = bucket_name(bucket), histories.build(part, plan)
+            hashed = write_table(table, site.files / name)
+            files[name] = FileEntry(rows=table.num_rows, sha256=hashed, path=site.place(name))
+        origin = Origin(asked, log.fingerprint, tally)
+        made = finish(site, files, plan, items, source=origin)
+        publish(site, made, keep=asked.versions)
+    return made
 
 
 class Origin(NamedTuple):
@@ -118,9 +115,15 @@ class Origin(NamedTuple):
     tally: Tally
 
 
+def listed(rejected: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return rejected rows by file and number, then histories that were cut short."""
+    whole = pl.concat([pl.DataFrame(schema=REJECTED), *rejected])
+    return whole.sort(pl.col("file") == "", "file", "row", "value")
+
+
 def settings_hash(settings: Data) -> str:
     """Return the hash of what a store depends on: not of where the log lies, its content counts."""
-    return sha256_json(settings.model_dump(mode="json", exclude={"path"}))
+    return sha256_json(settings.model_dump(mode="json", exclude={"path", "versions"}))
 
 
 def refuse_bad_share(tally: Tally, settings: Data, store: Path) -> None:
@@ -139,23 +142,8 @@ def refuse_bad_share(tally: Tally, settings: Data, store: Path) -> None:
     )
 
 
-@contextmanager
-def building(store: Path) -> Iterator[Path]:
-    """Hand out a folder beside `store` that takes its place when the block ends well."""
-    if store.exists() and not (store / MANIFEST).is_file() and _holds_anything(store):
-        raise DataError(f"a task store must not replace other files, {store} holds some")
-    store.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{store.name}.building-", dir=store.parent))
-    try:
-        folder.chmod(0o755)
-        yield folder
-        _swap(folder, store)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_table(table: pa.Table, path: Path) -> FileEntry:
-    """Write one Parquet file, the same bytes for the same rows, and sync it to disk."""
+def write_table(table: pa.Table, path: Path) -> str:
+    """Write one Parquet file, the same bytes for the same rows, synced; return its hash."""
     with path.open("wb") as stream:
         pq.write_table(
             table.combine_chunks(),
@@ -169,14 +157,14 @@ def write_table(table: pa.Table, path: Path) -> FileEntry:
         )
         stream.flush()
         os.fsync(stream.fileno())
-    return FileEntry(rows=table.num_rows, sha256=sha256_file(path))
+    return sha256_file(path)
 
 
 def finish(
-    folder: Path, files: dict[str, FileEntry], plan: Plan, items: Catalogue, *, source: Origin
+    site: Site, files: dict[str, FileEntry], plan: Plan, items: Catalogue, *, source: Origin
 ) -> Manifest:
-    """Write what is not a bucket, the manifest last, and return it."""
-    files = files | _whole_log_files(folder, plan, items, source.tally)
+    """Write what is not a bucket and return the manifest of the version."""
+    files = files | _whole_log_files(site, plan, items, source.tally)
     counts = Counts(
         rows_in=source.tally.rows_in,
         kept=int(plan.entities["events"].sum()),
@@ -185,7 +173,8 @@ def finish(
         quarantined=source.tally.bad,
     )
     parts = dict(plan.entities.group_by("part").len().sort("part").iter_rows())
-    made = Manifest(
+    return Manifest(
+        version=site.version,
         feedback=source.settings.feedback,
         entity=roles(source.settings).entity,
         counts=counts,
@@ -210,38 +199,29 @@ def finish(
         | {name: importlib.metadata.version(name) for name in ("numpy", "polars", "pyarrow")},
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    save(folder, made)
-    return made
 
 
 def _whole_log_files(
-    folder: Path, plan: Plan, items: Catalogue, tally: Tally
+    site: Site, plan: Plan, items: Catalogue, tally: Tally
 ) -> dict[str, FileEntry]:
     entities = plan.entities.select("task_id", pl.col("entity").cast(pl.String).alias("id"))
     ranks = pa.schema([("task_id", pa.int64()), ("id", pa.string())])
-    vocabularies = folder / VOCABULARIES
+    vocabularies = site.files / VOCABULARIES
     vocabularies.write_text(
         json.dumps(catalogue.vocabularies(plan, items), indent=0, sort_keys=True), encoding="utf-8"
     )
-    rejected = tally.rejected.drop("rows").to_arrow().cast(QUARANTINED)
-    return {
-        ENTITIES: write_table(entities.to_arrow().cast(ranks), folder / ENTITIES),
-        ITEMS: write_table(items.table, folder / ITEMS),
-        VOCABULARIES: FileEntry(rows=0, sha256=sha256_file(vocabularies)),
-        QUARANTINE: write_table(rejected, folder / QUARANTINE),
+    tables = {
+        ENTITIES: entities.to_arrow().cast(ranks),
+        ITEMS: items.table,
+        QUARANTINE: tally.rejected.drop("rows").to_arrow().cast(QUARANTINED),
     }
-
-
-def _holds_anything(path: Path) -> bool:
-    return not path.is_dir() or any(path.iterdir())
-
-
-def _swap(folder: Path, store: Path) -> None:
-    """Put `folder` in the place of `store`: by two renames: a reader finds a whole one or none."""
-    if not store.exists():
-        folder.rename(store)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{store.name}.old-", dir=store.parent))
-    store.rename(old / store.name)
-    folder.rename(store)
-    shutil.rmtree(old)
+    hashes = {name: write_table(table, site.files / name) for name, table in tables.items()}
+    entries = {
+        name: FileEntry(rows=tables[name].num_rows, sha256=hashed, path=site.place(name))
+        for name, hashed in hashes.items()
+    }
+    return entries | {
+        VOCABULARIES: FileEntry(
+            rows=0, sha256=sha256_file(vocabularies), path=site.place(VOCABULARIES)
+        )
+    }

@@ -3,7 +3,7 @@
 Knows file formats; does not know what a column means.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -27,13 +27,26 @@ def read(
     `groups` are the row groups of a Parquet file, all by default; columns in `text` of a CSV file
     are read as strings whatever they look like.
     """
+    return pl.concat(batches(path, columns, groups=groups, text=text, rows=2**30))
+
+
+def batches(
+    path: Path,
+    columns: Sequence[str],
+    *,
+    groups: range | None = None,
+    text: frozenset[str] = frozenset(),
+    rows: int,
+) -> Iterator[pl.DataFrame]:
+    """Yield what `read` returns, at most `rows` rows of a Parquet file at a time, and one frame."""
     names = list(dict.fromkeys(columns))
     require_columns(names, list(schema(path)), path.name)
     if path.suffix == ".parquet":
-        return _parquet(path, names, groups)
+        yield from _parquet(path, names, groups, rows)
+        return
     overrides = {name: pl.String() for name in names if name in text}
     try:
-        return pl.read_csv(
+        yield pl.read_csv(
             path, columns=names, infer_schema_length=None, schema_overrides=overrides
         ).select(names)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -76,14 +89,22 @@ def require_columns(wanted: Sequence[str], found: Sequence[str], place: str) -> 
             )
 
 
-def _parquet(path: Path, names: list[str], groups: range | None) -> pl.DataFrame:
+def _parquet(
+    path: Path, names: list[str], groups: range | None, rows: int
+) -> Iterator[pl.DataFrame]:
     try:
         with pq.ParquetFile(path) as file:
-            chosen = range(file.num_row_groups) if groups is None else groups
-            table = file.read_row_groups(list(chosen), columns=names)
+            chosen = list(range(file.num_row_groups) if groups is None else groups)
+            if not sum(file.metadata.row_group(number).num_rows for number in chosen):
+                yield _frame(file.schema_arrow.empty_table().select(names))
+            for batch in file.iter_batches(rows, row_groups=chosen, columns=names):
+                yield _frame(pa.Table.from_batches([batch]).select(names))
     except (pa.ArrowException, OSError) as error:
         raise _broken(path, error) from error
-    frame = pl.from_arrow(table.select(names))
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
 

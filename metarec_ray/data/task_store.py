@@ -75,7 +75,7 @@ class TaskStore:
         self.path = path
         self.manifest = manifest
         self.vocabularies: dict[str, dict[str, list]] = json.loads(
-            (path / VOCABULARIES).read_text("utf-8")
+            manifest.file(path, VOCABULARIES).read_text("utf-8")
         )
         self.user_space = FeatureSpace(manifest.features["user"])
         self.item_space = FeatureSpace(manifest.features["item"])
@@ -85,11 +85,20 @@ class TaskStore:
         self._rows = self._read_buckets()
 
     @classmethod
-    def open(cls, path: Path) -> "TaskStore":
-        """Return the store at `path`; DataError if it is missing, torn or altered."""
-        manifest = load(path)
+    def open(cls, path: Path, version: int | None = None) -> "TaskStore":
+        """Return the store at `path`, its present version unless another is named.
+
+        Raises:
+            DataError: it is missing, torn or altered.
+
+        """
+        manifest = load(path, version)
         verify(path, manifest)
         return cls(path, manifest)
+
+    def file(self, name: str) -> Path:
+        """Return where a file of the store's version lies, given its name."""
+        return self.manifest.file(self.path, name)
 
     def restricted(self, items: Tensor) -> "TaskStore":
         """Return the same store where only events on `items` (bool [I]) may be learned from.
@@ -141,7 +150,7 @@ class TaskStore:
 
     def entity_ids(self) -> list[str]:
         """Return the raw id of every task id, in order."""
-        return pq.read_table(self.path / ENTITIES).sort_by("task_id")["id"].to_pylist()
+        return pq.read_table(self.file(ENTITIES)).sort_by("task_id")["id"].to_pylist()
 
     def user_fields(self, task_id: int) -> dict[str, str]:
         """Return the known categorical features of an entity as a request would give them."""
@@ -154,7 +163,7 @@ class TaskStore:
         return fields
 
     def _read_items(self) -> ItemTable:
-        table = pq.read_table(self.path / ITEMS).sort_by("item")
+        table = pq.read_table(self.file(ITEMS)).sort_by("item")
         columns = {field.name: table[field.name] for field in self.manifest.features["item"]}
         cold = torch.zeros(len(table), dtype=torch.bool)
         if COLD in table.column_names:
@@ -167,7 +176,7 @@ class TaskStore:
         )
 
     def _read_buckets(self) -> pa.Table:
-        tables = [pq.read_table(self.path / bucket_name(b)) for b in range(self.manifest.buckets)]
+        tables = [pq.read_table(self.file(bucket_name(b))) for b in range(self.manifest.buckets)]
         return pa.concat_tables(tables).sort_by("task_id")
 
 

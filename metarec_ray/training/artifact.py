@@ -57,7 +57,7 @@ def assemble(
             "seed": experiment.run.seed,
             "store_sha256": manifest.store_sha256,
         },
-        catalogue=(store.path / ITEMS).read_bytes(),
+        catalogue=store.file(ITEMS).read_bytes(),
     )
 
 

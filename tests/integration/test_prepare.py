@@ -88,13 +88,16 @@ def test_a_second_run_does_nothing_and_a_changed_input_or_setting_is_noticed(
     path, store = tmp_path / "log.csv", tmp_path / "store"
     log().write_csv(path)
     first, said = run(settings(path), store)
-    assert any("rows in" in line and "/s" in line for line in said)
+    assert any("wrote 4 of 4 buckets" in line and "rows/s" in line for line in said)
     again, said = run(settings(path), store)
     assert again == first  # created_at included
     assert said == [f"prepare: {store} is up to date, {first.tasks} tasks"]
     changed, _ = run(settings(path, buckets=2), store)
     assert changed.buckets == 2
-    assert not (store / "bucket-00003.parquet").exists()
+    assert [path.name for path in (store / "v000002").glob("bucket-*")] == [
+        "bucket-00000.parquet",
+        "bucket-00001.parquet",
+    ]
     log(users=61).write_csv(path)
     more, _ = run(settings(path, buckets=2), store)
     assert more.tasks == first.tasks + 1
@@ -103,7 +106,7 @@ def test_a_second_run_does_nothing_and_a_changed_input_or_setting_is_noticed(
 def test_a_damaged_store_is_built_again(tmp_path: Path) -> None:
     asked = Data(buckets=2, synthetic=Synthetic(users=60, items=30, mean_events=10.0))
     first, _ = run(asked, tmp_path / "store")
-    (tmp_path / "store" / "bucket-00001.parquet").write_bytes(b"torn")
+    (tmp_path / "store" / "v000001" / "bucket-00001.parquet").write_bytes(b"torn")
     again, said = run(asked, tmp_path / "store")
     assert again.store_sha256 == first.store_sha256
     assert "up to date" not in " ".join(said)

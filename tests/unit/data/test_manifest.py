@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,9 @@ def test_a_folder_without_a_manifest_is_no_store(tmp_path: Path) -> None:
     [
         (b"{", "a manifest must be JSON"),
         (b"\xff\xfe\x00", "a manifest must be JSON"),
-        (b"[]", "must have schema version 1, got None"),
-        (b'{"schema_version": 2}', "must have schema version 1, got 2"),
-        (b'{"schema_version": 1}', "a manifest must be complete: feedback"),
+        (b"[]", "must have schema version 2, got None"),
+        (b'{"schema_version": 1}', "must have schema version 2, got 1"),
+        (b'{"schema_version": 2}', "a manifest must be complete: version"),
     ],
 )
 def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:
@@ -47,21 +48,20 @@ def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, content: bytes, mess
 
 def test_a_flipped_byte_is_found_and_its_file_named(tmp_path: Path, synthetic_store: Path) -> None:
     found = manifest.load(synthetic_store)
-    for name in found.files:
-        (tmp_path / name).write_bytes((synthetic_store / name).read_bytes())
+    shutil.copytree(synthetic_store, tmp_path, dirs_exist_ok=True)
     manifest.verify(tmp_path, found)
-    content = bytearray((tmp_path / "items.parquet").read_bytes())
+    content = bytearray(found.file(tmp_path, "items.parquet").read_bytes())
     content[20] ^= 1
-    (tmp_path / "items.parquet").write_bytes(content)
+    found.file(tmp_path, "items.parquet").write_bytes(content)
     with pytest.raises(DataError, match=r"sha256 of items.parquet must be .*, got"):
         manifest.verify(tmp_path, found)
-    (tmp_path / "bucket-00001.parquet").unlink()
+    found.file(tmp_path, "bucket-00001.parquet").unlink()
     with pytest.raises(DataError, match=r"bucket-00001.parquet is missing"):
         manifest.verify(tmp_path, found)
 
 
 def test_the_hash_of_a_store_leaves_out_its_quarantine() -> None:
-    entry = FileEntry(rows=1, sha256="ab")
+    entry = FileEntry(rows=1, sha256="ab", path="v000001/one")
     files = {"items.parquet": entry, "quarantine.parquet": entry}
     assert manifest.store_hash(files) == manifest.store_hash({"items.parquet": entry})
 

@@ -54,9 +54,9 @@ def build(folder: Path, asked: Data, name: str = "store") -> tuple[Path, Manifes
 
 
 def histories(store: Path) -> pl.DataFrame:
-    return pl.concat(
-        [pl.read_parquet(path) for path in sorted(store.glob("bucket-*.parquet"))]
-    ).sort("task_id")
+    made = load(store)
+    names = [name for name in made.files if name.startswith("bucket-")]
+    return pl.concat([pl.read_parquet(made.file(store, name)) for name in names]).sort("task_id")
 
 
 def test_a_store_holds_one_history_an_entity(tmp_path: Path) -> None:
@@ -74,14 +74,14 @@ def test_a_store_holds_one_history_an_entity(tmp_path: Path) -> None:
 
 def test_items_that_only_the_table_knows_can_be_ranked(tmp_path: Path) -> None:
     store, _ = build(tmp_path, settings(tmp_path))
-    found = pl.read_parquet(store / "items.parquet")
+    found = pl.read_parquet(store / "v000001" / "items.parquet")
     assert found["id"].to_list() == ["0", "1", "2", "5", "9"]
     assert found["title"].to_list() == ["zero", "one", "two", None, "nine"]
 
 
 def test_vocabularies_and_moments_come_from_training_rows_only(tmp_path: Path) -> None:
     store, made = build(tmp_path, settings(tmp_path))
-    assert json.loads((store / "vocabularies.json").read_text()) == {
+    assert json.loads((store / "v000001" / "vocabularies.json").read_text()) == {
         "user": {"town": ["x"]},  # 9 is a test entity, 77 has no events
         "item": {"kind": ["a", "b"]},  # item 9 has no events
         "context": {"hour": sorted(str(hour) for hour in range(1, 9))},  # 23 is after the cutoff
@@ -91,7 +91,7 @@ def test_vocabularies_and_moments_come_from_training_rows_only(tmp_path: Path) -
     rows = histories(store)
     assert rows["user.town"].to_list() == [1] + [0] * 9
     assert rows["context.hour"][0].to_list() == [1, 0]
-    found = pl.read_parquet(store / "items.parquet")
+    found = pl.read_parquet(store / "v000001" / "items.parquet")
     assert found["kind"].to_list() == [1, 2, 1, 0, 0]
     assert found["weight"].to_list() == [1.0, 3.0, None, None, 100.0]
 
@@ -99,7 +99,8 @@ def test_vocabularies_and_moments_come_from_training_rows_only(tmp_path: Path) -
 def test_the_columns_of_a_bucket_have_the_promised_types(tmp_path: Path) -> None:
     store, _ = build(tmp_path, settings(tmp_path))
     found = {
-        field.name: str(field.type) for field in pq.read_schema(store / "bucket-00002.parquet")
+        field.name: str(field.type)
+        for field in pq.read_schema(store / "v000001" / "bucket-00002.parquet")
     }
     assert found == {
         "task_id": "int64",
@@ -130,7 +131,7 @@ def test_other_files_another_order_and_repeated_rows_give_the_same_store(tmp_pat
 
 def test_more_buckets_than_entities_leave_empty_files(tmp_path: Path) -> None:
     store, made = build(tmp_path, settings(tmp_path, buckets=64))
-    assert len(list(store.glob("bucket-*.parquet"))) == 64
+    assert len(list(store.rglob("bucket-*.parquet"))) == 64
     assert len(histories(store)) == 10
     verify(store, made)
 
@@ -165,7 +166,7 @@ def test_a_history_that_is_too_long_is_cut_and_its_rows_are_counted(tmp_path: Pa
     store, made = build(tmp_path, asked)
     assert made.events == 10
     assert made.counts.quarantined == {"history is longer than data.max_events": 10}
-    assert len(pl.read_parquet(store / "quarantine.parquet")) == 10
+    assert len(pl.read_parquet(store / "v000001" / "quarantine.parquet")) == 10
 
 
 @pytest.mark.parametrize("users", [[1], [1, 2]])
@@ -198,8 +199,8 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
 def test_a_store_is_replaced_whole_and_leaves_nothing_beside(tmp_path: Path) -> None:
     asked = settings(tmp_path)
     build(tmp_path, asked)
-    store, made = build(tmp_path, asked.model_copy(update={"buckets": 1}))
+    store, made = build(tmp_path, asked.model_copy(update={"buckets": 1, "versions": 1}))
     assert load(store) == made
-    assert not (store / "bucket-00001.parquet").exists()
+    assert [path.name for path in store.rglob("bucket-*")] == ["bucket-00000.parquet"]
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"store", "log.parquet", "items.parquet", "users.parquet"}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from metarec_ray.data.logs import read_log
+from metarec_ray.data.manifest import load
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.data.store import build_store
 from metarec_ray.data.task_store import TaskStore
@@ -136,15 +137,16 @@ def test_keeping_events_keeps_the_entities(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["bucket-00001.parquet", "items.parquet", "vocabularies.json"])
 def test_an_altered_store_is_refused_with_the_name_of_the_file(tmp_path: Path, name: str) -> None:
-    path = build(tmp_path) / name
+    store = build(tmp_path)
+    path = load(store).file(store, name)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"sha256 of {name} must be"):
-        TaskStore.open(path.parent)
+        TaskStore.open(store)
     path.unlink()
     with pytest.raises(DataError, match=f"{name} is missing"):
-        TaskStore.open(path.parent)
+        TaskStore.open(store)
 
 
 def test_a_folder_without_a_manifest_is_no_store(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""Rows on their way from files of a log to buckets of entities, on disk.
+
+Each chunk of the log has a file of its own, in which rows lie by bucket; a bucket is read out of
+all of them. So neither end holds more than its own part of the log. Knows buckets; does not know
+what a row means.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import polars as pl
+import pyarrow as pa
+
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+def write(path: Path, frames: Iterable[pl.DataFrame]) -> list[int]:
+    """Write rows that have a `bucket`, without it, and return the bucket of each record batch.
+
+    Raises:
+        OSError: the disk is full.
+
+    """
+    buckets: list[int] = []
+    writer = None
+    with path.open("wb") as stream:
+        for frame in frames:
+            parts = frame.partition_by("bucket", as_dict=True, include_key=False)
+            for (bucket,), rows in sorted(parts.items()):
+                table = arrow(rows)
+                writer = writer or pa.ipc.new_file(stream, table.schema, options=_OPTIONS)
+                writer.write_table(table)
+                buckets += [int(bucket)] * table.column(0).num_chunks
+        if writer is not None:
+            writer.close()
+        _sync(stream)
+    return buckets
+
+
+def read(
+    spools: Sequence[tuple[Path, list[int]]], bucket: int, *, empty: pl.DataFrame
+) -> pl.DataFrame:
+    """Return the rows of a bucket from spools and the buckets of their batches, else `empty`."""
+    found = []
+    for path, buckets in spools:
+        wanted = [number for number, own in enumerate(buckets) if own == bucket]
+        if wanted:
+            with pa.OSFile(str(path)) as stream:
+                reader = pa.ipc.open_file(stream)
+                found += [reader.get_batch(number) for number in wanted]
+    return pl.DataFrame(pa.Table.from_batches(found)) if found else empty
+
+
+def save(path: Path, frame: pl.DataFrame) -> None:
+    """Write a frame as it is."""
+    table = arrow(frame)
+    with path.open("wb") as stream, pa.ipc.new_file(stream, table.schema, options=_OPTIONS) as file:
+        file.write_table(table)
+        file.close()
+        _sync(stream)
+
+
+def load(path: Path) -> pl.DataFrame:
+    """Return a frame that `save` wrote."""
+    with pa.OSFile(str(path)) as stream:
+        return pl.DataFrame(pa.ipc.open_file(stream).read_all())
+
+
+def arrow(frame: pl.DataFrame) -> pa.Table:
+    """Return a frame in types that every reader knows."""
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _sync(stream: BinaryIO) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())

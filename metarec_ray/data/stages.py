@@ -1,0 +1,151 @@
+"""Units of the work that makes a store out of a log: a chunk, a bucket.
+
+Each reads files and writes files, and puts down what it did when it is done: a unit that is done is
+not done again, whoever was killed. Knows no workers: `data.pipeline` says which units there are, a
+caller where they run.
+"""
+
+import json
+import os
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from metarec_ray.data import histories, logs, spool, validate
+from metarec_ray.data.encode import Seen
+from metarec_ray.data.histories import Plan, Summary
+from metarec_ray.data.manifest import bucket_name
+from metarec_ray.data.settings import Data
+from metarec_ray.data.sources import Chunk
+from metarec_ray.data.store import write_table
+from metarec_ray.data.validate import Ids
+
+
+class Work(NamedTuple):
+    """What every unit knows: settings, types of ids, and the folder of what is only on its way."""
+
+    settings: Data
+    ids: Ids
+    scratch: Path
+
+    @property
+    def columns(self) -> pl.Schema:
+        """Canonical columns of an event."""
+        return validate.schema(self.settings, self.ids)
+
+    def file(self, name: str, number: int) -> Path:
+        """Return where the unit of that number puts what has that name."""
+        return self.scratch / f"{name}-{number:06d}"
+
+
+class Done(NamedTuple):
+    """What a unit did.
+
+    Attributes:
+        unit: its number.
+        rows: rows it was given.
+        kept: rows it handed on.
+        rejected: rows it set aside with a reason.
+        filtered: of a chunk.
+        batches: of a chunk: the bucket of each record batch of its spool.
+        sha256: of a bucket's file.
+        peak_bytes: most memory that the process which did it has held.
+
+    """
+
+    unit: int
+    rows: int
+    kept: int
+    rejected: int = 0
+    filtered: int = 0
+    batches: list[int] | None = None
+    sha256: str = ""
+    peak_bytes: int = 0
+
+
+def scan(work: Work, chunk: Chunk, unit: int) -> Done:
+    """Read and check a chunk of the log and put its rows into a spool, by buckets."""
+
+    def run() -> Done:
+        rejected: list[pl.DataFrame] = []
+        rows = kept = filtered = 0
+
+        def frames() -> Iterator[pl.DataFrame]:
+            nonlocal rows, kept, filtered
+            for read, found in logs.check_chunk(chunk, work.settings):
+                known = pl.Schema({name: work.columns[name] for name in found.events.columns})
+                rejected.append(found.rejected)
+                rows, kept = rows + read, kept + len(found.events)
+                filtered += found.filtered
+                yield histories.with_bucket(found.events.cast(known), work.settings.buckets)
+
+        batches = spool.write(work.file("spool", unit), frames())
+        aside = pl.concat([pl.DataFrame(schema=validate.REJECTED), *rejected])
+        spool.save(work.file("rejected", unit), aside)
+        return Done(unit, rows, kept, len(aside), filtered, batches)
+
+    return _once(work.file("scan", unit), run)
+
+
+def collapse(work: Work, spools: dict[int, list[int]], bucket: int) -> Done:
+    """Gather a bucket from all spools, sort it and free it of duplicates and over-long histories.
+
+    `spools` holds, of each chunk, the bucket of each record batch.
+    """
+
+    def run() -> Done:
+        settings = work.settings
+        files = [(work.file("spool", number), own) for number, own in sorted(spools.items())]
+        rows = spool.read(files, bucket, empty=pl.DataFrame(schema=work.columns))
+        kept = histories.collapse(rows, shuffle=settings.tie_seed)
+        limited, beyond = histories.truncate(kept, settings.max_events)
+        found = histories.summarise(limited)
+        made = {"rows": limited, "beyond": beyond, "entities": found.entities, "items": found.items}
+        for name, frame in made.items():
+            spool.save(work.file(name, bucket), frame)
+        return Done(bucket, len(rows), len(limited), len(kept) - len(limited))
+
+    return _once(work.file("collapse", bucket), run)
+
+
+def summary(work: Work, bucket: int) -> Summary:
+    """Return what a collapsed bucket holds."""
+    return Summary(*(spool.load(work.file(name, bucket)) for name in ("entities", "items")))
+
+
+def look(
+    work: Work, entities: pl.DataFrame, cutoff: int | None, cold: pl.DataFrame, bucket: int
+) -> tuple[int, tuple[pl.DataFrame, dict[str, Seen]]]:
+    """Return what a bucket's training rows hold, with its number (see `histories.look`)."""
+    rows = spool.load(work.file("rows", bucket))
+    return bucket, histories.look(rows, entities, cutoff, work.settings.context, cold)
+
+
+def write(work: Work, plan: Plan, folder: Path, bucket: int) -> Done:
+    """Write the file of a bucket."""
+
+    def run() -> Done:
+        rows = spool.load(work.file("rows", bucket))
+        table = histories.build(rows, plan)
+        sha256 = write_table(table, folder / bucket_name(bucket))
+        return Done(bucket, len(rows), table.num_rows, sha256=sha256)
+
+    return _once(work.file("write", bucket), run)
+
+
+def _once(mark: Path, run: Callable[[], Done]) -> Done:
+    """Return what `mark` says was done; do it and write that down, if there is none."""
+    if mark.is_file():
+        return Done(**json.loads(mark.read_text("utf-8")))
+    done = run()
+    done = done._replace(peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    temporary = mark.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(done._asdict()))
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(mark)
+    return done

@@ -1,0 +1,177 @@
+"""Versions of a task store: built aside by one process at a time, published in one step.
+
+A store is a folder. Each version has a folder of its own in it, for the files that it wrote, and
+refers to those of older versions that did not change; `manifest.json` is that of the present one.
+Knows folders; does not know what a file holds.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from metarec_ray.data.manifest import (
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    load,
+    save,
+    sha256_json,
+    version_name,
+)
+from metarec_ray.errors import DataError
+
+BUILDING, LOCK, KEY, FILES = ".building", ".lock", "key", "version"
+_VERSION = re.compile(r"v(\d{6,})")
+
+
+class Site(NamedTuple):
+    """Where the next version of a store is built.
+
+    Attributes:
+        store: the folder of the store.
+        scratch: what only building needs; a build that was killed finds its work here.
+        files: the files of the version.
+        version: its number.
+
+    """
+
+    store: Path
+    scratch: Path
+    files: Path
+    version: int
+
+    def place(self, name: str) -> str:
+        """Return where a file of the version will lie in the store."""
+        return f"{version_name(self.version)}/{name}"
+
+
+@contextmanager
+def building(store: Path, key: JsonValue) -> Iterator[Site]:
+    """Hand out where the next version of `store` is built; one process at a time.
+
+    What a build of the same `key` (JSON) left behind when it was killed is still there. A
+    `DataError` in the block takes away what was built, and the store, if it is new.
+    """
+    if _holds_other_files(store):
+        raise DataError(f"a task store must not replace other files, {store} holds some")
+    store.mkdir(parents=True, exist_ok=True)
+    with _locked(store):
+        scratch = store / BUILDING
+        wanted = sha256_json([key, last(store)])
+        if not (scratch / KEY).is_file() or (scratch / KEY).read_text("utf-8") != wanted:
+            shutil.rmtree(scratch, ignore_errors=True)
+        (scratch / FILES).mkdir(parents=True, exist_ok=True)
+        (scratch / KEY).write_text(wanted, encoding="utf-8")
+        try:
+            yield Site(store, scratch, scratch / FILES, last(store) + 1)
+        except DataError:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        finally:
+            if not scratch.exists() and not last(store):
+                _clear(store)
+
+
+def publish(site: Site, manifest: Manifest, *, keep: int) -> None:
+    """Make the version the present one, in one step; older ones but the last `keep` - 1 go.
+
+    Raises:
+        DataError: another process has published meanwhile.
+
+    """
+    save(site.files, manifest)
+    try:
+        site.files.rename(site.store / version_name(site.version))
+    except OSError as error:
+        raise DataError(
+            f"a store must be written by one process at a time, another one has published version "
+            f"{site.version} meanwhile ({site.store})"
+        ) from error
+    _sync(site.store)
+    save(site.store, manifest)
+    _sync(site.store)
+    shutil.rmtree(site.scratch, ignore_errors=True)
+    prune(site.store, keep=keep)
+
+
+def complete(store: Path) -> None:
+    """Make the newest version the present one, where a process was killed just before it did."""
+    newest = last(store)
+    if newest and (not (store / MANIFEST).is_file() or load(store).version < newest):
+        save(store, load(store, newest))
+
+
+def versions(store: Path) -> list[int]:
+    """Return the numbers of the versions that can be read, ascending."""
+    found = (_VERSION.fullmatch(path.parent.name) for path in store.glob(f"v*/{MANIFEST}"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def last(store: Path) -> int:
+    """Return the number of the newest version; 0 for none."""
+    return max(versions(store), default=0)
+
+
+def prune(store: Path, *, keep: int) -> list[int]:
+    """Remove all versions but the newest `keep`, and return which; files they share stay."""
+    found = versions(store)
+    gone, kept = found[: max(0, len(found) - keep)], found[-keep:]
+    needed = {entry.path for version in kept for entry in _files(store, version)}
+    needed |= {f"{version_name(version)}/{MANIFEST}" for version in kept}
+    for folder in (path for path in store.iterdir() if _VERSION.fullmatch(path.name)):
+        for path in folder.iterdir():
+            if f"{folder.name}/{path.name}" not in needed:
+                path.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    return gone
+
+
+def _files(store: Path, version: int) -> list[FileEntry]:
+    try:
+        return list(load(store, version).files.values())
+    except DataError:
+        return []  # a version that cannot be read needs nothing
+
+
+@contextmanager
+def _locked(store: Path) -> Iterator[None]:
+    """Hold the lock of a store; it falls with the process that holds it."""
+    with (store / LOCK).open("w", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(
+                f"a store must be written by one process at a time, another one is writing {store}"
+            ) from error
+        yield
+
+
+def _holds_other_files(store: Path) -> bool:
+    if not store.exists():
+        return False
+    if not store.is_dir():
+        return True
+    own = (MANIFEST, BUILDING, LOCK)
+    return any(p.name not in own and not _VERSION.fullmatch(p.name) for p in store.iterdir())
+
+
+def _clear(store: Path) -> None:
+    """Remove the folder of a store that never came to be."""
+    (store / LOCK).unlink()
+    store.rmdir()
+
+
+def _sync(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

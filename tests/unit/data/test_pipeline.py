@@ -1,0 +1,222 @@
+"""A store made unit by unit: the bytes of the writer that holds a whole log in memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metarec_ray.data import pipeline, sources
+from metarec_ray.data.logs import read_log
+from metarec_ray.data.manifest import Manifest, load, verify
+from metarec_ray.data.settings import Columns, Data, Feature, SideTable
+from metarec_ray.data.store import build_store
+from metarec_ray.errors import DataError
+
+REPRODUCIBLE = settings(derandomize=True, deadline=None, database=None, max_examples=12)
+
+
+def here(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Any]:
+    return map(function, units)
+
+
+def backwards(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Any]:
+    return map(function, reversed(list(units)))
+
+
+def build(asked: Data, store: Path, *, each=here, said: list[str] | None = None) -> Manifest:
+    lines = [] if said is None else said
+    made = pipeline.build(sources.find(asked), store, read=each, each=each, say=lines.append)
+    verify(store, made)
+    assert load(store) == made
+    return made
+
+
+def log(users: int = 40, *, ids: Callable[[int], object] = int) -> pl.DataFrame:
+    rows = [
+        {
+            "user": ids(user),
+            "item": (user * 7 + n * n) % 23,
+            "rating": float(1 + (user + n) % 5),
+            "time": user * 50 + n * 3 % 11,
+            "row": user * 10 + n,
+            "hour": n % 4,
+        }
+        for user in range(users)
+        for n in range(3 + user % 5)
+    ]
+    return pl.DataFrame(rows)
+
+
+def asking(path: Path, **more: object) -> Data:
+    fields: dict[str, object] = {
+        "path": str(path),
+        "columns": Columns(label="rating", time="time", sequence="row"),
+        "label_min": 2.0,
+        "context": {"hour": Feature(kind="categorical")},
+        "buckets": 4,
+    }
+    return Data.model_validate(fields | more)
+
+
+def in_files(folder: Path, parts: Sequence[pl.DataFrame], *, groups: int = 30) -> Path:
+    folder.mkdir()
+    for number, part in enumerate(parts):
+        part.write_parquet(folder / f"{number}.parquet", row_group_size=groups)
+    return folder
+
+
+def test_units_write_the_bytes_of_a_log_in_memory(tmp_path: Path) -> None:
+    rows = log().with_columns(rating=pl.when(pl.col("row") != 31).then("rating"))
+    folder = in_files(tmp_path / "log", [rows[::2], rows[1::2], rows[:4]])
+    items = pl.DataFrame({"id": range(30), "colour": [f"c{n % 3}" for n in range(30)]})
+    items.write_parquet(tmp_path / "items.parquet")
+    side = SideTable(
+        path=str(tmp_path / "items.parquet"),
+        id="id",
+        features={"colour": Feature(kind="categorical")},
+    )
+    asked = asking(folder, items=side, max_bad_share=0.5, max_events=4)
+    units = build(asked, tmp_path / "units")
+    whole = build_store(read_log(asked), asked, tmp_path / "whole")
+    assert units.files == whole.files  # the quarantine too
+    assert units.counts == whole.counts
+    assert units.counts.quarantined.keys() == {
+        "history is longer than data.max_events",
+        "label is missing",
+    }
+    assert units.features == whole.features
+
+
+IDS = st.sampled_from(
+    [
+        int,
+        lambda user: 2**24 + user,  # what float32 cannot tell apart
+        lambda user: 2**53 + user,  # nor float64
+        lambda user: -(2**62) + user,
+        lambda user: f"Zoë-{user:03d}-東京",
+        lambda user: "long " * 2000 + str(user),
+    ]
+)
+
+
+@REPRODUCIBLE
+@given(data=st.data(), ids=IDS, pieces=st.integers(1, 4), again=st.integers(0, 30))
+def test_order_files_repetition_and_workers_do_not_change_a_store(
+    tmp_path_factory: pytest.TempPathFactory,
+    data: st.DataObject,
+    ids: Callable[[int], object],
+    pieces: int,
+    again: int,
+) -> None:
+    rows, folder = log(ids=ids), tmp_path_factory.mktemp("store")
+    one = build(asking(in_files(folder / "one", [rows])), folder / "store")
+    order = data.draw(st.permutations(range(len(rows))))
+    mixed = pl.concat([rows[order], rows[:again]])
+    parts = [mixed[number::pieces] for number in range(pieces)]
+    groups = data.draw(st.integers(5, 200))
+    path = in_files(folder / "other", parts, groups=groups)
+    other = build(asking(path), folder / "other store", each=backwards)
+    assert other.store_sha256 == one.store_sha256
+    assert other.counts.rows_in == one.counts.rows_in + again
+    assert one.tasks == 40
+    found = pl.read_parquet(one.file(folder / "store", "entities.parquet"))
+    assert set(found["id"]) == {str(ids(user)) for user in range(40)}
+
+
+def test_every_row_is_accounted_for(tmp_path: Path) -> None:
+    rows = log(200)
+    number = pl.int_range(pl.len())
+    dirty = rows.with_columns(
+        rating=pl.when(number % 50 == 3).then(float("nan")).otherwise("rating"),
+        item=pl.when(number % 50 == 7).then(None).otherwise("item"),
+        user=pl.when(number % 50 == 11).then(None).otherwise("user"),
+        time=pl.when(number % 50 == 13).then(2**62).otherwise("time"),
+    )
+    again = rows[::40]
+    asked = asking(in_files(tmp_path / "log", [dirty, again]), max_bad_share=0.2)
+    made = build(asked, tmp_path / "store")
+    counts = made.counts
+    aside = counts.filtered + counts.collapsed + sum(counts.quarantined.values())
+    assert counts.rows_in == len(dirty) + len(again) == counts.kept + aside
+    places = [(np % 50) for np in range(len(dirty))]
+    low = [rating < 2 for rating in rows["rating"]]
+    expected = {
+        "entity is missing": sum(p == 11 and not f for p, f in zip(places, low, strict=True)),
+        "item is missing": sum(p == 7 and not f for p, f in zip(places, low, strict=True)),
+        "label is not a finite number": places.count(3),
+        "time is out of range": sum(p == 13 and not f for p, f in zip(places, low, strict=True)),
+    }
+    assert counts.quarantined == expected
+    listed = pl.read_parquet(made.file(tmp_path / "store", "quarantine.parquet"))
+    assert len(listed) == sum(expected.values())
+    assert listed["file"].unique().to_list() == ["0.parquet"]
+
+
+class Killed(BaseException):
+    """What no code catches."""
+
+
+def killed_after(limit: int) -> Callable:
+    done = 0
+
+    def each(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Any]:
+        nonlocal done
+        for unit in units:
+            if done == limit:
+                raise Killed
+            done += 1
+            yield function(unit)
+
+    return each
+
+
+@pytest.mark.parametrize("units", range(0, 15, 2))
+def test_a_build_that_was_killed_goes_on_where_it_was(tmp_path: Path, units: int) -> None:
+    folder = in_files(tmp_path / "log", [log()[::2], log()[1::2]], groups=1000)
+    first = build(asking(folder), tmp_path / "store")
+    asked = asking(folder, buckets=3)
+    expected = build(asked, tmp_path / "at once")
+    with pytest.raises(Killed):
+        build(asked, tmp_path / "store", each=killed_after(min(units, 10)))
+    assert load(tmp_path / "store") == first
+    verify(tmp_path / "store", first)
+    marks = {
+        path: path.stat().st_mtime_ns
+        for kind in ("scan", "collapse", "write")
+        for path in (tmp_path / "store" / ".building").glob(f"{kind}-*")
+    }
+    kept: dict[Path, int] = {}
+
+    def each(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Any]:
+        for unit in units:
+            yield function(unit)
+            kept.update({p: p.stat().st_mtime_ns for p in marks if p.exists()})
+
+    made = build(asked, tmp_path / "store", each=each)
+    assert made.store_sha256 == expected.store_sha256
+    assert made.counts == expected.counts
+    assert kept == marks  # what was done was not done again
+
+
+def test_lines_tell_phase_units_rows_and_memory(tmp_path: Path) -> None:
+    said: list[str] = []
+    build(asking(in_files(tmp_path / "log", [log()])), tmp_path / "store", said=said)
+    assert [line.split(" rows")[0] for line in said] == [
+        f"prepare: read 1 of 1 chunks, {len(log())}",
+        *(
+            f"prepare: {phase} 4 of 4 buckets, {(log()['rating'] >= 2).sum()}"
+            for phase in ("grouped", "wrote")
+        ),
+    ]
+    assert all("rows/s" in line and "MiB a worker in" in line for line in said)
+
+
+def test_a_log_without_rows_is_refused(tmp_path: Path) -> None:
+    log().clear().write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DataError, match="a log must hold rows, got none"):
+        build(asking(tmp_path / "log.parquet"), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
