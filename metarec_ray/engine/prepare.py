@@ -5,8 +5,8 @@ done to rows is in `data`; here is only where it is done. The store must lie whe
 write: rows travel through its folder, not through the object store. The caller has started Ray.
 """
 
+import json
 import logging
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from metarec_ray.data import pipeline, sources, store, versions
 from metarec_ray.data.manifest import Manifest, load, verify
 from metarec_ray.data.settings import Data
 from metarec_ray.data.sources import Source
+from metarec_ray.data.stages import Done
 from metarec_ray.errors import DataError, MetarecError
 
 Progress = Callable[[str], None]
@@ -46,23 +47,32 @@ def up_to_date(settings: Data, store_path: Path, *, data_dir: Path | None) -> bo
     return _up_to_date(store_path, sources.find(settings, data_dir=data_dir)) is not None
 
 
-def read(function: Callable[[Any], Any], chunks: Sequence[Any]) -> Iterator[Any]:
+def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Done]:
     """Yield `function` of every chunk of a log as they end: a data set of chunks, a block each.
 
     Raises:
-        MetarecError: what the first chunk raised that could not be read.
+        DataError: what the first chunk raised that could not be read.
 
     """
-    chunks, guarded = list(chunks), _Guarded(function)
+    chunks = list(chunks)
 
     def run(batch: pa.Table) -> pa.Table:
-        found = [pickle.dumps(guarded(chunks[number])) for number in batch["id"].to_pylist()]
-        return pa.table({"found": pa.array(found, pa.binary())})
+        # Ray wraps what a function raises: the sentence travels as a row instead.
+        found, errors = [], []
+        for number in batch["id"].to_pylist():
+            try:
+                found.append(json.dumps(function(chunks[number])._asdict()))
+            except DataError as error:
+                errors.append(str(error))
+        columns = [found + [None] * len(errors), [None] * len(found) + errors]
+        return pa.table([pa.array(one, pa.string()) for one in columns], ["done", "error"])
 
     dataset = ray.data.range(len(chunks), override_num_blocks=len(chunks))
     dataset = dataset.map_batches(run, batch_format="pyarrow", batch_size=1)
     for row in dataset.iter_rows():
-        yield _opened(pickle.loads(row["found"]))
+        if row["error"] is not None:
+            raise DataError(row["error"])
+        yield Done(**json.loads(row["done"]))
 
 
 def each(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Any]:
