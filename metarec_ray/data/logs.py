@@ -54,12 +54,20 @@ def read_chunk(chunk: Chunk, settings: Data) -> Iterator[pl.DataFrame]:
     elif chunk.layout is not None:
         raw = layouts.named(chunk.layout).read_log(Path(chunk.path))
     else:
-        yield from tables.batches(
-            Path(chunk.path), wanted, groups=chunk.groups, text=chunk.text, rows=BATCH_ROWS
-        )
+        yield from _of_file(chunk, wanted)
         return
     tables.require_columns(wanted, raw.columns, chunk.file)
     yield raw.select(list(dict.fromkeys(wanted)))
+
+
+def _of_file(chunk: Chunk, wanted: list[str]) -> Iterator[pl.DataFrame]:
+    own = [name for name in dict.fromkeys(wanted) if name not in chunk.partitions]
+    values = [pl.lit(value).alias(name) for name, value in chunk.partitions.items()]
+    frames = tables.batches(
+        chunk.path, own, groups=chunk.groups, types=chunk.types, rows=BATCH_ROWS
+    )
+    for frame in frames:
+        yield frame.with_columns(values)
 
 
 def check_chunk(chunk: Chunk, settings: Data) -> Iterator[tuple[int, Checked]]:
@@ -124,9 +132,9 @@ def _raw_side(table: SideTable | None, source: Source) -> pl.DataFrame | None:
         return None
     layout = source.layout
     if layout is not None and table.path == layout.items:
-        return layout.read_items(source.folder / table.path)
+        return layout.read_items(Path(source.folder) / table.path)
     if layout is not None and table.path == layout.users and layout.read_users is not None:
-        return layout.read_users(source.folder / table.path)
+        return layout.read_users(Path(source.folder) / table.path)
     title = [table.title] if table.title is not None else []
     return tables.read(side_path(table, source.folder), [table.id, *title, *table.features])
 

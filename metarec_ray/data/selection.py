@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import datasets, tables
+from metarec_ray.data import datasets, places, tables
 from metarec_ray.data.settings import Data, Rows
 from metarec_ray.errors import DataError
 
@@ -32,11 +32,12 @@ def locate(settings: Data, data_dir: Path | None) -> Sides:
     DataError names all files of a partition that are missing from the data folder.
     """
     folder = data_dir if data_dir is not None else datasets.DEFAULT_FOLDER
-    log = folder if settings.path in datasets.NAMES else Path(settings.path).expanduser()
-    places = (folder, log if log.is_dir() else log.parent, Path())
+    named = settings.path in datasets.NAMES or places.is_remote(settings.path)
+    log = folder if named else Path(places.folder(settings.path)).expanduser()
+    looked = (folder, log if log.is_dir() else log.parent, Path())
     return Sides(
         *(
-            None if rows is None else _locate(rows, places, f"data.{name}")
+            None if rows is None else _locate(rows, looked, f"data.{name}")
             for name, rows in (("only", settings.only), ("without", settings.without))
         )
     )
@@ -61,16 +62,16 @@ def kept(settings: Data, sides: Sides, sequence: str | None) -> pl.Expr | None:
     return wanted
 
 
-def _locate(rows: Rows, places: tuple[Path, ...], key: str) -> Path:
-    for place in places:
+def _locate(rows: Rows, looked: tuple[Path, ...], key: str) -> Path:
+    for place in looked:
         path = place / Path(rows.path).expanduser()
         if path.is_file():
             return path
     within = Path(rows.path).parent
     names = PARTITIONS.get(within.name, (Path(rows.path).name,))
-    missing = [str(within / name) for name in names if not (places[0] / within / name).is_file()]
+    missing = [str(within / name) for name in names if not (looked[0] / within / name).is_file()]
     raise DataError(
-        f"{key} reads files that must lie in the data folder {places[0]} (METAREC_DATA), missing "
+        f"{key} reads files that must lie in the data folder {looked[0]} (METAREC_DATA), missing "
         f"{', '.join(missing)}"
     )
 

@@ -4,8 +4,18 @@ Knows the `data` section of an experiment; does not know how anything is read.
 """
 
 from typing import Annotated, Literal
+from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 Feedback = Literal["implicit", "binary", "explicit"]
 Kind = Literal["categorical", "multi_categorical", "numeric", "vector"]
@@ -39,11 +49,16 @@ class SideTable(Settings):
 
 
 class Columns(Settings):
-    """Which column of the log plays which role; only entity and item are needed."""
+    """Which column of the log plays which role; only entity and item are needed.
+
+    `event` names what happened, and `data.event_weights` what label that is; it takes the place of
+    `label`.
+    """
 
     entity: str = "user"
     item: str = "item"
     label: str | None = None
+    event: str | None = None
     time: str | None = None
     sequence: str | None = None
 
@@ -98,6 +113,9 @@ class Data(Settings):
         only, without: keep the events, or all but the events, that a side file names; the others
             are counted as filtered.
         columns: roles of the log's columns; None for a layout that is known by itself.
+        event_weights: the label of each kind of event; kinds that are not there are filtered.
+        time_unit: of times that are numbers.
+        time_zone: of dates and times that name none.
         context: columns of an event that are model inputs.
         entity: whose histories are tasks. `item` swaps the roles: tables of users and items and the
             columns of the log are written as ever, but items have the histories and users are what
@@ -122,7 +140,9 @@ class Data(Settings):
     only: Rows | None = None
     without: Rows | None = None
     columns: Columns | None = None
-    time_unit: Literal["s", "ms", "us"] = "s"
+    event_weights: dict[str, float] = {}
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    time_zone: str = "UTC"
     users: SideTable | None = None
     items: SideTable | None = None
     context: dict[str, Feature] = {}
@@ -138,6 +158,27 @@ class Data(Settings):
     synthetic: Synthetic = Synthetic()
     ties: Literal["sequence", "shuffled"] = "sequence"
     seed: NonNegativeInt = 0
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(f"a time zone must be one of the IANA names, got {name!r}")
+        return name
+
+    @model_validator(mode="after")
+    def _weighs_events(self) -> "Data":
+        named = self.columns or Columns()
+        if (named.event is None) != (not self.event_weights):
+            raise ValueError("columns.event and event_weights must be given together")
+        if named.event is not None and named.label is not None:
+            raise ValueError("columns must name a label or an event, got both")
+        return self
+
+    @property
+    def labelled(self) -> bool:
+        """Whether events have labels of their own."""
+        return self.roles.label is not None or self.roles.event is not None
 
     @property
     def tie_seed(self) -> int | None:

@@ -1,7 +1,7 @@
 """Find the log of a config: its files cut into chunks, the defaults of its layout, its hash.
 
-A source is the synthetic model, a known layout, or any Parquet or CSV files whose columns the
-config names. Knows where rows lie; `data.logs` reads them.
+A source is the synthetic model, a known layout, or any files of one format, here or at a URI, whose
+columns the config names. Knows where rows lie; `data.logs` reads them.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import datasets, layouts, selection, synthetic, tables, validate
+from metarec_ray.data import datasets, layouts, places, selection, synthetic, tables, validate
 from metarec_ray.data.manifest import sha256_file, sha256_json
 from metarec_ray.data.movielens import Layout
+from metarec_ray.data.places import File
 from metarec_ray.data.selection import Sides
 from metarec_ray.data.settings import Columns, Data, SideTable
 from metarec_ray.data.validate import Ids
@@ -32,7 +33,8 @@ class Chunk(NamedTuple):
         first_row: number of its first row in the file.
         groups: row groups of a Parquet file; None for all of the file.
         layout: name of a known layout, or None.
-        text: columns of a CSV file that are read as strings whatever they look like.
+        types: of the columns of a file of text; None for Parquet.
+        partitions: columns that the names of folders hold, and their value in all rows.
         sides: where the files of `data.only` and `data.without` were found.
 
     """
@@ -42,7 +44,8 @@ class Chunk(NamedTuple):
     first_row: int = 0
     groups: range | None = None
     layout: str | None = None
-    text: frozenset[str] = frozenset()
+    types: tables.Types | None = None
+    partitions: dict[str, int | str] = {}  # noqa: RUF012
     sides: Sides = Sides()
 
 
@@ -50,7 +53,7 @@ class Source(NamedTuple):
     """Where a log lies: settings with the defaults of its layout, chunks, and what it hashes to."""
 
     settings: Data
-    folder: Path
+    folder: str
     layout: Layout | None
     chunks: list[Chunk]
     ids: Ids
@@ -79,24 +82,26 @@ def find(settings: Data, *, data_dir: Path | None = None) -> Source:
 def _find(settings: Data, data_dir: Path | None) -> Source:
     if settings.path == SYNTHETIC:
         return _synthetic(settings)
-    if settings.path in datasets.NAMES:
-        path = datasets.obtain(settings.path, data_dir)
-    else:
-        path = Path(settings.path).expanduser()
-    if not path.exists():
+    path = settings.path
+    if path in datasets.NAMES:
+        path = str(datasets.obtain(path, data_dir))
+    elif not places.is_remote(path):
+        path = str(Path(path).expanduser())
+    if not places.exists(path):
         known = ", ".join([SYNTHETIC, *datasets.NAMES])
         raise DataError(
             f"data.path must be a file, a folder or one of {known}, got {settings.path!r}"
         )
-    layout = layouts.detect(path) if path.is_dir() else None
-    if layout is not None:
-        effective = layouts.effective(settings, layout, path)
-        log = path / layout.log
-        chunks = [Chunk(str(log), layout.log, layout=layout.name)]
-        inputs = [log, *layout.further(path, effective)]
-        fingerprint = _fingerprint(inputs, path, effective)
-        return Source(effective, path, layout, chunks, INTEGERS, fingerprint)
-    return _plain(settings, path)
+    local = None if places.is_remote(path) else Path(path)
+    layout = layouts.detect(local) if local is not None and local.is_dir() else None
+    if layout is None or local is None:
+        return _plain(settings, path)
+    effective = layouts.effective(settings, layout, local)
+    log = local / layout.log
+    chunks = [Chunk(str(log), layout.log, layout=layout.name)]
+    further = [str(one) for one in layout.further(local, effective)]
+    fingerprint = _fingerprint([str(log), *further], path, effective)
+    return Source(effective, path, layout, chunks, INTEGERS, fingerprint)
 
 
 def columns(settings: Data) -> list[str]:
@@ -105,10 +110,12 @@ def columns(settings: Data) -> list[str]:
     return [*named, *sorted(settings.context)]
 
 
-def side_path(table: SideTable, folder: Path) -> Path:
+def side_path(table: SideTable, folder: str) -> str:
     """Return where a side table lies: beside the log, else where its path says."""
-    beside = folder / table.path
-    return beside if beside.is_file() else Path(table.path).expanduser()
+    beside = f"{folder}/{table.path}"
+    if not places.is_remote(table.path) and places.is_file(beside):
+        return beside
+    return table.path if places.is_remote(table.path) else str(Path(table.path).expanduser())
 
 
 def _synthetic(settings: Data) -> Source:
@@ -126,91 +133,116 @@ def _synthetic(settings: Data) -> Source:
     made_of = [settings.synthetic.model_dump(mode="json"), settings.feedback, settings.seed]
     chunk = Chunk(SYNTHETIC, SYNTHETIC)
     fingerprint = sha256_json([synthetic.VERSION, *made_of])
-    return Source(effective, Path(), None, [chunk], INTEGERS, fingerprint)
+    return Source(effective, "", None, [chunk], INTEGERS, fingerprint)
 
 
-def _plain(settings: Data, path: Path) -> Source:
-    """Return the source of one file, or of all Parquet or all CSV files below a folder."""
-    files = [path] if path.is_file() else _below(path, settings)
-    folder = path.parent if path.is_file() else path
+def _plain(settings: Data, path: str) -> Source:
+    """Return the source of a file, of those of a pattern, or of all of one format in a folder."""
+    folder = places.folder(path)
+    if places.is_file(path):
+        folder = path.rpartition("/")[0] or "."
+        files = places.find(path, tables.ALL_SUFFIXES)
+    else:
+        files = _below(path, folder, settings)
     roles = validate.roles(settings)
     effective = settings.model_copy(update={"columns": settings.columns or Columns()})
-    if settings.feedback != "implicit" and roles.label is None:
+    if settings.feedback != "implicit" and not settings.labelled:
         raise DataError(
             f"data.columns.label must be named for {settings.feedback} feedback, got none "
             f"({settings.path})"
         )
-    ids = _id_types(files, effective)
-    names = (roles.entity, roles.item)
-    text = frozenset(n for n, dtype in zip(names, ids, strict=True) if dtype == pl.String)
-    chunks = [chunk for file in files for chunk in _chunks(file, folder, text)]
-    return Source(effective, folder, None, chunks, ids, _fingerprint(files, folder, effective))
+    schemas = _schemas(files, effective)
+    ids = _id_types(schemas, effective)
+    forced = dict(zip((roles.entity, roles.item), ids, strict=True))
+    chunks = [chunk for file, found in schemas for chunk in _chunks(file, found, forced, effective)]
+    fingerprint = _fingerprint([file.path for file in files], folder, effective)
+    return Source(effective, folder, None, chunks, ids, fingerprint)
 
 
-def _below(folder: Path, settings: Data) -> list[Path]:
-    """Return the files of the log: not hidden, and not its tables of users or items."""
+def _below(path: str, folder: str, settings: Data) -> list[File]:
+    """Return the files of the log, without its tables of users or items."""
     sides = {side_path(t, folder) for t in (settings.users, settings.items) if t is not None}
-    sides |= {folder / rows.path for rows in (settings.only, settings.without) if rows is not None}
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix in tables.SUFFIXES
-        and path not in sides
-        and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-    )
-    kinds = {path.suffix for path in found}
+    sides |= {
+        f"{folder}/{rows.path}" for rows in (settings.only, settings.without) if rows is not None
+    }
+    found = [file for file in places.find(path, tables.ALL_SUFFIXES) if file.path not in sides]
+    kinds = {tables.kind(file.path) for file in found}
     if len(kinds) != 1:
         got = " and ".join(sorted(kinds)) or "none"
-        raise DataError(f"a folder must hold .parquet or .csv files, got {got} ({folder})")
+        raise DataError(
+            f"a log must be files of one format, {', '.join(tables.SUFFIXES)}, got {got} ({path})"
+        )
     return found
 
 
-def _id_types(files: Sequence[Path], settings: Data) -> Ids:
-    """Check that every file has the columns; ids that are integers in all files stay integers.
+def _schemas(files: Sequence[File], settings: Data) -> list[tuple[File, tables.Types]]:
+    """Return each file with the types of its columns, those of its folders among them."""
+    found = [(file, tables.schema(file.path)) for file in files]
+    # A column that a file has as well is read from the file.
+    own = [
+        {name: value for name, value in file.partitions.items() if name not in types}
+        for file, types in found
+    ]
+    text = {n for one in own for n, value in one.items() if not value.lstrip("-").isdecimal()}
+    whole = []
+    for (file, types), values in zip(found, own, strict=True):
+        types = types | {name: pl.String() if name in text else pl.Int64() for name in values}
+        tables.require_columns(columns(settings), list(types), file.name)
+        whole.append((file._replace(partitions=values), types))
+    return whole
 
-    CSV ids that are not become strings; of other types than these two `data.validate` complains.
+
+def _id_types(schemas: Sequence[tuple[File, tables.Types]], settings: Data) -> Ids:
+    """Return the types of ids: integers where all files have integers.
+
+    In text they become strings otherwise; of types other than these two `data.validate` complains.
     """
     roles = validate.roles(settings)
-    seen: dict[str, dict[bool, Path]] = {roles.entity: {}, roles.item: {}}
-    for file in files:
-        found = tables.schema(file)
-        tables.require_columns(columns(settings), list(found), file.name)
-        for name, places in seen.items():
-            places.setdefault(found[name].is_integer(), file)
-    for name, places in seen.items():
-        if len(places) > 1 and files[0].suffix == ".parquet":
+    kinds: list[pl.DataType] = []
+    for name in (roles.entity, roles.item):
+        seen: dict[bool, File] = {}
+        for file, types in schemas:
+            seen.setdefault(types[name].is_integer(), file)
+        if len(seen) > 1 and tables.kind(schemas[0][0].path) == "Parquet":
             raise DataError(
                 f"ids must be of one type in all files, column {name!r} is of integers in "
-                f"{places[True].name} and not in {places[False].name}"
+                f"{seen[True].name} and not in {seen[False].name}"
             )
-    kinds = {name: pl.String() if False in places else pl.Int64() for name, places in seen.items()}
-    return Ids(kinds[roles.entity], kinds[roles.item])
+        kinds.append(pl.String() if False in seen else pl.Int64())
+    return Ids(*kinds)
 
 
-def _chunks(file: Path, folder: Path, text: frozenset[str]) -> list[Chunk]:
+def _chunks(
+    file: File, found: tables.Types, ids: dict[str, pl.DataType], settings: Data
+) -> list[Chunk]:
     """Cut a Parquet file between row groups into chunks of about a million rows."""
-    name = file.relative_to(folder).as_posix()
-    if file.suffix != ".parquet":
-        return [Chunk(str(file), name, text=text)]
+    partitions = {
+        name: int(value) if found[name].is_integer() else value
+        for name, value in file.partitions.items()
+    }
+    whole = Chunk(file.path, file.name, partitions=partitions)
+    if tables.kind(file.path) != "Parquet":
+        named = {name: found[name] for name in columns(settings) if name not in partitions}
+        return [whole._replace(types=named | {n: t for n, t in ids.items() if n in named})]
     chunks: list[Chunk] = []
     start, first, rows = 0, 0, 0
-    sizes = tables.row_groups(file)
+    sizes = tables.row_groups(file.path)
     for index, size in enumerate(sizes):
         rows += size
         if rows >= CHUNK_ROWS or index == len(sizes) - 1:
-            chunks.append(Chunk(str(file), name, first, range(start, index + 1)))
+            chunks.append(whole._replace(first_row=first, groups=range(start, index + 1)))
             start, first, rows = index + 1, first + rows, 0
     return chunks
 
 
-def _fingerprint(log: Sequence[Path], folder: Path, settings: Data) -> str:
-    """Hash the relative name, size and content of each input file."""
+def _fingerprint(log: Sequence[str], folder: str, settings: Data) -> str:
+    """Hash the relative name and content of each input file, of a remote one size and time."""
     sides = [side_path(t, folder) for t in (settings.users, settings.items) if t is not None]
     entries = []
     for path in sorted({*log, *sides}):
-        if not path.is_file():
+        if not places.is_file(path):
             raise DataError(f"an input file must exist, none is at {path}")
-        inside = path.is_relative_to(folder)
-        name = path.relative_to(folder).as_posix() if inside else path.name
-        entries.append([name, path.stat().st_size, sha256_file(path)])
+        inside = path.startswith(f"{folder}/")
+        name = path.removeprefix(f"{folder}/") if inside else path.rpartition("/")[2]
+        entries.append([name, places.size(path), places.stamp(path)])
     return sha256_json(entries)

@@ -1,4 +1,5 @@
-"""Read one Parquet or CSV file: rows that are asked for, and one clear sentence when it is broken.
+"""Read one Parquet, CSV or JSON lines file: rows that are asked for, and one clear sentence when it
+is broken.
 
 Knows file formats; does not know what a column means.
 """
@@ -10,71 +11,86 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from metarec_ray.data import places
 from metarec_ray.errors import DataError
 
-SUFFIXES = (".parquet", ".csv")
+SUFFIXES = {
+    "Parquet": (".parquet", ".pq"),
+    "CSV": (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
+    "JSON lines": (".jsonl", ".ndjson"),
+}
+ALL_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+Types = dict[str, pl.DataType]
 
 
-def read(
-    path: Path,
-    columns: Sequence[str],
-    *,
-    groups: range | None = None,
-    text: frozenset[str] = frozenset(),
-) -> pl.DataFrame:
-    """Return the named columns of a file.
+def kind(name: str) -> str:
+    """Return the format of a file by its name.
 
-    `groups` are the row groups of a Parquet file, all by default; columns in `text` of a CSV file
-    are read as strings whatever they look like.
+    Raises:
+        DataError: it is none that can be read.
+
     """
-    return pl.concat(batches(path, columns, groups=groups, text=text, rows=2**30))
+    plain = name.partition("?")[0] if places.is_remote(name) else name
+    for found, suffixes in SUFFIXES.items():
+        if plain.lower().endswith(suffixes):
+            return found
+    raise DataError(f"an input file must be one of {', '.join(ALL_SUFFIXES)}, got {name}")
+
+
+def read(path: str | Path, columns: Sequence[str]) -> pl.DataFrame:
+    """Return the named columns of a file."""
+    return pl.concat(batches(str(path), columns, rows=2**30))
 
 
 def batches(
-    path: Path,
+    path: str,
     columns: Sequence[str],
     *,
     groups: range | None = None,
-    text: frozenset[str] = frozenset(),
+    types: Types | None = None,
     rows: int,
 ) -> Iterator[pl.DataFrame]:
-    """Yield what `read` returns, at most `rows` rows of a Parquet file at a time, and one frame."""
+    """Yield the named columns of a file, about `rows` rows at a time; one empty frame for none.
+
+    `groups` are the row groups of a Parquet file, all by default; `types` are those of the named
+    columns of a file of text, else all of its rows are judged.
+    """
     names = list(dict.fromkeys(columns))
-    require_columns(names, list(schema(path)), path.name)
-    if path.suffix == ".parquet":
-        yield from _parquet(path, names, groups, rows)
-        return
-    overrides = {name: pl.String() for name in names if name in text}
+    if types is None:
+        found = schema(path)
+        require_columns(names, list(found), path)
+        types = {name: found[name] for name in names}
     try:
-        yield pl.read_csv(
-            path, columns=names, infer_schema_length=None, schema_overrides=overrides
-        ).select(names)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _broken(path, error) from error
-
-
-def schema(path: Path) -> dict[str, pl.DataType]:
-    """Return the columns of a file and their dtypes; of a CSV file, judged by all of its rows."""
-    if not path.is_file():
-        raise DataError(f"an input file must exist, none is at {path}")
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"an input file must be one of {', '.join(SUFFIXES)}, got {path.name}")
-    if path.stat().st_size == 0:
-        raise DataError(f"an input file must hold rows, got 0 bytes ({path})")
-    try:
-        if path.suffix == ".parquet":
-            found = pl.from_arrow(pq.read_schema(path).empty_table())
-            assert isinstance(found, pl.DataFrame)
-            return dict(found.schema)
-        return dict(pl.scan_csv(path, infer_schema_length=None).collect_schema())
+        if kind(path) == "Parquet":
+            yield from _parquet(path, names, groups, rows)
+        else:
+            yield from _text(path, names, types, rows)
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
         raise _broken(path, error) from error
 
 
-def row_groups(path: Path) -> list[int]:
+def schema(path: str | Path) -> Types:
+    """Return the columns of a file and their types; of text, judged by all of its rows."""
+    path = str(path)
+    form = kind(path)
+    if not places.is_file(path):
+        raise DataError(f"an input file must exist, none is at {path}")
+    if places.size(path) == 0:
+        raise DataError(f"an input file must hold rows, got 0 bytes ({path})")
+    try:
+        if form == "Parquet":
+            with places.opened(path) as stream:
+                return dict(_frame(pq.read_schema(stream).empty_table()).schema)
+        with places.local(path) as file:
+            return dict(_scan(file, None).collect_schema())
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+        raise _broken(path, error) from error
+
+
+def row_groups(path: str) -> list[int]:
     """Return the number of rows of each row group of a Parquet file."""
     try:
-        with pq.ParquetFile(path) as file:
+        with places.opened(path) as stream, pq.ParquetFile(stream) as file:
             return [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     except (pa.ArrowException, OSError) as error:
         raise _broken(path, error) from error
@@ -90,17 +106,37 @@ def require_columns(wanted: Sequence[str], found: Sequence[str], place: str) -> 
 
 
 def _parquet(
-    path: Path, names: list[str], groups: range | None, rows: int
+    path: str, names: list[str], groups: range | None, rows: int
 ) -> Iterator[pl.DataFrame]:
-    try:
-        with pq.ParquetFile(path) as file:
-            chosen = list(range(file.num_row_groups) if groups is None else groups)
-            if not sum(file.metadata.row_group(number).num_rows for number in chosen):
-                yield _frame(file.schema_arrow.empty_table().select(names))
-            for batch in file.iter_batches(rows, row_groups=chosen, columns=names):
-                yield _frame(pa.Table.from_batches([batch]).select(names))
-    except (pa.ArrowException, OSError) as error:
-        raise _broken(path, error) from error
+    with places.opened(path) as stream, pq.ParquetFile(stream) as file:
+        chosen = list(range(file.num_row_groups) if groups is None else groups)
+        if not sum(file.metadata.row_group(number).num_rows for number in chosen):
+            yield _frame(file.schema_arrow.empty_table().select(names))
+        for batch in file.iter_batches(rows, row_groups=chosen, columns=names):
+            yield _frame(pa.Table.from_batches([batch]).select(names))
+
+
+def _text(path: str, names: list[str], types: Types, rows: int) -> Iterator[pl.DataFrame]:
+    empty = True
+    with places.local(path) as file:
+        for frame in _scan(file, types).select(names).collect_batches(chunk_size=rows):
+            empty = False
+            yield frame
+    if empty:
+        yield pl.DataFrame(schema={name: types[name] for name in names})
+
+
+def _scan(file: Path, types: Types | None) -> pl.LazyFrame:
+    name = file.name.lower()
+    if kind(name) == "JSON lines":
+        return pl.scan_ndjson(file, schema_overrides=types, infer_schema_length=None)
+    tab = ".tsv" in name
+    return pl.scan_csv(
+        file,
+        separator="\t" if tab else ",",
+        schema_overrides=types,
+        infer_schema_length=None if types is None else 0,
+    )
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:
@@ -109,7 +145,6 @@ def _frame(table: pa.Table) -> pl.DataFrame:
     return frame
 
 
-def _broken(path: Path, error: Exception) -> DataError:
-    kind = "Parquet" if path.suffix == ".parquet" else "CSV"
+def _broken(path: str, error: Exception) -> DataError:
     reason = " ".join(str(error).split("\n")[0].split())[:200]
-    return DataError(f"a {kind} file must be whole and readable, {path} is not: {reason}")
+    return DataError(f"a {kind(path)} file must be whole and readable, {path} is not: {reason}")

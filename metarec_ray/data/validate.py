@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import encode
+from metarec_ray.data import encode, times
+from metarec_ray.data.numbers import first, number
 from metarec_ray.data.settings import Columns, Data
 from metarec_ray.errors import DataError
 
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
-MICROSECONDS = 1_000_000
 REJECTED = pl.Schema(
     {
         "file": pl.String(),
@@ -58,15 +57,21 @@ def check(
     frame = frame.with_columns(
         _id(raw, columns.entity, "entity", file), _id(raw, columns.item, "item", file)
     )
+    if columns.event is not None:
+        frame = frame.with_columns(raw[columns.event].cast(pl.String).alias("event"))
     frame = frame.with_columns(_label(raw, settings, file), _sequence(raw, columns, file))
     if columns.time is not None:
-        frame = frame.with_columns(_time(raw[columns.time], f"column {columns.time} of {file}"))
+        place = f"column {columns.time} of {file}"
+        frame = frame.with_columns(times.read(raw[columns.time], settings.time_zone, place))
     for name, feature in sorted(settings.context.items()):
         place = f"column {name} of {file}"
         frame = frame.with_columns(
             encode.canonical(raw[name], feature, place).alias(f"context.{name}")
         )
     wanted = frame if kept is None else frame.filter(kept)
+    if columns.event is not None:
+        known = pl.Series(list(settings.event_weights))
+        wanted = wanted.filter(pl.col("event").is_in(known.implode()) | pl.col("event").is_null())
     if settings.label_min is not None:
         wanted = wanted.filter((pl.col("label") >= settings.label_min).fill_null(True))
     judged = wanted.with_columns(_reason(wanted, settings))
@@ -109,16 +114,22 @@ def _id(raw: pl.DataFrame, name: str, role: str, file: str) -> pl.Series:
     if column.dtype in (pl.String, pl.Categorical, pl.Enum):
         return column.cast(pl.String).alias(role)
     raise DataError(
-        f"{role} ids must be integers or strings, got {column.dtype} {_first(column)} "
+        f"{role} ids must be integers or strings, got {column.dtype} {first(column)} "
         f"(column {name} of {file})"
     )
 
 
 def _label(raw: pl.DataFrame, settings: Data, file: str) -> pl.Series:
-    name = roles(settings).label
+    name, event = roles(settings).label, roles(settings).event
+    if event is not None:
+        kinds, weights = list(settings.event_weights), list(settings.event_weights.values())
+        found = raw[event].cast(pl.String)
+        return found.replace_strict(kinds, weights, default=None, return_dtype=pl.Float32).alias(
+            "label"
+        )
     if name is None:
         return pl.repeat(1.0, len(raw), dtype=pl.Float32, eager=True).alias("label")
-    numbers = _number(raw[name], "label", f"column {name} of {file}")
+    numbers = number(raw[name], "label", f"column {name} of {file}")
     return numbers.cast(pl.Float32).alias("label")
 
 
@@ -128,43 +139,18 @@ def _sequence(raw: pl.DataFrame, columns: Columns, file: str) -> pl.Series:
     column = raw[columns.sequence]
     if not (column.dtype.is_integer() or column.dtype == pl.Null):
         raise DataError(
-            f"sequence must be integers, got {column.dtype} {_first(column)} "
+            f"sequence must be integers, got {column.dtype} {first(column)} "
             f"(column {columns.sequence} of {file})"
         )
     return column.cast(pl.Int64, strict=False).alias("sequence")
 
 
-def _number(column: pl.Series, role: str, place: str) -> pl.Series:
-    """Return the column as numbers; a string that is none becomes NaN, to be quarantined."""
-    if column.dtype == pl.String:
-        parsed = column.cast(pl.Float64, strict=False)
-        if parsed.null_count() < len(parsed) or not len(parsed):
-            return parsed.zip_with(parsed.is_not_null() | column.is_null(), _nan(len(parsed)))
-    elif column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
-        return column if column.dtype.is_numeric() else column.cast(pl.Float64)
-    raise DataError(f"{role} must be a number, got {column.dtype} {_first(column)} ({place})")
-
-
-def _time(column: pl.Series, place: str) -> pl.Series:
-    """Return the raw time as microseconds or as a number still in the config's unit."""
-    dtype = column.dtype
-    if isinstance(dtype, pl.Datetime):
-        if dtype.time_zone is not None:
-            column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        return column.cast(pl.Datetime("us")).cast(pl.Int64).alias("stamp")
-    if dtype == pl.Date:
-        return column.cast(pl.Datetime("us")).cast(pl.Int64).alias("stamp")
-    if dtype == pl.String and column.cast(pl.Float64, strict=False).null_count() == len(column):
-        parsed = column.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-        if parsed.null_count() < len(parsed):
-            return parsed.cast(pl.Int64).alias("stamp")
-    return _number(column, "time", place).alias("time")
-
-
 def _reason(frame: pl.DataFrame, settings: Data) -> pl.Expr:
     """Return the first rule a row breaks, or null."""
     found = pl.lit(None, pl.String)
-    rules = [*_time_rules(frame, settings), *_label_rules(settings)]
+    rules = [*times.rules(frame, settings.time_unit), *_label_rules(settings)]
+    if "event" in frame.columns:
+        rules.append((pl.col("event").is_null(), "event is missing"))
     for name in ("sequence", "item", "entity"):
         rules.append((pl.col(name).is_null(), f"{name} is missing"))
         if frame[name].dtype == pl.String:
@@ -185,20 +171,6 @@ def _label_rules(settings: Data) -> list[tuple[pl.Expr, str]]:
     return [*rules, (label.is_null(), "label is missing")]
 
 
-def _time_rules(frame: pl.DataFrame, settings: Data) -> list[tuple[pl.Expr, str]]:
-    if "stamp" in frame.columns:
-        return [(pl.col("stamp").is_null(), "time is missing or cannot be read")]
-    if "time" not in frame.columns:
-        return []
-    time = pl.col("time").cast(pl.Float64)
-    limit = 2**62 * PER_SECOND[settings.time_unit] / MICROSECONDS
-    return [
-        (time.abs() > limit, "time is out of range"),
-        (time.is_nan() | time.is_infinite(), "time is not a finite number"),
-        (pl.col("time").is_null(), "time is missing"),
-    ]
-
-
 def _finished(good: pl.DataFrame, settings: Data) -> pl.DataFrame:
     """Return the canonical columns of rows that broke no rule."""
     columns = ["entity", "item", "label"]
@@ -207,10 +179,7 @@ def _finished(good: pl.DataFrame, settings: Data) -> pl.DataFrame:
     if "stamp" in good.columns:
         good = good.rename({"stamp": "time"})
     elif "time" in good.columns:
-        factor = MICROSECONDS // PER_SECOND[settings.time_unit]
-        whole, time = good["time"].dtype.is_integer(), pl.col("time")
-        scaled = time.cast(pl.Int64) * factor if whole else (time * factor).round().cast(pl.Int64)
-        good = good.with_columns(time=scaled)
+        good = good.with_columns(time=times.microseconds(good["time"], settings.time_unit))
     clock = ["time"] if "time" in good.columns else []
     context = [f"context.{name}" for name in sorted(settings.context)]
     return good.select(*columns, *clock, "sequence", *context)
@@ -237,12 +206,3 @@ def _rejected(
         },
         schema=REJECTED,
     )
-
-
-def _nan(count: int) -> pl.Series:
-    return pl.repeat(float("nan"), count, dtype=pl.Float64, eager=True)
-
-
-def _first(column: pl.Series) -> str:
-    present = column.drop_nulls()
-    return repr(present[0]) if len(present) else "null"

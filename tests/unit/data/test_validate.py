@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import polars as pl
 import pytest
 
@@ -132,3 +134,71 @@ def test_context_columns_are_carried_in_canonical_types() -> None:
     assert found.events["context.hour"].to_list() == ["1", "3"]
     assert found.events["context.heat"].to_list() == [0.5, None]
     assert found.rejected.row(0)[:4] == ("log.csv", 1, "heat is not finite", "inf")
+
+
+def test_kinds_of_events_have_weights_and_others_are_filtered() -> None:
+    raw = pl.DataFrame(
+        {"user": [1] * 5, "item": range(5), "what": ["view", "buy", "hover", None, "view"]}
+    )
+    settings = Data(
+        feedback="explicit",
+        columns=Columns(event="what"),
+        event_weights={"view": 1.0, "buy": 5.0},
+        label_min=2.0,
+    )
+    found = check(raw, settings, file="log.csv")
+    assert found.events["label"].to_list() == [5.0]
+    assert found.filtered == 3  # hover, and both views by `label_min`
+    assert found.rejected.select("row", "reason", "value").rows() == [
+        (3, "event is missing", "null")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "weights", "message"),
+    [
+        (Columns(event="what"), {}, "columns.event and event_weights must be given together"),
+        (Columns(), {"view": 1.0}, "columns.event and event_weights must be given together"),
+        (Columns(event="what", label="stars"), {"view": 1.0}, "a label or an event, got both"),
+    ],
+)
+def test_events_need_weights(columns: Columns, weights: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Data(columns=columns, event_weights=weights)
+
+
+def stamps(times: pl.Series, **more: object) -> tuple[list[int], list[str]]:
+    raw = pl.DataFrame({"user": [1] * len(times), "item": range(len(times)), "at": times})
+    settings = Data.model_validate({"columns": Columns(time="at"), **more})
+    found = check(raw, settings, file="log.csv")
+    return found.events["time"].to_list(), found.rejected["reason"].to_list()
+
+
+def test_times_without_a_zone_are_in_the_zone_of_the_config() -> None:
+    # Berlin left summer time on 2024-10-27 at 3 h, which it had twice from 2 h on, and skipped the
+    # hour from 2 h on 2024-03-31.
+    text = ["2024-10-27 02:30:00", "2024-10-27 03:00:00", "2024-03-31 02:30:00"]
+    expected = [
+        int(datetime(2024, 10, 27, h, m, tzinfo=UTC).timestamp()) for h, m in ((0, 30), (2, 0))
+    ]
+    for times in (pl.Series(text), pl.Series(text).str.to_datetime()):
+        found, reasons = stamps(times, time_zone="Europe/Berlin")
+        assert found == [10**6 * second for second in expected]
+        assert reasons == ["time is missing or cannot be read"]
+
+
+def test_a_time_with_a_zone_keeps_it() -> None:
+    times = pl.Series(["2024-01-01 12:00:00"]).str.to_datetime(time_zone="Asia/Tokyo")
+    found, _ = stamps(times, time_zone="Europe/Berlin")
+    assert found == [10**6 * int(datetime(2024, 1, 1, 3, tzinfo=UTC).timestamp())]
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("s", 10**6), ("ms", 10**3), ("us", 1)])
+def test_units_are_brought_to_microseconds(unit: str, factor: int) -> None:
+    assert stamps(pl.Series([7, 8]), time_unit=unit)[0] == [7 * factor, 8 * factor]
+    assert stamps(pl.Series([7_999, 2**53 + 1]), time_unit="ns")[0] == [7, (2**53 + 1) // 1000]
+
+
+def test_an_unknown_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be one of the IANA names, got 'Mars'"):
+        Data(time_zone="Mars")

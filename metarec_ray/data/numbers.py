@@ -1,0 +1,26 @@
+"""Numbers of a log, which text may hold as well."""
+
+import polars as pl
+
+from metarec_ray.errors import DataError
+
+
+def number(column: pl.Series, role: str, place: str) -> pl.Series:
+    """Return the column as numbers; a string that is none becomes NaN, to be quarantined."""
+    if column.dtype == pl.String:
+        parsed = column.cast(pl.Float64, strict=False)
+        if parsed.null_count() < len(parsed) or not len(parsed):
+            return parsed.zip_with(parsed.is_not_null() | column.is_null(), _nan(len(parsed)))
+    elif column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
+        return column if column.dtype.is_numeric() else column.cast(pl.Float64)
+    raise DataError(f"{role} must be a number, got {column.dtype} {first(column)} ({place})")
+
+
+def first(column: pl.Series) -> str:
+    """Return the first value that is there, as a person writes it."""
+    present = column.drop_nulls()
+    return repr(present[0]) if len(present) else "null"
+
+
+def _nan(count: int) -> pl.Series:
+    return pl.repeat(float("nan"), count, dtype=pl.Float64, eager=True)

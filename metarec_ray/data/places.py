@@ -1,0 +1,175 @@
+"""Where files lie: local paths, and the file systems that Arrow knows by URI.
+
+Knows how files are found and opened; does not know what is in them.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import pyarrow as pa
+from pyarrow import fs
+
+from metarec_ray.data.manifest import sha256_file
+from metarec_ray.errors import DataError
+
+SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss")
+_WILD, _REMOTELY_WILD = re.compile(r"[*?\[]"), re.compile(r"[*\[]")  # `?` begins a URI's options
+_PARTITION = re.compile(r"([^/=]+)=([^/]*)/")
+
+
+class File(NamedTuple):
+    """A file of a log.
+
+    Attributes:
+        path: a local path or a URI.
+        name: relative to the folder of the log.
+        partitions: what the names of its folders say of all its rows: `day=1/a.csv` is of day 1.
+
+    """
+
+    path: str
+    name: str
+    partitions: dict[str, str]
+
+
+def is_remote(path: str) -> bool:
+    """Return whether a path is a URI.
+
+    >>> is_remote("s3://bucket/log"), is_remote("log.csv")
+    (True, False)
+    """
+    return "://" in path
+
+
+def folder(path: str) -> str:
+    """Return the folder that holds the files: of a pattern, what stands before its first `*`.
+
+    >>> folder("s3://bucket/log/day=*/part-?.csv"), folder("log")
+    ('s3://bucket/log', 'log')
+    """
+    plain, options = _parts(path)
+    found = _wild(path)
+    before = plain if found is None else plain[: found.start()].rpartition("/")[0] or "."
+    return before + options
+
+
+def find(path: str, suffixes: tuple[str, ...]) -> list[File]:
+    """Return the file at a path, or those of a pattern or below a folder, in the order of names.
+
+    Of a pattern or a folder, files that end with one of `suffixes` and are not hidden: no part of
+    their name begins with `.` or `_`.
+    """
+    if is_file(path):
+        return [File(path, _parts(path)[0].rpartition("/")[2], {})]
+    base, options = _parts(folder(path))
+    system, inside = _system(folder(path))
+    inside = inside.rstrip("/")
+    try:
+        infos = system.get_file_info(fs.FileSelector(inside, recursive=True))
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"a folder must be readable, {base} is not: {_line(error)}") from error
+    names = (i.path.removeprefix(inside).lstrip("/") for i in infos if i.type == fs.FileType.File)
+    matched = [name for name in names if _is_wanted(name, path, base, suffixes)]
+    return [
+        File(_joined(base, name) + options, name, dict(_PARTITION.findall(name)))
+        for name in sorted(matched)
+    ]
+
+
+def is_file(path: str) -> bool:
+    """Return whether there is a file at a path."""
+    return not (is_remote(path) and _wild(path)) and _info(path).type == fs.FileType.File
+
+
+def exists(path: str) -> bool:
+    """Return whether there is a file or a folder at a path, or something before its pattern."""
+    return _info(folder(path)).type != fs.FileType.NotFound
+
+
+def size(path: str) -> int:
+    """Return the bytes of a file; 0 for none."""
+    return _info(path).size or 0
+
+
+def stamp(path: str) -> str:
+    """Return what changes with a file: the hash of its content, of a remote one size and time."""
+    if not is_remote(path):
+        return sha256_file(Path(path))
+    found = _info(path)
+    return f"{found.size} {found.mtime_ns}"
+
+
+@contextmanager
+def opened(path: str) -> Iterator[pa.NativeFile]:
+    """Open a file for reading."""
+    system, inside = _system(path)
+    with system.open_input_file(inside) as stream:
+        yield stream
+
+
+@contextmanager
+def local(path: str) -> Iterator[Path]:
+    """Hand out a local file of the same content; what had to be fetched is removed afterwards."""
+    if not is_remote(path):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory() as place, opened(path) as stream:
+        copy = Path(place) / _parts(path)[0].rpartition("/")[2]
+        with copy.open("wb") as target:
+            shutil.copyfileobj(stream, target)
+        yield copy
+
+
+def _parts(path: str) -> tuple[str, str]:
+    """Return a path without the options of a URI, and these with their `?`."""
+    plain, mark, options = path.partition("?") if is_remote(path) else (path, "", "")
+    return plain, mark + options
+
+
+def _wild(path: str) -> re.Match | None:
+    return (_REMOTELY_WILD if is_remote(path) else _WILD).search(_parts(path)[0])
+
+
+def _joined(base: str, name: str) -> str:
+    return f"{base.rstrip('/')}/{quote(name, safe='/=+,') if is_remote(base) else name}"
+
+
+def _is_wanted(name: str, path: str, base: str, suffixes: tuple[str, ...]) -> bool:
+    if any(part.startswith((".", "_")) for part in name.split("/")):
+        return False
+    if _wild(path) and not fnmatchcase(f"{base.rstrip('/')}/{name}", _parts(path)[0]):
+        return False
+    return name.lower().endswith(suffixes)
+
+
+def _info(path: str) -> fs.FileInfo:
+    system, inside = _system(path)
+    try:
+        return system.get_file_info(inside)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"a file system must answer, {path} does not: {_line(error)}") from error
+
+
+def _system(path: str) -> tuple[fs.FileSystem, str]:
+    if not is_remote(path):
+        return fs.LocalFileSystem(), str(Path(path).absolute())
+    scheme = path.partition("://")[0]
+    if scheme not in SCHEMES:
+        raise DataError(
+            f"data.path must be a local path or a URI of {', '.join(SCHEMES)}, got {path!r}"
+        )
+    try:
+        return fs.FileSystem.from_uri(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"a file system must answer, {path} does not: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,125 @@
+"""Where a log may lie and in what form: the same events from all of them."""
+
+import gzip
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from metarec_ray.data import places, sources
+from metarec_ray.data.logs import read_log
+from metarec_ray.data.settings import Columns, Data, Feature, SideTable
+from metarec_ray.errors import DataError
+
+LOG = pl.DataFrame(
+    {"user": [1, 1, 2], "item": [7, 8, 7], "rating": [5.0, 3.0, 4.0], "time": [10, 20, 30]}
+)
+COLUMNS = Columns(label="rating", time="time")
+
+
+def asking(path: Path | str, **more: object) -> Data:
+    fields = {"path": str(path), "feedback": "explicit", "columns": COLUMNS}
+    return Data.model_validate(fields | more)
+
+
+def write(form: str, path: Path) -> None:
+    if form == "csv":
+        LOG.write_csv(path)
+    elif form == "tsv":
+        LOG.write_csv(path, separator="\t")
+    elif form == "csv.gz":
+        path.write_bytes(gzip.compress(LOG.write_csv().encode()))
+    elif form in ("jsonl", "ndjson"):
+        LOG.write_ndjson(path)
+    else:
+        LOG.write_parquet(path)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("form", ["csv", "tsv", "csv.gz", "jsonl", "ndjson", "parquet", "pq"])
+def test_every_form_at_every_place_gives_the_same_events(
+    tmp_path: Path, form: str, remote: bool
+) -> None:
+    expected = tmp_path / "expected.csv"
+    LOG.write_csv(expected)
+    path = tmp_path / f"log.{form}"
+    write(form, path)
+    found = read_log(asking(f"file://{path}" if remote else path))
+    assert found.events.equals(read_log(asking(expected)).events)
+    assert found.events["time"].to_list() == [10_000_000, 20_000_000, 30_000_000]
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_folders_that_name_a_value_are_columns(tmp_path: Path, scheme: str) -> None:
+    for day, rows in ((1, LOG[:2]), (2, LOG[2:])):
+        folder = tmp_path / f"day={day}" / "shop=a b"
+        folder.mkdir(parents=True)
+        rows.write_parquet(folder / "part.parquet")
+    context = {"day": Feature(kind="numeric"), "shop": Feature(kind="categorical")}
+    columns = COLUMNS.model_copy(update={"sequence": "day"})
+    found = read_log(asking(f"{scheme}{tmp_path}", context=context, columns=columns)).events
+    assert found["context.day"].to_list() == [1.0, 1.0, 2.0]
+    assert found["sequence"].to_list() == [1, 1, 2]
+    assert found["context.shop"].to_list() == ["a b"] * 3
+
+
+def test_a_column_of_the_file_wins_over_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "rating=9"
+    folder.mkdir()
+    LOG.write_csv(folder / "part.csv")
+    assert read_log(asking(tmp_path)).events["label"].to_list() == [5.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_pattern_names_files_and_folders(tmp_path: Path, scheme: str) -> None:
+    for day in (1, 2, 3):
+        (tmp_path / f"day-{day}").mkdir()
+        LOG.with_columns(time=pl.col("time") + day).write_csv(tmp_path / f"day-{day}" / "log.csv")
+    LOG.write_parquet(tmp_path / "day-1" / "other.parquet")
+    log = read_log(asking(f"{scheme}{tmp_path}/day-[12]/*.csv"))
+    assert sorted(log.events["time"].unique() // 1_000_000) == [11, 12, 21, 22, 31, 32]
+    with pytest.raises(DataError, match=r"files of one format, .*got none \(.*nothing\*"):
+        read_log(asking(f"{scheme}{tmp_path}/nothing*"))
+
+
+def test_side_tables_lie_beside_a_log_at_a_uri(tmp_path: Path) -> None:
+    LOG.write_parquet(tmp_path / "log.parquet")
+    pl.DataFrame({"id": [7, 8], "kind": ["a", "b"]}).write_parquet(tmp_path / "items.parquet")
+    side = SideTable(path="items.parquet", id="id", features={"kind": Feature(kind="categorical")})
+    for path in (f"file://{tmp_path}", f"file://{tmp_path}/log.parquet"):
+        items = read_log(asking(path, items=side)).items
+        assert items is not None
+        assert items["kind"].to_list() == ["a", "b"]
+
+
+@pytest.mark.parametrize("path", ["http://host/log.csv", "ftp://host/log", "s4://bucket/log"])
+def test_other_schemes_are_refused(path: str) -> None:
+    with pytest.raises(DataError, match="must be a local path or a URI of file, s3, gs, gcs, abfs"):
+        read_log(asking(path))
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", f"file://{tmp_path}/none", f"{tmp_path}/none/*.csv"):
+        with pytest.raises(DataError, match=r"data.path must be a file, a folder or one of .*none"):
+            read_log(asking(path))
+
+
+def test_a_remote_log_is_known_by_name_size_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    LOG.write_csv(path)
+    uri = f"file://{path}"
+    first = sources.find(asking(uri)).fingerprint
+    assert sources.find(asking(uri)).fingerprint == first
+    LOG.reverse().write_csv(path)
+    assert sources.find(asking(uri)).fingerprint != first
+    assert [file.name for file in places.find(f"{uri}?option=1", (".csv",))] == ["log.csv"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"user": 1, "item"\n', "a JSON lines file must be whole and readable"), ("", "got 0 bytes")],
+)
+def test_broken_json_lines_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "log.jsonl").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_log(asking(tmp_path / "log.jsonl"))
