@@ -28,6 +28,9 @@ Address = Annotated[
 ]
 
 
+LINE = 100  # characters of a list that stands on one line
+
+
 def say(line: str) -> None:
     """Write a line of progress to stderr."""
     print(line, file=sys.stderr, flush=True)
@@ -40,8 +43,21 @@ def show(result: Mapping[str, object], as_json: bool, text: str | None = None) -
     elif text is not None:
         print(text)
     else:
-        width = max((len(key) for key in result), default=0)
-        print("\n".join(f"{key:<{width}}  {_plain(value)}" for key, value in result.items()))
+        print("\n".join(_lines(result)))
+
+
+def _lines(result: Mapping[str, object]) -> list[str]:
+    """Return a line a key; several values are lines of their own below it."""
+    width = max((len(key) for key in result), default=0)
+    found: list[str] = []
+    for key, value in result.items():
+        if isinstance(value, Mapping) and len(value) > 1:
+            found += [key, *(f"  {line}" for line in _lines(value))]
+        elif isinstance(value, list | tuple) and len(value) > 1 and len(_plain(value)) > LINE:
+            found += [key, *(f"  {_plain(one)}" for one in value)]
+        else:
+            found.append(f"{key:<{width}}  {_plain(value)}")
+    return found
 
 
 def _plain(value: object) -> str:

@@ -1,4 +1,4 @@
-"""`metarec data`: fetch a known data set, describe a log before anything is trained on it."""
+"""`metarec data`: fetch a known data set, check a log, describe and prune a store."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,14 +31,26 @@ def fetch(
 
 
 @app.command()
-def describe(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
-    """Print what a log holds: events, entities, items, times, and rows that would be refused."""
+def check(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
+    """Print what a log holds and what would become of its rows, before anything is made of it."""
     from metarec_ray.config import load
-    from metarec_ray.data.describe import describe as run
-    from metarec_ray.data.logs import read_log
+    from metarec_ray.data.check import check as run
+    from metarec_ray.data.sources import find
 
     experiment = load(config, listed(sets))
-    show(run(read_log(experiment.data, data_dir=data_folder())), as_json)
+    show(run(find(experiment.data, data_dir=data_folder()), say=say), as_json)
+
+
+@app.command()
+def describe(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a task store.")],
+    version: Annotated[int | None, typer.Option(help="Not the present version but this.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a task store holds, and the proof that no query precedes its support."""
+    from metarec_ray.data.describe import describe as run
+
+    show(run(store, version), as_json)
 
 
 @app.command()

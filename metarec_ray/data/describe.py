@@ -1,62 +1,82 @@
-"""What a log holds, in numbers a person reads before anything is trained on it.
+"""What a store holds, and that its histories cannot tell the future.
 
-Knows a checked log; does not know how it was read.
+Reads bucket by bucket. Knows the contract of a store; does not know tasks' sizes.
 """
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 
-from metarec_ray.data.logs import Log
+from metarec_ray.data.manifest import Manifest, bucket_name, load, verify
+from metarec_ray.data.versions import versions
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def describe(log: Log) -> dict[str, object]:
-    """Return counts, times, labels and features; what would be quarantined, by reason."""
-    events = log.events
-    lengths = events["entity"].value_counts()["count"]
+def describe(store: Path, version: int | None = None) -> dict[str, object]:
+    """Return what a version of a store holds, the present one unless another is named.
+
+    Raises:
+        DataError: it is missing, torn or altered.
+
+    """
+    made = load(store, version)
+    verify(store, made)
+    sums = pl.concat([_bucket(store, made, number) for number in range(made.buckets)]).sum()
+    counts = {name: int(sums[name].item()) for name in sums.columns}
+    cutoff = None if made.cutoff is None else EPOCH + timedelta(microseconds=made.cutoff)
     return {
-        "rows": log.rows_in,
-        "events": len(events),
-        "filtered": log.filtered,
-        "quarantined": _reasons(log.rejected),
-        "entities": len(lengths),
-        "items": events["item"].n_unique(),
-        "events per entity": _spread(lengths),
-        "labels": _spread(events["label"]),
-        "time": _times(events),
-        "features": _features(log),
+        "version": made.version,
+        "versions": versions(store),
+        "feedback": made.feedback,
+        "entity": made.entity,
+        "entities": made.tasks,
+        "events": made.events,
+        "items": made.items,
+        "parts": made.parts,
+        "cutoff": None if cutoff is None else cutoff.isoformat(),
+        "rows": made.counts.model_dump(),
+        "features": {
+            side: [f"{field.name} ({field.kind})" for field in fields]
+            for side, fields in made.features.items()
+        },
+        "no query before its support": _proof(made, counts),
+        "store_sha256": made.store_sha256,
+        "created_at": made.created_at,
     }
 
 
-def _reasons(rejected: pl.DataFrame) -> dict[str, int]:
-    counts = rejected["reason"].value_counts(sort=True)
-    return dict(zip(counts["reason"], counts["count"], strict=True))
-
-
-def _spread(values: pl.Series) -> dict[str, float | None]:
-    """Return minimum, median and maximum; None for no values."""
-    found = {"min": values.min(), "median": values.median(), "max": values.max()}
-    return {name: None if one is None else float(str(one)) for name, one in found.items()}
-
-
-def _times(events: pl.DataFrame) -> list[str]:
-    """Return the first and the last instant; nothing for a log without a clock."""
-    if "time" not in events.columns or events.is_empty():
-        return []
-    ends = (events["time"].min(), events["time"].max())
-    return [(EPOCH + timedelta(microseconds=int(str(end)))).isoformat() for end in ends]
-
-
-def _features(log: Log) -> dict[str, list[str]]:
-    users, items = log.settings.sides
-    sides = {
-        "user": users.features if users else {},
-        "item": items.features if items else {},
-        "context": log.settings.context,
+def _proof(made: Manifest, counts: dict[str, int]) -> dict[str, str]:
+    """Return what makes every task's query later than its support, counted."""
+    if not made.has_time:
+        return {"no clock": "histories are in the order of the sequence, nothing is cut in time"}
+    found = {
+        # Support and query are neighbours in a history, in this order.
+        "histories in order of time": f"{counts['ordered']} of {made.tasks}",
+        "events that share their instant with the one before": str(counts["tied"]),
     }
-    return {
-        side: [f"{name} ({feature.kind})" for name, feature in features.items()]
-        for side, features in sides.items()
-    }
+    if made.cutoff is not None:
+        test = made.parts.get("test", 0)
+        found["test histories that begin at or after the cutoff"] = f"{counts['late']} of {test}"
+        found["events of others at or after it, which nothing learns from"] = str(counts["after"])
+    return found
+
+
+def _bucket(store: Path, made: Manifest, number: int) -> pl.DataFrame:
+    """Return counts over one bucket, a row."""
+    path = made.file(store, bucket_name(number))
+    columns = ["part", "time"] if made.has_time else ["part"]
+    rows = pl.DataFrame(pq.read_table(path, columns=columns))
+    if not made.has_time:
+        return pl.DataFrame({"entities": [len(rows)]})
+    cutoff = 2**63 - 1 if made.cutoff is None else made.cutoff
+    steps, test = pl.col("time").list.diff(null_behavior="drop"), pl.col("part") == "test"
+    late = pl.col("time").list.eval(pl.element() >= cutoff).list.sum()
+    return rows.select(
+        ordered=(steps.list.eval(pl.element() < 0).list.sum() == 0).sum(),
+        tied=steps.list.eval(pl.element() == 0).list.sum().sum(),
+        late=(test & (pl.col("time").list.min() >= cutoff)).sum(),
+        after=pl.when(test).then(0).otherwise(late).sum(),
+    ).cast(pl.Int64)
