@@ -42,6 +42,34 @@ def check(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> 
 
 
 @app.command()
+def append(
+    config: ConfigFile,
+    since: Annotated[
+        str | None, typer.Option(help="Add events from this date or time on; default: all.")
+    ] = None,
+    sets: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Add what is new in the log to its store: ids stay, buckets without news are shared."""
+    from metarec_ray.config import load
+    from metarec_ray.data.append import instant
+    from metarec_ray.engine.prepare import append as run
+    from metarec_ray.engine.session import ray_session
+
+    experiment = load(config, listed(sets))
+    begin = None if since is None else instant(since, experiment.data)
+    with ray_session():
+        made = run(
+            experiment.data,
+            experiment.store,
+            since=begin,
+            data_dir=data_folder(),
+            progress=say,
+        )
+    show({"store": experiment.store, "version": made.version, **made.summary()}, as_json)
+
+
+@app.command()
 def describe(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a task store.")],
     version: Annotated[int | None, typer.Option(help="Not the present version but this.")] = None,

@@ -20,7 +20,7 @@ class Outline(NamedTuple):
     """The whole log before encoding.
 
     Attributes:
-        entities: entity, task_id, part, events.
+        entities: entity, task_id, part, bucket, first, events; sorted by task_id.
         cutoff: microseconds; None where nothing is cut in time.
         has_time: whether the log has a clock.
         cold: item: the raw ids held out of training.
@@ -40,6 +40,28 @@ class SideTables(NamedTuple):
     items: pl.DataFrame | None
 
 
+class Known(NamedTuple):
+    """What an older version has settled, which a newer one keeps.
+
+    Attributes:
+        entities: entity, task_id.
+        items: id, item.
+        encoders: of the features of user, item and context, by name.
+
+    """
+
+    entities: pl.DataFrame | None = None
+    items: pl.DataFrame | None = None
+    encoders: dict[str, dict[str, Encoder]] = {}  # noqa: RUF012
+
+    def encoder(self, side: str, name: str) -> Encoder | None:
+        """Return how a feature was written, None if it was not."""
+        return self.encoders.get(side, {}).get(name)
+
+
+NOTHING = Known()
+
+
 class Catalogue(NamedTuple):
     """Items as they are written: item, id, title, features; and their encoders."""
 
@@ -47,14 +69,17 @@ class Catalogue(NamedTuple):
     encoders: list[Encoder]
 
 
-def outline(summaries: list[Summary], settings: Data, *, has_time: bool) -> Outline:
-    """Rank the entities of all buckets and give each its part."""
+def outline(
+    summaries: list[Summary], settings: Data, *, has_time: bool, known: Known = NOTHING
+) -> Outline:
+    """Give every entity its part and a number: the known one, or after these by rank."""
     if not any(len(summary.entities) for summary in summaries):
         raise DataError(
             f"a log must have events left, all rows were filtered or bad ({settings.path})"
         )
-    entities = pl.concat([summary.entities for summary in summaries]).sort("entity")
-    entities = entities.with_row_index("task_id").cast({"task_id": pl.Int64})
+    numbered = enumerate(summaries)
+    entities = pl.concat([one.entities.with_columns(bucket=number) for number, one in numbered])
+    entities = _numbered(entities, "entity", "task_id", known.entities)
     part, cutoff = histories.parts(entities, settings, has_time=has_time)
     counts = {name: int((part == name).sum()) for name in ("train", "valid", "test")}
     wanted = ("train", "valid", "test") if settings.cutoff_quantile < 1 else ("train", "valid")
@@ -76,6 +101,7 @@ def plan(
     *,
     settings: Data,
     tables: SideTables,
+    known: Known = NOTHING,
 ) -> tuple[Plan, Catalogue]:
     """Return what buckets must know, and the items; `looks` are of training rows, by bucket.
 
@@ -85,15 +111,23 @@ def plan(
     ids = [summary.items.select(pl.col("item").alias("id")) for summary in summaries]
     if tables.items is not None:
         ids.append(tables.items.select("id"))
-    ranked = pl.concat(ids).unique().sort("id").with_row_index("item").cast({"item": pl.Int64})
-    catalogue = _catalogue(ranked, trained, settings, tables.items)
+    if known.items is not None:
+        ids.append(known.items.select("id"))
+    ranked = _numbered(pl.concat(ids).unique(), "id", "item", known.items)
+    catalogue = _catalogue(ranked, trained, settings, tables.items, known)
     if settings.cold_items:
         cold = ranked["id"].is_in(found.cold["item"].implode())
         marked = catalogue.table.append_column(COLD, cold.to_arrow())
         catalogue = catalogue._replace(table=marked)
-    entities, user_encoders = _users(found, settings, tables.users)
+    entities, user_encoders = _users(found, settings, tables.users, known)
     context = [
-        encode.encoder(name, feature, _merged(name, looks), f"data.context.{name}")
+        encode.encoder(
+            name,
+            feature,
+            _merged(name, looks),
+            f"data.context.{name}",
+            known=known.encoder("context", name),
+        )
         for name, feature in sorted(settings.context.items())
     ]
     whole = Plan(entities, ranked, found.cutoff, found.has_time, context, user_encoders)
@@ -116,15 +150,33 @@ def _merged(name: str, looks: list[tuple[pl.DataFrame, dict[str, Seen]]]) -> See
     return whole
 
 
-def _encoders(known: pl.DataFrame, features: dict[str, Feature], side: str) -> list[Encoder]:
+def _numbered(frame: pl.DataFrame, key: str, name: str, known: pl.DataFrame | None) -> pl.DataFrame:
+    """Return the rows in the order of their numbers: those that are known, then new ones by key."""
+    if known is None:
+        return frame.sort(key).with_row_index(name).cast({name: pl.Int64})
+    old = frame.join(known, on=key).sort(name)
+    new = frame.join(known, on=key, how="anti").sort(key)
+    numbered = new.with_row_index(name, offset=len(known)).cast({name: pl.Int64})
+    return pl.concat([old.select(numbered.columns), numbered])
+
+
+def _encoders(
+    table: pl.DataFrame, features: dict[str, Feature], side: str, known: Known
+) -> list[Encoder]:
     return [
-        encode.encoder(name, feature, encode.look(known[name], feature), f"data.{side}.{name}")
+        encode.encoder(
+            name,
+            feature,
+            encode.look(table[name], feature),
+            f"data.{side}s.features.{name}",
+            known=known.encoder(side, name),
+        )
         for name, feature in sorted(features.items())
     ]
 
 
 def _users(
-    found: Outline, settings: Data, users: pl.DataFrame | None
+    found: Outline, settings: Data, users: pl.DataFrame | None, known: Known
 ) -> tuple[pl.DataFrame, list[Encoder]]:
     """Encode user features by the vocabularies of entities that are not held out for test."""
     entities = found.entities
@@ -132,8 +184,8 @@ def _users(
     if users is None or table is None:
         return entities, []
     joined = entities.join(users, left_on="entity", right_on="id", how="left").sort("task_id")
-    known = joined.filter(pl.col("part") != "test")
-    encoders = _encoders(known, table.features, "users.features")
+    trained = joined.filter(pl.col("part") != "test")
+    encoders = _encoders(trained, table.features, "user", known)
     columns = [
         encode.encode(joined[e.field.name], e).alias(f"user.{e.field.name}") for e in encoders
     ]
@@ -141,7 +193,11 @@ def _users(
 
 
 def _catalogue(
-    ranked: pl.DataFrame, trained: pl.DataFrame, settings: Data, items: pl.DataFrame | None
+    ranked: pl.DataFrame,
+    trained: pl.DataFrame,
+    settings: Data,
+    items: pl.DataFrame | None,
+    known: Known,
 ) -> Catalogue:
     """Encode item features by the vocabularies of items that training rows hold."""
     fields = [("item", pa.int64()), ("id", pa.string()), ("title", pa.string())]
@@ -150,8 +206,8 @@ def _catalogue(
         bare = ranked.with_columns(pl.col("id").cast(pl.String), title=pl.lit(None, pl.String))
         return Catalogue(bare.select("item", "id", "title").to_arrow().cast(pa.schema(fields)), [])
     joined = ranked.join(items, on="id", how="left").sort("item")
-    known = joined.join(trained, left_on="id", right_on="item", how="semi").sort("item")
-    encoders = _encoders(known, table.features, "items.features")
+    learned = joined.join(trained, left_on="id", right_on="item", how="semi").sort("item")
+    encoders = _encoders(learned, table.features, "item", known)
     columns = [encode.encode(joined[e.field.name], e).alias(e.field.name) for e in encoders]
     fields += [(e.field.name, encode.ARROW[e.field.kind]) for e in encoders]
     whole = joined.select("item", pl.col("id").cast(pl.String), "title").with_columns(columns)

@@ -102,9 +102,21 @@ def look(column: pl.Series, feature: Feature) -> Seen:
     )
 
 
-def encoder(name: str, feature: Feature, seen: Seen, place: str) -> Encoder:
-    """Return how a feature is written, given what the training rows hold."""
+def encoder(
+    name: str, feature: Feature, seen: Seen, place: str, *, known: Encoder | None = None
+) -> Encoder:
+    """Return how a feature is written, given what the training rows hold.
+
+    What is `known` of an older version stays: its values keep their places, new ones come after
+    them, and numbers keep their mean and standard deviation.
+    """
     vocabulary = sorted(seen.values)
+    if known is not None and known.field.kind == feature.kind:
+        vocabulary = known.vocabulary + sorted(seen.values.difference(known.vocabulary))
+        if feature.kind == "numeric":
+            return known
+        if feature.kind == "vector":
+            seen = seen._replace(dims=seen.dims | {known.field.dim} - {0})
     if feature.kind == "vector":
         if len(seen.dims) > 1:
             raise DataError(

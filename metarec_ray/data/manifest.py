@@ -80,6 +80,7 @@ class Manifest(_Frozen):
         events: number of kept events, before any cut in time.
         parts: number of tasks by part: train, valid, test.
         entity: the log's column whose values have the histories.
+        ids: types of the raw ids of entities and items: `integer` or `text`.
         has_time: whether the log has a time role.
         cutoff: microseconds; None where nothing is cut in time.
         features: encoded features by side, in the order of their names.
@@ -95,6 +96,7 @@ class Manifest(_Frozen):
     version: int
     feedback: Feedback
     entity: str
+    ids: tuple[Literal["integer", "text"], Literal["integer", "text"]]
     counts: Counts
     tasks: int
     events: int

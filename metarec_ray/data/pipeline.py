@@ -1,18 +1,21 @@
 """From a log to a version of a store, unit by unit: chunks are read, buckets are written.
 
 Peak memory is that of a unit, and of what the whole log has one row of an entity or item of. Knows
-the order of the stages; does not know where a unit runs: `each` says that.
+the order of the stages; does not know where a unit runs: `Run` says that.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metarec_ray.data import catalogue, logs, spool, stages, store, validate
-from metarec_ray.data.catalogue import SideTables
+from metarec_ray.data.catalogue import NOTHING, Outline, SideTables
+from metarec_ray.data.encode import Seen
+from metarec_ray.data.histories import Summary
 from metarec_ray.data.manifest import FileEntry, Manifest, bucket_name
 from metarec_ray.data.meter import Meter
+from metarec_ray.data.past import Past
 from metarec_ray.data.sources import Source
 from metarec_ray.data.stages import Done, Work
 from metarec_ray.data.store import Origin, Tally
@@ -21,87 +24,152 @@ from metarec_ray.errors import DataError
 
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 """Yield a function of every unit, in any order."""
-Say = Callable[[str], None]
 
 
-class Found(NamedTuple):
-    """A log in buckets: what became of its rows, and what each bucket did."""
+class Run(NamedTuple):
+    """Where units run, and who is told: `read` is for chunks of a log, `each` for buckets."""
 
-    work: Work
-    tally: Tally
-    buckets: list[Done]
+    read: Each
+    each: Each
+    say: Callable[[str], None]
 
 
-def build(source: Source, path: Path, *, read: Each, each: Each, say: Say) -> Manifest:
+def build(
+    source: Source, path: Path, run: Run, *, past: Past | None = None, since: int | None = None
+) -> Manifest:
     """Publish a version of the store at `path` made of a log, and return its manifest.
 
-    `read` runs what reads chunks, `each` what works on buckets. A build of the same log and
-    settings that was killed goes on from the units that were done.
+    With a `past`, the log's events from `since` on are added to it: buckets in which nothing
+    changes are shared. A build of the same input that was killed goes on from what was done.
 
     Raises:
         DataError: what is in the log cannot make a store; the present version stays.
 
     """
     settings = source.settings
-    with building(path, [store.settings_hash(settings), source.fingerprint]) as site:
-        found = _gather(source, site, read, each, say)
-        store.refuse_bad_share(found.tally, settings, path)
-        made = _write(source, site, found, each, say)
+    version = None if past is None else past.manifest.version
+    with building(
+        path, [store.settings_hash(settings), source.fingerprint, version, since]
+    ) as site:
+        work = Work(settings, source.ids, site.scratch, past, since)
+        scanned = _scanned(source, work, run)
+        store.refuse_bad_share(_tally(work, scanned, []), settings, path)
+        everything = range(settings.buckets)
+        new = sorted({bucket for done in scanned for bucket in done.batches or []})
+        touched = list(everything) if past is None else new
+        grouped = _collapsed(work, scanned, touched, run)
+        outline, summaries = _outline(work, touched)
+        moved = sorted(_moved(outline, past) - set(touched))
+        grouped += _collapsed(work, scanned, moved, run)
+        tally = _tally(work, scanned, grouped)
+        store.refuse_bad_share(tally, settings, path)
+        made = _written(source, site, work, run, outline=outline, summaries=summaries, tally=tally,
+                        buckets=sorted([*touched, *moved]))  # fmt: skip
         publish(site, made, keep=settings.versions)
     return made
 
 
-def _gather(source: Source, site: Site, read: Each, each: Each, say: Say) -> Found:
-    """Bring the rows of the log to buckets."""
-    settings = source.settings
+def _scanned(source: Source, work: Work, run: Run) -> list[Done]:
+    """Read the log into spools."""
     if not source.chunks:  # a Parquet file without row groups
-        raise DataError(f"a log must hold rows, got none ({settings.path})")
-    work = Work(settings, source.ids, site.scratch)
+        raise DataError(f"a log must hold rows, got none ({source.settings.path})")
     units = list(enumerate(source.chunks))
-    scanned = _run(partial(_scan, work), units, read, Meter(say, "read", "chunks", len(units)))
-    rows_in = sum(done.rows for done in scanned)
-    if not rows_in:
-        raise DataError(f"a log must hold rows, got none ({settings.path})")
+    meter = Meter(run.say, "read", "chunks", len(units))
+    scanned = _done(run.read(partial(_scan, work), units), meter)
+    if not any(done.rows for done in scanned):
+        raise DataError(f"a log must hold rows, got none ({source.settings.path})")
+    return scanned
+
+
+def _collapsed(work: Work, scanned: list[Done], buckets: Sequence[int], run: Run) -> list[Done]:
+    """Bring rows to their buckets."""
+    if not buckets:
+        return []
     spools = {done.unit: done.batches or [] for done in scanned}
-    meter = Meter(say, "grouped", "buckets", settings.buckets)
-    collapse = partial(stages.collapse, work, spools)
-    buckets = _run(collapse, range(settings.buckets), each, meter)
+    meter = Meter(run.say, "grouped", "buckets", len(buckets))
+    return _done(run.each(partial(stages.collapse, work, spools), buckets), meter)
+
+
+def _tally(work: Work, scanned: list[Done], buckets: list[Done]) -> Tally:
+    """Return what became of the rows so far."""
     bad = [spool.load(work.file("rejected", done.unit)) for done in scanned if done.rejected]
     beyond = [spool.load(work.file("beyond", done.unit)) for done in buckets if done.rejected]
-    tally = Tally(
-        rows_in=rows_in,
+    return Tally(
+        rows_in=sum(done.rows for done in scanned),
         filtered=sum(done.filtered for done in scanned),
         collapsed=sum(done.rows - done.kept - done.rejected for done in buckets),
         rejected=store.listed([*bad, *beyond]),
     )
-    return Found(work, tally, buckets)
 
 
-def _write(source: Source, site: Site, found: Found, each: Each, say: Say) -> Manifest:
-    """Plan the version from what buckets hold, and write its files."""
-    settings, work = source.settings, found.work
-    numbers = range(settings.buckets)
+def _outline(work: Work, touched: Iterable[int]) -> tuple[Outline, list[Summary]]:
+    """Give numbers to what all buckets hold, those that did not change among them."""
+    past, settings, new = work.past, work.settings, set(touched)
+    summaries = [
+        stages.summary(work, bucket) if past is None or bucket in new else past.summary(bucket)
+        for bucket in range(settings.buckets)
+    ]
+    known = NOTHING if past is None else past.known()
     clock = validate.roles(settings).time is not None
-    summaries = [stages.summary(work, bucket) for bucket in numbers]
-    outline = catalogue.outline(summaries, settings, has_time=clock)
-    tables = SideTables(*logs.side_tables(source))
-    look = partial(
-        stages.look, work, outline.entities.select("entity", "part"), outline.cutoff, outline.cold
+    return catalogue.outline(summaries, settings, has_time=clock, known=known), summaries
+
+
+def _moved(outline: Outline, past: Past | None) -> set[int]:
+    """Return the buckets of entities that were in another part before."""
+    if past is None:
+        return set()
+    both = past.parts().join(outline.entities.select("task_id", now="part"), on="task_id")
+    return set(both.filter(both["part"] != both["now"])["bucket"])
+
+
+def _written(
+    source: Source,
+    site: Site,
+    work: Work,
+    run: Run,
+    *,
+    outline: Outline,
+    summaries: list[Summary],
+    tally: Tally,
+    buckets: list[int],
+) -> Manifest:
+    """Plan the version from what buckets hold, and write its files."""
+    past, tables = work.past, SideTables(*logs.side_tables(source))
+    plan, items = catalogue.plan(
+        outline,
+        summaries,
+        _looks(work, outline, run, buckets, encoded=tables.items is not None),
+        settings=source.settings,
+        tables=tables,
+        known=NOTHING if past is None else past.known(),
     )
-    # What training rows hold matters to vocabularies and moments alone.
-    encoded = bool(settings.context) or tables.items is not None
-    looks = [seen for _, seen in sorted(each(look, numbers), key=_unit)] if encoded else []
-    plan, items = catalogue.plan(outline, summaries, looks, settings=settings, tables=tables)
-    meter = Meter(say, "wrote", "buckets", settings.buckets)
-    written = _run(partial(stages.write, work, plan, site.files), numbers, each, meter)
+    meter = Meter(run.say, "wrote", "buckets", len(buckets))
+    stages.hand_out(work, "planned", plan.entities, buckets)
+    bare = plan._replace(entities=plan.entities.clear())
+    written = _done(run.each(partial(stages.write, work, bare, site.files), buckets), meter)
     files = {
         bucket_name(done.unit): FileEntry(
             rows=done.kept, sha256=done.sha256, path=site.place(bucket_name(done.unit))
         )
         for done in written
     }
-    origin = Origin(settings, source.fingerprint, found.tally)
-    return store.finish(site, files, plan, items, source=origin)
+    origin = Origin(source.settings, source.fingerprint, tally)
+    if past is None:
+        return store.finish(site, files, plan, items, source=origin)
+    origin = origin._replace(tally=past.added(tally))
+    return store.finish(site, past.buckets() | files, plan, items, source=origin)
+
+
+def _looks(
+    work: Work, outline: Outline, run: Run, buckets: Sequence[int], *, encoded: bool
+) -> list[tuple[Any, dict[str, Seen]]]:
+    """Return what the training rows of buckets hold, in the order of buckets."""
+    # It matters to vocabularies and moments alone.
+    if not encoded and not work.settings.context:
+        return []
+    stages.hand_out(work, "parts", outline.entities.select("entity", "part", "bucket"), buckets)
+    look = partial(stages.look, work, outline.cutoff, outline.cold)
+    return [seen for _, seen in sorted(run.each(look, buckets), key=_unit)]
 
 
 def _scan(work: Work, unit: Any) -> Done:
@@ -109,13 +177,13 @@ def _scan(work: Work, unit: Any) -> Done:
     return stages.scan(work, chunk, number)
 
 
-def _run(function: Callable[[Any], Done], units: Sequence, each: Each, meter: Meter) -> list[Done]:
-    found = []
-    for done in each(function, units):
-        found.append(done)
+def _done(found: Iterator[Done], meter: Meter) -> list[Done]:
+    units = []
+    for done in found:
+        units.append(done)
         meter.add(done.rows, done.peak_bytes)
     meter.end()
-    return sorted(found, key=lambda done: done.unit)
+    return sorted(units, key=lambda done: done.unit)
 
 
 def _unit(result: tuple) -> int:

@@ -8,7 +8,7 @@ caller where they run.
 import json
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from metarec_ray.data import histories, logs, spool, validate
 from metarec_ray.data.encode import Seen
 from metarec_ray.data.histories import Plan, Summary
 from metarec_ray.data.manifest import bucket_name
+from metarec_ray.data.past import Past
 from metarec_ray.data.settings import Data
 from metarec_ray.data.sources import Chunk
 from metarec_ray.data.store import write_table
@@ -25,11 +26,20 @@ from metarec_ray.data.validate import Ids
 
 
 class Work(NamedTuple):
-    """What every unit knows: settings, types of ids, and the folder of what is only on its way."""
+    """What every unit knows.
+
+    Attributes:
+        scratch: the folder of what is only on its way.
+        past: the version that is added to; None where a store is made anew.
+        since: microseconds; earlier events are filtered.
+
+    """
 
     settings: Data
     ids: Ids
     scratch: Path
+    past: Past | None = None
+    since: int | None = None
 
     @property
     def columns(self) -> pl.Schema:
@@ -77,10 +87,13 @@ def scan(work: Work, chunk: Chunk, unit: int) -> Done:
             nonlocal rows, kept, filtered
             for read, found in logs.check_chunk(chunk, work.settings):
                 known = pl.Schema({name: work.columns[name] for name in found.events.columns})
+                events = found.events.cast(known)
+                if work.since is not None:
+                    events = events.filter(pl.col("time") >= work.since)
                 rejected.append(found.rejected)
-                rows, kept = rows + read, kept + len(found.events)
-                filtered += found.filtered
-                yield histories.with_bucket(found.events.cast(known), work.settings.buckets)
+                rows, kept = rows + read, kept + len(events)
+                filtered += found.filtered + len(found.events) - len(events)
+                yield histories.with_bucket(events, work.settings.buckets)
 
         batches = spool.write(work.file("spool", unit), frames())
         aside = pl.concat([pl.DataFrame(schema=validate.REJECTED), *rejected])
@@ -91,7 +104,7 @@ def scan(work: Work, chunk: Chunk, unit: int) -> Done:
 
 
 def collapse(work: Work, spools: dict[int, list[int]], bucket: int) -> Done:
-    """Gather a bucket from all spools, sort it and free it of duplicates and over-long histories.
+    """Gather a bucket from the past and all spools; sort it, free it of duplicates and excess.
 
     `spools` holds, of each chunk, the bucket of each record batch.
     """
@@ -100,6 +113,8 @@ def collapse(work: Work, spools: dict[int, list[int]], bucket: int) -> Done:
         settings = work.settings
         files = [(work.file("spool", number), own) for number, own in sorted(spools.items())]
         rows = spool.read(files, bucket, empty=pl.DataFrame(schema=work.columns))
+        if work.past is not None:
+            rows = pl.concat([work.past.rows(bucket).cast(work.columns).select(rows.columns), rows])
         kept = histories.collapse(rows, shuffle=settings.tie_seed)
         limited, beyond = histories.truncate(kept, settings.max_events)
         found = histories.summarise(limited)
@@ -116,20 +131,33 @@ def summary(work: Work, bucket: int) -> Summary:
     return Summary(*(spool.load(work.file(name, bucket)) for name in ("entities", "items")))
 
 
+def hand_out(work: Work, name: str, entities: pl.DataFrame, buckets: Collection[int]) -> None:
+    """Give each bucket its own of all entities: no unit holds more than it needs."""
+    empty = entities.clear()
+    parts = entities.partition_by("bucket", as_dict=True)
+    for bucket in buckets:
+        spool.save(work.file(name, bucket), parts.get((bucket,), empty))
+
+
 def look(
-    work: Work, entities: pl.DataFrame, cutoff: int | None, cold: pl.DataFrame, bucket: int
+    work: Work, cutoff: int | None, cold: pl.DataFrame, bucket: int
 ) -> tuple[int, tuple[pl.DataFrame, dict[str, Seen]]]:
-    """Return what a bucket's training rows hold, with its number (see `histories.look`)."""
+    """Return what a bucket's training rows hold, with its number (see `histories.look`).
+
+    The `parts` of its entities were handed out.
+    """
     rows = spool.load(work.file("rows", bucket))
+    entities = spool.load(work.file("parts", bucket))
     return bucket, histories.look(rows, entities, cutoff, work.settings.context, cold)
 
 
 def write(work: Work, plan: Plan, folder: Path, bucket: int) -> Done:
-    """Write the file of a bucket."""
+    """Write the file of a bucket; the entities of its plan were handed out as `planned`."""
 
     def run() -> Done:
         rows = spool.load(work.file("rows", bucket))
-        table = histories.build(rows, plan)
+        own = plan._replace(entities=spool.load(work.file("planned", bucket)))
+        table = histories.build(rows, own)
         sha256 = write_table(table, folder / bucket_name(bucket))
         return Done(bucket, len(rows), table.num_rows, sha256=sha256)
 

@@ -11,7 +11,7 @@ import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -41,7 +41,13 @@ from metarec_ray.errors import DataError
 
 ROW_GROUP = 16_384
 QUARANTINED = pa.schema(
-    [("file", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("value", pa.string())]
+    [
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("reason", pa.string()),
+        ("value", pa.string()),
+        ("rows", pa.int64()),
+    ]
 )
 
 
@@ -133,7 +139,7 @@ def refuse_bad_share(tally: Tally, settings: Data, store: Path) -> None:
         return
     listing = store.with_name(f"{store.name}.quarantine.parquet")
     listing.parent.mkdir(parents=True, exist_ok=True)
-    write_table(tally.rejected.drop("rows").to_arrow().cast(QUARANTINED), listing)
+    write_table(tally.rejected.to_arrow().cast(QUARANTINED), listing)
     first = tally.rejected.row(0, named=True)
     place = f"row {first['row']} of {first['file']}" if first["file"] else "the whole log"
     raise DataError(
@@ -177,6 +183,7 @@ def finish(
         version=site.version,
         feedback=source.settings.feedback,
         entity=roles(source.settings).entity,
+        ids=(_type_of(plan.entities["entity"]), _type_of(plan.items["id"])),
         counts=counts,
         tasks=len(plan.entities),
         events=counts.kept,
@@ -213,7 +220,7 @@ def _whole_log_files(
     tables = {
         ENTITIES: entities.to_arrow().cast(ranks),
         ITEMS: items.table,
-        QUARANTINE: tally.rejected.drop("rows").to_arrow().cast(QUARANTINED),
+        QUARANTINE: tally.rejected.to_arrow().cast(QUARANTINED),
     }
     hashes = {name: write_table(table, site.files / name) for name, table in tables.items()}
     entries = {
@@ -225,3 +232,7 @@ def _whole_log_files(
             rows=0, sha256=sha256_file(vocabularies), path=site.place(VOCABULARIES)
         )
     }
+
+
+def _type_of(ids: pl.Series) -> Literal["integer", "text"]:
+    return "integer" if ids.dtype.is_integer() else "text"

@@ -16,7 +16,9 @@ import ray
 import ray.data
 
 from metarec_ray.data import pipeline, sources, store, versions
+from metarec_ray.data.append import append as add
 from metarec_ray.data.manifest import Manifest, load, verify
+from metarec_ray.data.pipeline import Run
 from metarec_ray.data.settings import Data
 from metarec_ray.data.sources import Source
 from metarec_ray.data.stages import Done
@@ -39,7 +41,21 @@ def prepare(
         progress(f"prepare: {store_path} is up to date, {present.tasks} tasks")
         return present
     _quieten()
-    return pipeline.build(source, store_path, read=read, each=each, say=progress)
+    return pipeline.build(source, store_path, Run(read, each, progress))
+
+
+def append(
+    settings: Data,
+    store_path: Path,
+    *,
+    since: int | None,
+    data_dir: Path | None,
+    progress: Progress,
+) -> Manifest:
+    """Add the events of the log, from `since` on (microseconds), to a store; see `data.append`."""
+    source = sources.find(settings, data_dir=data_dir)
+    _quieten()
+    return add(source, store_path, Run(read, each, progress), since=since)
 
 
 def up_to_date(settings: Data, store_path: Path, *, data_dir: Path | None) -> bool:

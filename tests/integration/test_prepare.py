@@ -1,11 +1,14 @@
 """Preparing on Ray gives the bytes of the one-process writer, once, whole or not at all."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
+from metarec_ray.cli import main
 from metarec_ray.data.logs import read_log
 from metarec_ray.data.manifest import Manifest, load, verify
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable, Synthetic
@@ -163,3 +166,28 @@ def test_a_side_file_leaves_out_the_same_rows_on_ray_and_in_one_process(tmp_path
     kinds.with_columns(warm=pl.lit(True)).write_parquet(tmp_path / "kinds.parquet")
     again, _ = run(asked, tmp_path / "by_ray")
     assert again.store_sha256 != alone.store_sha256
+
+
+def test_append_adds_a_file_and_prepare_then_has_nothing_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    log().write_parquet(folder / "old.parquet")
+    asked = settings(folder)
+    config = tmp_path / "run.yaml"
+    tree = {"run": {"dir": str(tmp_path / "run")}, "data": asked.model_dump(mode="json")}
+    config.write_text(yaml.safe_dump(tree))
+    first, _ = run(asked, tmp_path / "run" / "store")
+    late = log(users=65).with_columns(time=pl.col("time") + 100_000)
+    late.write_parquet(folder / "new.parquet")
+    assert main(["data", "append", str(config), "--since", "1970-01-02", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["version"], shown["tasks"]) == (2, 65)
+    _, said = run(asked, tmp_path / "run" / "store")
+    assert said == [f"prepare: {tmp_path / 'run' / 'store'} is up to date, 65 tasks"]
+    assert main(["data", "prune", str(tmp_path / "run" / "store"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"removed": [1], "kept": [2]}
+    assert main(["data", "describe", str(tmp_path / "run" / "store"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["versions"] == [2]
+    assert first.tasks == 60

@@ -140,7 +140,7 @@ def test_too_many_bad_rows_stop_before_anything_is_written_but_their_list(tmp_pa
         build_store(read_log(settings), settings, tmp_path / "out" / "s")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["s.quarantine.parquet"]
     listed = pl.read_parquet(tmp_path / "out" / "s.quarantine.parquet")
-    assert listed.rows() == [("log.csv", 1, "label is not a finite number", "nan")]
+    assert listed.rows() == [("log.csv", 1, "label is not a finite number", "nan", 1)]
 
 
 def items(tmp_path: Path, table: pl.DataFrame, **features: Feature) -> Data:

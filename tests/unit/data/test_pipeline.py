@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from metarec_ray.data import pipeline, sources
 from metarec_ray.data.logs import read_log
 from metarec_ray.data.manifest import Manifest, load, verify
+from metarec_ray.data.pipeline import Run
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.data.store import build_store
 from metarec_ray.errors import DataError
@@ -29,7 +30,7 @@ def backwards(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[
 
 def build(asked: Data, store: Path, *, each=here, said: list[str] | None = None) -> Manifest:
     lines = [] if said is None else said
-    made = pipeline.build(sources.find(asked), store, read=each, each=each, say=lines.append)
+    made = pipeline.build(sources.find(asked), store, Run(each, each, lines.append))
     verify(store, made)
     assert load(store) == made
     return made

@@ -1,0 +1,132 @@
+"""A version of a store as rows of a log again: what an append adds to.
+
+Knows the files of the contract; does not know what is new.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from metarec_ray.data.catalogue import Known
+from metarec_ray.data.encode import Encoder
+from metarec_ray.data.histories import Summary, summarise
+from metarec_ray.data.manifest import (
+    ENTITIES,
+    ITEMS,
+    QUARANTINE,
+    VOCABULARIES,
+    FeatureField,
+    FileEntry,
+    Manifest,
+    bucket_name,
+)
+from metarec_ray.data.store import Tally, listed
+
+BEFORE = -(2**62)
+"""Sequence of old events: their order in the history, before everything new at the same instant."""
+
+
+class Past(NamedTuple):
+    """A version of a store."""
+
+    store: Path
+    manifest: Manifest
+
+    def rows(self, bucket: int) -> pl.DataFrame:
+        """Return the events of a bucket in canonical columns, with raw ids.
+
+        A value of a context column that was unknown when it was written is missing.
+        """
+        table = self._read(bucket_name(bucket))
+        lists = [n for n in ("item", "label", "time") if n in table.columns]
+        context = [n for n in table.columns if n.startswith("context.")]
+        flat = table.select("task_id", *lists, *context).explode(*lists, *context)
+        flat = flat.rename({"item": "number"}).with_columns(
+            pl.int_range(pl.len()).add(BEFORE).alias("sequence")
+        )
+        known = self.known()
+        assert known.entities is not None
+        assert known.items is not None
+        flat = flat.join(known.entities, on="task_id", maintain_order="left")
+        flat = flat.join(
+            known.items.rename({"item": "number", "id": "item"}), on="number", maintain_order="left"
+        )
+        decoded = [
+            _decoded(flat[f"context.{name}"], encoder)
+            for name, encoder in known.encoders["context"].items()
+        ]
+        clock = ["time"] if "time" in lists else []
+        return flat.with_columns(decoded).select(
+            "entity", "item", "label", *clock, "sequence", *sorted(context)
+        )
+
+    def summary(self, bucket: int) -> Summary:
+        """Return what a bucket holds."""
+        return summarise(self.rows(bucket))
+
+    def parts(self) -> pl.DataFrame:
+        """Return the bucket and the part of every entity: task_id, bucket, part."""
+        tables = [
+            self._read(bucket_name(number), ["task_id", "part"]).with_columns(bucket=number)
+            for number in range(self.manifest.buckets)
+        ]
+        return pl.concat(tables)
+
+    def buckets(self) -> dict[str, FileEntry]:
+        """Return the files of all buckets, by name."""
+        files = self.manifest.files.items()
+        return {name: entry for name, entry in files if name.startswith("bucket-")}
+
+    def added(self, tally: Tally) -> Tally:
+        """Return what became of all rows, those of this version and of what is added."""
+        counts = self.manifest.counts
+        return Tally(
+            rows_in=counts.rows_in + tally.rows_in,
+            filtered=counts.filtered + tally.filtered,
+            collapsed=counts.collapsed + tally.collapsed,
+            rejected=listed([self._read(QUARANTINE), tally.rejected]),
+        )
+
+    def known(self) -> Known:
+        """Return the numbers and vocabularies of the version."""
+        entity, item = self.manifest.ids
+        entities = _typed(self._read(ENTITIES, ["id", "task_id"]), entity)
+        items = _typed(self._read(ITEMS, ["id", "item"]), item)
+        words = json.loads(self.manifest.file(self.store, VOCABULARIES).read_text("utf-8"))
+        encoders = {
+            side: {field.name: _encoder(field, words[side]) for field in fields}
+            for side, fields in self.manifest.features.items()
+        }
+        return Known(entities.rename({"id": "entity"}), items, dict(encoders))
+
+    def _read(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
+        return pl.DataFrame(pq.read_table(self.manifest.file(self.store, name), columns=columns))
+
+
+def _typed(table: pl.DataFrame, kind: str) -> pl.DataFrame:
+    return table.cast({"id": pl.Int64()}) if kind == "integer" else table
+
+
+def _encoder(field: FeatureField, words: dict[str, list[str]]) -> Encoder:
+    return Encoder(field, words.get(field.name, []))
+
+
+def _decoded(column: pl.Series, encoder: Encoder) -> pl.Series:
+    """Return a context column as it was before it was encoded."""
+    if not encoder.field.kind.endswith("categorical"):
+        return column
+    values = pl.DataFrame(
+        {"index": range(1, len(encoder.vocabulary) + 1), "value": encoder.vocabulary},
+        schema={"index": pl.Int32, "value": pl.String},
+    )
+    rows = pl.DataFrame({"row": range(len(column)), "index": column})
+    if encoder.field.kind == "categorical":
+        found = rows.join(values, on="index", how="left", maintain_order="left")["value"]
+        return found.alias(column.name)
+    flat = rows.explode("index").join(values, on="index", how="inner").sort("row", "index")
+    lists = flat.group_by("row", maintain_order=True).agg("value")
+    joined = rows.select("row").join(lists, on="row", how="left", maintain_order="left")
+    return joined["value"].alias(column.name)
