@@ -16,6 +16,7 @@ from torch import Tensor
 from metarec_ray.core.batch import Events, Features, Lane, Task
 from metarec_ray.data.domains import Domains, DomainWindows
 from metarec_ray.data.draws import uniform
+from metarec_ray.data.negatives import Negatives, Sampling
 from metarec_ray.data.settings import Settings
 from metarec_ray.data.task_store import HistoryTable
 from metarec_ray.errors import DataError
@@ -33,6 +34,8 @@ class Cut(Settings):
         query_size: events to be judged on, at most; a short history has fewer.
         start_share: share of windows that begin with the history's first event.
         negatives: sampled items an entity never met; 0 compares with the whole catalogue.
+        negative_sampling: evenly from the catalogue, as often as items are met, or from what the
+            tasks of the lane met.
 
     """
 
@@ -41,6 +44,7 @@ class Cut(Settings):
     query_size: PositiveInt = 10
     start_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     negatives: NonNegativeInt = 0
+    negative_sampling: Sampling = "uniform"
 
     @model_validator(mode="after")
     def _window_holds_every_k(self) -> "Cut":
@@ -79,15 +83,21 @@ class LaneSampler:
         self.item_features = item_features
         self.catalogue = torch.nonzero(catalogue).flatten()
         self._eligible = torch.nonzero(histories.lengths() > cut.window).flatten().numpy()
-        self._rankable = [self.catalogue.numpy()]
+        rankable = [self.catalogue.numpy()]
         self._domains: DomainWindows | None = None
         if domains is not None:
             sizes = {"window": cut.window, "query_size": cut.query_size}
             self._domains = DomainWindows(histories, domains[1], domains[0], **sizes)
             self._eligible = self._domains.eligible()
-            self._rankable = [
+            rankable = [
                 (items & catalogue).nonzero()[:, 0].numpy() for items in domains[1].values()
             ]
+        self._negatives = Negatives(histories, rankable, cut.negative_sampling)
+        # Without negatives every lane holds the whole catalogue: `_place` is where.
+        self._whole = None if cut.negatives else _rows(item_features, self.catalogue)
+        self._place = np.zeros(len(catalogue), np.int64)
+        self._place[self.catalogue.numpy()] = np.arange(len(self.catalogue))
+        self._orders: dict[tuple[int, int], np.ndarray] = {}
         self._lengths = histories.lengths().numpy()
         self._starts = histories.offsets.numpy()
         self._items = histories.item.numpy()
@@ -106,6 +116,13 @@ class LaneSampler:
         place = (step * lanes + index) * lane_tasks + np.arange(lane_tasks)
         return self._at(place, seed, [seed, 2, step, index])
 
+    def share(
+        self, seed: int, step: int, rank: int, world: int, *, lanes: int, lane_tasks: int
+    ) -> dict[int, Lane]:
+        """Return the lanes of a meta-batch, by number, that worker `rank` of `world` computes."""
+        own = range(rank, lanes, world)
+        return {i: self.lane(seed, step, i, lanes=lanes, lane_tasks=lane_tasks) for i in own}
+
     def epoch(self, seed: int, *, lane_tasks: int) -> Iterator[Lane]:
         """Yield the lanes that hold a task of every entity once; the last may have fewer tasks."""
         for index, first in enumerate(range(0, len(self), lane_tasks)):
@@ -117,10 +134,19 @@ class LaneSampler:
         epochs, within = np.divmod(place, len(self._eligible))
         entities = np.empty(len(place), np.int64)
         for epoch in np.unique(epochs):
-            order = np.random.default_rng([seed, 1, epoch]).permutation(self._eligible)
-            entities[epochs == epoch] = order[within[epochs == epoch]]
+            asked = epochs == epoch
+            entities[asked] = self._order(seed, int(epoch))[within[asked]]
         draws = uniform(seed, epochs, self.histories.task_id.numpy()[entities], draws=4)
         return self._lane(entities, *self._windows(entities, draws), seed=drawn)
+
+    def _order(self, seed: int, epoch: int) -> np.ndarray:
+        """Return the order of entities in an epoch; that of the last two is at hand."""
+        known = self._orders.get((seed, epoch))
+        if known is None:
+            known = np.random.default_rng([seed, 1, epoch]).permutation(self._eligible)
+            kept = list(self._orders.items())[-1:]
+            self._orders = dict([*kept, ((seed, epoch), known)])
+        return known
 
     def _windows(
         self, entities: np.ndarray, draws: np.ndarray
@@ -152,58 +178,49 @@ class LaneSampler:
         *,
         seed: list[int],
     ) -> Lane:
-        negatives = self._negatives(entities, ranked, np.random.default_rng(seed))
-        if self.cut.negatives:
-            met = [self._items[s[m]] for s, m in (support, query)]
-            unique = np.unique(np.concatenate([*met, negatives.ravel(), self.reference]))
+        rng, count = np.random.default_rng(seed), self.cut.negatives
+        at = [np.where(mask, numbers, 0) for numbers, mask in (support, query)]
+        met = [self._items[numbers] for numbers in at]
+        if self._whole is not None:
+            negatives = np.empty((len(entities), 0), np.int64)
+            items, features, place = self.catalogue, self._whole, self._place
         else:
-            unique = self.catalogue.numpy()
-        items = torch.from_numpy(unique)
+            negatives = self._negatives.draw(entities, ranked, count, rng)
+            seen = np.zeros(len(self._place), bool)
+            for some in (*(m[s[1]] for m, s in zip(met, (support, query), strict=True)), negatives):
+                seen[some] = True
+            seen[self.reference] = True
+            items = torch.from_numpy(np.flatnonzero(seen))
+            features = _rows(self.item_features, items)
+            place = np.zeros_like(self._place)
+            place[items.numpy()] = np.arange(len(items))
+        sets = [
+            self._events(numbers, mask, place[item])
+            for numbers, (_, mask), item in zip(at, (support, query), met, strict=True)
+        ]
         return Lane(
             entity=self.histories.task_id[entities],
             user=_rows(self.histories.user, torch.from_numpy(entities)),
             items=items,
-            item_features=_rows(self.item_features, items),
-            reference=torch.from_numpy(np.searchsorted(unique, self.reference)),
+            item_features=features,
+            reference=torch.from_numpy(place[self.reference]),
             tasks=Task(
-                support=self._events(*support, unique),
-                query=self._events(*query, unique),
-                negatives=torch.from_numpy(np.searchsorted(unique, negatives)),
+                support=sets[0],
+                query=sets[1],
+                negatives=torch.from_numpy(place[negatives]),
                 begins=torch.from_numpy(begins),
             ),
         )
 
-    def _events(self, at: np.ndarray, mask: np.ndarray, unique: np.ndarray) -> Events:
-        index = torch.from_numpy(np.where(mask, at, 0))
-        real = torch.from_numpy(mask)
-        position = torch.from_numpy(np.searchsorted(unique, self._items[index.numpy()]))
+    def _events(self, at: np.ndarray, mask: np.ndarray, position: np.ndarray) -> Events:
+        index, real = torch.from_numpy(at), torch.from_numpy(mask)
         return Events(
-            item=torch.where(real, position, 0),
+            item=torch.from_numpy(np.where(mask, position, 0)),
             label=torch.where(real, self.histories.label[index], 0.0),
             mask=real,
             time=torch.where(real, self.histories.time[index], 0),
             context=_rows(self.histories.context, index),
         )
-
-    def _negatives(
-        self, entities: np.ndarray, ranked: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Return items [T, S] drawn evenly from what a task ranks, none of the entity's history."""
-        catalogues = [self._rankable[which] for which in ranked]
-        count = self.cut.negatives
-        drawn = np.stack([items[rng.integers(len(items), size=count)] for items in catalogues])
-        for row, entity in enumerate(entities if count else []):
-            items = catalogues[row]
-            own = self._items[self._starts[entity] : self._starts[entity + 1]]
-            if np.isin(items, own).all():
-                task = int(self.histories.task_id[entity])
-                raise DataError(
-                    "an entity must leave some item of the catalogue unmet to have negatives "
-                    f"(train.tasks.negatives), task {task} met all {len(items)}"
-                )
-            while (bad := np.isin(drawn[row], own)).any():
-                drawn[row, bad] = items[rng.integers(len(items), size=int(bad.sum()))]
-        return drawn
 
 
 def _spans(first: np.ndarray, count: np.ndarray, width: int) -> Span:

@@ -47,6 +47,7 @@ class _Shared(NamedTuple):
     dense: Params
     items: EncodedItems  # with the offsets at the start of a history
     later: Tensor  # [U]: offsets of items that are met later
+    log_q: Tensor  # [U]: of being sampled as a negative
     reference: Tensor
     progress: float | None
 
@@ -80,6 +81,7 @@ def lane_objective(
             dense=dense,
             items=EncodedItems(index, vector, buffers["offset"][lane.items]),
             later=buffers["offset.later"][lane.items],
+            log_q=_log_q(buffers, lane.items),
             reference=lane.reference,
             progress=progress,
         )
@@ -94,6 +96,13 @@ def lane_objective(
         return values.mean(), metrics.mean(0)
 
     return objective
+
+
+def _log_q(buffers: Params, items: Tensor) -> Tensor:
+    """Return the log-probabilities [U] of items to be sampled as a negative."""
+    if "negatives.log_q" in buffers:
+        return buffers["negatives.log_q"][items]
+    return -torch.log(buffers["catalogue_size"]).expand(len(items))
 
 
 def _whole(dense: Params, lane: Lane, user_rows: Tensor | None, vector: Tensor) -> list[_Encoded]:
@@ -168,8 +177,7 @@ def _judged(
         begins = task.begins.unsqueeze(-1)
         items = shared.items._replace(offset=torch.where(begins, shared.items.offset, shared.later))
         reference = items.at(shared.reference)
-        size = shared.buffers["catalogue_size"]
-        judge = choice_judge(items, task, user, now=now, catalogue_size=size)
+        judge = choice_judge(items, task, user, now=now, log_q=shared.log_q)
     else:
         reference = None
         judge = label_judge(query, feedback)

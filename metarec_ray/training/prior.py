@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metarec_ray.core.batch import DAY
 from metarec_ray.core.outer_loop import Params
+from metarec_ray.data.negatives import Sampling
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.task_store import HistoryTable
 from metarec_ray.models.towers import Towers
@@ -26,8 +27,11 @@ def item_buffers(
     cutoff: int | None,
     reference: int,
     seed: int,
+    sampling: Sampling = "uniform",
 ) -> Params:
     """Return `offset` [I], `offset.later` [I], `reference.items` [R], its log_q, `catalogue_size`.
+
+    And `negatives.log_q` [I], where negatives are not sampled evenly.
 
     The offset is, up to a constant, what ranks items without a user: log of the (recency-weighted)
     share of events (implicit), shrunk mean label (explicit), shrunk log-odds of a click (binary).
@@ -37,13 +41,17 @@ def item_buffers(
     # What is met first in a history is not what is met later, whose prior is all events alike.
     later = _offset(table, trained, torch.ones_like(weight), feedback)[0]
     items, log_q = reference_sample(count, trained, reference, seed)
-    return {
+    found = {
         "offset": offset.float(),
         "offset.later": (later if feedback == "implicit" else offset).float(),
         "reference.items": items,
         "reference.log_q": log_q.float(),
         "catalogue_size": trained.sum().float(),
     }
+    if sampling != "uniform":
+        met = torch.bincount(table.item, minlength=len(trained)).double()
+        found["negatives.log_q"] = torch.log(met.clamp(min=0.5) / met.sum()).float()
+    return found
 
 
 def _offset(

@@ -3,6 +3,7 @@
 Written for one task and for T alike; does not know who scores.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -22,11 +23,12 @@ METRIC = {"implicit": "query_ndcg@10", "explicit": "query_rmse", "binary": "quer
 
 
 def choice_judge(
-    items: EncodedItems, task: Task, user: Tensor, *, now: Tensor, catalogue_size: Tensor
+    items: EncodedItems, task: Task, user: Tensor, *, now: Tensor, log_q: Tensor
 ) -> Judge:
     """Return the softmax loss of the query items, and their NDCG@10.
 
-    Against the whole lane's items but those of the support, or against sampled ones.
+    Against the whole lane's items but those of the support, or against sampled ones; `log_q` [U] is
+    the logarithm of the probability of each of the lane's items to be the next that is sampled.
     """
     query = task.query
     if task.negatives.shape[-1] == 0:
@@ -45,13 +47,13 @@ def choice_judge(
     position = torch.cat([query.item, task.negatives], -1)
     candidates = encode_candidates(items.at(position), user, now)
     width = query.item.shape[-1]
-    # A sampled negative stands for catalogue / sample items: this estimates the full softmax.
-    scale = torch.log(catalogue_size / task.negatives.shape[-1])
+    # A sampled negative stands for 1 / (its expected number): this estimates the full softmax.
+    stands_for = -log_q[task.negatives] - math.log(task.negatives.shape[-1])
 
     def among_some(score: Scorer) -> Judged:
         scores = score(candidates)
         positives, others = scores[..., :width], scores[..., width:]
-        loss = losses.softmax(positives, others + scale, query.mask)
+        loss = losses.softmax(positives, others + stands_for, query.mask)
         rivals = torch.cat([positives.masked_fill(~query.mask, -torch.inf), others], -1).detach()
         return loss, partial(ndcg_at_10, positives.detach(), rivals, query.mask)
 

@@ -5,6 +5,7 @@ Knows experiments, stores and checkpoints; does not know ray: workers come in as
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from metarec_ray.data.lanes import Cut, LaneSampler
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import ConfigError
+from metarec_ray.training.ahead import Ahead
 from metarec_ray.training.artifact import assemble, require_same_run
 from metarec_ray.training.objective import lane_objective
 from metarec_ray.training.optimizer import rate
@@ -55,11 +57,6 @@ class Progress(NamedTuple):
     outer_lr: float
 
 
-def everything(histories: HistoryTable) -> HistoryTable:
-    """Return the histories as they are."""
-    return histories
-
-
 class Trainer:
     """The meta-parameters of an experiment and how they change.
 
@@ -72,8 +69,8 @@ class Trainer:
         store: TaskStore,
         *,
         device: str = "cpu",
-        known: Some = everything,
-        taught: Some = everything,
+        known: Some = lambda histories: histories,
+        taught: Some = lambda histories: histories,
     ):
         """Initialise from the seed.
 
@@ -97,8 +94,11 @@ class Trainer:
             cutoff=store.manifest.cutoff,
             reference=train.reference_items,
             seed=experiment.run.seed,
+            sampling=train.tasks.negative_sampling,
         )
         self.sampler = self._lanes(taught(histories), self.trained, train.tasks)
+        sizes = {"lanes": train.lanes, "lane_tasks": train.lane_tasks}
+        self._ahead = Ahead(partial(self.sampler.share, experiment.run.seed, **sizes))
         self.step, self.seconds = 0, 0.0
         state, self.copied = begin(experiment, store, self.learner, self.trained)
         self.state = ParameterState(*({n: p.to(self.device) for n, p in s.items()} for s in state))
@@ -107,13 +107,12 @@ class Trainer:
 
     def train_step(self, exchange: Exchange) -> Tensor:
         """Take one meta-step; return the mean [query loss, query metric] of its tasks."""
-        train, seed = self.experiment.train, self.experiment.run.seed
-        mine: dict[int, LaneResult] = {}
+        train, later = self.experiment.train, self.step + 1
+        own, mine = (exchange.rank, exchange.world), dict[int, LaneResult]()
+        then = (later, *own) if later < train.steps else None
+        lanes = self._ahead.take(self.step, *own, then=then)
         with self._here:
-            for index in range(exchange.rank, train.lanes, exchange.world):
-                lane = self.sampler.lane(
-                    seed, self.step, index, lanes=train.lanes, lane_tasks=train.lane_tasks
-                )
+            for index, lane in lanes.items():
                 mine[index] = lane_result(
                     self.learner,
                     self.feedback,
@@ -122,7 +121,7 @@ class Trainer:
                     to_device(lane, self.device),
                     frozen=self.frozen,
                     progress=self.step / train.steps,
-                    seed=lane_seed(seed, self.step, index),
+                    seed=lane_seed(self.experiment.run.seed, self.step, index),
                 )
             metrics = apply(
                 self.moving,
@@ -236,7 +235,7 @@ class Trainer:
         return Progress(self.step, self.experiment.train.steps, loss, name, metric, tasks_per_s, lr)
 
     def _shown(self, metric: float) -> float:
-        """Return a mean squared error as its root, other metrics as they are."""
+        # A mean squared error as its root, other metrics as they are.
         return metric**0.5 if self.feedback == "explicit" else metric
 
 
