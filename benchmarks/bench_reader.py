@@ -1,4 +1,4 @@
-"""Measure the reader of training tasks: padded tasks a second, and how long training waits for them.
+"""Measure the reader of training tasks: padded tasks a second, and how long training waits.
 
     python -m benchmarks.bench_reader [--json]
 
