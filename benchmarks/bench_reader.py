@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_reader [--json]
 
-One core reads lanes of a store of 4 M events and 100,000 users: with the whole catalogue, and with
+One core reads lanes of a store of 4 M events and 100,000 users, from its cache: with the whole catalogue, and with
 100 negatives of each sampling. Then two workers train on the synthetic log; what share of their
 time they wait for lanes is the stall share. Writes benchmarks/results/reader_<hardware>_<date>.md,
 without --json.
@@ -76,7 +76,8 @@ def read_rates(folder: Path) -> dict[str, int]:
     settings = Data(path=str(folder / "log"), columns=Columns(label="rating", time="time"))
     run = Run(map, map, lambda _: None)
     pipeline.build(sources.find(settings), folder / "store", run)
-    store = TaskStore.open(folder / "store")
+    store = TaskStore.open(folder / "store", cache=folder / "cache")
+    store.histories(("train",))  # made once, mapped from here on
     histories, catalogue = store.histories(("train",)), store.trained_items()
     reference = torch.arange(REFERENCE)
     rates = {}

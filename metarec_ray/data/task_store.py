@@ -6,6 +6,7 @@ Knows the files of the contract and the cut in time; does not know tasks, window
 import copy
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +26,10 @@ from metarec_ray.data.manifest import (
     Manifest,
     bucket_name,
     load,
+    sha256_json,
     verify,
 )
+from metarec_ray.data.mapped import mapped
 
 PARTS = ("train", "valid", "test")
 
@@ -82,11 +85,15 @@ class TaskStore:
         self.context_space = FeatureSpace(manifest.features["context"])
         self.items = self._read_items()
         self._learned = ~self.items.cold
-        self._rows = self._read_buckets()
+        self._cache: Path | None = None
 
     @classmethod
-    def open(cls, path: Path, version: int | None = None) -> "TaskStore":
+    def open(
+        cls, path: Path, version: int | None = None, *, cache: Path | None = None
+    ) -> "TaskStore":
         """Return the store at `path`, its present version unless another is named.
+
+        With a local folder as `cache` histories are made once and mapped into memory from there.
 
         Raises:
             DataError: it is missing, torn or altered.
@@ -94,7 +101,10 @@ class TaskStore:
         """
         manifest = load(path, version)
         verify(path, manifest)
-        return cls(path, manifest)
+        store = cls(path, manifest)
+        if cache is not None:
+            store._cache = cache / sha256_json(manifest.model_dump(mode="json"))[:16]
+        return store
 
     def file(self, name: str) -> Path:
         """Return where a file of the store's version lies, given its name."""
@@ -107,6 +117,7 @@ class TaskStore:
         """
         view = copy.copy(self)
         view._learned = self._learned & items
+        view._cache = None  # what is there knows no restriction
         return view
 
     def histories(self, parts: Sequence[str] = PARTS, *, cut: bool = True) -> HistoryTable:
@@ -116,6 +127,12 @@ class TaskStore:
         store is not restricted to: nothing that is learned may see them. Entities may then have no
         event.
         """
+        if self._cache is None:
+            return self._histories(parts, cut=cut)
+        name = "-".join([*parts, *(["cut"] if cut else [])])
+        return _joined(mapped(self._cache / name, lambda: _flat(self._histories(parts, cut=cut))))
+
+    def _histories(self, parts: Sequence[str], *, cut: bool) -> HistoryTable:
         rows = self._rows.filter(pa.array([p in parts for p in self._rows["part"].to_pylist()]))
         item = rows["item"].combine_chunks()
         n = len(item.flatten())
@@ -175,7 +192,8 @@ class TaskStore:
             features=self.item_space.encode(columns, len(table)),
         )
 
-    def _read_buckets(self) -> pa.Table:
+    @cached_property
+    def _rows(self) -> pa.Table:
         tables = [pq.read_table(self.file(bucket_name(b))) for b in range(self.manifest.buckets)]
         return pa.concat_tables(tables).sort_by("task_id")
 
@@ -188,3 +206,13 @@ def _values(lists: pa.ChunkedArray, dtype: type) -> Tensor:
 def _offsets(lists: pa.ListArray) -> Tensor:
     offsets = lists.offsets.to_numpy().astype(np.int64)
     return torch.from_numpy(offsets - offsets[0])
+
+
+def _flat(table: HistoryTable) -> list[Tensor]:
+    return [*table[:5], *table.context, *table.user]
+
+
+def _joined(tensors: list[Tensor]) -> HistoryTable:
+    task_id, offsets, item, label, time, *features = tensors
+    context, user = Features(*features[:3]), Features(*features[3:])
+    return HistoryTable(task_id, offsets, item, label, time, context, user)

@@ -27,7 +27,7 @@ from metarec_ray.data.manifest import (
 )
 from metarec_ray.errors import DataError
 
-BUILDING, LOCK, KEY, FILES = ".building", ".lock", "key", "version"
+BUILDING, CACHE, LOCK, KEY, FILES = ".building", ".cache", ".lock", "key", "version"
 _VERSION = re.compile(r"v(\d{6,})")
 
 
@@ -97,7 +97,8 @@ def publish(site: Site, manifest: Manifest, *, keep: int) -> None:
     _sync(site.store)
     save(site.store, manifest)
     _sync(site.store)
-    shutil.rmtree(site.scratch, ignore_errors=True)
+    for folder in (site.scratch, site.store / CACHE):
+        shutil.rmtree(folder, ignore_errors=True)
     prune(site.store, keep=keep)
 
 
@@ -159,7 +160,7 @@ def _holds_other_files(store: Path) -> bool:
         return False
     if not store.is_dir():
         return True
-    own = (MANIFEST, BUILDING, LOCK)
+    own = (MANIFEST, BUILDING, CACHE, LOCK)
     return any(p.name not in own and not _VERSION.fullmatch(p.name) for p in store.iterdir())
 
 

@@ -10,6 +10,8 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
+from metarec_ray.data.versions import CACHE
+
 Environ = MutableMapping[str, str]
 
 
@@ -17,6 +19,17 @@ def home(environ: Environ) -> Path:
     """Return the folder of our own state: `METAREC_HOME`, else `~/.metarec`."""
     named = environ.get("METAREC_HOME")
     return Path(named).expanduser().resolve() if named else Path.home() / ".metarec"
+
+
+def cache(environ: Environ, store: Path) -> Path | None:
+    """Return where a node keeps what it maps of a store: `METAREC_CACHE`, else in its folder.
+
+    None where that may only be read.
+    """
+    named = environ.get("METAREC_CACHE")
+    if named:
+        return Path(named).expanduser().resolve()
+    return store / CACHE if os.access(store, os.W_OK) else None
 
 
 def require_token_mode(environ: Environ) -> None:

@@ -5,6 +5,7 @@ checkpoints in `run.dir` are what a restarted group resumes from.
 """
 
 import json
+import os
 import threading
 import uuid
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from metarec_ray.config import Experiment, parse
 from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine import access
 from metarec_ray.engine.exchange import Gathered
 from metarec_ray.engine.session import interruptible
 from metarec_ray.errors import MachineError, RunFailed
@@ -83,7 +85,9 @@ def train_on_workers(
 def _worker(config: dict[str, Any]) -> None:
     directory = Path(config["directory"])
     experiment = parse(config["experiment"], "the submitted experiment")
-    trainer = Trainer(experiment, TaskStore.open(Path(config["store"])), device=str(get_device()))
+    path = Path(config["store"])
+    store = TaskStore.open(path, cache=access.cache(os.environ, path))
+    trainer = Trainer(experiment, store, device=str(get_device()))
     folder, lines = directory / CHECKPOINTS, directory / metrics_log.NAME
     exchange, settings = Gathered() if dist.is_initialized() else Alone(), experiment.train
     start = resume(trainer, folder)

@@ -3,6 +3,7 @@
 Knows rungs and what is reported there; does not know the search.
 """
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import FittedLearner
 from metarec_ray.config import Experiment, override, parse
 from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine import access
 from metarec_ray.evaluation.validation import validate
 from metarec_ray.recommender import Recommender
 from metarec_ray.training.fit import fit
@@ -25,10 +27,11 @@ def run_trial(tree: dict[str, Any], store: str, values: dict[str, Any]) -> None:
     base = parse(tree, "the sweep's experiment")
     settings = base.sweep
     experiment = override(base, {**values, "train.steps": settings.steps, "train.parts": "train"})
+    opened = TaskStore.open(Path(store), cache=access.cache(os.environ, Path(store)))
     if isinstance(experiment.algorithm, FittedLearner):
-        _fitted_trial(experiment, TaskStore.open(Path(store)))
+        _fitted_trial(experiment, opened)
         return
-    trainer = Trainer(experiment, TaskStore.open(Path(store)))
+    trainer = Trainer(experiment, opened)
     begun = tune.get_checkpoint()
     if begun is not None:
         with begun.as_directory() as folder:

@@ -1,0 +1,99 @@
+"""Tensors that are made once and mapped."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarec_ray.data.mapped import mapped
+from metarec_ray.data.task_store import TaskStore
+
+MADE = [torch.arange(7), torch.rand(3, 2), torch.zeros(4, 0), torch.zeros(0, dtype=torch.int64)]
+
+
+def same(found: list[Tensor], expected: list[Tensor]) -> bool:
+    pairs = list(zip(found, expected, strict=True))
+    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
+
+
+def test_what_is_made_once_is_mapped_afterwards(tmp_path: Path) -> None:
+    times = 0
+
+    def make() -> list[Tensor]:
+        nonlocal times
+        times += 1
+        return MADE
+
+    found = [mapped(tmp_path / "a" / "b", make) for _ in range(3)]
+    assert all(same(one, MADE) for one in found)
+    assert times == 1
+
+
+def test_writing_changes_the_caller_s_pages_only(tmp_path: Path) -> None:
+    first = mapped(tmp_path / "a", lambda: MADE)
+    first[0][0] = 99
+    assert same(mapped(tmp_path / "a", lambda: MADE), MADE)
+
+
+def test_what_was_cut_short_is_made_again(tmp_path: Path) -> None:
+    mapped(tmp_path / "a", lambda: MADE)
+    (tmp_path / "a" / "shapes.json").unlink()
+    assert same(mapped(tmp_path / "a", lambda: MADE[:2]), MADE[:2])
+    with pytest.raises(ZeroDivisionError):
+        mapped(tmp_path / "b", lambda: [torch.zeros(1 // 0)])
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["a"]
+
+
+def _ask(folder: str, marks: str) -> None:
+    def make() -> list[Tensor]:
+        (Path(marks) / str(time.monotonic_ns())).touch()
+        time.sleep(0.3)
+        return MADE
+
+    assert same(mapped(Path(folder), make)[:1], MADE[:1])
+
+
+def test_of_several_processes_one_makes_it(tmp_path: Path) -> None:
+    (tmp_path / "marks").mkdir()
+    context = multiprocessing.get_context("fork")
+    asked = (str(tmp_path / "a"), str(tmp_path / "marks"))
+    workers = [context.Process(target=_ask, args=asked) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert len(list((tmp_path / "marks").iterdir())) == 1
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_store_s_histories_are_those_of_its_files(
+    synthetic_store: Path, tmp_path: Path, cut: bool
+) -> None:
+    plain, cached = (TaskStore.open(synthetic_store, cache=c) for c in (None, tmp_path / "cache"))
+    for parts in (("train",), ("train", "valid"), ("test",)):
+        expected = plain.histories(parts, cut=cut)
+        for found in (cached.histories(parts, cut=cut), cached.histories(parts, cut=cut)):
+            flat = [[*t[:5], *t.context, *t.user] for t in (found, expected)]
+            assert same(*flat)
+    some = torch.arange(len(plain.items.ids)) % 2 == 0
+    restricted = [store.restricted(some).histories() for store in (plain, cached)]
+    assert torch.equal(restricted[0].item, restricted[1].item)
+    assert len(restricted[0].item) < len(plain.histories().item)
+
+
+def test_a_new_version_takes_the_cache_away(tmp_path: Path) -> None:
+    from metarec_ray.data.logs import read_log
+    from metarec_ray.data.settings import Data, Synthetic
+    from metarec_ray.data.store import build_store
+
+    store = tmp_path / "store"
+    for seed in (0, 1):
+        asked = Data(seed=seed, buckets=1, synthetic=Synthetic(users=60, items=30))
+        build_store(read_log(asked), asked, store)
+        assert not (store / ".cache").exists()
+        TaskStore.open(store, cache=store / ".cache").histories()
+        assert (store / ".cache").is_dir()
