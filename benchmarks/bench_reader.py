@@ -2,10 +2,10 @@
 
     python -m benchmarks.bench_reader [--json]
 
-One core reads lanes of a store of 4 M events and 100,000 users, from its cache: with the whole catalogue, and with
-100 negatives of each sampling. Then two workers train on the synthetic log; what share of their
-time they wait for lanes is the stall share. Writes benchmarks/results/reader_<hardware>_<date>.md,
-without --json.
+One core reads lanes of a store of 4 M events and 100,000 users, from its cache: with the whole
+catalogue, and with 100 negatives of each sampling. Then two workers train on the synthetic log;
+what share of their time they wait for lanes is the stall share. Writes
+benchmarks/results/reader_<hardware>_<date>.md, without --json.
 """
 
 import argparse

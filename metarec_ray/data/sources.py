@@ -10,7 +10,16 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import datasets, layouts, places, selection, synthetic, tables, validate
+from metarec_ray.data import (
+    datasets,
+    file_types,
+    layouts,
+    places,
+    selection,
+    synthetic,
+    tables,
+    validate,
+)
 from metarec_ray.data.manifest import sha256_file, sha256_json
 from metarec_ray.data.movielens import Layout
 from metarec_ray.data.places import File
@@ -151,8 +160,8 @@ def _plain(settings: Data, path: str) -> Source:
             f"data.columns.label must be named for {settings.feedback} feedback, got none "
             f"({settings.path})"
         )
-    schemas = _schemas(files, effective)
-    ids = _id_types(schemas, effective)
+    schemas = file_types.schemas(files, columns(effective))
+    ids = file_types.id_types(schemas, roles)
     forced = dict(zip((roles.entity, roles.item), ids, strict=True))
     chunks = [chunk for file, found in schemas for chunk in _chunks(file, found, forced, effective)]
     fingerprint = _fingerprint([file.path for file in files], folder, effective)
@@ -173,43 +182,6 @@ def _below(path: str, folder: str, settings: Data) -> list[File]:
             f"a log must be files of one format, {', '.join(tables.SUFFIXES)}, got {got} ({path})"
         )
     return found
-
-
-def _schemas(files: Sequence[File], settings: Data) -> list[tuple[File, tables.Types]]:
-    """Return each file with the types of its columns, those of its folders among them."""
-    found = [(file, tables.schema(file.path)) for file in files]
-    # A column that a file has as well is read from the file.
-    own = [
-        {name: value for name, value in file.partitions.items() if name not in types}
-        for file, types in found
-    ]
-    text = {n for one in own for n, value in one.items() if not value.lstrip("-").isdecimal()}
-    whole = []
-    for (file, types), values in zip(found, own, strict=True):
-        types = types | {name: pl.String() if name in text else pl.Int64() for name in values}
-        tables.require_columns(columns(settings), list(types), file.name)
-        whole.append((file._replace(partitions=values), types))
-    return whole
-
-
-def _id_types(schemas: Sequence[tuple[File, tables.Types]], settings: Data) -> Ids:
-    """Return the types of ids: integers where all files have integers.
-
-    In text they become strings otherwise; of types other than these two `data.validate` complains.
-    """
-    roles = validate.roles(settings)
-    kinds: list[pl.DataType] = []
-    for name in (roles.entity, roles.item):
-        seen: dict[bool, File] = {}
-        for file, types in schemas:
-            seen.setdefault(types[name].is_integer(), file)
-        if len(seen) > 1 and tables.kind(schemas[0][0].path) == "Parquet":
-            raise DataError(
-                f"ids must be of one type in all files, column {name!r} is of integers in "
-                f"{seen[True].name} and not in {seen[False].name}"
-            )
-        kinds.append(pl.String() if False in seen else pl.Int64())
-    return Ids(*kinds)
 
 
 def _chunks(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -128,7 +129,7 @@ def test_a_log_that_is_refused_leaves_the_old_store_as_it_was(tmp_path: Path) ->
         run(settings(folder), store)
 
     log().with_columns(heat=pl.lit("warm")).write_parquet(damaged)
-    with pytest.raises(DataError, match=r"a numeric feature cannot be read .*heat of b.parquet"):
+    with pytest.raises(DataError, match=r"'heat' is Float64 in a.parquet and String in b.parquet"):
         run(settings(folder), store)
 
     log().with_columns(rating=pl.lit(float("nan"))).write_parquet(damaged)
@@ -191,3 +192,77 @@ def test_append_adds_a_file_and_prepare_then_has_nothing_to_do(
     assert main(["data", "describe", str(tmp_path / "run" / "store"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["versions"] == [2]
     assert first.tasks == 60
+
+
+def test_a_million_rows_with_dirt_of_every_kind_are_accounted_for_exactly(tmp_path: Path) -> None:
+    count = 1_000_000
+    rng = np.random.default_rng(0)
+    number = np.arange(count)
+    kind = number % 100  # one row in a hundred for each kind
+    clean = pl.DataFrame(
+        {
+            "user": pl.Series(rng.integers(0, 5000, count)).cast(pl.String),
+            "item": number,  # no two rows are duplicates by chance
+            "rating": rng.integers(3, 6, count).astype(float),
+            "time": rng.integers(0, 10**9, count),
+            "heat": rng.normal(size=count),
+        }
+    )
+
+    def at(place: int, name: str, value: Any) -> pl.Expr:
+        return pl.when(pl.Series(kind == place)).then(value).otherwise(pl.col(name)).alias(name)
+
+    dirty = (
+        clean.with_columns(at(1, "user", None), at(3, "item", None), at(4, "rating", None))
+        .with_columns(at(2, "user", pl.lit("")), at(5, "rating", float("nan")))
+        .with_columns(at(6, "rating", float("inf")), at(7, "time", None))
+        .with_columns(at(8, "time", 2**62), at(9, "heat", float("inf")), at(10, "rating", 1.0))
+    )
+    folder = tmp_path / "log"
+    folder.mkdir()
+    dirty[: count // 2].write_parquet(folder / "0.parquet", row_group_size=100_000)
+    again = dirty.filter(pl.Series(kind == 11))
+    pl.concat([dirty[count // 2 :], again]).write_parquet(folder / "1.parquet")
+    asked = settings(folder, max_bad_share=0.1, context={"heat": Feature(kind="numeric")})
+    made, _ = run(asked, tmp_path / "store")
+    each = count // 100
+    assert made.counts.model_dump() == {
+        "rows_in": count + each,
+        "kept": 90 * each,
+        "filtered": each,
+        "collapsed": each,
+        "quarantined": {
+            "entity is empty": each,
+            "entity is missing": each,
+            "heat is not finite": each,
+            "item is missing": each,
+            "label is missing": each,
+            "label is not a finite number": 2 * each,
+            "time is missing": each,
+            "time is out of range": each,
+        },
+    }
+    listed = pl.read_parquet(made.file(tmp_path / "store", "quarantine.parquet"))
+    assert len(listed) == 9 * each
+    first = listed.filter(pl.col("reason") == "time is out of range").row(0, named=True)
+    assert (first["file"], first["row"], first["value"]) == ("0.parquet", 8, str(2**62))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rating": pl.lit("five")}, r"'rating' is Float64 in a.parquet and String in b.parquet"),
+        ({"time": pl.lit("2024-01-01").str.to_date()}, r"'time' is Int64 in a.parquet and Date"),
+        ({"hour": pl.lit([1])}, r"'hour' is Int64 in a.parquet and List"),
+    ],
+)
+def test_files_that_drift_apart_are_named_before_anything_is_read(
+    tmp_path: Path, change: dict[str, pl.Expr], message: str
+) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    log().write_parquet(folder / "a.parquet")
+    log().with_columns(**change).write_parquet(folder / "b.parquet")
+    with pytest.raises(DataError, match=message):
+        run(settings(folder), tmp_path / "store")
+    assert not (tmp_path / "store").exists()

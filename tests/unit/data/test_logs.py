@@ -118,8 +118,11 @@ def test_a_folder_holds_files_of_one_kind(tmp_path: Path) -> None:
 
 def test_parquet_ids_are_of_one_type_in_all_files(tmp_path: Path) -> None:
     LOG.write_parquet(tmp_path / "a.parquet")
-    LOG.cast({"item": pl.String}).write_parquet(tmp_path / "b.parquet")
+    LOG.cast({"item": pl.Float64}).write_parquet(tmp_path / "b.parquet")
     with pytest.raises(DataError, match=r"column 'item' is of integers in a.parquet and not in b"):
+        read_log(rated(tmp_path))
+    LOG.cast({"item": pl.String}).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"'item' is Int64 in a.parquet and String in b.parquet"):
         read_log(rated(tmp_path))
 
 
