@@ -5,10 +5,8 @@ all of them. So neither end holds more than its own part of the log. Knows bucke
 what a row means.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import polars as pl
 import pyarrow as pa
@@ -35,7 +33,6 @@ def write(path: Path, frames: Iterable[pl.DataFrame]) -> list[int]:
                 buckets += [int(bucket)] * table.column(0).num_chunks
         if writer is not None:
             writer.close()
-        _sync(stream)
     return buckets
 
 
@@ -58,8 +55,6 @@ def save(path: Path, frame: pl.DataFrame) -> None:
     table = arrow(frame)
     with path.open("wb") as stream, pa.ipc.new_file(stream, table.schema, options=_OPTIONS) as file:
         file.write_table(table)
-        file.close()
-        _sync(stream)
 
 
 def load(path: Path) -> pl.DataFrame:
@@ -71,8 +66,3 @@ def load(path: Path) -> pl.DataFrame:
 def arrow(frame: pl.DataFrame) -> pa.Table:
     """Return a frame in types that every reader knows."""
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-
-
-def _sync(stream: BinaryIO) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())

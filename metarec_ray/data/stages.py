@@ -6,7 +6,6 @@ caller where they run.
 """
 
 import json
-import os
 import resource
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -170,10 +169,8 @@ def _once(mark: Path, run: Callable[[], Done]) -> Done:
         return Done(**json.loads(mark.read_text("utf-8")))
     done = run()
     done = done._replace(peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    # Nothing on its way is synced: what the machine's end took, its next start knows by itself.
     temporary = mark.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(json.dumps(done._asdict()))
-        stream.flush()
-        os.fsync(stream.fileno())
+    temporary.write_text(json.dumps(done._asdict()), encoding="utf-8")
     temporary.rename(mark)
     return done

@@ -28,6 +28,7 @@ from metarec_ray.data.manifest import (
 from metarec_ray.errors import DataError
 
 BUILDING, CACHE, LOCK, KEY, FILES = ".building", ".cache", ".lock", "key", "version"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _VERSION = re.compile(r"v(\d{6,})")
 
 
@@ -64,7 +65,7 @@ def building(store: Path, key: JsonValue) -> Iterator[Site]:
     store.mkdir(parents=True, exist_ok=True)
     with _locked(store):
         scratch = store / BUILDING
-        wanted = sha256_json([key, last(store)])
+        wanted = sha256_json([key, last(store), _boot()])
         if not (scratch / KEY).is_file() or (scratch / KEY).read_text("utf-8") != wanted:
             shutil.rmtree(scratch, ignore_errors=True)
         (scratch / FILES).mkdir(parents=True, exist_ok=True)
@@ -162,6 +163,11 @@ def _holds_other_files(store: Path) -> bool:
         return True
     own = (MANIFEST, BUILDING, CACHE, LOCK)
     return any(p.name not in own and not _VERSION.fullmatch(p.name) for p in store.iterdir())
+
+
+def _boot() -> str:
+    """Return what a machine's start is called: files of an earlier one may have lost their end."""
+    return _BOOT.read_text("utf-8") if _BOOT.exists() else ""
 
 
 def _clear(store: Path) -> None:

@@ -160,7 +160,7 @@ APART = USUAL._replace(learner=Maml(inner_steps=1), support=(1, 150))
 WIDE = USUAL._replace(hidden=(24, 24, 24), support=(3, 2), feedback="binary")
 
 
-@settings(REPRODUCIBLE, max_examples=50)
+@settings(REPRODUCIBLE, max_examples=30)
 @example(USUAL)
 @example(APART)
 @example(APART._replace(contexts=True, feedback="implicit"))
