@@ -17,6 +17,7 @@ from metarec_ray.core.buckets import buckets
 from metarec_ray.core.fast.rows import Gradients, Rows
 
 OVERHEAD = 120  # rows that cost as much as the calls of one more part; measured
+OVERHEAD_IF_LIGHT = 350
 TABLES = {"table": "item", "lowest": "start"}
 """Of a whole, what all tasks share, and what a part reads of it."""
 
@@ -34,17 +35,19 @@ class Cut(NamedTuple):
         return some if some.shape[1] == 1 else some[:, self.rows]
 
 
-def cuts(mask: Tensor, more: int) -> tuple[Tensor, list[Cut]]:
+def cuts(mask: Tensor, more: int, *, light: bool) -> tuple[Tensor, list[Cut]]:
     """Return an order of tasks, int64 [T], and the cuts of those in order.
 
     Args:
         mask: bool [T, N], real events first: rows that are padding in a whole cut are not read.
         more: rows after these, all of which are.
+        light: whether a row costs little: the last layer alone adapts, or all layers do once.
 
     """
     width, device = mask.shape[1], mask.device
     lengths, rest = mask.sum(1).tolist(), torch.arange(width, width + more, device=device)
-    found, begin, some = [], 0, buckets(mask, overhead=OVERHEAD)
+    overhead = OVERHEAD_IF_LIGHT if light else OVERHEAD
+    found, begin, some = [], 0, buckets(mask, overhead=overhead)
     for tasks in some:
         longest = max(1, *(lengths[task] for task in tasks.tolist()))
         rows: slice | Tensor = slice(0, longest)

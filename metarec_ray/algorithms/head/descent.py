@@ -125,7 +125,9 @@ def descend(
 
     """
     rivals = problem.reference
-    order, parts = cuts(support.mask, 0 if rivals is None else rivals.index.shape[-1])
+    light = steps == 1 or first == hidden_layers(meta)
+    more = 0 if rivals is None else rivals.index.shape[-1]
+    order, parts = cuts(support.mask, more, light=light)
     with torch.set_grad_enabled(second_order and torch.is_grad_enabled()):
         own = read(support).in_order(order)
         if rivals is not None:

@@ -31,7 +31,7 @@ from metarec_ray.training.objective import lane_objective
 
 ITEMS, DIM, QUERY = 9, 3, 3
 LEARNERS = (Maml, Fomaml, Anil, MetaSgd, Reptile)
-LONG = st.sampled_from([(), (), (150,)])  # a task that has no other beside it
+LONG = st.sampled_from([(), (), (400,)])  # a task that has no other beside it
 REPRODUCIBLE = settings(derandomize=True, deadline=None, database=None)
 
 
@@ -156,7 +156,7 @@ def assert_equal(found: Tensor, expected: Tensor) -> None:
 
 
 USUAL = Case(Maml(inner_steps=3), "explicit", (4, 5), (0, 1, 5, 3), False, 0, 2, 7)
-APART = USUAL._replace(learner=Maml(inner_steps=1), support=(1, 150))
+APART = USUAL._replace(learner=Maml(inner_steps=1), support=(1, 400))
 WIDE = USUAL._replace(hidden=(24, 24, 24), support=(3, 2), feedback="binary")
 
 
