@@ -5,6 +5,7 @@ clock), sequence int64 and `context.<feature>` columns in canonical dtypes. Does
 rows come from, who calls it for which bucket, or where a table is written.
 """
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -161,9 +162,14 @@ def parts(
     return pl.Series(part, dtype=pl.String), cutoff
 
 
+def first_met(items: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return every item of some buckets once, with its first time."""
+    return pl.concat(items).group_by("item").agg(pl.col("first").min()).sort("item")
+
+
 def cold_items(items: pl.DataFrame, settings: Data, *, has_time: bool) -> pl.DataFrame:
     """Return the `item`s held out of training; `items` (item, first) may repeat over buckets."""
-    whole = items.group_by("item").agg(pl.col("first").min()).sort("item")
+    whole = first_met([items])
     if not settings.cold_items:
         return whole.clear().select("item")
     if not has_time or settings.split == "hash":

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metarec_ray.data import catalogue, logs, spool, stages, store, validate
+from metarec_ray.data import catalogue, histories, logs, spool, stages, store, validate
 from metarec_ray.data.catalogue import NOTHING, Outline, SideTables
 from metarec_ray.data.encode import Seen
 from metarec_ray.data.histories import Summary
@@ -24,6 +24,9 @@ from metarec_ray.errors import DataError
 
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 """Yield a function of every unit, in any order."""
+
+
+AT_ONCE = 8  # buckets whose items are merged
 
 
 class Run(NamedTuple):
@@ -105,10 +108,17 @@ def _tally(work: Work, scanned: list[Done], buckets: list[Done]) -> Tally:
 def _outline(work: Work, touched: Iterable[int]) -> tuple[Outline, list[Summary]]:
     """Give numbers to what all buckets hold, those that did not change among them."""
     past, settings, new = work.past, work.settings, set(touched)
-    summaries = [
-        stages.summary(work, bucket) if past is None or bucket in new else past.summary(bucket)
-        for bucket in range(settings.buckets)
-    ]
+    summaries, items = [], []
+    for bucket in range(settings.buckets):
+        one = (
+            stages.summary(work, bucket) if past is None or bucket in new else past.summary(bucket)
+        )
+        summaries.append(one._replace(items=one.items.clear()))
+        items.append(one.items)
+        if len(items) == AT_ONCE:
+            items = [histories.first_met(items)]
+    # Each bucket knows nearly all items: kept apart they would be items x buckets.
+    summaries[0] = summaries[0]._replace(items=histories.first_met(items))
     known = NOTHING if past is None else past.known()
     clock = validate.roles(settings).time is not None
     return catalogue.outline(summaries, settings, has_time=clock, known=known), summaries

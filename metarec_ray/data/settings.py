@@ -107,6 +107,8 @@ class Data(Settings):
 
     Attributes:
         path: `synthetic`, the name of a known data set, a file, or a folder.
+        format: `delta`: `path` is the folder or URI of a Delta table; `iceberg`: it is the name of
+            a table in the catalog that pyiceberg is configured for.
         feedback: what a label means. `implicit`: every kept event is a positive.
             `binary`: 1 is a click, 0 is none. `explicit`: a rating.
         label_min: events with a smaller label are filtered (counted, not quarantined).
@@ -135,6 +137,7 @@ class Data(Settings):
     """
 
     path: str = "synthetic"
+    format: Literal["files", "delta", "iceberg"] = "files"
     feedback: Feedback = "implicit"
     label_min: float | None = None
     only: Rows | None = None

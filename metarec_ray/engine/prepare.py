@@ -8,6 +8,7 @@ write: rows travel through its folder, not through the object store. The caller 
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from metarec_ray.data.pipeline import Run
 from metarec_ray.data.settings import Data
 from metarec_ray.data.sources import Source
 from metarec_ray.data.stages import Done
+from metarec_ray.engine import table_formats
 from metarec_ray.errors import DataError, MetarecError
 
 Progress = Callable[[str], None]
@@ -35,13 +37,13 @@ def prepare(
     Does nothing when settings and input are those of the store. Else a new version is built and
     published at the end; on any error the present one stays.
     """
-    source = sources.find(settings, data_dir=data_dir)
-    present = _up_to_date(store_path, source)
+    present = _present(settings, store_path, data_dir)
     if present is not None:
         progress(f"prepare: {store_path} is up to date, {present.tasks} tasks")
         return present
     _quieten()
-    return pipeline.build(source, store_path, Run(read, each, progress))
+    with _found(settings, store_path, data_dir) as source:
+        return pipeline.build(source, store_path, Run(read, each, progress))
 
 
 def append(
@@ -53,14 +55,14 @@ def append(
     progress: Progress,
 ) -> Manifest:
     """Add the events of the log, from `since` on (microseconds), to a store; see `data.append`."""
-    source = sources.find(settings, data_dir=data_dir)
     _quieten()
-    return add(source, store_path, Run(read, each, progress), since=since)
+    with _found(settings, store_path, data_dir) as source:
+        return add(source, store_path, Run(read, each, progress), since=since)
 
 
 def up_to_date(settings: Data, store_path: Path, *, data_dir: Path | None) -> bool:
     """Return whether `prepare` would do nothing; reads and hashes files, needs no Ray."""
-    return _up_to_date(store_path, sources.find(settings, data_dir=data_dir)) is not None
+    return _present(settings, store_path, data_dir) is not None
 
 
 def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Done]:
@@ -131,19 +133,31 @@ def _opened(found: Any) -> Any:
     return found
 
 
-def _up_to_date(store_path: Path, source: Source) -> Manifest | None:
+@contextmanager
+def _found(settings: Data, store_path: Path, data_dir: Path | None) -> Iterator[Source]:
+    """Hand out the log as files."""
+    if table_formats.is_table(settings):
+        with table_formats.staged(settings, store_path) as source:
+            yield source
+    else:
+        yield sources.find(settings, data_dir=data_dir)
+
+
+def _present(settings: Data, store_path: Path, data_dir: Path | None) -> Manifest | None:
     """Return the manifest of a whole store of the same settings and input, else None."""
+    if table_formats.is_table(settings):
+        effective, known = table_formats.effective(settings), table_formats.fingerprint(settings)
+    else:
+        source = sources.find(settings, data_dir=data_dir)
+        effective, known = source.settings, source.fingerprint
     try:
         versions.complete(store_path)
         present = load(store_path)
         verify(store_path, present)
     except DataError:
         return None  # there is no store, or no whole one: it is built
-    same = (
-        present.settings_sha256 == store.settings_hash(source.settings)
-        and present.source_fingerprint == source.fingerprint
-    )
-    return present if same else None
+    asked = (store.settings_hash(effective), known)
+    return present if (present.settings_sha256, present.source_fingerprint) == asked else None
 
 
 def _quieten() -> None:
