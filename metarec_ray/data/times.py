@@ -9,21 +9,21 @@ from metarec_ray.data.numbers import number
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 MICROSECONDS = 1_000_000
+_ZONED = r"\d:\d\d.*(Z|[+-]\d\d:?\d\d)$"
 
 
 def read(column: pl.Series, zone: str, place: str) -> pl.Series:
     """Return the raw time as microseconds or as a number still in the config's unit.
 
-    What a clock shows twice is the first time, what it never shows is none.
+    What a clock shows twice is the first time, what it never shows is none. Text holds dates or
+    numbers: where one value is a date, numbers are none.
     """
-    if column.dtype == pl.String and not _numbers(column):
-        column = _dates(column)
     if isinstance(column.dtype, pl.Datetime) or column.dtype == pl.Date:
-        named = getattr(column.dtype, "time_zone", None)
-        stamps = column.cast(pl.Datetime("us", named))
-        if named is None:
-            stamps = stamps.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-        return stamps.cast(pl.Int64).alias("stamp")
+        return _stamps(column, zone).alias("stamp")
+    if column.dtype == pl.String:
+        stamps = _dates(column, zone)
+        if stamps.null_count() < len(stamps):
+            return stamps.alias("stamp")
     return number(column, "time", place).alias("time")
 
 
@@ -52,14 +52,26 @@ def microseconds(time: pl.Series, unit: str) -> pl.Series:
     return time.cast(pl.Int64) * (MICROSECONDS // a_second)
 
 
-def _dates(column: pl.Series) -> pl.Series:
-    """Return text as dates and times, or as it is where nothing is one."""
+def _stamps(column: pl.Series, zone: str) -> pl.Series:
+    """Return dates and times as microseconds."""
+    named = getattr(column.dtype, "time_zone", None)
+    stamps = column.cast(pl.Datetime("us", named))
+    if named is None:
+        stamps = stamps.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    return stamps.cast(pl.Int64)
+
+
+def _dates(column: pl.Series, zone: str) -> pl.Series:
+    """Return text as microseconds, null where it is no date or time."""
+    words = column.set(column.cast(pl.Float64, strict=False).is_not_null(), None)
+    # polars judges by the first value whether all name a zone.
+    zoned = words.str.contains(_ZONED).fill_null(False)
+    named, plain = (_parsed(words.set(~which, None), zone) for which in (zoned, ~zoned))
+    return named.zip_with(zoned, plain)
+
+
+def _parsed(text: pl.Series, zone: str) -> pl.Series:
     try:
-        parsed = column.str.to_datetime(time_unit="us", strict=False)
+        return _stamps(text.str.to_datetime(time_unit="us", strict=False), zone)
     except pl.exceptions.ComputeError:  # no format fits
-        return column
-    return parsed if parsed.null_count() < len(parsed) else column
-
-
-def _numbers(column: pl.Series) -> bool:
-    return column.cast(pl.Float64, strict=False).null_count() < len(column)
+        return pl.repeat(None, len(text), dtype=pl.Int64, eager=True)

@@ -193,6 +193,25 @@ def test_a_time_with_a_zone_keeps_it() -> None:
     assert found == [10**6 * int(datetime(2024, 1, 1, 3, tzinfo=UTC).timestamp())]
 
 
+def test_what_a_text_says_of_time_does_not_depend_on_its_neighbours() -> None:
+    noon = 10**6 * int(datetime(2024, 5, 1, 12, tzinfo=UTC).timestamp())
+    texts = {
+        "2024-05-01T12:00:00": noon,
+        "2024-05-01T12:00:00.25": noon + 250_000,
+        "2024-05-01T12:00:00Z": noon,
+        "2024-05-01T14:00:00+02:00": noon,
+        "2024-05-01T14:00:00.5+0200": noon + 500_000,
+        "2024-05-01": noon - 12 * 3600 * 10**6,
+        "17": None,  # where there are dates, a number is none
+        "soon": None,
+    }
+    for turn in range(len(texts)):
+        turned = [*texts][turn:] + [*texts][:turn]
+        found, reasons = stamps(pl.Series(turned))
+        assert found == [texts[one] for one in turned if texts[one] is not None]
+        assert reasons == ["time is missing or cannot be read"] * 2
+
+
 @pytest.mark.parametrize(("unit", "factor"), [("s", 10**6), ("ms", 10**3), ("us", 1)])
 def test_units_are_brought_to_microseconds(unit: str, factor: int) -> None:
     assert stamps(pl.Series([7, 8]), time_unit=unit)[0] == [7 * factor, 8 * factor]
