@@ -3,6 +3,8 @@
 Knows how files are found and opened; does not know what is in them.
 """
 
+import os
+import posixpath
 import re
 import shutil
 import tempfile
@@ -11,7 +13,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 from pyarrow import fs
@@ -21,6 +23,7 @@ from metarec_ray.errors import DataError
 
 SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss")
 _WILD, _REMOTELY_WILD = re.compile(r"[*?\[]"), re.compile(r"[*\[]")  # `?` begins a URI's options
+_GLOB = re.compile(r"[*?\[\]]")  # what polars takes for a pattern in a path
 _PARTITION = re.compile(r"([^/=]+)=([^/]*)/")
 
 
@@ -51,7 +54,7 @@ def is_remote(path: str) -> bool:
 def folder(path: str) -> str:
     """Return the folder that holds the files: of a pattern, what stands before its first `*`.
 
-    >>> folder("s3://bucket/log/day=*/part-?.csv"), folder("log")
+    >>> folder("s3://bucket/log/day=*/part-1.csv"), folder("log")
     ('s3://bucket/log', 'log')
     """
     plain, options = _parts(path)
@@ -76,7 +79,8 @@ def find(path: str, suffixes: tuple[str, ...]) -> list[File]:
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"a folder must be readable, {base} is not: {_line(error)}") from error
     names = (i.path.removeprefix(inside).lstrip("/") for i in infos if i.type == fs.FileType.File)
-    matched = [name for name in names if _is_wanted(name, path, base, suffixes)]
+    pattern = _pattern(path, base)
+    matched = [name for name in names if _is_wanted(name, pattern, suffixes)]
     return [
         File(_joined(base, name) + options, name, dict(_PARTITION.findall(name)))
         for name in sorted(matched)
@@ -116,15 +120,41 @@ def opened(path: str) -> Iterator[pa.NativeFile]:
 
 @contextmanager
 def local(path: str) -> Iterator[Path]:
-    """Hand out a local file of the same content; what had to be fetched is removed afterwards."""
-    if not is_remote(path):
+    """Hand out a local file of the same content under a name that is no pattern, for the time."""
+    if not is_remote(path) and not _GLOB.search(path):
         yield Path(path)
         return
-    with tempfile.TemporaryDirectory() as place, opened(path) as stream:
-        copy = Path(place) / _parts(path)[0].rpartition("/")[2]
-        with copy.open("wb") as target:
-            shutil.copyfileobj(stream, target)
-        yield copy
+    with tempfile.TemporaryDirectory() as place:
+        name = Path(place) / _GLOB.sub("_", _parts(path)[0].rpartition("/")[2])
+        if is_remote(path):
+            with opened(path) as stream, name.open("wb") as target:
+                shutil.copyfileobj(stream, target)
+        else:
+            name.symlink_to(Path(path).absolute())
+        yield name
+
+
+def identity(path: str) -> str:
+    """Return what two names of one file have in common.
+
+    >>> identity("file:///log//./a%20b.csv"), identity("s3://bucket/log/a.csv?region=eu")
+    ('/log/a b.csv', 's3://bucket/log/a.csv')
+    """
+    if not is_remote(path):
+        return os.path.normpath(Path(path).expanduser().absolute())
+    scheme, _, inside = _parts(path)[0].partition("://")
+    inside = posixpath.normpath(unquote(inside))
+    return inside if scheme == "file" else f"{scheme}://{inside}"
+
+
+def inside(folder: str, name: str) -> str:
+    """Return the path of what has that name in a folder; the options of a URI stay.
+
+    >>> inside("s3://bucket/log/?region=eu", "items.csv")
+    's3://bucket/log/items.csv?region=eu'
+    """
+    base, options = _parts(folder)
+    return f"{base.rstrip('/')}/{name}{options}"
 
 
 def _parts(path: str) -> tuple[str, str]:
@@ -134,6 +164,9 @@ def _parts(path: str) -> tuple[str, str]:
 
 
 def _wild(path: str) -> re.Match | None:
+    """Return where a pattern begins; what is there by that very name is none."""
+    if not is_remote(path) and Path(path).exists():
+        return None
     return (_REMOTELY_WILD if is_remote(path) else _WILD).search(_parts(path)[0])
 
 
@@ -141,12 +174,26 @@ def _joined(base: str, name: str) -> str:
     return f"{base.rstrip('/')}/{quote(name, safe='/=+,') if is_remote(base) else name}"
 
 
-def _is_wanted(name: str, path: str, base: str, suffixes: tuple[str, ...]) -> bool:
+def _pattern(path: str, base: str) -> str | None:
+    """Return what names relative to the folder of a pattern must be like, None for a folder."""
+    if not _wild(path):
+        return None
+    pattern = _parts(path)[0].removeprefix(base.rstrip("/")).lstrip("/")
+    return unquote(pattern) if is_remote(path) else pattern
+
+
+def _is_wanted(name: str, pattern: str | None, suffixes: tuple[str, ...]) -> bool:
     if any(part.startswith((".", "_")) for part in name.split("/")):
         return False
-    if _wild(path) and not fnmatchcase(f"{base.rstrip('/')}/{name}", _parts(path)[0]):
-        return False
-    return name.lower().endswith(suffixes)
+    return (pattern is None or _fits(name, pattern)) and name.lower().endswith(suffixes)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Return whether a name is as in a shell, or below a folder that is."""
+    if "**" in pattern:
+        return fnmatchcase(name, pattern.replace("**/", "*"))
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) >= len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
 def _info(path: str) -> fs.FileInfo:

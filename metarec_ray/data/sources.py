@@ -121,7 +121,7 @@ def columns(settings: Data) -> list[str]:
 
 def side_path(table: SideTable, folder: str) -> str:
     """Return where a side table lies: beside the log, else where its path says."""
-    beside = f"{folder}/{table.path}"
+    beside = places.inside(folder, table.path)
     if not places.is_remote(table.path) and places.is_file(beside):
         return beside
     return table.path if places.is_remote(table.path) else str(Path(table.path).expanduser())
@@ -172,9 +172,13 @@ def _below(path: str, folder: str, settings: Data) -> list[File]:
     """Return the files of the log, without its tables of users or items."""
     sides = {side_path(t, folder) for t in (settings.users, settings.items) if t is not None}
     sides |= {
-        f"{folder}/{rows.path}" for rows in (settings.only, settings.without) if rows is not None
+        places.inside(folder, rows.path)
+        for rows in (settings.only, settings.without)
+        if rows is not None
     }
-    found = [file for file in places.find(path, tables.ALL_SUFFIXES) if file.path not in sides]
+    own = {places.identity(side) for side in sides}
+    files = places.find(path, tables.ALL_SUFFIXES)
+    found = [file for file in files if places.identity(file.path) not in own]
     kinds = {tables.kind(file.path) for file in found}
     if len(kinds) != 1:
         got = " and ".join(sorted(kinds)) or "none"
@@ -184,9 +188,7 @@ def _below(path: str, folder: str, settings: Data) -> list[File]:
     return found
 
 
-def _chunks(
-    file: File, found: tables.Types, ids: dict[str, pl.DataType], settings: Data
-) -> list[Chunk]:
+def _chunks(file: File, found: tables.Types, forced: tables.Types, settings: Data) -> list[Chunk]:
     """Cut a Parquet file between row groups into chunks of about a million rows."""
     partitions = {
         name: int(value) if found[name].is_integer() else value
@@ -195,7 +197,7 @@ def _chunks(
     whole = Chunk(file.path, file.name, partitions=partitions)
     if tables.kind(file.path) != "Parquet":
         named = {name: found[name] for name in columns(settings) if name not in partitions}
-        return [whole._replace(types=named | {n: t for n, t in ids.items() if n in named})]
+        return [whole._replace(types=named | {n: t for n, t in forced.items() if n in named})]
     chunks: list[Chunk] = []
     start, first, rows = 0, 0, 0
     sizes = tables.row_groups(file.path)

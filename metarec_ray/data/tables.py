@@ -130,7 +130,7 @@ def _scan(file: Path, types: Types | None) -> pl.LazyFrame:
     name = file.name.lower()
     if kind(name) == "JSON lines":
         return pl.scan_ndjson(file, schema_overrides=types, infer_schema_length=None)
-    tab = ".tsv" in name
+    tab = name.endswith((".tsv", ".tsv.gz"))
     return pl.scan_csv(
         file,
         separator="\t" if tab else ",",

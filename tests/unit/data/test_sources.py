@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from urllib.parse import quote
 
 import polars as pl
 import pytest
@@ -123,3 +124,46 @@ def test_broken_json_lines_are_refused(tmp_path: Path, text: str, message: str) 
     (tmp_path / "log.jsonl").write_text(text)
     with pytest.raises(DataError, match=message):
         read_log(asking(tmp_path / "log.jsonl"))
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("name", ["a b", "a#b", "a%20b", "a?b", "a[1]", "a*b", "é"])
+def test_a_name_is_a_name_whatever_it_is_made_of(tmp_path: Path, name: str, form: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    path = folder / f"{name}.{form}"
+    write(form, path)
+    local = tmp_path / "axb"  # what `a?b` and `a*b` stand for elsewhere
+    local.mkdir()
+    write(form, local / f"log.{form}")
+    uris = [f"file://{quote(str(one))}" for one in (path, folder)]
+    for asked in (path, folder, *uris, f"{uris[1]}/{quote(name[0])}*"):
+        assert len(read_log(asking(asked)).events) == 3
+
+
+def test_a_star_ends_at_its_folder_as_in_a_shell(tmp_path: Path) -> None:
+    for place in ("log.csv", "new/log.csv", "new/day/log.csv"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        LOG.write_csv(tmp_path / place)
+    for pattern, files in (("*.csv", 1), ("*/*.csv", 1), ("n*", 2), ("**/*.csv", 3)):
+        assert len(places.find(f"{tmp_path}/{pattern}", (".csv",))) == files
+
+
+def test_only_the_end_of_a_name_says_that_tabs_separate(tmp_path: Path) -> None:
+    LOG.write_csv(tmp_path / "old.tsv.csv")
+    assert len(read_log(asking(tmp_path)).events) == 3
+
+
+def test_a_side_table_is_no_part_of_the_log_however_it_is_called(tmp_path: Path) -> None:
+    LOG.write_csv(tmp_path / "log.csv")
+    pl.DataFrame({"id": [7, 8]}).write_csv(tmp_path / "items.csv")
+    for log in (f"{tmp_path}/", f"file://{tmp_path}", f"file://{tmp_path}/"):
+        for side in ("items.csv", "./items.csv", str(tmp_path / "items.csv")):
+            found = read_log(asking(log, items=SideTable(path=side, id="id")))
+            assert (found.rows_in, found.items is not None) == (3, True)
+
+
+def test_a_side_table_lies_beside_a_log_at_a_uri_with_options() -> None:
+    assert places.inside("s3://bucket/log?region=eu", "items.csv") == (
+        "s3://bucket/log/items.csv?region=eu"
+    )
