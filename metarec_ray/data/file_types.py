@@ -3,15 +3,18 @@
 Knows what each file says of itself; does not read a row of Parquet.
 """
 
+import re
 from collections.abc import Sequence
 
 import polars as pl
 
-from metarec_ray.data import tables
+from metarec_ray.data import tables, validate
 from metarec_ray.data.places import File
-from metarec_ray.data.settings import Columns
+from metarec_ray.data.settings import Columns, Data
 from metarec_ray.data.validate import Ids
 from metarec_ray.errors import DataError
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 def schemas(files: Sequence[File], wanted: Sequence[str]) -> list[tuple[File, tables.Types]]:
@@ -22,7 +25,7 @@ def schemas(files: Sequence[File], wanted: Sequence[str]) -> list[tuple[File, ta
         {name: value for name, value in file.partitions.items() if name not in types}
         for file, types in found
     ]
-    text = {n for one in own for n, value in one.items() if not value.lstrip("-").isdecimal()}
+    text = {n for one in own for n, value in one.items() if not _INTEGER.fullmatch(value)}
     whole = []
     for (file, types), values in zip(found, own, strict=True):
         types = types | {name: pl.String() if name in text else pl.Int64() for name in values}
@@ -31,26 +34,64 @@ def schemas(files: Sequence[File], wanted: Sequence[str]) -> list[tuple[File, ta
     if tables.kind(files[0].path) == "Parquet":
         for name in wanted:
             _refuse_drift(name, [(file, types[name]) for file, types in whole])
-    return whole
+        return whole
+    return _filled(whole, wanted)
 
 
 def id_types(found: Sequence[tuple[File, tables.Types]], roles: Columns) -> Ids:
     """Return the types of ids: integers where all files have integers.
 
     In text they become strings otherwise; of types other than these two `data.validate` complains.
+    A column of nulls is of any type.
     """
     kinds: list[pl.DataType] = []
     for name in (roles.entity, roles.item):
         seen: dict[bool, File] = {}
         for file, types in found:
-            seen.setdefault(types[name].is_integer(), file)
+            if types[name] != pl.Null:
+                seen.setdefault(types[name].is_integer(), file)
         if len(seen) > 1 and tables.kind(found[0][0].path) == "Parquet":
             raise DataError(
                 f"ids must be of one type in all files, column {name!r} is of integers in "
                 f"{seen[True].name} and not in {seen[False].name}"
             )
-        kinds.append(pl.String() if False in seen else pl.Int64())
+        kinds.append(pl.Int64() if set(seen) == {True} else pl.String())
     return Ids(*kinds)
+
+
+def text_types(found: Sequence[tuple[File, tables.Types]], settings: Data) -> tables.Types:
+    """Return the columns of labels that are read as text because they are text in some file.
+
+    `01` is another label than `1`: it must not depend on what else its file holds.
+    """
+    kinds = {name: feature.kind for name, feature in settings.context.items()}
+    labels = [name for name, kind in kinds.items() if kind.endswith("categorical")]
+    event = validate.roles(settings).event
+    labels += [] if event is None else [event]
+    return {
+        name: pl.String()
+        for name in labels
+        if any(types[name] == pl.String for _, types in found)
+        and not any(types[name].is_nested() for _, types in found)
+    }
+
+
+def _filled(
+    found: list[tuple[File, tables.Types]], wanted: Sequence[str]
+) -> list[tuple[File, tables.Types]]:
+    """Give a column of text that holds nothing the type it has in other files."""
+    others = {
+        name: types[name]
+        for _, types in reversed(found)
+        for name in wanted
+        if types[name] not in (pl.String, pl.Null)
+    }
+    filled = []
+    for file, types in found:
+        asked = [n for n in others if types[n] == pl.String and n not in file.partitions]
+        empty = tables.empty_columns(file.path, asked) if asked else []
+        filled.append((file, types | {name: others[name] for name in empty}))
+    return filled
 
 
 def _refuse_drift(name: str, found: Sequence[tuple[File, pl.DataType]]) -> None:

@@ -9,7 +9,7 @@ def number(column: pl.Series, role: str, place: str) -> pl.Series:
     """Return the column as numbers; a string that is none becomes NaN, to be quarantined."""
     if column.dtype == pl.String:
         parsed = column.cast(pl.Float64, strict=False)
-        if parsed.null_count() < len(parsed) or not len(parsed):
+        if parsed.null_count() < len(parsed) or column.null_count() == len(column):
             return parsed.zip_with(parsed.is_not_null() | column.is_null(), _nan(len(parsed)))
     elif column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
         return column if column.dtype.is_numeric() else column.cast(pl.Float64)

@@ -162,7 +162,8 @@ def _plain(settings: Data, path: str) -> Source:
         )
     schemas = file_types.schemas(files, columns(effective))
     ids = file_types.id_types(schemas, roles)
-    forced = dict(zip((roles.entity, roles.item), ids, strict=True))
+    forced = file_types.text_types(schemas, effective)
+    forced |= zip((roles.entity, roles.item), ids, strict=True)
     chunks = [chunk for file, found in schemas for chunk in _chunks(file, found, forced, effective)]
     fingerprint = _fingerprint([file.path for file in files], folder, effective)
     return Source(effective, folder, None, chunks, ids, fingerprint)

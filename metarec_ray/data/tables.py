@@ -87,6 +87,17 @@ def schema(path: str | Path) -> Types:
         raise _broken(path, error) from error
 
 
+def empty_columns(path: str, names: Sequence[str]) -> list[str]:
+    """Return which columns of a file of text hold nothing."""
+    types: Types = {name: pl.String() for name in names}
+    empty = set(names)
+    for frame in batches(path, names, types=types, rows=2**20):
+        empty -= {name for name in empty if frame[name].null_count() < len(frame)}
+        if not empty:
+            break
+    return sorted(empty)
+
+
 def row_groups(path: str) -> list[int]:
     """Return the number of rows of each row group of a Parquet file."""
     try:

@@ -167,3 +167,36 @@ def test_a_side_table_lies_beside_a_log_at_a_uri_with_options() -> None:
     assert places.inside("s3://bucket/log?region=eu", "items.csv") == (
         "s3://bucket/log/items.csv?region=eu"
     )
+
+
+@pytest.mark.parametrize("day", ["--5", "9" * 20])
+def test_a_folder_s_value_that_is_no_64_bit_integer_is_text(tmp_path: Path, day: str) -> None:
+    (tmp_path / f"day={day}").mkdir()
+    LOG.write_csv(tmp_path / f"day={day}" / "log.csv")
+    found = read_log(asking(tmp_path, context={"day": Feature(kind="categorical")}))
+    assert found.events["context.day"].to_list() == [day] * 3
+
+
+def in_files(folder: Path, *texts: str) -> pl.DataFrame:
+    """Return the events of CSV files with a numeric and a categorical context column."""
+    folder.mkdir()
+    for number, text in enumerate(texts):
+        (folder / f"{number}.csv").write_text("user,item,rating,time,heat,zip\n" + text)
+    context = {"heat": Feature(kind="numeric"), "zip": Feature(kind="categorical")}
+    return read_log(asking(folder, context=context)).events
+
+
+def test_rows_mean_the_same_whichever_file_of_text_they_lie_in(tmp_path: Path) -> None:
+    rows = ["1,7,5,10,0.5,01\n", "2,7,4,,,\n", "2,8,4,11,,x\n"]
+    whole = in_files(tmp_path / "whole", "".join(rows))
+    assert whole["context.zip"].to_list() == ["01", "x"]
+    assert whole["entity"].to_list() == [1, 2]
+    assert in_files(tmp_path / "many", "", *rows).equals(whole)  # the first: but a header
+
+
+def test_a_column_of_nulls_fits_every_type_of_ids(tmp_path: Path) -> None:
+    LOG.write_parquet(tmp_path / "a.parquet")
+    LOG.with_columns(user=pl.lit(None)).write_parquet(tmp_path / "b.parquet")
+    log = read_log(asking(tmp_path))
+    assert log.events["entity"].to_list() == [1, 1, 2]
+    assert log.rejected["reason"].to_list() == ["entity is missing"] * 3
