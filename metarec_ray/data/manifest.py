@@ -16,6 +16,7 @@ from metarec_ray.data.settings import Feedback, Kind
 from metarec_ray.errors import DataError
 
 MANIFEST = "manifest.json"
+UNFINISHED = "manifest.tmp"
 ENTITIES = "entities.parquet"
 ITEMS = "items.parquet"
 VOCABULARIES = "vocabularies.json"
@@ -118,6 +119,10 @@ class Manifest(_Frozen):
         """Return where a file of this version lies, given its name."""
         return Path(store) / self.files[name].path
 
+    def key(self) -> str:
+        """Return a name that no other manifest has."""
+        return sha256_json(self.model_dump(mode="json"))[:16]
+
     def summary(self) -> dict[str, JsonValue]:
         """Return what one reads first: sizes, parts, rows set aside and the store's hash."""
         return {
@@ -205,7 +210,7 @@ def load(store: Path, version: int | None = None) -> Manifest:
 def save(folder: Path, manifest: Manifest) -> None:
     """Write the manifest by a temporary name, fsync and rename: it is whole or as it was."""
     path = folder / MANIFEST
-    temporary = path.with_suffix(".tmp")
+    temporary = folder / UNFINISHED
     with temporary.open("w", encoding="utf-8") as stream:
         stream.write(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
         stream.flush()

@@ -26,7 +26,6 @@ from metarec_ray.data.manifest import (
     Manifest,
     bucket_name,
     load,
-    sha256_json,
     verify,
 )
 from metarec_ray.data.mapped import mapped
@@ -103,7 +102,7 @@ class TaskStore:
         verify(path, manifest)
         store = cls(path, manifest)
         if cache is not None:
-            store._cache = cache / sha256_json(manifest.model_dump(mode="json"))[:16]
+            store._cache = cache / manifest.key()
         return store
 
     def file(self, name: str) -> Path:

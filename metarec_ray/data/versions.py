@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import JsonValue
 
 from metarec_ray.data.manifest import (
     MANIFEST,
+    UNFINISHED,
     FileEntry,
     Manifest,
     load,
@@ -27,7 +29,7 @@ from metarec_ray.data.manifest import (
 )
 from metarec_ray.errors import DataError
 
-BUILDING, CACHE, LOCK, KEY, FILES = ".building", ".cache", ".lock", "key", "version"
+BUILDING, CACHE, LOCK, FILES = ".building", ".cache", ".lock", "version"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _VERSION = re.compile(r"v(\d{6,})")
 
@@ -64,16 +66,14 @@ def building(store: Path, key: JsonValue) -> Iterator[Site]:
         raise DataError(f"a task store must not replace other files, {store} holds some")
     store.mkdir(parents=True, exist_ok=True)
     with _locked(store):
-        scratch = store / BUILDING
-        wanted = sha256_json([key, last(store), _boot()])
-        if not (scratch / KEY).is_file() or (scratch / KEY).read_text("utf-8") != wanted:
-            shutil.rmtree(scratch, ignore_errors=True)
+        # A folder a key: units of another build that still run somewhere write to theirs.
+        scratch = store / BUILDING / sha256_json([key, last(store), _boot()])[:16]
+        _discard(store, but=scratch)
         (scratch / FILES).mkdir(parents=True, exist_ok=True)
-        (scratch / KEY).write_text(wanted, encoding="utf-8")
         try:
             yield Site(store, scratch, scratch / FILES, last(store) + 1)
         except DataError:
-            shutil.rmtree(scratch, ignore_errors=True)
+            _discard(store)
             raise
         finally:
             if not scratch.exists() and not last(store):
@@ -98,16 +98,17 @@ def publish(site: Site, manifest: Manifest, *, keep: int) -> None:
     _sync(site.store)
     save(site.store, manifest)
     _sync(site.store)
-    for folder in (site.scratch, site.store / CACHE):
-        shutil.rmtree(folder, ignore_errors=True)
-    prune(site.store, keep=keep)
+    _discard(site.store)
+    _prune(site.store, keep=keep)
 
 
 def complete(store: Path) -> None:
     """Make the newest version the present one, where a process was killed just before it did."""
-    newest = last(store)
-    if newest and (not (store / MANIFEST).is_file() or load(store).version < newest):
-        save(store, load(store, newest))
+    if _is_announced(store):
+        return
+    with _locked(store):
+        if not _is_announced(store):
+            save(store, load(store, last(store)))
 
 
 def versions(store: Path) -> list[int]:
@@ -122,7 +123,17 @@ def last(store: Path) -> int:
 
 
 def prune(store: Path, *, keep: int) -> list[int]:
-    """Remove all versions but the newest `keep`, and return which; files they share stay."""
+    """Remove all versions but the newest `keep`, and return which; files they share stay.
+
+    Raises:
+        DataError: another process is writing the store.
+
+    """
+    with _locked(store):
+        return _prune(store, keep=keep)
+
+
+def _prune(store: Path, *, keep: int) -> list[int]:
     found = versions(store)
     gone, kept = found[: max(0, len(found) - keep)], found[-keep:]
     needed = {entry.path for version in kept for entry in _files(store, version)}
@@ -133,7 +144,28 @@ def prune(store: Path, *, keep: int) -> list[int]:
                 path.unlink()
         if not any(folder.iterdir()):
             folder.rmdir()
+    cached = {load(store, version).key() for version in kept}
+    for folder in (store / CACHE).glob("*"):
+        if folder.name not in cached:
+            shutil.rmtree(folder, ignore_errors=True)
     return gone
+
+
+def _discard(store: Path, *, but: Path | None = None) -> None:
+    """Remove what was built, `but` one folder: at once, so that nobody leaves half of it there."""
+    for path in list((store / BUILDING).glob("*")):
+        if path != but:
+            gone = Path(tempfile.mkdtemp(dir=store / BUILDING))
+            path.rename(gone / path.name)
+            shutil.rmtree(gone, ignore_errors=True)
+    if but is None:
+        shutil.rmtree(store / BUILDING, ignore_errors=True)
+
+
+def _is_announced(store: Path) -> bool:
+    """Return whether the newest version is the present one."""
+    newest = last(store)
+    return not newest or ((store / MANIFEST).is_file() and load(store).version >= newest)
 
 
 def _files(store: Path, version: int) -> list[FileEntry]:
@@ -161,7 +193,7 @@ def _holds_other_files(store: Path) -> bool:
         return False
     if not store.is_dir():
         return True
-    own = (MANIFEST, BUILDING, CACHE, LOCK)
+    own = (MANIFEST, UNFINISHED, BUILDING, CACHE, LOCK)
     return any(p.name not in own and not _VERSION.fullmatch(p.name) for p in store.iterdir())
 
 

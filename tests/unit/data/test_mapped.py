@@ -85,15 +85,24 @@ def test_a_store_s_histories_are_those_of_its_files(
     assert len(restricted[0].item) < len(plain.histories().item)
 
 
-def test_a_new_version_takes_the_cache_away(tmp_path: Path) -> None:
+def test_a_cache_goes_with_its_version(tmp_path: Path) -> None:
     from metarec_ray.data.logs import read_log
     from metarec_ray.data.settings import Data, Synthetic
     from metarec_ray.data.store import build_store
 
     store = tmp_path / "store"
-    for seed in (0, 1):
-        asked = Data(seed=seed, buckets=1, synthetic=Synthetic(users=60, items=30))
-        build_store(read_log(asked), asked, store)
-        assert not (store / ".cache").exists()
-        TaskStore.open(store, cache=store / ".cache").histories()
-        assert (store / ".cache").is_dir()
+    cache = store / ".cache"
+    kept: list[str] = []
+
+    def build(seed: int) -> list[torch.Tensor]:
+        asked = Data(seed=seed, buckets=1, synthetic=Synthetic(users=60, items=30), versions=2)
+        kept.append(build_store(read_log(asked), asked, store).key())
+        return [torch.arange(3)]
+
+    build(0)
+    # Published while another process reads the version before: what it makes has a place to go.
+    assert mapped(cache / kept[0] / "train", lambda: build(1))[0].tolist() == [0, 1, 2]
+    TaskStore.open(store, cache=cache).histories()
+    assert {path.name for path in cache.iterdir()} == set(kept)
+    build(2)
+    assert [path.name for path in cache.iterdir()] == [kept[1]]

@@ -150,6 +150,41 @@ def test_a_publication_that_was_cut_short_is_completed(tmp_path: Path, like: Man
     assert load(store) == second
 
 
+def test_versions_are_not_removed_while_one_is_written(tmp_path: Path, like: Manifest) -> None:
+    # What is published between the look at versions and the removal would go with the old ones.
+    store = tmp_path / "store"
+    published(store, like, "a")
+    with (
+        building(store, "b") as site,
+        pytest.raises(DataError, match="another one is writing"),
+    ):
+        prune(store, keep=1)
+    second = published(store, like, "b")
+    assert site.version == second.version == 2
+
+
+def test_a_build_that_goes_on_somewhere_does_not_reach_another_one(
+    tmp_path: Path, like: Manifest
+) -> None:
+    store = tmp_path / "store"
+    with suppress(KeyboardInterrupt), building(store, "a") as site:
+        raise KeyboardInterrupt
+    with building(store, "b") as other:
+        with pytest.raises(FileNotFoundError):
+            (site.scratch / "scan-000000").write_text("of a")
+        assert [path.name for path in other.scratch.iterdir()] == ["version"]
+        publish(other, written(other, like, "b"), keep=1)
+
+
+def test_an_announcement_that_was_cut_short_is_not_another_file(
+    tmp_path: Path, like: Manifest
+) -> None:
+    store = tmp_path / "store"
+    published(store, like, "a")
+    (store / "manifest.tmp").write_text("{")  # killed while it was written
+    assert published(store, like, "bb").version == 2
+
+
 @pytest.mark.parametrize("kind", ["file", "folder with others"])
 def test_other_files_are_not_replaced(tmp_path: Path, kind: str) -> None:
     store = tmp_path / "store"
