@@ -71,10 +71,12 @@ class LaneSampler:
         *,
         reference: Tensor,
         domains: tuple[Domains, dict[str, Tensor]] | None = None,
+        met: HistoryTable | None = None,
     ):
         """Take histories that are already cut in time.
 
         `catalogue` bool [I] are the items that may be learned; every lane holds the `reference`.
+        No negative is of what an entity `met`: other histories where tasks are cut from a part.
         With `domains`, and the items bool [I] of each one asked about, a task is asked in one.
         """
         self.reference = reference.numpy()
@@ -92,7 +94,9 @@ class LaneSampler:
             rankable = [
                 (items & catalogue).nonzero()[:, 0].numpy() for items in domains[1].values()
             ]
-        self._negatives = Negatives(histories, rankable, cut.negative_sampling)
+        self._negatives = Negatives(
+            histories if met is None else met, rankable, cut.negative_sampling
+        )
         # Without negatives every lane holds the whole catalogue: `_place` is where.
         self._whole = None if cut.negatives else _rows(item_features, self.catalogue)
         self._place = np.zeros(len(catalogue), np.int64)

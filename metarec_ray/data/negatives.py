@@ -51,26 +51,30 @@ class Negatives:
 
         """
         met = self._met(entities)
-        pool = self._pool(entities)
-        self._refuse_full(entities, ranked, met, pool)
+        pools = self._pools(entities)
+        self._refuse_full(entities, ranked, met, pools)
         drawn = np.empty((len(entities), count), np.int64)
         row, column = np.divmod(np.arange(drawn.size), count) if count else (np.empty(0, int),) * 2
         while len(row):
-            found = self._some(ranked[row], pool, rng)
+            found = self._some(ranked[row], pools, rng)
             drawn[row, column] = found
             own = _is_in(row * self.n_items + found, met)
             row, column = row[own], column[own]
         return drawn
 
-    def _some(self, ranked: np.ndarray, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _some(
+        self, ranked: np.ndarray, pools: list[np.ndarray], rng: np.random.Generator
+    ) -> np.ndarray:
         """Return an item for each catalogue asked of."""
         if self.sampling == "uniform":
             return self.flat[self.begins[ranked] + rng.integers(self.sizes[ranked])]
-        if self.sampling == "in_batch":
-            return pool[rng.integers(len(pool), size=len(ranked))]
         found = np.empty(len(ranked), np.int64)
         for which in np.unique(ranked):
-            asked, weights = ranked == which, self.weights[which]
+            asked = ranked == which
+            if self.sampling == "in_batch":
+                found[asked] = pools[which][rng.integers(len(pools[which]), size=asked.sum())]
+                continue
+            weights = self.weights[which]
             at = np.searchsorted(weights, rng.integers(weights[-1], size=asked.sum()), "right")
             found[asked] = self.rankable[which][at]
         return found
@@ -84,18 +88,19 @@ class Negatives:
         keys.sort()
         return keys
 
-    def _pool(self, entities: np.ndarray) -> np.ndarray:
+    def _pools(self, entities: np.ndarray) -> list[np.ndarray]:
+        """Return what the tasks' entities met of each catalogue, as often as they met it."""
         if self.sampling != "in_batch":
-            return np.empty(0, np.int64)
+            return []
         parts = [self.items[self.starts[e] : self.starts[e + 1]] for e in np.unique(entities)]
         whole = np.concatenate(parts)
-        return whole[_is_in(whole, self.rankable[0])]
+        return [whole[_is_in(whole, items)] for items in self.rankable]
 
     def _refuse_full(
-        self, entities: np.ndarray, ranked: np.ndarray, met: np.ndarray, pool: np.ndarray
+        self, entities: np.ndarray, ranked: np.ndarray, met: np.ndarray, pools: list[np.ndarray]
     ) -> None:
         """Raise a DataError where nothing is left to draw."""
-        choices = [np.unique(pool)] * len(self.rankable) if len(pool) else self.choices
+        choices = [np.unique(pool) for pool in pools] or self.choices
         sizes = self.starts[entities + 1] - self.starts[entities]
         full = sizes >= np.array([len(choice) for choice in choices])[ranked]
         for row in np.flatnonzero(full):

@@ -96,7 +96,7 @@ class Trainer:
             seed=experiment.run.seed,
             sampling=train.tasks.negative_sampling,
         )
-        self.sampler = self._lanes(taught(histories), self.trained, train.tasks)
+        self.sampler = self._lanes(taught(histories), histories, self.trained, train.tasks)
         sizes = {"lanes": train.lanes, "lane_tasks": train.lane_tasks}
         self._ahead = Ahead(partial(self.sampler.share, experiment.run.seed, **sizes))
         self.step, self.seconds = 0, 0.0
@@ -153,8 +153,8 @@ class Trainer:
         lane_tasks = self.experiment.train.lane_tasks
         cut = self.experiment.train.tasks.model_copy(update={"start_share": 1.0})
         totals, count = torch.zeros(2), 0
-        for k in cut.ks:
-            sampler = self._lanes(histories, catalogue, cut.model_copy(update={"ks": (k,)}))
+        for one in (cut.model_copy(update={"ks": (k,)}) for k in cut.ks):
+            sampler = self._lanes(histories, histories, catalogue, one)
             for lane in sampler.epoch(0, lane_tasks=lane_tasks):
                 totals += len(lane.entity) * self._measure(lane)
             count += len(sampler)
@@ -209,15 +209,16 @@ class Trainer:
             for name, value in own.items():
                 value.copy_(model[name])
 
-    def _lanes(self, histories: HistoryTable, catalogue: Tensor, cut: Cut) -> LaneSampler:
+    def _lanes(self, own: HistoryTable, met: HistoryTable, items: Tensor, cut: Cut) -> LaneSampler:
         domains = self.experiment.train.domains
         return LaneSampler(
-            histories,
-            catalogue,
+            own,
+            items,
             self.store.items.features,
             cut,
             reference=self.buffers["reference.items"].cpu(),
             domains=domains and (domains, asked_items(self.store, domains)),
+            met=met,
         )
 
     def _measure(self, lane: Lane) -> Tensor:

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from metarec_ray.core.batch import Features, Lane
 from metarec_ray.data.draws import mixed, uniform
 from metarec_ray.data.lanes import Cut, LaneSampler
+from metarec_ray.data.negatives import Sampling
 from metarec_ray.data.task_store import HistoryTable
 from metarec_ray.errors import DataError
 
@@ -176,6 +177,22 @@ def test_a_lane_holds_only_the_items_it_needs_and_the_reference() -> None:
     assert lane.items.tolist() == sorted(needed)
     assert lane.items[lane.reference].tolist() == REFERENCE.tolist()
     assert ask(sampler()).items.tolist() == list(range(ITEMS))
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "popularity", "in_batch"])
+def test_negatives_are_of_no_event_that_is_not_taught(sampling: Sampling) -> None:
+    whole = table(LENGTHS)
+    position = torch.arange(len(whole.item)) - whole.offsets[:-1].repeat_interleave(whole.lengths())
+    cut = CUT.model_copy(update={"negatives": 8, "negative_sampling": sampling})
+    everything = torch.ones(ITEMS, dtype=torch.bool)
+    source = LaneSampler(
+        whole.keep(position >= 5), everything, features(ITEMS), cut, reference=REFERENCE, met=whole
+    )
+    for step in range(10):
+        lane = ask(source, step)
+        for entity, places in zip(lane.entity.tolist(), lane.tasks.negatives, strict=True):
+            start, end = whole.offsets[entity - 100 : entity - 98].tolist()
+            assert not set(lane.items[places].tolist()) & set(whole.item[start:end].tolist())
 
 
 def test_who_met_everything_has_no_negative() -> None:

@@ -88,3 +88,11 @@ def test_an_entity_that_met_everything_is_refused(sampling: Sampling) -> None:
 
 def test_no_negatives_are_no_work() -> None:
     assert draw("uniform", 0, [0, 1]).shape == (2, 0)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_task_draws_from_its_own_catalogue(sampling: Sampling) -> None:
+    catalogues = (np.array([1, 2, 3, 4]), np.array([0, 5, 6, 7]))
+    drawn = draw(sampling, 50, [0, 1, 3, 4], *catalogues)
+    for row, which in zip(drawn, (0, 1, 0, 1), strict=True):
+        assert set(row.tolist()) <= set(catalogues[which].tolist())
