@@ -157,6 +157,16 @@ def inside(folder: str, name: str) -> str:
     return f"{base.rstrip('/')}/{name}{options}"
 
 
+def name(path: str, folder: str) -> str:
+    """Return the name of a file relative to a folder, of one elsewhere the last part.
+
+    >>> name("s3://bucket/log/day=1/a.csv?region=eu", "s3://bucket/log/?region=eu")
+    'day=1/a.csv'
+    """
+    plain, base = _parts(path)[0], _parts(folder)[0].rstrip("/") + "/"
+    return plain.removeprefix(base) if plain.startswith(base) else plain.rpartition("/")[2]
+
+
 def _parts(path: str) -> tuple[str, str]:
     """Return a path without the options of a URI, and these with their `?`."""
     plain, mark, options = path.partition("?") if is_remote(path) else (path, "", "")

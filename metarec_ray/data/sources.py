@@ -217,7 +217,5 @@ def _fingerprint(log: Sequence[str], folder: str, settings: Data) -> str:
     for path in sorted({*log, *sides}):
         if not places.is_file(path):
             raise DataError(f"an input file must exist, none is at {path}")
-        inside = path.startswith(f"{folder}/")
-        name = path.removeprefix(f"{folder}/") if inside else path.rpartition("/")[2]
-        entries.append([name, places.size(path), places.stamp(path)])
+        entries.append([places.name(path, folder), places.size(path), places.stamp(path)])
     return sha256_json(entries)

@@ -169,6 +169,17 @@ def test_a_side_table_lies_beside_a_log_at_a_uri_with_options() -> None:
     )
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_file_in_another_folder_is_another_log(tmp_path: Path, end: str) -> None:
+    (tmp_path / "day=1").mkdir()
+    LOG.write_csv(tmp_path / "day=1" / "log.csv")
+    found = []
+    for day in (1, 2):
+        (tmp_path / "day=1").rename(tmp_path / f"day={day}")  # sizes and times stay
+        found.append(sources.find(asking(f"file://{tmp_path}{end}")).fingerprint)
+    assert found[0] != found[1]
+
+
 @pytest.mark.parametrize("day", ["--5", "9" * 20])
 def test_a_folder_s_value_that_is_no_64_bit_integer_is_text(tmp_path: Path, day: str) -> None:
     (tmp_path / f"day={day}").mkdir()
