@@ -67,10 +67,10 @@ class Past(NamedTuple):
         """Return what a bucket holds."""
         return summarise(self.rows(bucket))
 
-    def parts(self) -> pl.DataFrame:
-        """Return the bucket and the part of every entity: task_id, bucket, part."""
+    def entities(self, columns: list[str]) -> pl.DataFrame:
+        """Return task_id, bucket and columns of the bucket files of every entity."""
         tables = [
-            self._read(bucket_name(number), ["task_id", "part"]).with_columns(bucket=number)
+            self._read(bucket_name(number), ["task_id", *columns]).with_columns(bucket=number)
             for number in range(self.manifest.buckets)
         ]
         return pl.concat(tables)

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import polars as pl
+
 from metarec_ray.data import catalogue, histories, logs, spool, stages, store, validate
 from metarec_ray.data.catalogue import NOTHING, Outline, SideTables
 from metarec_ray.data.encode import Seen
@@ -62,12 +64,12 @@ def build(
         touched = list(everything) if past is None else new
         grouped = _collapsed(work, scanned, touched, run)
         outline, summaries = _outline(work, touched)
-        moved = sorted(_moved(outline, past) - set(touched))
+        moved = sorted(_moved(outline.entities, past) - set(touched))
         grouped += _collapsed(work, scanned, moved, run)
         tally = _tally(work, scanned, grouped)
         store.refuse_bad_share(tally, settings, path)
         made = _written(source, site, work, run, outline=outline, summaries=summaries, tally=tally,
-                        buckets=sorted([*touched, *moved]))  # fmt: skip
+                        scanned=scanned, buckets=sorted([*touched, *moved]))  # fmt: skip
         publish(site, made, keep=settings.versions)
     return made
 
@@ -124,12 +126,15 @@ def _outline(work: Work, touched: Iterable[int]) -> tuple[Outline, list[Summary]
     return catalogue.outline(summaries, settings, has_time=clock, known=known), summaries
 
 
-def _moved(outline: Outline, past: Past | None) -> set[int]:
-    """Return the buckets of entities that were in another part before."""
+def _moved(entities: pl.DataFrame, past: Past | None) -> set[int]:
+    """Return the buckets of entities that were in another part or had other features before."""
     if past is None:
         return set()
-    both = past.parts().join(outline.entities.select("task_id", now="part"), on="task_id")
-    return set(both.filter(both["part"] != both["now"])["bucket"])
+    names = [name for name in entities.columns if name == "part" or name.startswith("user.")]
+    now = entities.select("task_id", *names)
+    both = past.entities(names).join(now, on="task_id", suffix=" now")
+    other = (pl.col(name).ne_missing(pl.col(f"{name} now")) for name in names)
+    return set(both.filter(pl.any_horizontal(other))["bucket"])
 
 
 def _written(
@@ -141,6 +146,7 @@ def _written(
     outline: Outline,
     summaries: list[Summary],
     tally: Tally,
+    scanned: list[Done],
     buckets: list[int],
 ) -> Manifest:
     """Plan the version from what buckets hold, and write its files."""
@@ -153,6 +159,9 @@ def _written(
         tables=tables,
         known=NOTHING if past is None else past.known(),
     )
+    further = sorted(_moved(plan.entities, past) - set(buckets))
+    _collapsed(work, scanned, further, run)
+    buckets = [*buckets, *further]
     meter = Meter(run.say, "wrote", "buckets", len(buckets))
     stages.hand_out(work, "planned", plan.entities, buckets)
     bare = plan._replace(entities=plan.entities.clear())

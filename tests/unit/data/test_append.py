@@ -174,13 +174,24 @@ def test_buckets_without_news_are_shared_and_the_old_version_reads_whole(folder:
 
 
 def test_a_bucket_whose_entities_change_parts_is_written_again(folder: Path) -> None:
-    before = Past(folder / "store", load(folder / "store")).parts()
+    before = Past(folder / "store", load(folder / "store")).entities(["part"])
     made = grown(folder, since=999 * US)  # two entities more: the cutoff moves
-    after = Past(folder / "store", made).parts()
+    after = Past(folder / "store", made).entities(["part"])
     both = before.join(after, on=["task_id", "bucket"], suffix="_now")
     assert (both["part"] != both["part_now"]).any()
     anew = pipeline.build(sources.find(asking(folder)), folder / "anew", RUN)
     assert made.parts == anew.parts
+
+
+def test_features_are_those_of_the_tables_of_today_in_all_buckets(folder: Path) -> None:
+    old = events(folder / "store")
+    sides(folder, "blue", "y")
+    made = grown(folder, NEW.filter(pl.col("user") == "u29"), since=999 * US)
+    store = TaskStore.open(folder / "store")
+    towns = {i: store.user_fields(n)["town"] for n, i in enumerate(store.entity_ids())}
+    assert towns == {f"u{n:02d}": f"y{n % 2}" for n in range(30)}
+    assert made.counts.kept == len(OLD) + 4
+    assert events(folder / "store").join(old, on="entity", how="semi").height == made.counts.kept
 
 
 def test_bad_rows_and_cut_histories_are_counted_on(tmp_path: Path) -> None:
