@@ -56,6 +56,7 @@ def build(
     with building(
         path, [store.settings_hash(settings), source.fingerprint, version, since]
     ) as site:
+        _refuse_overtaken(past, site)
         work = Work(settings, source.ids, site.scratch, past, since)
         scanned = _scanned(source, work, run)
         store.refuse_bad_share(_tally(work, scanned, []), settings, path)
@@ -72,6 +73,15 @@ def build(
                         scanned=scanned, buckets=sorted([*touched, *moved]))  # fmt: skip
         publish(site, made, keep=settings.versions)
     return made
+
+
+def _refuse_overtaken(past: Past | None, site: Site) -> None:
+    """Raise a DataError where `past` is no longer the newest version: what came since would go."""
+    if past is not None and past.manifest.version != site.version - 1:
+        raise DataError(
+            f"a store must be written by one process at a time, another one has published version "
+            f"{site.version - 1} meanwhile ({site.store})"
+        )
 
 
 def _scanned(source: Source, work: Work, run: Run) -> list[Done]:

@@ -241,6 +241,14 @@ def test_an_append_that_was_killed_leaves_the_old_version_and_goes_on(folder: Pa
     assert (made.version, made.tasks) == (2, 32)
 
 
+def test_who_was_overtaken_adds_nothing(folder: Path) -> None:
+    stale = Past(folder / "store", load(folder / "store"))
+    made = grown(folder)  # by another process, after this one has looked
+    with pytest.raises(DataError, match="another one has published version 2 meanwhile"):
+        pipeline.build(sources.find(asking(folder)), folder / "store", RUN, past=stale)
+    assert load(folder / "store") == made
+
+
 def test_what_cannot_be_added_is_refused(folder: Path) -> None:
     store = folder / "store"
     first = load(store)
