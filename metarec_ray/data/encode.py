@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from metarec_ray.data.manifest import FeatureField
+from metarec_ray.data.numbers import one_zero
 from metarec_ray.data.settings import Feature
 from metarec_ray.errors import DataError
 
@@ -77,7 +78,7 @@ def canonical(column: pl.Series, feature: Feature, place: str) -> pl.Series:
     if dtype == pl.Null:
         return column.cast(CANONICAL[kind])
     if kind == "numeric" and dtype.is_numeric():
-        return column.cast(pl.Float32).fill_nan(None)
+        return one_zero(column.cast(pl.Float32).fill_nan(None))
     if kind == "categorical" and _is_label(dtype):
         return column.cast(pl.String)
     if kind == "multi_categorical":

@@ -16,6 +16,11 @@ def number(column: pl.Series, role: str, place: str) -> pl.Series:
     raise DataError(f"{role} must be a number, got {column.dtype} {first(column)} ({place})")
 
 
+def one_zero(column: pl.Series) -> pl.Series:
+    """Return floats without -0.0: equal values are equal bytes."""
+    return column.set(column == 0.0, 0.0)
+
+
 def first(column: pl.Series) -> str:
     """Return the first value that is there, as a person writes it."""
     present = column.drop_nulls()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from metarec_ray.data import encode, times
-from metarec_ray.data.numbers import first, number
+from metarec_ray.data.numbers import first, number, one_zero
 from metarec_ray.data.settings import Columns, Data
 from metarec_ray.errors import DataError
 
@@ -130,7 +130,7 @@ def _label(raw: pl.DataFrame, settings: Data, file: str) -> pl.Series:
     if name is None:
         return pl.repeat(1.0, len(raw), dtype=pl.Float32, eager=True).alias("label")
     numbers = number(raw[name], "label", f"column {name} of {file}")
-    return numbers.cast(pl.Float32).alias("label")
+    return one_zero(numbers.cast(pl.Float32)).alias("label")
 
 
 def _sequence(raw: pl.DataFrame, columns: Columns, file: str) -> pl.Series:

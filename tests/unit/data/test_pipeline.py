@@ -128,6 +128,18 @@ def test_order_files_repetition_and_workers_do_not_change_a_store(
     assert set(found["id"]) == {str(ids(user)) for user in range(40)}
 
 
+def test_zero_is_zero_whatever_its_sign(tmp_path: Path) -> None:
+    rows = log().with_columns(rating=pl.lit(0.0), heat=pl.lit(0.0))
+    both = pl.concat([rows, rows.with_columns(-pl.col("rating", "heat"))])
+    hashes = set()
+    for number, turned in enumerate((both, both[::-1])):
+        folder = in_files(tmp_path / f"log{number}", [turned])
+        context = {"heat": Feature(kind="numeric")}
+        asked = asking(folder, label_min=None, feedback="explicit", context=context)
+        hashes.add(build(asked, tmp_path / f"store{number}").store_sha256)
+    assert len(hashes) == 1
+
+
 def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     rows = log(200)
     number = pl.int_range(pl.len())
