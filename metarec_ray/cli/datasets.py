@@ -7,7 +7,9 @@ import typer
 
 from metarec_ray.cli.arguments import ConfigFile, Json, Overrides, data_folder, listed, say, show
 
-app = typer.Typer(no_args_is_help=True, help="Data sets, logs before anything is made of them, and task stores.")
+app = typer.Typer(
+    no_args_is_help=True, help="Data sets, logs before anything is made of them, and task stores."
+)
 
 
 @app.command()

@@ -4,6 +4,7 @@ Knows the files of the contract; does not know what is new.
 """
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from metarec_ray.data.manifest import (
     FileEntry,
     Manifest,
     bucket_name,
+    load,
 )
 from metarec_ray.data.store import Tally, listed
 
@@ -40,7 +42,7 @@ class Past(NamedTuple):
 
         A value of a context column that was unknown when it was written is missing.
         """
-        table = self._read(bucket_name(bucket))
+        table = self.table(bucket_name(bucket))
         lists = [n for n in ("item", "label", "time") if n in table.columns]
         context = [n for n in table.columns if n.startswith("context.")]
         flat = table.select("task_id", *lists, *context).explode(*lists, *context)
@@ -70,7 +72,7 @@ class Past(NamedTuple):
     def entities(self, columns: list[str]) -> pl.DataFrame:
         """Return task_id, bucket and columns of the bucket files of every entity."""
         tables = [
-            self._read(bucket_name(number), ["task_id", *columns]).with_columns(bucket=number)
+            self.table(bucket_name(number), ["task_id", *columns]).with_columns(bucket=number)
             for number in range(self.manifest.buckets)
         ]
         return pl.concat(tables)
@@ -87,23 +89,35 @@ class Past(NamedTuple):
             rows_in=counts.rows_in + tally.rows_in,
             filtered=counts.filtered + tally.filtered,
             collapsed=counts.collapsed + tally.collapsed,
-            rejected=listed([self._read(QUARANTINE), tally.rejected]),
+            rejected=listed([self.table(QUARANTINE), tally.rejected]),
         )
 
     def known(self) -> Known:
         """Return the numbers and vocabularies of the version."""
-        entity, item = self.manifest.ids
-        entities = _typed(self._read(ENTITIES, ["id", "task_id"]), entity)
-        items = _typed(self._read(ITEMS, ["id", "item"]), item)
-        words = json.loads(self.manifest.file(self.store, VOCABULARIES).read_text("utf-8"))
-        encoders = {
-            side: {field.name: _encoder(field, words[side]) for field in fields}
-            for side, fields in self.manifest.features.items()
-        }
-        return Known(entities.rename({"id": "entity"}), items, dict(encoders))
+        return _known(self.store, self.manifest.version, self.manifest.key())
 
-    def _read(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
+    def table(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
+        """Return columns of a file of the version, all by default."""
         return pl.DataFrame(pq.read_table(self.manifest.file(self.store, name), columns=columns))
+
+
+@lru_cache(maxsize=1)
+def _known(store: Path, version: int, key: str) -> Known:
+    """Return what a version settled, at hand for the next bucket: what has that `key` is the same.
+
+    A store may have been made anew at the same place.
+    """
+    past = Past(store, load(store, version))
+    assert past.manifest.key() == key
+    entity, item = past.manifest.ids
+    entities = _typed(past.table(ENTITIES, ["id", "task_id"]), entity)
+    items = _typed(past.table(ITEMS, ["id", "item"]), item)
+    words = json.loads(past.manifest.file(store, VOCABULARIES).read_text("utf-8"))
+    encoders = {
+        side: {field.name: _encoder(field, words[side]) for field in fields}
+        for side, fields in past.manifest.features.items()
+    }
+    return Known(entities.rename({"id": "entity"}), items, dict(encoders))
 
 
 def _typed(table: pl.DataFrame, kind: str) -> pl.DataFrame:

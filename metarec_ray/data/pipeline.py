@@ -68,6 +68,8 @@ def build(
         moved = sorted(_moved(outline.entities, past) - set(touched))
         grouped += _collapsed(work, scanned, moved, run)
         tally = _tally(work, scanned, grouped)
+        # Histories that were cut short are few among all rows, many among the new ones.
+        tally = tally if past is None else past.added(tally)
         store.refuse_bad_share(tally, settings, path)
         made = _written(source, site, work, run, outline=outline, summaries=summaries, tally=tally,
                         scanned=scanned, buckets=sorted([*touched, *moved]))  # fmt: skip
@@ -183,10 +185,8 @@ def _written(
         for done in written
     }
     origin = Origin(source.settings, source.fingerprint, tally)
-    if past is None:
-        return store.finish(site, files, plan, items, source=origin)
-    origin = origin._replace(tally=past.added(tally))
-    return store.finish(site, past.buckets() | files, plan, items, source=origin)
+    shared = {} if past is None else past.buckets()
+    return store.finish(site, shared | files, plan, items, source=origin)
 
 
 def _looks(

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from metarec_ray import __version__
 from metarec_ray.data.manifest import (
     MANIFEST,
     UNFINISHED,
@@ -67,7 +68,7 @@ def building(store: Path, key: JsonValue) -> Iterator[Site]:
     store.mkdir(parents=True, exist_ok=True)
     with _locked(store):
         # A folder a key: units of another build that still run somewhere write to theirs.
-        scratch = store / BUILDING / sha256_json([key, last(store), _boot()])[:16]
+        scratch = store / BUILDING / sha256_json([key, last(store), _boot(), __version__])[:16]
         _discard(store, but=scratch)
         (scratch / FILES).mkdir(parents=True, exist_ok=True)
         try:
@@ -181,10 +182,12 @@ def _locked(store: Path) -> Iterator[None]:
     with (store / LOCK).open("w", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise DataError(
                 f"a store must be written by one process at a time, another one is writing {store}"
             ) from error
+        except OSError:
+            pass  # a file system without locks: the number of a version decides
         yield
 
 

@@ -1,5 +1,6 @@
 """Adding what is new to a store: what stays, what moves, what is shared."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -282,3 +283,14 @@ def test_a_date_is_in_the_zone_of_the_log() -> None:
     assert instant("1970-01-02T00:00:00+02:00", Data()) == 79_200 * US
     with pytest.raises(DataError, match=r"--since must be a date or a time.* got 'yesterday'"):
         instant("yesterday", Data())
+
+
+def test_a_store_made_anew_at_the_same_place_is_not_taken_for_the_old_one(folder: Path) -> None:
+    grown(folder)
+    shutil.rmtree(folder / "store")
+    other = OLD.with_columns(item=pl.col("item") + 1000)
+    other.write_parquet(folder / "log" / "old.parquet")
+    (folder / "log" / "new.parquet").unlink()
+    pipeline.build(sources.find(asking(folder)), folder / "store", RUN)
+    grown(folder)
+    assert set(other["item"]) <= set(events(folder / "store")["item"])
