@@ -147,8 +147,8 @@ def test_movielens_1m_gives_the_numbers_of_the_strict_protocol(tmp_path: Path) -
     # 575,281 ratings >= 4, of which 169 lack their time
     assert made.counts.quarantined == {"time is missing": 169}
     assert made.counts.kept == 575_281 - 169
-    buckets = sorted((tmp_path / "store").glob("bucket-*.parquet"))
-    rows = pl.concat([pl.read_parquet(path) for path in buckets])
+    buckets = [name for name in sorted(made.files) if name.startswith("bucket-")]
+    rows = pl.concat([pl.read_parquet(made.file(tmp_path / "store", name)) for name in buckets])
     flat = rows.select("task_id", "part", "item", "time").explode("item", "time")
     train = flat.filter((pl.col("part") != "test") & (pl.col("time") < made.cutoff))
     assert len(train) == 404_384
@@ -160,7 +160,7 @@ def test_movielens_1m_gives_the_numbers_of_the_strict_protocol(tmp_path: Path) -
     assert (known.group_by("task_id").len()["len"] >= 20).sum() == 1_042
     cold = DATA / "melu_protocol" / "strict_cold_users.parquet"
     if cold.is_file():
-        _same_order(known, tmp_path / "store", pl.read_parquet(cold))
+        _same_order(known, tmp_path / "store" / "v000001", pl.read_parquet(cold))
 
 
 def _same_order(known: pl.DataFrame, store: Path, cold: pl.DataFrame) -> None:
