@@ -1,5 +1,6 @@
-"""A text file that appears whole or not at all, and replaces an older one in one step."""
+"""Files that appear whole or not at all, and replace older ones in one step."""
 
+import os
 from pathlib import Path
 
 
@@ -9,3 +10,12 @@ def replace_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def sync(folder: Path) -> None:
+    """Bring to disk what a folder's files are called."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

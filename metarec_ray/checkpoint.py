@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from metarec_ray.atomic import sync
 from metarec_ray.core.batch import Params
 from metarec_ray.errors import CheckpointError
 
@@ -73,13 +74,13 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         temporary.mkdir(parents=True)
         for name, data in content.items():
             _write(temporary / name, data)
-        _sync(temporary)
+        sync(temporary)
         if path.exists():
             # Renamed, not deleted: there is a whole checkpoint of this step at every moment.
             shutil.rmtree(replaced, ignore_errors=True)
             path.rename(replaced)
         temporary.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if not path.exists():
@@ -206,11 +207,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -94,11 +94,12 @@ class LaneSampler:
             rankable = [
                 (items & catalogue).nonzero()[:, 0].numpy() for items in domains[1].values()
             ]
-        self._negatives = Negatives(
-            histories if met is None else met, rankable, cut.negative_sampling
-        )
+        known = histories if met is None else met
+        sampling = cut.negative_sampling
+        self._negatives = Negatives(known, rankable, sampling) if cut.negatives else None
         # Without negatives every lane holds the whole catalogue: `_place` is where.
-        self._whole = None if cut.negatives else _rows(item_features, self.catalogue)
+        some = self.catalogue[:0] if cut.negatives else self.catalogue
+        self._all_features = _rows(item_features, some)
         self._place = np.zeros(len(catalogue), np.int64)
         self._place[self.catalogue.numpy()] = np.arange(len(self.catalogue))
         self._orders: dict[tuple[int, int], np.ndarray] = {}
@@ -182,14 +183,15 @@ class LaneSampler:
         *,
         seed: list[int],
     ) -> Lane:
-        rng, count = np.random.default_rng(seed), self.cut.negatives
         at = [np.where(mask, numbers, 0) for numbers, mask in (support, query)]
         met = [self._items[numbers] for numbers in at]
-        if self._whole is not None:
+        if self._negatives is None:
             negatives = np.empty((len(entities), 0), np.int64)
-            items, features, place = self.catalogue, self._whole, self._place
+            items, features, place = self.catalogue, self._all_features, self._place
         else:
-            negatives = self._negatives.draw(entities, ranked, count, rng)
+            negatives = self._negatives.draw(
+                entities, ranked, self.cut.negatives, np.random.default_rng(seed)
+            )
             seen = np.zeros(len(self._place), bool)
             for some in (*(m[s[1]] for m, s in zip(met, (support, query), strict=True)), negatives):
                 seen[some] = True

@@ -5,8 +5,8 @@ refers to those of older versions that did not change; `manifest.json` is that o
 Knows folders; does not know what a file holds.
 """
 
+import errno
 import fcntl
-import os
 import re
 import shutil
 import tempfile
@@ -18,6 +18,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from metarec_ray import __version__
+from metarec_ray.atomic import sync
 from metarec_ray.data.manifest import (
     MANIFEST,
     UNFINISHED,
@@ -96,9 +97,9 @@ def publish(site: Site, manifest: Manifest, *, keep: int) -> None:
             f"a store must be written by one process at a time, another one has published version "
             f"{site.version} meanwhile ({site.store})"
         ) from error
-    _sync(site.store)
+    sync(site.store)
     save(site.store, manifest)
-    _sync(site.store)
+    sync(site.store)
     _discard(site.store)
     _prune(site.store, keep=keep)
 
@@ -186,8 +187,10 @@ def _locked(store: Path) -> Iterator[None]:
             raise DataError(
                 f"a store must be written by one process at a time, another one is writing {store}"
             ) from error
-        except OSError:
-            pass  # a file system without locks: the number of a version decides
+        except OSError as error:
+            # On a file system without locks the number of a version decides.
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
         yield
 
 
@@ -209,11 +212,3 @@ def _clear(store: Path) -> None:
     """Remove the folder of a store that never came to be."""
     (store / LOCK).unlink()
     store.rmdir()
-
-
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

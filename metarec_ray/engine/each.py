@@ -1,9 +1,9 @@
-"""Ray tasks: independent calls of a fit beside each other.
+"""Ray tasks: independent calls beside each other, a CPU a call.
 
-Knows one `map`; does not know what is fitted.
+Knows two kinds of `map`; does not know what is computed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
@@ -15,6 +15,15 @@ def each(function: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
         return [function(value) for value in values]
     shared = ray.put(function)
     return ray.get([_call.remote(shared, value) for value in values])
+
+
+def as_they_end(function: Callable[[Any], Any], values: Sequence[Any]) -> Iterator[Any]:
+    """Yield `function` of every value, in the order in which the calls end."""
+    shared = ray.put(function)
+    waiting = [_call.remote(shared, value) for value in values]
+    while waiting:
+        done, waiting = ray.wait(waiting)
+        yield from ray.get(done)
 
 
 @ray.remote(num_cpus=1)

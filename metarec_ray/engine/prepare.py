@@ -8,12 +8,12 @@ write: rows travel through its folder, not through the object store. The caller 
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import ray
 import ray.data
 
 from metarec_ray.data import pipeline, sources, store, versions
@@ -24,6 +24,7 @@ from metarec_ray.data.settings import Data
 from metarec_ray.data.sources import Source
 from metarec_ray.data.stages import Done
 from metarec_ray.engine import table_formats
+from metarec_ray.engine.each import as_they_end
 from metarec_ray.errors import DataError, MetarecError
 
 Progress = Callable[[str], None]
@@ -37,12 +38,13 @@ def prepare(
     Does nothing when settings and input are those of the store. Else a new version is built and
     published at the end; on any error the present one stays.
     """
-    present = _present(settings, store_path, data_dir)
+    log = _log(settings, data_dir)
+    present = _present(log, store_path)
     if present is not None:
         progress(f"prepare: {store_path} is up to date, {present.tasks} tasks")
         return present
     _quieten()
-    with _found(settings, store_path, data_dir) as source:
+    with log.files(store_path) as source:
         return pipeline.build(source, store_path, Run(read, each, progress))
 
 
@@ -56,13 +58,13 @@ def append(
 ) -> Manifest:
     """Add the events of the log, from `since` on (microseconds), to a store; see `data.append`."""
     _quieten()
-    with _found(settings, store_path, data_dir) as source:
+    with _log(settings, data_dir).files(store_path) as source:
         return add(source, store_path, Run(read, each, progress), since=since)
 
 
 def up_to_date(settings: Data, store_path: Path, *, data_dir: Path | None) -> bool:
     """Return whether `prepare` would do nothing; reads and hashes files, needs no Ray."""
-    return _present(settings, store_path, data_dir) is not None
+    return _present(_log(settings, data_dir), store_path) is not None
 
 
 def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Done]:
@@ -100,13 +102,10 @@ def each(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Any]:
         MetarecError: what the first unit raised that could not be done.
 
     """
-    units = list(units)
-    shared = ray.put(_Guarded(function))
-    waiting = [_call.remote(shared, unit) for unit in units]
-    while waiting:
-        done, waiting = ray.wait(waiting)
-        for found in ray.get(done):
-            yield _opened(found)
+    for found in as_they_end(_Guarded(function), units):
+        if isinstance(found, MetarecError):
+            raise found
+        yield found
 
 
 class _Guarded:
@@ -122,41 +121,35 @@ class _Guarded:
             return error
 
 
-@ray.remote(num_cpus=1)
-def _call(function: _Guarded, unit: Any) -> Any:
-    return function(unit)
+class _Log(NamedTuple):
+    """A log that was found: its effective settings, what it hashes to, and how to have it as files.
+
+    `files` takes the path of the store.
+    """
+
+    settings: Data
+    fingerprint: str
+    files: Callable[[Path], AbstractContextManager[Source]]
 
 
-def _opened(found: Any) -> Any:
-    if isinstance(found, MetarecError):
-        raise found
-    return found
-
-
-@contextmanager
-def _found(settings: Data, store_path: Path, data_dir: Path | None) -> Iterator[Source]:
-    """Hand out the log as files."""
+def _log(settings: Data, data_dir: Path | None) -> _Log:
     if table_formats.is_table(settings):
-        with table_formats.staged(settings, store_path) as source:
-            yield source
-    else:
-        yield sources.find(settings, data_dir=data_dir)
+        known = table_formats.fingerprint(settings)
+        files = partial(table_formats.staged, settings, known)
+        return _Log(table_formats.effective(settings), known, files)
+    source = sources.find(settings, data_dir=data_dir)
+    return _Log(source.settings, source.fingerprint, lambda _: nullcontext(source))
 
 
-def _present(settings: Data, store_path: Path, data_dir: Path | None) -> Manifest | None:
+def _present(log: _Log, store_path: Path) -> Manifest | None:
     """Return the manifest of a whole store of the same settings and input, else None."""
-    if table_formats.is_table(settings):
-        effective, known = table_formats.effective(settings), table_formats.fingerprint(settings)
-    else:
-        source = sources.find(settings, data_dir=data_dir)
-        effective, known = source.settings, source.fingerprint
     try:
         versions.complete(store_path)
         present = load(store_path)
         verify(store_path, present)
     except DataError:
         return None  # there is no store, or no whole one: it is built
-    asked = (store.settings_hash(effective), known)
+    asked = (store.settings_hash(log.settings), log.fingerprint)
     return present if (present.settings_sha256, present.source_fingerprint) == asked else None
 
 

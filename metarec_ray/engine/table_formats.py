@@ -45,9 +45,11 @@ def fingerprint(settings: Data) -> str:
 
 
 @contextmanager
-def staged(settings: Data, store: Path) -> Iterator[Source]:
-    """Hand out the table as a log of Parquet files beside the store, removed when all went well."""
-    known = fingerprint(settings)
+def staged(settings: Data, known: str, store: Path) -> Iterator[Source]:
+    """Hand out the table as a log of Parquet files beside the store, removed when all went well.
+
+    `known` is the fingerprint of its snapshot.
+    """
     folder = store.with_name(f".{store.name}.table-{known[:12]}")
     if not (folder / "done").is_file():
         shutil.rmtree(folder, ignore_errors=True)

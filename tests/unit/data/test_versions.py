@@ -1,5 +1,7 @@
 """Versions of a store: one writer, one step, older ones as long as they are wanted."""
 
+import errno
+import fcntl
 from contextlib import suppress
 from pathlib import Path
 
@@ -196,3 +198,19 @@ def test_other_files_are_not_replaced(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DataError, match="must not replace other files"), building(store, "a"):
         pass
     assert "thesis" in "".join(p.read_text() for p in tmp_path.rglob("*") if p.is_file())
+
+
+def test_a_file_system_without_locks_is_no_second_writer(
+    tmp_path: Path, like: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(code: int) -> None:
+        def flock(*_: object) -> None:
+            raise OSError(code, "no locks")
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    without(errno.ENOLCK)
+    published(tmp_path / "store", like, "a")
+    without(errno.EIO)
+    with pytest.raises(OSError, match="no locks"):
+        published(tmp_path / "store", like, "bb")
