@@ -1,13 +1,13 @@
 """Measure `metarec prepare` on a generated log, beside one polars script that makes the same lists.
 
-    python -m benchmarks.bench_prepare [--rows N] [--users M] [--buckets B] [--json]
+    python -m benchmarks.bench_prepare [--rows N] [--users M] [--buckets B] [--giant N] [--json]
 
 The log is Parquet in 10 files: ids of users (of unequal activity) and items (Zipf), a rating, a
-time, rows in no order. Timed from Ray ready to the manifest published: read, check, group, write,
-verify. Memory is the sum over all processes of Ray and of this one of their proportional set size,
-shared memory in it once, sampled twice a second; what is on its way on disk is counted apart. Peer:
-polars scans, sorts by (user, time), groups and writes the lists, one thread. Writes
-benchmarks/results/prepare-<rows>_<hardware>_<date>.md, without --json.
+time, rows in no order; with --giant, N rows more of one user. Timed from Ray ready to the manifest
+published: read, check, group, write, verify. Memory is the sum over all processes of Ray and of
+this one of their proportional set size, shared memory in it once, sampled twice a second; what is
+on its way on disk is counted apart. Peer: polars scans, sorts by (user, time), groups and writes
+the lists, one thread. Writes a result file, without --json.
 """
 
 import argparse
@@ -52,20 +52,22 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--buckets", type=int, default=16)
+    parser.add_argument("--giant", type=int, default=0, metavar="N")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=os.environ.get("METAREC_SCRATCH")) as name:
         folder = Path(name)
-        generate(folder / "log", rows=asked.rows, users=asked.users)
+        generate(folder / "log", rows=asked.rows, users=asked.users, giant=asked.giant)
         seconds, peak, scratch = prepared(folder, asked.buckets)
         store = load(folder / "store")
         verify(folder / "store", store)
         polars_s = peer(folder)
+    rows = asked.rows + asked.giant // FILES * FILES
     row = {
-        "rows": asked.rows,
+        "rows": rows,
         "users": asked.users,
         "seconds": round(seconds, 2),
-        "rows_per_s": round(asked.rows / seconds),
+        "rows_per_s": round(rows / seconds),
         "polars_seconds": round(polars_s, 2),
         "peak_rss_mb": round(peak / 1e6),
         "scratch_mb": round(scratch / 1e6),
@@ -78,12 +80,14 @@ def main() -> None:
     lines += [f"| {name} | {value} |" for name, value in row.items()]
     name = f"prepare-{asked.rows // 1_000_000}m"
     sizes = f"--rows {asked.rows} --users {asked.users} --buckets {asked.buckets}"
+    if asked.giant:
+        name, sizes = f"{name}-giant", f"{sizes} --giant {asked.giant}"
     command = f"python -m benchmarks.bench_prepare {sizes}"
     write_result(name, "Preparing a log", command, "\n".join(lines))
 
 
-def generate(folder: Path, *, rows: int, users: int) -> None:
-    """Write a log of `rows` rows; a file at a time, so that any number of them fits."""
+def generate(folder: Path, *, rows: int, users: int, giant: int = 0) -> None:
+    """Write a log of `rows` rows, and `giant` rows of one user more; a file at a time."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     share = rng.lognormal(sigma=1.0, size=users).cumsum()
@@ -91,6 +95,8 @@ def generate(folder: Path, *, rows: int, users: int) -> None:
     for number in range(FILES):
         count = rows // FILES + (number < rows % FILES)
         user = np.searchsorted(share, rng.random(count) * share[-1])
+        user = np.append(user, np.full(giant // FILES, users))
+        count = len(user)
         item = np.searchsorted(popular, rng.random(count) * popular[-1])
         pl.DataFrame(
             {

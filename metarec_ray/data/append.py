@@ -38,11 +38,10 @@ def append(source: Source, path: Path, run: Run, *, since: int | None = None) ->
             f"a log is added with the settings of the store, those of data are others ({path}): "
             "`metarec prepare` makes it anew"
         )
-    ids = tuple("integer" if kind.is_integer() else "text" for kind in source.ids)
-    if ids != present.ids:
+    if source.ids.kinds != present.ids:
         raise DataError(
             f"ids must be of the types that the store has, {' and '.join(present.ids)}, got "
-            f"{' and '.join(ids)} ({settings.path})"
+            f"{' and '.join(source.ids.kinds)} ({settings.path})"
         )
     if since is not None and validate.roles(settings).time is None:
         raise DataError("a log must have a time (data.columns.time) to be read since one")

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow as pa
 
-from metarec_ray.data import encode, histories
+from metarec_ray.data import encode, histories, sessions
 from metarec_ray.data.encode import Encoder, Seen
 from metarec_ray.data.histories import Plan, Summary
 from metarec_ray.data.manifest import COLD
-from metarec_ray.data.settings import Data, Feature
+from metarec_ray.data.settings import DOMAIN, Data, Feature
 from metarec_ray.errors import DataError
 
 
@@ -90,7 +90,9 @@ def outline(
             f"got {len(entities)}: {found} ({settings.path})"
         )
     items = pl.concat([summary.items for summary in summaries])
-    cold = histories.cold_items(items, settings, has_time=has_time)
+    _refuse_two_domains(items, settings.path)
+    bare = items.drop(DOMAIN, strict=False)
+    cold = histories.cold_items(bare, settings, has_time=has_time)
     return Outline(entities.with_columns(part=part), cutoff, has_time, cold)
 
 
@@ -114,7 +116,8 @@ def plan(
     if known.items is not None:
         ids.append(known.items.select("id"))
     ranked = _numbered(pl.concat(ids).unique(), "id", "item", known.items)
-    catalogue = _catalogue(ranked, trained, settings, tables.items, known)
+    held = _joined(ranked, tables.items, pl.concat([one.items for one in summaries]))
+    catalogue = _catalogue(held, trained, settings, known)
     if settings.cold_items:
         cold = ranked["id"].is_in(found.cold["item"].implode())
         marked = catalogue.table.append_column(COLD, cold.to_arrow())
@@ -183,7 +186,10 @@ def _users(
     table = settings.sides[0]
     if users is None or table is None:
         return entities, []
-    joined = entities.join(users, left_on="entity", right_on="id", how="left").sort("task_id")
+    whose = pl.col("entity")
+    if settings.session_gap is not None:
+        whose = sessions.of(whose, users["id"].dtype)
+    joined = entities.join(users, left_on=whose, right_on="id", how="left").sort("task_id")
     trained = joined.filter(pl.col("part") != "test")
     encoders = _encoders(trained, table.features, "user", known)
     columns = [
@@ -192,22 +198,36 @@ def _users(
     return entities.sort("task_id").with_columns(columns), encoders
 
 
+def _refuse_two_domains(items: pl.DataFrame, path: str) -> None:
+    if DOMAIN not in items.columns:
+        return
+    kinds = items.drop_nulls(DOMAIN).select("item", DOMAIN).unique()
+    twice = kinds.filter(pl.col("item").is_duplicated()).sort("item", DOMAIN)
+    if len(twice):
+        (item, one), (_, other) = twice.rows()[:2]
+        raise DataError(
+            f"an item must lie in one domain (data.columns.domain), got {item!r} in {one!r} and in "
+            f"{other!r} ({path}); what changes from event to event is data.context"
+        )
+
+
+def _joined(ranked: pl.DataFrame, table: pl.DataFrame | None, met: pl.DataFrame) -> pl.DataFrame:
+    """Return id, item, title and raw features of every item, in the order of their numbers."""
+    bare = ranked.with_columns(title=pl.lit(None, pl.String))
+    joined = bare if table is None else ranked.join(table, on="id", how="left")
+    if DOMAIN in met.columns:
+        domains = met.drop_nulls(DOMAIN).select(pl.col("item").alias("id"), DOMAIN).unique()
+        joined = joined.join(domains, on="id", how="left")
+    return joined.sort("item")
+
+
 def _catalogue(
-    ranked: pl.DataFrame,
-    trained: pl.DataFrame,
-    settings: Data,
-    items: pl.DataFrame | None,
-    known: Known,
+    joined: pl.DataFrame, trained: pl.DataFrame, settings: Data, known: Known
 ) -> Catalogue:
     """Encode item features by the vocabularies of items that training rows hold."""
     fields = [("item", pa.int64()), ("id", pa.string()), ("title", pa.string())]
-    table = settings.sides[1]
-    if items is None or table is None:
-        bare = ranked.with_columns(pl.col("id").cast(pl.String), title=pl.lit(None, pl.String))
-        return Catalogue(bare.select("item", "id", "title").to_arrow().cast(pa.schema(fields)), [])
-    joined = ranked.join(items, on="id", how="left").sort("item")
     learned = joined.join(trained, left_on="id", right_on="item", how="semi").sort("item")
-    encoders = _encoders(learned, table.features, "item", known)
+    encoders = _encoders(learned, settings.held_features, "item", known)
     columns = [encode.encode(joined[e.field.name], e).alias(e.field.name) for e in encoders]
     fields += [(e.field.name, encode.ARROW[e.field.kind]) for e in encoders]
     whole = joined.select("item", pl.col("id").cast(pl.String), "title").with_columns(columns)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import polars as pl
 
 from metarec_ray.data import catalogue, histories, logs, spool, stages, validate
-from metarec_ray.data.settings import Data
+from metarec_ray.data.settings import DOMAIN, Data
 from metarec_ray.data.sources import Chunk, Source
 from metarec_ray.data.stages import Done, Work
 from metarec_ray.errors import DataError
@@ -153,6 +153,7 @@ def _wholes(work: Work, settings: Data) -> dict[str, object]:
     found: dict[str, object] = {
         "entities": len(lengths),
         "items": items["item"].n_unique(),
+        **_domains(items),
         "events per entity": _lengths(lengths),
     }
     clock = validate.roles(settings).time is not None
@@ -167,6 +168,14 @@ def _wholes(work: Work, settings: Data) -> dict[str, object]:
         cold["cutoff"] = _instant(outline.cutoff)
         cold["items first met later"] = int((begun["first"] >= outline.cutoff).sum())
     return found | {"cold": cold}
+
+
+def _domains(items: pl.DataFrame) -> dict[str, object]:
+    """Return how many items lie in each domain, where the log says it."""
+    if DOMAIN not in items.columns:
+        return {}
+    counts = items.group_by(DOMAIN).agg(pl.col("item").n_unique()).sort(DOMAIN)
+    return {"items of domains": dict(counts.iter_rows())}
 
 
 def _lengths(lengths: pl.Series) -> dict[str, object]:
@@ -202,10 +211,10 @@ def _ids(source: Source, spans: pl.DataFrame) -> dict[str, str]:
 
 
 def _features(settings: Data) -> dict[str, list[str]]:
-    users, items = settings.sides
+    users = settings.sides[0]
     sides = {
         "user": users.features if users else {},
-        "item": items.features if items else {},
+        "item": settings.held_features,
         "context": settings.context,
     }
     return {

@@ -66,8 +66,8 @@ def text_types(found: Sequence[tuple[File, tables.Types]], settings: Data) -> ta
     """
     kinds = {name: feature.kind for name, feature in settings.context.items()}
     labels = [name for name, kind in kinds.items() if kind.endswith("categorical")]
-    event = validate.roles(settings).event
-    labels += [] if event is None else [event]
+    roles = validate.roles(settings)
+    labels += [name for name in (roles.event, roles.domain) if name is not None]
     return {
         name: pl.String()
         for name in labels

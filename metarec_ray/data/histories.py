@@ -23,7 +23,10 @@ BEYOND = "history is longer than data.max_events"
 
 
 class Summary(NamedTuple):
-    """What one bucket holds: `entities` (entity, first, events), `items` (item, first)."""
+    """What one bucket holds: `entities` (entity, first, events), `items` (item, first).
+
+    With domains `items` has one row an item and `domain`.
+    """
 
     entities: pl.DataFrame
     items: pl.DataFrame
@@ -77,9 +80,10 @@ def collapse(rows: pl.DataFrame, *, shuffle: int | None = None) -> pl.DataFrame:
     decided by the other columns, so the result does not depend on the order of `rows`.
     """
     clock = ["time"] if "time" in rows.columns else []
-    context = sorted(name for name in rows.columns if name.startswith("context."))
+    known = {"entity", "item", "time", "sequence", "label", "bucket"}
+    others = sorted(name for name in rows.columns if name not in known)
     key = ["entity", "item", *clock]
-    by = [*key, "sequence", "label", *context]
+    by = [*key, "sequence", "label", *others]
     # Nulls first: a value wins over none, and polars takes a quarter of the time.
     found = rows.sort(by)
     unique = found.filter(
@@ -112,8 +116,8 @@ def summarise(rows: pl.DataFrame) -> Summary:
     """Return the entities and items of one bucket with their first times (0 without clock)."""
     first = pl.col("time").min() if "time" in rows.columns else pl.lit(0, pl.Int64)
     entities = rows.group_by("entity").agg(first=first, events=pl.len().cast(pl.Int64))
-    items = rows.group_by("item").agg(first=first)
-    return Summary(entities.sort("entity"), items.sort("item"))
+    items = rows.group_by(_kinds(rows)).agg(first=first)
+    return Summary(entities.sort("entity"), items.sort(_kinds(rows)))
 
 
 def look(
@@ -163,8 +167,9 @@ def parts(
 
 
 def first_met(items: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Return every item of some buckets once, with its first time."""
-    return pl.concat(items).group_by("item").agg(pl.col("first").min()).sort("item")
+    """Return every item of some buckets once, or once a domain, with its first time."""
+    whole = pl.concat(items)
+    return whole.group_by(_kinds(whole)).agg(pl.col("first").min()).sort(_kinds(whole))
 
 
 def cold_items(items: pl.DataFrame, settings: Data, *, has_time: bool) -> pl.DataFrame:
@@ -185,7 +190,6 @@ def schema(plan: Plan) -> pa.Schema:
     fields: list[tuple[str, pa.DataType]] = [
         ("task_id", pa.int64()),
         ("part", pa.string()),
-        ("domain", pa.string()),
         ("item", pa.list_(pa.int64())),
         ("label", pa.list_(pa.float32())),
     ]
@@ -213,9 +217,13 @@ def build(rows: pl.DataFrame, plan: Plan) -> pa.Table:
     flat = flat.select("task_id", *columns).with_columns(encoded)
     lists = flat.group_by("task_id", maintain_order=True).agg(pl.all())
     whole = known.join(lists, on="task_id", maintain_order="left").sort("task_id")
-    whole = whole.with_columns(domain=pl.lit("default"))
     want = schema(plan)
     return whole.select(want.names).to_arrow().cast(want).combine_chunks()
+
+
+def _kinds(rows: pl.DataFrame) -> list[str]:
+    """Return what tells items apart."""
+    return [name for name in ("item", "domain") if name in rows.columns]
 
 
 def _hashes(ids: pl.Series) -> np.ndarray:

@@ -23,8 +23,9 @@ VOCABULARIES = "vocabularies.json"
 QUARANTINE = "quarantine.parquet"
 COLD = "cold"
 """Column of the items that are held out of training; absent where none is."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
+IdKind = Literal["integer", "text"]
 Side = Literal["user", "item", "context"]
 
 
@@ -81,7 +82,7 @@ class Manifest(_Frozen):
         events: number of kept events, before any cut in time.
         parts: number of tasks by part: train, valid, test.
         entity: the log's column whose values have the histories.
-        ids: types of the raw ids of entities and items: `integer` or `text`.
+        ids: types of the log's ids of entities and items; sessions of either have text.
         has_time: whether the log has a time role.
         cutoff: microseconds; None where nothing is cut in time.
         features: encoded features by side, in the order of their names.
@@ -97,7 +98,7 @@ class Manifest(_Frozen):
     version: int
     feedback: Feedback
     entity: str
-    ids: tuple[Literal["integer", "text"], Literal["integer", "text"]]
+    ids: tuple[IdKind, IdKind]
     counts: Counts
     tasks: int
     events: int

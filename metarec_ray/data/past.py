@@ -25,6 +25,7 @@ from metarec_ray.data.manifest import (
     bucket_name,
     load,
 )
+from metarec_ray.data.settings import DOMAIN, Data
 from metarec_ray.data.store import Tally, listed
 
 BEFORE = -(2**62)
@@ -40,7 +41,7 @@ class Past(NamedTuple):
     def rows(self, bucket: int) -> pl.DataFrame:
         """Return the events of a bucket in canonical columns, with raw ids.
 
-        A value of a context column that was unknown when it was written is missing.
+        A value of a context column, or a domain, that was unknown when it was written is missing.
         """
         table = self.table(bucket_name(bucket))
         lists = [n for n in ("item", "label", "time") if n in table.columns]
@@ -61,8 +62,9 @@ class Past(NamedTuple):
             for name, encoder in known.encoders["context"].items()
         ]
         clock = ["time"] if "time" in lists else []
+        domain = [DOMAIN] if DOMAIN in known.items.columns else []
         return flat.with_columns(decoded).select(
-            "entity", "item", "label", *clock, "sequence", *sorted(context)
+            "entity", "item", "label", *clock, "sequence", *domain, *sorted(context)
         )
 
     def summary(self, bucket: int) -> Summary:
@@ -109,15 +111,25 @@ def _known(store: Path, version: int, key: str) -> Known:
     """
     past = Past(store, load(store, version))
     assert past.manifest.key() == key
+    settings = Data.model_validate(past.manifest.settings)
     entity, item = past.manifest.ids
+    entity = entity if settings.session_gap is None else "text"
     entities = _typed(past.table(ENTITIES, ["id", "task_id"]), entity)
-    items = _typed(past.table(ITEMS, ["id", "item"]), item)
     words = json.loads(past.manifest.file(store, VOCABULARIES).read_text("utf-8"))
-    encoders = {
+    encoders: dict[str, dict[str, Encoder]] = {
         side: {field.name: _encoder(field, words[side]) for field in fields}
         for side, fields in past.manifest.features.items()
     }
-    return Known(entities.rename({"id": "entity"}), items, dict(encoders))
+    items = _typed(_items(past, settings, encoders), item)
+    return Known(entities.rename({"id": "entity"}), items, encoders)
+
+
+def _items(past: Past, settings: Data, encoders: dict[str, dict[str, Encoder]]) -> pl.DataFrame:
+    """Return id and number of items, and the domain where the log said it."""
+    if settings.roles.domain is None:
+        return past.table(ITEMS, ["id", "item"])
+    items = past.table(ITEMS, ["id", "item", DOMAIN])
+    return items.with_columns(_decoded(items[DOMAIN], encoders["item"][DOMAIN]))
 
 
 def _typed(table: pl.DataFrame, kind: str) -> pl.DataFrame:

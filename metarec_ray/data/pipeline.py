@@ -59,7 +59,8 @@ def build(
         _refuse_overtaken(past, site)
         work = Work(settings, source.ids, site.scratch, past, since)
         scanned = _scanned(source, work, run)
-        store.refuse_bad_share(_tally(work, scanned, []), settings, path)
+        tally = _tally(work, scanned, [])
+        store.refuse_bad_share(tally.rejected, tally.rows_in, settings, path)
         everything = range(settings.buckets)
         new = sorted({bucket for done in scanned for bucket in done.batches or []})
         touched = list(everything) if past is None else new
@@ -68,9 +69,7 @@ def build(
         moved = sorted(_moved(outline.entities, past) - set(touched))
         grouped += _collapsed(work, scanned, moved, run)
         tally = _tally(work, scanned, grouped)
-        # Histories that were cut short are few among all rows, many among the new ones.
         tally = tally if past is None else past.added(tally)
-        store.refuse_bad_share(tally, settings, path)
         made = _written(source, site, work, run, outline=outline, summaries=summaries, tally=tally,
                         scanned=scanned, buckets=sorted([*touched, *moved]))  # fmt: skip
         publish(site, made, keep=settings.versions)
@@ -166,7 +165,7 @@ def _written(
     plan, items = catalogue.plan(
         outline,
         summaries,
-        _looks(work, outline, run, buckets, encoded=tables.items is not None),
+        _looks(work, outline, run, buckets, encoded=bool(source.settings.held_features)),
         settings=source.settings,
         tables=tables,
         known=NOTHING if past is None else past.known(),
@@ -184,7 +183,7 @@ def _written(
         )
         for done in written
     }
-    origin = Origin(source.settings, source.fingerprint, tally)
+    origin = Origin(source.settings, source.ids, source.fingerprint, tally)
     shared = {} if past is None else past.buckets()
     return store.finish(site, shared | files, plan, items, source=origin)
 

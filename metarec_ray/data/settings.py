@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+DOMAIN = "domain"
+"""The feature of an item that `columns.domain` gives it."""
 Feedback = Literal["implicit", "binary", "explicit"]
 Kind = Literal["categorical", "multi_categorical", "numeric", "vector"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -52,7 +54,8 @@ class Columns(Settings):
     """Which column of the log plays which role; only entity and item are needed.
 
     `event` names what happened, and `data.event_weights` what label that is; it takes the place of
-    `label`.
+    `label`. `domain` says in which shop, market or catalogue the row's item lies: an item lies in
+    one, and has it as the categorical feature `domain`.
     """
 
     entity: str = "user"
@@ -61,6 +64,7 @@ class Columns(Settings):
     event: str | None = None
     time: str | None = None
     sequence: str | None = None
+    domain: str | None = None
 
 
 class Rows(Settings):
@@ -122,6 +126,8 @@ class Data(Settings):
         entity: whose histories are tasks. `item` swaps the roles: tables of users and items and the
             columns of the log are written as ever, but items have the histories and users are what
             they hold.
+        session_gap: seconds; an entity's events are cut wherever more than that passes between two
+            of them, and each session is a task of its own.
         split: with a clock the last entities to begin are held out, `hash` or none: those that a
             hash of the raw id picks.
         cutoff_quantile: the cut in time is when this share of the entities has begun;
@@ -132,7 +138,9 @@ class Data(Settings):
         ties: order of events inside one timestamp: by sequence, then item id, or shuffled by
             `seed`, for each entity in another way.
         versions: how many versions of the store are kept, the present one among them.
-        max_bad_share: a log with a larger share of quarantined rows is refused.
+        max_bad_share: a log with a larger share of rows that break a rule is refused.
+        max_events: of an entity's history the first so many events are kept; later ones are
+            quarantined as beyond it, and do not count as bad.
 
     """
 
@@ -151,6 +159,7 @@ class Data(Settings):
     context: dict[str, Feature] = {}
     buckets: Annotated[int, Field(ge=1, le=4096)] = 8
     entity: Literal["user", "item"] = "user"
+    session_gap: PositiveFloat | None = None
     split: Literal["time", "hash"] = "time"
     cutoff_quantile: Annotated[float, Field(gt=0, le=1)] = 0.8
     cold_items: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -178,6 +187,19 @@ class Data(Settings):
             raise ValueError("columns must name a label or an event, got both")
         return self
 
+    @model_validator(mode="after")
+    def _holds_items_in_domains(self) -> "Data":
+        if self.columns is None or self.columns.domain is None:
+            return self
+        if self.entity == "item":
+            raise ValueError("columns.domain is of what histories hold, with entity: item users")
+        if self.items is not None and DOMAIN in self.items.features:
+            raise ValueError(
+                f"the domain of items must be in the log (columns.domain) or in their table "
+                f"(items.features.{DOMAIN}), got both"
+            )
+        return self
+
     @property
     def labelled(self) -> bool:
         """Whether events have labels of their own."""
@@ -200,3 +222,11 @@ class Data(Settings):
     def sides(self) -> tuple[SideTable | None, SideTable | None]:
         """Tables of the entities and of what they hold."""
         return (self.users, self.items) if self.entity == "user" else (self.items, self.users)
+
+    @property
+    def held_features(self) -> dict[str, Feature]:
+        """Features of what histories hold."""
+        table = self.sides[1]
+        features = {} if table is None else table.features
+        domain = {} if self.roles.domain is None else {DOMAIN: Feature(kind="categorical")}
+        return features | domain

@@ -74,6 +74,7 @@ def find(settings: Data, *, data_dir: Path | None = None) -> Source:
     # Before the log, which may have to be fetched if it is a data set by name.
     sides = selection.locate(settings, data_dir)
     source = _find(settings, data_dir)
+    _refuse_roles(source.settings)
     found = [path for path in sides if path is not None]
     if not found:
         return source
@@ -111,6 +112,14 @@ def _find(settings: Data, data_dir: Path | None) -> Source:
     further = [str(one) for one in layout.further(local, effective)]
     fingerprint = _fingerprint([str(log), *further], path, effective)
     return Source(effective, path, layout, chunks, INTEGERS, fingerprint)
+
+
+def _refuse_roles(settings: Data) -> None:
+    """Raise a DataError where a log lacks a role that its settings need."""
+    if settings.session_gap is not None and validate.roles(settings).time is None:
+        raise DataError(
+            f"data.columns.time must be named for data.session_gap, got none ({settings.path})"
+        )
 
 
 def columns(settings: Data) -> list[str]:

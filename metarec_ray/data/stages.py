@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import histories, logs, spool, validate
+from metarec_ray.data import histories, logs, sessions, spool, validate
 from metarec_ray.data.encode import Seen
 from metarec_ray.data.histories import Plan, Summary
 from metarec_ray.data.manifest import bucket_name
@@ -110,10 +110,7 @@ def collapse(work: Work, spools: dict[int, list[int]], bucket: int) -> Done:
 
     def run() -> Done:
         settings = work.settings
-        files = [(work.file("spool", number), own) for number, own in sorted(spools.items())]
-        rows = spool.read(files, bucket, empty=pl.DataFrame(schema=work.columns))
-        if work.past is not None:
-            rows = pl.concat([work.past.rows(bucket).cast(work.columns).select(rows.columns), rows])
+        rows = sessions.cut(_gathered(work, spools, bucket), settings)
         kept = histories.collapse(rows, shuffle=settings.tie_seed)
         limited, beyond = histories.truncate(kept, settings.max_events)
         found = histories.summarise(limited)
@@ -123,6 +120,18 @@ def collapse(work: Work, spools: dict[int, list[int]], bucket: int) -> Done:
         return Done(bucket, len(rows), len(limited), len(kept) - len(limited))
 
     return _once(work.file("collapse", bucket), run)
+
+
+def _gathered(work: Work, spools: dict[int, list[int]], bucket: int) -> pl.DataFrame:
+    """Return the rows of a bucket, those of the past among them."""
+    files = [(work.file("spool", number), own) for number, own in sorted(spools.items())]
+    rows = spool.read(files, bucket, empty=pl.DataFrame(schema=work.columns))
+    if work.past is None:
+        return rows
+    old = work.past.rows(bucket)
+    if work.settings.session_gap is not None:
+        old = sessions.known(old, work.ids.entity)
+    return pl.concat([old.cast(work.columns), rows], how="diagonal")
 
 
 def summary(work: Work, bucket: int) -> Summary:

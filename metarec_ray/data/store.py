@@ -11,13 +11,13 @@ import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metarec_ray.data import catalogue, histories
+from metarec_ray.data import catalogue, histories, sessions
 from metarec_ray.data.catalogue import Catalogue, SideTables
 from metarec_ray.data.histories import Plan
 from metarec_ray.data.logs import Log
@@ -35,7 +35,7 @@ from metarec_ray.data.manifest import (
     store_hash,
 )
 from metarec_ray.data.settings import Data
-from metarec_ray.data.validate import REJECTED, roles
+from metarec_ray.data.validate import REJECTED, Ids, roles
 from metarec_ray.data.versions import Site, building, publish
 from metarec_ray.errors import DataError
 
@@ -80,7 +80,8 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
     there already is replaced.
     """
     asked = effective(settings, log.settings)
-    bucketed = histories.with_bucket(log.events, asked.buckets)
+    refuse_bad_share(log.rejected, log.rows_in, asked, path)
+    bucketed = sessions.cut(histories.with_bucket(log.events, asked.buckets), asked)
     collapsed = histories.collapse(bucketed, shuffle=asked.tie_seed)
     kept, beyond = histories.truncate(collapsed, asked.max_events)
     tally = Tally(
@@ -89,7 +90,6 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
         collapsed=len(bucketed) - len(collapsed),
         rejected=listed([log.rejected, beyond]),
     )
-    refuse_bad_share(tally, asked, path)
     by_bucket = kept.partition_by("bucket", as_dict=True, include_key=False)
     empty = kept.clear().drop("bucket")
     rows = [by_bucket.get((bucket,), empty) for bucket in range(asked.buckets)]
@@ -107,16 +107,18 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
             name, table = bucket_name(bucket), histories.build(part, plan)
             hashed = write_table(table, site.files / name)
             files[name] = FileEntry(rows=table.num_rows, sha256=hashed, path=site.place(name))
-        origin = Origin(asked, log.fingerprint, tally)
+        ids = Ids(log.events["entity"].dtype, log.events["item"].dtype)
+        origin = Origin(asked, ids, log.fingerprint, tally)
         made = finish(site, files, plan, items, source=origin)
         publish(site, made, keep=asked.versions)
     return made
 
 
 class Origin(NamedTuple):
-    """Where a store comes from: the effective settings, the input's hash, its rows."""
+    """Where a store comes from: effective settings, types of ids, the input's hash, its rows."""
 
     settings: Data
+    ids: Ids
     fingerprint: str
     tally: Tally
 
@@ -132,19 +134,20 @@ def settings_hash(settings: Data) -> str:
     return sha256_json(settings.model_dump(mode="json", exclude={"path", "versions"}))
 
 
-def refuse_bad_share(tally: Tally, settings: Data, store: Path) -> None:
-    """Raise a DataError when too many rows are quarantined; the list is then beside the store."""
-    bad = sum(tally.bad.values())
-    if bad <= settings.max_bad_share * tally.rows_in:
+def refuse_bad_share(rejected: pl.DataFrame, rows_in: int, settings: Data, store: Path) -> None:
+    """Raise a DataError when too many rows broke a rule; the list is then beside the store."""
+    bad = len(rejected)
+    if bad <= settings.max_bad_share * rows_in:
         return
+    rejected = listed([rejected])
     listing = store.with_name(f"{store.name}.quarantine.parquet")
     listing.parent.mkdir(parents=True, exist_ok=True)
-    write_table(tally.rejected.to_arrow().cast(QUARANTINED), listing)
-    first = tally.rejected.row(0, named=True)
-    place = f"row {first['row']} of {first['file']}" if first["file"] else "the whole log"
+    write_table(rejected.to_arrow().cast(QUARANTINED), listing)
+    first = rejected.row(0, named=True)
     raise DataError(
         f"at most {settings.max_bad_share:.2%} of rows may be bad (data.max_bad_share), got {bad} "
-        f"of {tally.rows_in}: {first['reason']}, got {first['value']} in {place} (all in {listing})"
+        f"of {rows_in}: {first['reason']}, got {first['value']} in row {first['row']} of "
+        f"{first['file']} (all in {listing})"
     )
 
 
@@ -183,7 +186,7 @@ def finish(
         version=site.version,
         feedback=source.settings.feedback,
         entity=roles(source.settings).entity,
-        ids=(_type_of(plan.entities["entity"]), _type_of(plan.items["id"])),
+        ids=source.ids.kinds,
         counts=counts,
         tasks=len(plan.entities),
         events=counts.kept,
@@ -232,7 +235,3 @@ def _whole_log_files(
             rows=0, sha256=sha256_file(vocabularies), path=site.place(VOCABULARIES)
         )
     }
-
-
-def _type_of(ids: pl.Series) -> Literal["integer", "text"]:
-    return "integer" if ids.dtype.is_integer() else "text"

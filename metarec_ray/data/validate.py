@@ -8,6 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from metarec_ray.data import encode, times
+from metarec_ray.data.manifest import IdKind
 from metarec_ray.data.numbers import first, number, one_zero
 from metarec_ray.data.settings import Columns, Data
 from metarec_ray.errors import DataError
@@ -28,6 +29,11 @@ class Ids(NamedTuple):
 
     entity: pl.DataType
     item: pl.DataType
+
+    @property
+    def kinds(self) -> tuple[IdKind, IdKind]:
+        """What the manifest calls them."""
+        return _kind(self.entity), _kind(self.item)
 
 
 class Checked(NamedTuple):
@@ -63,6 +69,8 @@ def check(
     if columns.time is not None:
         place = f"column {columns.time} of {file}"
         frame = frame.with_columns(times.read(raw[columns.time], settings.time_zone, place))
+    if columns.domain is not None:
+        frame = frame.with_columns(_id(raw, columns.domain, "domain", file).cast(pl.String))
     for name, feature in sorted(settings.context.items()):
         place = f"column {name} of {file}"
         frame = frame.with_columns(
@@ -86,18 +94,23 @@ def check(
 def schema(settings: Data, ids: Ids) -> pl.Schema:
     """Return the canonical columns of an event, in order, for ids of these types."""
     clock = {"time": pl.Int64()} if roles(settings).time is not None else {}
+    domain = {"domain": pl.String()} if roles(settings).domain is not None else {}
     context = {
         f"context.{name}": encode.CANONICAL[feature.kind]
         for name, feature in sorted(settings.context.items())
     }
     label = {"label": pl.Float32()}
     sequence = {"sequence": pl.Int64()}
-    return pl.Schema({**ids._asdict(), **label, **clock, **sequence, **context})
+    return pl.Schema({**ids._asdict(), **label, **clock, **sequence, **domain, **context})
 
 
 def roles(settings: Data) -> Columns:
     """Return the roles of the log's columns; the plain names when the config is silent."""
     return settings.roles
+
+
+def _kind(dtype: pl.DataType) -> IdKind:
+    return "integer" if dtype.is_integer() else "text"
 
 
 def _id(raw: pl.DataFrame, name: str, role: str, file: str) -> pl.Series:
@@ -151,7 +164,7 @@ def _reason(frame: pl.DataFrame, settings: Data) -> pl.Expr:
     rules = [*times.rules(frame, settings.time_unit), *_label_rules(settings)]
     if "event" in frame.columns:
         rules.append((pl.col("event").is_null(), "event is missing"))
-    for name in ("sequence", "item", "entity"):
+    for name in (n for n in ("sequence", "domain", "item", "entity") if n in frame.columns):
         rules.append((pl.col(name).is_null(), f"{name} is missing"))
         if frame[name].dtype == pl.String:
             rules.append((pl.col(name) == "", f"{name} is empty"))
@@ -181,8 +194,9 @@ def _finished(good: pl.DataFrame, settings: Data) -> pl.DataFrame:
     elif "time" in good.columns:
         good = good.with_columns(time=times.microseconds(good["time"], settings.time_unit))
     clock = ["time"] if "time" in good.columns else []
+    domain = ["domain"] if "domain" in good.columns else []
     context = [f"context.{name}" for name in sorted(settings.context)]
-    return good.select(*columns, *clock, "sequence", *context)
+    return good.select(*columns, *clock, "sequence", *domain, *context)
 
 
 def _rejected(

@@ -11,6 +11,7 @@ import pytest
 from metarec_ray.data import pipeline, sources
 from metarec_ray.data.append import append, instant
 from metarec_ray.data.describe import describe
+from metarec_ray.data.domains import items_by_value
 from metarec_ray.data.manifest import Manifest, load, verify
 from metarec_ray.data.past import Past
 from metarec_ray.data.pipeline import Run
@@ -294,3 +295,35 @@ def test_a_store_made_anew_at_the_same_place_is_not_taken_for_the_old_one(folder
     pipeline.build(sources.find(asking(folder)), folder / "store", RUN)
     grown(folder)
     assert set(other["item"]) <= set(events(folder / "store")["item"])
+
+
+def test_items_keep_their_domains_and_sessions_their_events(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    sides(tmp_path, "blue", "x")
+    shop = pl.when(pl.col("item") < 8).then(pl.lit("book")).otherwise(pl.lit("film")).alias("shop")
+    columns = Columns(label="stars", time="at", domain="shop")
+    asked = asking(tmp_path, columns=columns, session_gap=30)
+    OLD.with_columns(shop).write_parquet(tmp_path / "log" / "old.parquet")
+    pipeline.build(sources.find(asked), tmp_path / "store", RUN)
+    before, old = TaskStore.open(tmp_path / "store"), events(tmp_path / "store")
+    assert set(before.entity_ids()) == {f"u{n:02d}@{n * US}" for n in range(30)}
+    late = log(range(2), 70).with_columns(
+        item=pl.lit(16, pl.Int64)
+    )  # 10 s after the last of a session
+    new = pl.concat([NEW, late]).with_columns(shop)
+    new.write_parquet(tmp_path / "log" / "new.parquet")
+    made = append(sources.find(asked), tmp_path / "store", RUN)
+    after = TaskStore.open(tmp_path / "store")
+    assert after.entity_ids()[:30] == before.entity_ids()
+    assert after.entity_ids()[30:] == [f"u{n:02d}@{(1000 + n) * US}" for n in range(25, 32)]
+    assert made.tasks == 37
+    assert made.counts.collapsed == len(OLD)
+    now = events(tmp_path / "store")
+    key = ["entity", "item", "time", "domain"]
+    assert now.join(old, on=key, how="semi").height == len(OLD)
+    assert (now["entity"] == f"u01@{US}").sum() == 8
+    items = {i: "book" if int(i) < 8 else "film" for i in after.items.ids if int(i) < 17}
+    inside = items_by_value(after, "domain", key="x")
+    for name, mask in inside.items():
+        own = {after.items.ids[i] for i in mask.nonzero()[:, 0]}
+        assert own == {i for i, domain in items.items() if domain == name}

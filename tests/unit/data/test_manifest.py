@@ -35,9 +35,9 @@ def test_a_folder_without_a_manifest_is_no_store(tmp_path: Path) -> None:
     [
         (b"{", "a manifest must be JSON"),
         (b"\xff\xfe\x00", "a manifest must be JSON"),
-        (b"[]", "must have schema version 2, got None"),
-        (b'{"schema_version": 1}', "must have schema version 2, got 1"),
-        (b'{"schema_version": 2}', "a manifest must be complete: version"),
+        (b"[]", "must have schema version 3, got None"),
+        (b'{"schema_version": 1}', "must have schema version 3, got 1"),
+        (b'{"schema_version": 3}', "a manifest must be complete: version"),
     ],
 )
 def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, content: bytes, message: str) -> None:

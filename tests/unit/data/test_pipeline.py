@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metarec_ray.data import pipeline, sources
+from metarec_ray.data.domains import Domains, asked_items, items_by_value
 from metarec_ray.data.logs import read_log
 from metarec_ray.data.manifest import Manifest, load, verify
 from metarec_ray.data.pipeline import Run
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.data.store import build_store
+from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import DataError
 
 REPRODUCIBLE = settings(derandomize=True, deadline=None, database=None, max_examples=6)
@@ -233,3 +235,90 @@ def test_a_log_without_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a log must hold rows, got none"):
         build(asking(tmp_path / "log.parquet"), tmp_path / "store")
     assert not (tmp_path / "store").exists()
+
+
+def in_domains(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(
+        shop=pl.when(pl.col("item") < 11).then(pl.lit("book")).otherwise(pl.lit("film"))
+    )
+
+
+def test_an_item_has_the_domain_of_its_rows(tmp_path: Path) -> None:
+    rows = in_domains(log())
+    columns = Columns(label="rating", time="time", sequence="row", domain="shop")
+    asked = asking(in_files(tmp_path / "log", [rows[::2], rows[1::2]]), columns=columns)
+    made = build(asked, tmp_path / "store")
+    assert made.files == build_store(read_log(asked), asked, tmp_path / "whole").files
+    store = TaskStore.open(tmp_path / "store")
+    words = store.vocabularies["item"]["domain"]
+    assert words == ["book", "film"]
+    inside = items_by_value(store, "domain", key="x")
+    assert [store.items.ids[i] for i in inside["book"].nonzero()[:, 0]] == [
+        str(i) for i in range(11)
+    ]
+    domains = Domains(weights={"book": 1.0, "film": 1.0})
+    assert asked_items(store, domains).keys() == {"book", "film"}
+
+
+def test_domains_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    columns = Columns(label="rating", time="time", sequence="row", domain="shop")
+    rows = in_domains(log())
+    two = rows.with_columns(
+        shop=pl.when(pl.col("row") == 70).then(pl.lit("film")).otherwise("shop")
+    )
+    assert two.filter(pl.col("row") == 70)["item"].to_list() == [3]
+    asked = asking(in_files(tmp_path / "two", [two]), columns=columns)
+    with pytest.raises(
+        DataError, match=r"item must lie in one domain .*got 3 in 'book' and in 'film'"
+    ):
+        build(asked, tmp_path / "store")
+    none = rows.with_columns(shop=pl.when(pl.col("row") == 71).then(pl.lit("")).otherwise("shop"))
+    made = build(
+        asking(in_files(tmp_path / "none", [none]), columns=columns, max_bad_share=0.5),
+        tmp_path / "s",
+    )
+    assert made.counts.quarantined == {"domain is empty": 1}
+    side = SideTable(path="items.csv", id="id", features={"domain": Feature(kind="categorical")})
+    with pytest.raises(ValueError, match=r"in the log .*or in their table .*, got both"):
+        asking(tmp_path, columns=columns, items=side)
+    with pytest.raises(ValueError, match="with entity: item users"):
+        asking(tmp_path, columns=columns, entity="item")
+
+
+def test_sessions_are_tasks(tmp_path: Path) -> None:
+    towns = pl.DataFrame({"id": range(40), "town": [f"t{n % 3}" for n in range(40)]})
+    towns.write_parquet(tmp_path / "users.parquet")
+    side = SideTable(
+        path=str(tmp_path / "users.parquet"),
+        id="id",
+        features={"town": Feature(kind="categorical")},
+    )
+    rows = log().with_columns(time=pl.col("time") + 100 * (pl.col("row") % 10 > 2))
+    asked = asking(in_files(tmp_path / "log", [rows[::3], rows[1::3], rows[2::3]]),
+                   users=side, session_gap=40, label_min=None)  # fmt: skip
+    made = build(asked, tmp_path / "store")
+    assert made.files == build_store(read_log(asked), asked, tmp_path / "whole").files
+    kept = rows.unique(["user", "item", "time"]).sort("user", "time")
+    new = (pl.col("time").diff() > 40) | (pl.col("user") != pl.col("user").shift(1))
+    assert made.tasks == kept.select(new.fill_null(True).sum()).item() > 40
+    assert made.ids == ("integer", "integer")
+    store = TaskStore.open(tmp_path / "store")
+    for task, name in enumerate(store.entity_ids()):
+        user, begins = name.split("@")
+        assert store.user_fields(task)["town"] == f"t{int(user) % 3}"
+        own = store.histories(cut=False)
+        assert own.time[own.offsets[task]] == int(begins)
+
+
+def test_sessions_need_a_clock(tmp_path: Path) -> None:
+    columns = Columns(label="rating")
+    folder = in_files(tmp_path / "log", [log()])
+    with pytest.raises(DataError, match=r"time must be named for data.session_gap, got none"):
+        sources.find(asking(folder, columns=columns, session_gap=5))
+
+
+def test_any_column_can_be_the_entity(tmp_path: Path) -> None:
+    folder = in_files(tmp_path / "log", [log()])
+    columns = Columns(entity="hour", label="rating", time="time", sequence="row")
+    made = build(asking(folder, columns=columns, split="hash", valid_share=0.4), tmp_path / "store")
+    assert (made.entity, made.tasks) == ("hour", 4)

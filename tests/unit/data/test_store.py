@@ -105,7 +105,6 @@ def test_the_columns_of_a_bucket_have_the_promised_types(tmp_path: Path) -> None
     assert found == {
         "task_id": "int64",
         "part": "string",
-        "domain": "string",
         "item": "list<element: int64>",
         "label": "list<element: float>",
         "time": "list<element: int64>",
@@ -162,7 +161,7 @@ def test_lists_and_vectors_of_context_are_kept_an_event_each(tmp_path: Path) -> 
 
 
 def test_a_history_that_is_too_long_is_cut_and_its_rows_are_counted(tmp_path: Path) -> None:
-    asked = settings(tmp_path, max_events=1, max_bad_share=0.5)
+    asked = settings(tmp_path, max_events=1)
     store, made = build(tmp_path, asked)
     assert made.events == 10
     assert made.counts.quarantined == {"history is longer than data.max_events": 10}
