@@ -56,18 +56,10 @@ def append(
     from metarec_ray.config import load
     from metarec_ray.data.append import instant
     from metarec_ray.engine.prepare import append as run
-    from metarec_ray.engine.session import ray_session
 
     experiment = load(config, listed(sets))
     begin = None if since is None else instant(since, experiment.data)
-    with ray_session():
-        made = run(
-            experiment.data,
-            experiment.store,
-            since=begin,
-            data_dir=data_folder(),
-            progress=say,
-        )
+    made = run(experiment.data, experiment.store, since=begin, data_dir=data_folder(), progress=say)
     show({"store": experiment.store, "version": made.version, **made.summary()}, as_json)
 
 

@@ -28,10 +28,8 @@ def prepare(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -
 
     experiment = load(config, listed(sets))
     from metarec_ray.engine.prepare import prepare as run
-    from metarec_ray.engine.session import ray_session
 
-    with ray_session():
-        manifest = run(experiment.data, experiment.store, data_dir=data_folder(), progress=say)
+    manifest = run(experiment.data, experiment.store, data_dir=data_folder(), progress=say)
     show({"store": experiment.store, **manifest.summary()}, as_json)
 
 

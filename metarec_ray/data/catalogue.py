@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from metarec_ray.data import encode, histories, sessions
 from metarec_ray.data.encode import Encoder, Seen
-from metarec_ray.data.histories import Plan, Summary
+from metarec_ray.data.histories import Look, Plan, Summary
 from metarec_ray.data.manifest import COLD
 from metarec_ray.data.settings import DOMAIN, Data, Feature
 from metarec_ray.errors import DataError
@@ -99,7 +99,7 @@ def outline(
 def plan(
     found: Outline,
     summaries: list[Summary],
-    looks: list[tuple[pl.DataFrame, dict[str, Seen]]],
+    looks: list[Look],
     *,
     settings: Data,
     tables: SideTables,
@@ -109,7 +109,7 @@ def plan(
 
     They need not be there where neither context nor items have features.
     """
-    trained = pl.concat([found.cold.clear(), *(items_seen for items_seen, _ in looks)]).unique()
+    trained = pl.concat([found.cold.clear(), *(look.items for look in looks)]).unique()
     ids = [summary.items.select(pl.col("item").alias("id")) for summary in summaries]
     if tables.items is not None:
         ids.append(tables.items.select("id"))
@@ -146,10 +146,10 @@ def vocabularies(plan: Plan, catalogue: Catalogue) -> dict[str, dict[str, list[s
     }
 
 
-def _merged(name: str, looks: list[tuple[pl.DataFrame, dict[str, Seen]]]) -> Seen:
+def _merged(name: str, looks: list[Look]) -> Seen:
     whole = Seen()
-    for _, seen in looks:
-        whole = whole.merge(seen[name])
+    for look in looks:
+        whole = whole.merge(look.seen[name])
     return whole
 
 

@@ -6,19 +6,17 @@ no store: what would become of the rows is counted, and thrown away.
 
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import catalogue, histories, logs, spool, stages, validate
+from metarec_ray.data import catalogue, histories, spool, stages, times, validate
 from metarec_ray.data.settings import DOMAIN, Data
 from metarec_ray.data.sources import Chunk, Source
 from metarec_ray.data.stages import Done, Work
 from metarec_ray.errors import DataError
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SHOWN = 10  # of the bad rows
 LENGTHS = (1, 2, 3, 5, 10, 20, 50, 100, 1000)
 """Upper ends of the histogram of events an entity has."""
@@ -72,7 +70,7 @@ def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dic
             ),
             **_wholes(work, settings),
             "labels": list(_range(spans, "label")),
-            "time": [_instant(stamp) for stamp in _range(spans, "time")],
+            "time": [times.written(int(stamp)) for stamp in _range(spans, "time")],
             "ids": _ids(source, spans),
             "features": _features(settings),
             "missing context": {
@@ -89,10 +87,9 @@ def _read(
     spools: dict[int, list[int]] = {}
 
     def frames(chunk: Chunk) -> Iterator[pl.DataFrame]:
-        for rows, one in logs.check_chunk(chunk, source.settings):
-            known = pl.Schema({name: work.columns[name] for name in one.events.columns})
-            events = one.events.cast(known)
-            context = [name for name in known if name.startswith("context.")]
+        for rows, one in stages.checked(work, chunk):
+            events = one.events
+            context = [name for name in events.columns if name.startswith("context.")]
             found.append(
                 Batch(
                     rows=rows,
@@ -165,7 +162,7 @@ def _wholes(work: Work, settings: Data) -> dict[str, object]:
     cold: dict[str, object] = {f"{p} entities": int((parts == p).sum()) for p in ("valid", "test")}
     if outline.cutoff is not None:
         begun = items.group_by("item").agg(pl.col("first").min())
-        cold["cutoff"] = _instant(outline.cutoff)
+        cold["cutoff"] = times.written(outline.cutoff)
         cold["items first met later"] = int((begun["first"] >= outline.cutoff).sum())
     return found | {"cold": cold}
 
@@ -221,13 +218,6 @@ def _features(settings: Data) -> dict[str, list[str]]:
         side: [f"{name} ({feature.kind})" for name, feature in features.items()]
         for side, features in sides.items()
     }
-
-
-def _instant(stamp: float) -> str:
-    try:
-        return (EPOCH + timedelta(microseconds=int(stamp))).isoformat()
-    except OverflowError:
-        return f"{int(stamp)} us"
 
 
 def _share(part: int, whole: int) -> str:

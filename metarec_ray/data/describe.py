@@ -3,16 +3,14 @@
 Reads bucket by bucket. Knows the contract of a store; does not know tasks' sizes.
 """
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
 
+from metarec_ray.data import times
 from metarec_ray.data.manifest import Manifest, bucket_name, load, verify
 from metarec_ray.data.versions import versions
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def describe(store: Path, version: int | None = None) -> dict[str, object]:
@@ -26,7 +24,6 @@ def describe(store: Path, version: int | None = None) -> dict[str, object]:
     verify(store, made)
     sums = pl.concat([_bucket(store, made, number) for number in range(made.buckets)]).sum()
     counts = {name: int(sums[name].item()) for name in sums.columns}
-    cutoff = None if made.cutoff is None else EPOCH + timedelta(microseconds=made.cutoff)
     return {
         "version": made.version,
         "versions": versions(store),
@@ -36,7 +33,7 @@ def describe(store: Path, version: int | None = None) -> dict[str, object]:
         "events": made.events,
         "items": made.items,
         "parts": made.parts,
-        "cutoff": None if cutoff is None else cutoff.isoformat(),
+        "cutoff": None if made.cutoff is None else times.written(made.cutoff),
         "rows": made.counts.model_dump(),
         "features": {
             side: [f"{field.name} ({field.kind})" for field in fields]

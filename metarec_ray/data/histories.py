@@ -32,6 +32,13 @@ class Summary(NamedTuple):
     items: pl.DataFrame
 
 
+class Look(NamedTuple):
+    """What the training rows of one bucket hold: `items` (item), and `seen` of context columns."""
+
+    items: pl.DataFrame
+    seen: dict[str, Seen]
+
+
 class Plan(NamedTuple):
     """What every bucket must know of the whole log.
 
@@ -126,7 +133,7 @@ def look(
     cutoff: int | None,
     context: dict[str, Feature],
     cold: pl.DataFrame,
-) -> tuple[pl.DataFrame, dict[str, Seen]]:
+) -> Look:
     """Return the items of one bucket's training rows, and what their context columns hold.
 
     Training rows are those of entities not held out for test, before the cutoff, on items that are
@@ -138,7 +145,7 @@ def look(
     if cutoff is not None:
         kept = kept.filter(pl.col("time") < cutoff)
     seen = {name: encode.look(kept[f"context.{name}"], context[name]) for name in sorted(context)}
-    return kept.select("item").unique().sort("item"), seen
+    return Look(kept.select("item").unique().sort("item"), seen)
 
 
 def parts(

@@ -12,16 +12,15 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from metarec_ray.data import catalogue, histories, logs, spool, stages, store, validate
-from metarec_ray.data.catalogue import NOTHING, Outline, SideTables
-from metarec_ray.data.encode import Seen
-from metarec_ray.data.histories import Summary
+from metarec_ray.data.catalogue import Catalogue, Outline, SideTables
+from metarec_ray.data.histories import Look, Plan, Summary
 from metarec_ray.data.manifest import FileEntry, Manifest, bucket_name
 from metarec_ray.data.meter import Meter
 from metarec_ray.data.past import Past
 from metarec_ray.data.sources import Source
 from metarec_ray.data.stages import Done, Work
 from metarec_ray.data.store import Origin, Tally
-from metarec_ray.data.versions import Site, building, publish
+from metarec_ray.data.versions import Site, building, overtaken, publish
 from metarec_ray.errors import DataError
 
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
@@ -56,64 +55,67 @@ def build(
     with building(
         path, [store.settings_hash(settings), source.fingerprint, version, since]
     ) as site:
-        _refuse_overtaken(past, site)
-        work = Work(settings, source.ids, site.scratch, past, since)
-        scanned = _scanned(source, work, run)
-        tally = _tally(work, scanned, [])
-        store.refuse_bad_share(tally.rejected, tally.rows_in, settings, path)
-        everything = range(settings.buckets)
-        new = sorted({bucket for done in scanned for bucket in done.batches or []})
-        touched = list(everything) if past is None else new
-        grouped = _collapsed(work, scanned, touched, run)
-        outline, summaries = _outline(work, touched)
-        moved = sorted(_moved(outline.entities, past) - set(touched))
-        grouped += _collapsed(work, scanned, moved, run)
-        tally = _tally(work, scanned, grouped)
+        if past is not None and past.manifest.version != site.version - 1:
+            raise overtaken(path, site.version - 1)  # what came since would be lost
+        job = _Job(source, Work(settings, source.ids, site.scratch, past, since), run)
+        scanned = _scanned(job)
+        read = _tally(job.work, scanned, [])
+        store.refuse_bad_share(read.rejected, read.rows_in, settings, path)
+        new = {bucket for done in scanned for bucket in done.batches or []}
+        buckets = sorted(new) if past is not None else list(range(settings.buckets))
+        grouped = _collapsed(job, scanned, buckets)
+        outline, summaries = _outline(job.work, buckets)
+        moved = sorted(_moved(outline.entities, past) - set(buckets))
+        grouped += _collapsed(job, scanned, moved)
+        plan, items = _planned(job, outline, summaries, sorted([*buckets, *moved]))
+        others = sorted(_moved(plan.entities, past) - {*buckets, *moved})
+        grouped += _collapsed(job, scanned, others)
+        files = _written(job, plan, site, [*buckets, *moved, *others])
+        tally = _tally(job.work, scanned, grouped)
         tally = tally if past is None else past.added(tally)
-        made = _written(source, site, work, run, outline=outline, summaries=summaries, tally=tally,
-                        scanned=scanned, buckets=sorted([*touched, *moved]))  # fmt: skip
+        origin = Origin(settings, source.ids, source.fingerprint, tally)
+        made = store.finish(site, files, plan, items, source=origin)
         publish(site, made, keep=settings.versions)
     return made
 
 
-def _refuse_overtaken(past: Past | None, site: Site) -> None:
-    """Raise a DataError where `past` is no longer the newest version: what came since would go."""
-    if past is not None and past.manifest.version != site.version - 1:
-        raise DataError(
-            f"a store must be written by one process at a time, another one has published version "
-            f"{site.version - 1} meanwhile ({site.store})"
-        )
+class _Job(NamedTuple):
+    """What is built of what, and where its units run."""
+
+    source: Source
+    work: Work
+    run: Run
 
 
-def _scanned(source: Source, work: Work, run: Run) -> list[Done]:
+def _scanned(job: _Job) -> list[Done]:
     """Read the log into spools."""
-    if not source.chunks:  # a Parquet file without row groups
-        raise DataError(f"a log must hold rows, got none ({source.settings.path})")
-    units = list(enumerate(source.chunks))
-    meter = Meter(run.say, "read", "chunks", len(units))
-    scanned = _done(run.read(partial(_scan, work), units), meter)
+    chunks, path = job.source.chunks, job.source.settings.path
+    if not chunks:  # a Parquet file without row groups
+        raise DataError(f"a log must hold rows, got none ({path})")
+    meter = Meter(job.run.say, "read", "chunks", len(chunks))
+    scanned = _done(job.run.read(partial(_scan, job.work), list(enumerate(chunks))), meter)
     if not any(done.rows for done in scanned):
-        raise DataError(f"a log must hold rows, got none ({source.settings.path})")
+        raise DataError(f"a log must hold rows, got none ({path})")
     return scanned
 
 
-def _collapsed(work: Work, scanned: list[Done], buckets: Sequence[int], run: Run) -> list[Done]:
+def _collapsed(job: _Job, scanned: list[Done], buckets: Sequence[int]) -> list[Done]:
     """Bring rows to their buckets."""
     if not buckets:
         return []
     spools = {done.unit: done.batches or [] for done in scanned}
-    meter = Meter(run.say, "grouped", "buckets", len(buckets))
-    return _done(run.each(partial(stages.collapse, work, spools), buckets), meter)
+    meter = Meter(job.run.say, "grouped", "buckets", len(buckets))
+    return _done(job.run.each(partial(stages.collapse, job.work, spools), buckets), meter)
 
 
-def _tally(work: Work, scanned: list[Done], buckets: list[Done]) -> Tally:
-    """Return what became of the rows so far."""
+def _tally(work: Work, scanned: list[Done], grouped: list[Done]) -> Tally:
+    """Return what became of the rows read so far."""
     bad = [spool.load(work.file("rejected", done.unit)) for done in scanned if done.rejected]
-    beyond = [spool.load(work.file("beyond", done.unit)) for done in buckets if done.rejected]
+    beyond = [spool.load(work.file("beyond", done.unit)) for done in grouped if done.rejected]
     return Tally(
         rows_in=sum(done.rows for done in scanned),
         filtered=sum(done.filtered for done in scanned),
-        collapsed=sum(done.rows - done.kept - done.rejected for done in buckets),
+        collapsed=sum(done.rows - done.kept - done.rejected for done in grouped),
         rejected=store.listed([*bad, *beyond]),
     )
 
@@ -132,9 +134,8 @@ def _outline(work: Work, touched: Iterable[int]) -> tuple[Outline, list[Summary]
             items = [histories.first_met(items)]
     # Each bucket knows nearly all items: kept apart they would be items x buckets.
     summaries[0] = summaries[0]._replace(items=histories.first_met(items))
-    known = NOTHING if past is None else past.known()
     clock = validate.roles(settings).time is not None
-    return catalogue.outline(summaries, settings, has_time=clock, known=known), summaries
+    return catalogue.outline(summaries, settings, has_time=clock, known=work.known), summaries
 
 
 def _moved(entities: pl.DataFrame, past: Past | None) -> set[int]:
@@ -148,56 +149,35 @@ def _moved(entities: pl.DataFrame, past: Past | None) -> set[int]:
     return set(both.filter(pl.any_horizontal(other))["bucket"])
 
 
-def _written(
-    source: Source,
-    site: Site,
-    work: Work,
-    run: Run,
-    *,
-    outline: Outline,
-    summaries: list[Summary],
-    tally: Tally,
-    scanned: list[Done],
-    buckets: list[int],
-) -> Manifest:
-    """Plan the version from what buckets hold, and write its files."""
-    past, tables = work.past, SideTables(*logs.side_tables(source))
-    plan, items = catalogue.plan(
-        outline,
-        summaries,
-        _looks(work, outline, run, buckets, encoded=bool(source.settings.held_features)),
-        settings=source.settings,
-        tables=tables,
-        known=NOTHING if past is None else past.known(),
+def _planned(
+    job: _Job, outline: Outline, summaries: list[Summary], buckets: Sequence[int]
+) -> tuple[Plan, Catalogue]:
+    """Return what buckets must know of each other, and the items."""
+    work, settings = job.work, job.source.settings
+    looks: list[Look] = []
+    if settings.held_features or settings.context:  # only vocabularies and moments need them
+        told = outline.entities.select("entity", "part", "bucket")
+        stages.hand_out(work, "parts", told, buckets)
+        look = partial(stages.look, work, outline.cutoff, outline.cold)
+        looks = [found for _, found in sorted(job.run.each(look, buckets), key=_unit)]
+    tables = SideTables(*logs.side_tables(job.source))
+    return catalogue.plan(
+        outline, summaries, looks, settings=settings, tables=tables, known=work.known
     )
-    further = sorted(_moved(plan.entities, past) - set(buckets))
-    _collapsed(work, scanned, further, run)
-    buckets = [*buckets, *further]
-    meter = Meter(run.say, "wrote", "buckets", len(buckets))
+
+
+def _written(job: _Job, plan: Plan, site: Site, buckets: Sequence[int]) -> dict[str, FileEntry]:
+    """Write the files of buckets, and return those of all, the past's among them."""
+    work = job.work
+    meter = Meter(job.run.say, "wrote", "buckets", len(buckets))
     stages.hand_out(work, "planned", plan.entities, buckets)
     bare = plan._replace(entities=plan.entities.clear())
-    written = _done(run.each(partial(stages.write, work, bare, site.files), buckets), meter)
-    files = {
-        bucket_name(done.unit): FileEntry(
-            rows=done.kept, sha256=done.sha256, path=site.place(bucket_name(done.unit))
-        )
-        for done in written
-    }
-    origin = Origin(source.settings, source.ids, source.fingerprint, tally)
-    shared = {} if past is None else past.buckets()
-    return store.finish(site, shared | files, plan, items, source=origin)
-
-
-def _looks(
-    work: Work, outline: Outline, run: Run, buckets: Sequence[int], *, encoded: bool
-) -> list[tuple[Any, dict[str, Seen]]]:
-    """Return what the training rows of buckets hold, in the order of buckets."""
-    # It matters to vocabularies and moments alone.
-    if not encoded and not work.settings.context:
-        return []
-    stages.hand_out(work, "parts", outline.entities.select("entity", "part", "bucket"), buckets)
-    look = partial(stages.look, work, outline.cutoff, outline.cold)
-    return [seen for _, seen in sorted(run.each(look, buckets), key=_unit)]
+    written = _done(job.run.each(partial(stages.write, work, bare, site.files), buckets), meter)
+    files = {} if work.past is None else work.past.buckets()
+    for done in written:
+        name = bucket_name(done.unit)
+        files[name] = site.entry(name, rows=done.kept, sha256=done.sha256)
+    return files
 
 
 def _scan(work: Work, unit: Any) -> Done:

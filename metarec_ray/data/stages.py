@@ -14,14 +14,14 @@ from typing import NamedTuple
 import polars as pl
 
 from metarec_ray.data import histories, logs, sessions, spool, validate
-from metarec_ray.data.encode import Seen
-from metarec_ray.data.histories import Plan, Summary
+from metarec_ray.data.catalogue import NOTHING, Known
+from metarec_ray.data.histories import Look, Plan, Summary
 from metarec_ray.data.manifest import bucket_name
 from metarec_ray.data.past import Past
 from metarec_ray.data.settings import Data
 from metarec_ray.data.sources import Chunk
 from metarec_ray.data.store import write_table
-from metarec_ray.data.validate import Ids
+from metarec_ray.data.validate import Checked, Ids
 
 
 class Work(NamedTuple):
@@ -39,6 +39,11 @@ class Work(NamedTuple):
     scratch: Path
     past: Past | None = None
     since: int | None = None
+
+    @property
+    def known(self) -> Known:
+        """What the past has settled."""
+        return NOTHING if self.past is None else self.past.known()
 
     @property
     def columns(self) -> pl.Schema:
@@ -75,6 +80,13 @@ class Done(NamedTuple):
     peak_bytes: int = 0
 
 
+def checked(work: Work, chunk: Chunk) -> Iterator[tuple[int, Checked]]:
+    """Read a chunk some rows at a time; yield how many, and the checked ones in the log's types."""
+    for rows, found in logs.check_chunk(chunk, work.settings):
+        known = pl.Schema({name: work.columns[name] for name in found.events.columns})
+        yield rows, found._replace(events=found.events.cast(known))
+
+
 def scan(work: Work, chunk: Chunk, unit: int) -> Done:
     """Read and check a chunk of the log and put its rows into a spool, by buckets."""
 
@@ -84,9 +96,8 @@ def scan(work: Work, chunk: Chunk, unit: int) -> Done:
 
         def frames() -> Iterator[pl.DataFrame]:
             nonlocal rows, kept, filtered
-            for read, found in logs.check_chunk(chunk, work.settings):
-                known = pl.Schema({name: work.columns[name] for name in found.events.columns})
-                events = found.events.cast(known)
+            for read, found in checked(work, chunk):
+                events = found.events
                 if work.since is not None:
                     events = events.filter(pl.col("time") >= work.since)
                 rejected.append(found.rejected)
@@ -147,9 +158,7 @@ def hand_out(work: Work, name: str, entities: pl.DataFrame, buckets: Collection[
         spool.save(work.file(name, bucket), parts.get((bucket,), empty))
 
 
-def look(
-    work: Work, cutoff: int | None, cold: pl.DataFrame, bucket: int
-) -> tuple[int, tuple[pl.DataFrame, dict[str, Seen]]]:
+def look(work: Work, cutoff: int | None, cold: pl.DataFrame, bucket: int) -> tuple[int, Look]:
     """Return what a bucket's training rows hold, with its number (see `histories.look`).
 
     The `parts` of its entities were handed out.

@@ -106,7 +106,7 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
         for bucket, part in enumerate(rows):
             name, table = bucket_name(bucket), histories.build(part, plan)
             hashed = write_table(table, site.files / name)
-            files[name] = FileEntry(rows=table.num_rows, sha256=hashed, path=site.place(name))
+            files[name] = site.entry(name, rows=table.num_rows, sha256=hashed)
         ids = Ids(log.events["entity"].dtype, log.events["item"].dtype)
         origin = Origin(asked, ids, log.fingerprint, tally)
         made = finish(site, files, plan, items, source=origin)
@@ -227,11 +227,9 @@ def _whole_log_files(
     }
     hashes = {name: write_table(table, site.files / name) for name, table in tables.items()}
     entries = {
-        name: FileEntry(rows=tables[name].num_rows, sha256=hashed, path=site.place(name))
+        name: site.entry(name, rows=tables[name].num_rows, sha256=hashed)
         for name, hashed in hashes.items()
     }
     return entries | {
-        VOCABULARIES: FileEntry(
-            rows=0, sha256=sha256_file(vocabularies), path=site.place(VOCABULARIES)
-        )
+        VOCABULARIES: site.entry(VOCABULARIES, rows=0, sha256=sha256_file(vocabularies))
     }

@@ -3,10 +3,13 @@
 Knows a column; does not know what happened then.
 """
 
+from datetime import UTC, datetime, timedelta
+
 import polars as pl
 
 from metarec_ray.data.numbers import number
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 MICROSECONDS = 1_000_000
 _ZONED = r"\d:\d\d.*(Z|[+-]\d\d:?\d\d)$"
@@ -50,6 +53,18 @@ def microseconds(time: pl.Series, unit: str) -> pl.Series:
     if a_second > MICROSECONDS:
         return time.cast(pl.Int64) // (a_second // MICROSECONDS)
     return time.cast(pl.Int64) * (MICROSECONDS // a_second)
+
+
+def written(instant: int) -> str:
+    """Return microseconds as a date and time, or as they are beyond the years that have one.
+
+    >>> written(0), written(2**62)
+    ('1970-01-01T00:00:00+00:00', '4611686018427387904 us')
+    """
+    try:
+        return (EPOCH + timedelta(microseconds=instant)).isoformat()
+    except OverflowError:
+        return f"{instant} us"
 
 
 def _stamps(column: pl.Series, zone: str) -> pl.Series:

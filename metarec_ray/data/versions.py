@@ -52,9 +52,10 @@ class Site(NamedTuple):
     files: Path
     version: int
 
-    def place(self, name: str) -> str:
-        """Return where a file of the version will lie in the store."""
-        return f"{version_name(self.version)}/{name}"
+    def entry(self, name: str, *, rows: int, sha256: str) -> FileEntry:
+        """Return what the manifest says of a file of the version."""
+        place = f"{version_name(self.version)}/{name}"
+        return FileEntry(rows=rows, sha256=sha256, path=place)
 
 
 @contextmanager
@@ -93,15 +94,20 @@ def publish(site: Site, manifest: Manifest, *, keep: int) -> None:
     try:
         site.files.rename(site.store / version_name(site.version))
     except OSError as error:
-        raise DataError(
-            f"a store must be written by one process at a time, another one has published version "
-            f"{site.version} meanwhile ({site.store})"
-        ) from error
+        raise overtaken(site.store, site.version) from error
     sync(site.store)
     save(site.store, manifest)
     sync(site.store)
     _discard(site.store)
     _prune(site.store, keep=keep)
+
+
+def overtaken(store: Path, version: int) -> DataError:
+    """Return what is raised where another process has published that version meanwhile."""
+    return DataError(
+        f"a store must be written by one process at a time, another one has published version "
+        f"{version} meanwhile ({store})"
+    )
 
 
 def complete(store: Path) -> None:

@@ -2,7 +2,8 @@
 
 Ray Data reads and checks the chunks of the log; tasks then group and write the buckets. What is
 done to rows is in `data`; here is only where it is done. The store must lie where every worker can
-write: rows travel through its folder, not through the object store. The caller has started Ray.
+write: rows travel through its folder, not through the object store. Ray is started where there is
+something to do and the caller has not.
 """
 
 import json
@@ -25,6 +26,7 @@ from metarec_ray.data.sources import Source
 from metarec_ray.data.stages import Done
 from metarec_ray.engine import table_formats
 from metarec_ray.engine.each import as_they_end
+from metarec_ray.engine.session import ray_session
 from metarec_ray.errors import DataError, MetarecError
 
 Progress = Callable[[str], None]
@@ -43,8 +45,8 @@ def prepare(
     if present is not None:
         progress(f"prepare: {store_path} is up to date, {present.tasks} tasks")
         return present
-    _quieten()
-    with log.files(store_path) as source:
+    with ray_session(), log.files(store_path) as source:
+        _quieten()
         return pipeline.build(source, store_path, Run(read, each, progress))
 
 
@@ -57,14 +59,9 @@ def append(
     progress: Progress,
 ) -> Manifest:
     """Add the events of the log, from `since` on (microseconds), to a store; see `data.append`."""
-    _quieten()
-    with _log(settings, data_dir).files(store_path) as source:
+    with ray_session(), _log(settings, data_dir).files(store_path) as source:
+        _quieten()
         return add(source, store_path, Run(read, each, progress), since=since)
-
-
-def up_to_date(settings: Data, store_path: Path, *, data_dir: Path | None) -> bool:
-    """Return whether `prepare` would do nothing; reads and hashes files, needs no Ray."""
-    return _present(_log(settings, data_dir), store_path) is not None
 
 
 def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Done]:

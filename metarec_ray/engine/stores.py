@@ -1,14 +1,13 @@
 """The store of an experiment, brought up to date before anything reads it.
 
-Knows when preparing needs a Ray session and when there is nothing to do.
+Knows whose store an experiment reads; does not know how one is made.
 """
 
 from pathlib import Path
 
 from metarec_ray.config import Experiment
 from metarec_ray.data.task_store import TaskStore
-from metarec_ray.engine.prepare import Progress, prepare, up_to_date
-from metarec_ray.engine.session import ray_session
+from metarec_ray.engine.prepare import Progress, prepare
 from metarec_ray.errors import ConfigError
 
 
@@ -18,9 +17,8 @@ def ensure_store(experiment: Experiment, *, data_dir: Path | None, progress: Pro
     A store that is named (`run.store`) is another run's and is taken as it is.
     """
     path = experiment.store
-    if experiment.run.store is None and not up_to_date(experiment.data, path, data_dir=data_dir):
-        with ray_session():
-            prepare(experiment.data, path, data_dir=data_dir, progress=progress)
+    if experiment.run.store is None:
+        prepare(experiment.data, path, data_dir=data_dir, progress=progress)
     store = TaskStore.open(path)
     if store.manifest.feedback != experiment.data.feedback:
         raise ConfigError(

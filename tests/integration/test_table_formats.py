@@ -7,7 +7,7 @@ import pytest
 
 from metarec_ray.data.settings import Columns, Data
 from metarec_ray.engine import table_formats
-from metarec_ray.engine.prepare import prepare, up_to_date
+from metarec_ray.engine.prepare import prepare
 from metarec_ray.errors import DataError, MachineError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(180)]
@@ -43,9 +43,9 @@ def check(folder: Path, asked: Data, grow) -> None:
     made = prepare(asked, folder / "t", data_dir=None, progress=said.append)
     assert made.store_sha256 == files.store_sha256
     assert made.settings["path"] == asked.path
-    assert up_to_date(asked, folder / "t", data_dir=None)
+    assert prepare(asked, folder / "t", data_dir=None, progress=said.append) == made
+    assert said[-1].endswith(f"is up to date, {made.tasks} tasks")
     grow()
-    assert not up_to_date(asked, folder / "t", data_dir=None)
     more = prepare(asked, folder / "t", data_dir=None, progress=said.append)
     assert more.events == made.events + 2
     assert not [path for path in folder.iterdir() if path.name.startswith(".t.table")]

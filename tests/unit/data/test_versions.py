@@ -17,7 +17,7 @@ def written(site: Site, like: Manifest, content: str, **older: FileEntry) -> Man
     """Write one file and return the manifest of a version that holds it, and older ones."""
     path = site.files / "new.txt"
     path.write_text(content)
-    entry = FileEntry(rows=0, sha256=sha256_file(path), path=site.place("new.txt"))
+    entry = site.entry("new.txt", rows=0, sha256=sha256_file(path))
     return like.model_copy(
         update={
             "version": site.version,
