@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from metarec_ray.data import pipeline, store, validate
+from metarec_ray.data import pipeline, sources, store, validate
 from metarec_ray.data.manifest import Manifest, load, verify
 from metarec_ray.data.past import Past
 from metarec_ray.data.pipeline import Run
@@ -38,6 +38,7 @@ def append(source: Source, path: Path, run: Run, *, since: int | None = None) ->
             f"a log is added with the settings of the store, those of data are others ({path}): "
             "`metarec prepare` makes it anew"
         )
+    source = sources.with_text_ids(source, present.ids)
     if source.ids.kinds != present.ids:
         raise DataError(
             f"ids must be of the types that the store has, {' and '.join(present.ids)}, got "

@@ -5,13 +5,14 @@ no store: what would become of the rows is counted, and thrown away.
 """
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import catalogue, histories, spool, stages, times, validate
+from metarec_ray.data import catalogue, histories, quarantine, spool, stages, times, validate
 from metarec_ray.data.settings import DOMAIN, Data
 from metarec_ray.data.sources import Chunk, Source
 from metarec_ray.data.stages import Done, Work
@@ -31,7 +32,8 @@ class Batch(NamedTuple):
     kept: int
     filtered: int
     unordered: int
-    rejected: pl.DataFrame
+    first: pl.DataFrame  # of the bad rows
+    reasons: dict[str, int]
     missing: dict[str, int]  # of each context column
     span: pl.DataFrame  # least and greatest of some columns, one row
 
@@ -53,17 +55,17 @@ def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dic
         say(f"check: {rows:,} rows read, grouping")
         buckets = [stages.collapse(work, spools, bucket) for bucket in range(settings.buckets)]
         spans = pl.concat([batch.span for batch in found])
-        rejected = pl.concat([batch.rejected for batch in found])
+        first = pl.concat([batch.first for batch in found])
         kept = sum(done.kept for done in buckets)
         return {
             "rows": rows,
             "kept": kept,
             "filtered": sum(batch.filtered for batch in found),
             "duplicates": sum(done.rows - done.kept - done.rejected for done in buckets),
-            "quarantined": _reasons(rejected, work, buckets),
+            "quarantined": _reasons(found, buckets),
             "first bad rows": [
                 f"row {row['row']} of {row['file']}: {row['reason']}, got {row['value']}"
-                for row in rejected.head(SHOWN).iter_rows(named=True)
+                for row in first.head(SHOWN).iter_rows(named=True)
             ],
             "out of order": _share(
                 sum(batch.unordered for batch in found), sum(batch.kept for batch in found)
@@ -96,7 +98,8 @@ def _read(
                     kept=len(events),
                     filtered=one.filtered,
                     unordered=_unordered(events),
-                    rejected=one.rejected,
+                    first=one.rejected.head(SHOWN),
+                    reasons=quarantine.count(one.rejected),
                     missing={name[8:]: events[name].null_count() for name in context},
                     span=_span(events),
                 )
@@ -136,10 +139,12 @@ def _range(spans: pl.DataFrame, name: str) -> tuple[float, ...]:
     return spans.select(pl.col(f"{name} min").min(), pl.col(f"{name} max").max()).rows()[0]
 
 
-def _reasons(rejected: pl.DataFrame, work: Work, buckets: list[Done]) -> dict[str, int]:
-    beyond = [spool.load(work.file("beyond", done.unit)) for done in buckets if done.rejected]
-    counts = pl.concat([rejected, *beyond]).group_by("reason").agg(pl.col("rows").sum())
-    return dict(counts.sort(-pl.col("rows"), "reason").iter_rows())
+def _reasons(found: list[Batch], buckets: list[Done]) -> dict[str, int]:
+    """Return rows set aside by reason, the most frequent first."""
+    whole = Counter({histories.BEYOND: sum(done.rejected for done in buckets)})
+    for batch in found:
+        whole.update(batch.reasons)
+    return dict(sorted((+whole).items(), key=lambda one: (-one[1], one[0])))
 
 
 def _wholes(work: Work, settings: Data) -> dict[str, object]:

@@ -4,11 +4,14 @@ Knows the files of the contract; does not know what is new.
 """
 
 import json
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metarec_ray.data.catalogue import Known
@@ -26,7 +29,7 @@ from metarec_ray.data.manifest import (
     load,
 )
 from metarec_ray.data.settings import DOMAIN, Data
-from metarec_ray.data.store import Tally, listed
+from metarec_ray.data.store import Tally
 
 BEFORE = -(2**62)
 """Sequence of old events: their order in the history, before everything new at the same instant."""
@@ -91,8 +94,13 @@ class Past(NamedTuple):
             rows_in=counts.rows_in + tally.rows_in,
             filtered=counts.filtered + tally.filtered,
             collapsed=counts.collapsed + tally.collapsed,
-            rejected=listed([self.table(QUARANTINE), tally.rejected]),
+            rejected=chain(self._quarantined(), tally.rejected),
         )
+
+    def _quarantined(self) -> Iterator[pl.DataFrame]:
+        file = pq.ParquetFile(self.manifest.file(self.store, QUARANTINE))
+        for batch in file.iter_batches():
+            yield pl.DataFrame(pa.Table.from_batches([batch]))
 
     def known(self) -> Known:
         """Return the numbers and vocabularies of the version."""

@@ -17,6 +17,7 @@ from metarec_ray.data.histories import Look, Plan, Summary
 from metarec_ray.data.manifest import FileEntry, Manifest, bucket_name
 from metarec_ray.data.meter import Meter
 from metarec_ray.data.past import Past
+from metarec_ray.data.quarantine import refuse_bad_share
 from metarec_ray.data.sources import Source
 from metarec_ray.data.stages import Done, Work
 from metarec_ray.data.store import Origin, Tally
@@ -59,8 +60,8 @@ def build(
             raise overtaken(path, site.version - 1)  # what came since would be lost
         job = _Job(source, Work(settings, source.ids, site.scratch, past, since), run)
         scanned = _scanned(job)
-        read = _tally(job.work, scanned, [])
-        store.refuse_bad_share(read.rejected, read.rows_in, settings, path)
+        bad, rows = (sum(getattr(done, what) for done in scanned) for what in ("rejected", "rows"))
+        refuse_bad_share(bad, rows, _aside(job.work, scanned, []), settings, path)
         new = {bucket for done in scanned for bucket in done.batches or []}
         buckets = sorted(new) if past is not None else list(range(settings.buckets))
         grouped = _collapsed(job, scanned, buckets)
@@ -110,14 +111,20 @@ def _collapsed(job: _Job, scanned: list[Done], buckets: Sequence[int]) -> list[D
 
 def _tally(work: Work, scanned: list[Done], grouped: list[Done]) -> Tally:
     """Return what became of the rows read so far."""
-    bad = [spool.load(work.file("rejected", done.unit)) for done in scanned if done.rejected]
-    beyond = [spool.load(work.file("beyond", done.unit)) for done in grouped if done.rejected]
     return Tally(
         rows_in=sum(done.rows for done in scanned),
         filtered=sum(done.filtered for done in scanned),
         collapsed=sum(done.rows - done.kept - done.rejected for done in grouped),
-        rejected=store.listed([*bad, *beyond]),
+        rejected=_aside(work, scanned, grouped),
     )
+
+
+def _aside(work: Work, scanned: list[Done], grouped: list[Done]) -> Iterator[pl.DataFrame]:
+    """Yield the rows that were set aside: bad ones, then what histories hold too many of."""
+    for name, units in (("rejected", scanned), ("beyond", grouped)):
+        for done in sorted(units, key=lambda done: done.unit):
+            if done.rejected:
+                yield spool.load(work.file(name, done.unit))
 
 
 def _outline(work: Work, touched: Iterable[int]) -> tuple[Outline, list[Summary]]:

@@ -20,7 +20,7 @@ from metarec_ray.data import (
     tables,
     validate,
 )
-from metarec_ray.data.manifest import sha256_file, sha256_json
+from metarec_ray.data.manifest import IdKind, sha256_file, sha256_json
 from metarec_ray.data.movielens import Layout
 from metarec_ray.data.places import File
 from metarec_ray.data.selection import Sides
@@ -120,6 +120,25 @@ def _refuse_roles(settings: Data) -> None:
         raise DataError(
             f"data.columns.time must be named for data.session_gap, got none ({settings.path})"
         )
+
+
+def with_text_ids(source: Source, kinds: tuple[IdKind, IdKind]) -> Source:
+    """Return the source with digits read as text where ids of these kinds are text.
+
+    Of files of text: ids that all are digits by chance. What Parquet says is as it is.
+    """
+    if any(chunk.types is None for chunk in source.chunks):
+        return source
+    text = [role for role, kind in zip(Ids._fields, kinds, strict=True) if kind == "text"]
+    roles = validate.roles(source.settings)
+    forced = {getattr(roles, role): pl.String() for role in text}
+    return source._replace(
+        ids=source.ids._replace(**dict.fromkeys(text, pl.String())),
+        chunks=[
+            chunk._replace(types={n: forced.get(n, t) for n, t in (chunk.types or {}).items()})
+            for chunk in source.chunks
+        ],
+    )
 
 
 def columns(settings: Data) -> list[str]:

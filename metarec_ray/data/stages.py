@@ -17,10 +17,10 @@ from metarec_ray.data import histories, logs, sessions, spool, validate
 from metarec_ray.data.catalogue import NOTHING, Known
 from metarec_ray.data.histories import Look, Plan, Summary
 from metarec_ray.data.manifest import bucket_name
+from metarec_ray.data.parquet import write_table
 from metarec_ray.data.past import Past
 from metarec_ray.data.settings import Data
 from metarec_ray.data.sources import Chunk
-from metarec_ray.data.store import write_table
 from metarec_ray.data.validate import Checked, Ids
 
 

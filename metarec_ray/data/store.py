@@ -6,18 +6,16 @@ of it in one process; the steps are functions so that workers can write buckets 
 
 import importlib.metadata
 import json
-import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from metarec_ray.data import catalogue, histories, sessions
+from metarec_ray.data import catalogue, histories, quarantine, sessions
 from metarec_ray.data.catalogue import Catalogue, SideTables
 from metarec_ray.data.histories import Plan
 from metarec_ray.data.logs import Log
@@ -34,37 +32,20 @@ from metarec_ray.data.manifest import (
     sha256_json,
     store_hash,
 )
+from metarec_ray.data.parquet import write_table
+from metarec_ray.data.quarantine import refuse_bad_share
 from metarec_ray.data.settings import Data
-from metarec_ray.data.validate import REJECTED, Ids, roles
+from metarec_ray.data.validate import Ids, roles
 from metarec_ray.data.versions import Site, building, publish
-from metarec_ray.errors import DataError
-
-ROW_GROUP = 16_384
-QUARANTINED = pa.schema(
-    [
-        ("file", pa.string()),
-        ("row", pa.int64()),
-        ("reason", pa.string()),
-        ("value", pa.string()),
-        ("rows", pa.int64()),
-    ]
-)
 
 
 class Tally(NamedTuple):
-    """What became of the rows of a log; `rejected` lists the quarantined ones."""
+    """What became of the rows of a log; `rejected` lists the quarantined ones, frame by frame."""
 
     rows_in: int
     filtered: int
     collapsed: int
-    rejected: pl.DataFrame
-
-    @property
-    def bad(self) -> dict[str, int]:
-        """Quarantined rows by reason; a truncated history counts each row beyond the limit."""
-        reason, rows = pl.col("reason"), pl.col("rows")
-        counts = self.rejected.group_by(reason).agg(rows.sum()).sort("reason")
-        return dict(counts.iter_rows())
+    rejected: Iterable[pl.DataFrame]
 
 
 def effective(settings: Data, log: Data) -> Data:
@@ -80,21 +61,22 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
     there already is replaced.
     """
     asked = effective(settings, log.settings)
-    refuse_bad_share(log.rejected, log.rows_in, asked, path)
+    refuse_bad_share(len(log.rejected), log.rows_in, [log.rejected], asked, path)
     bucketed = sessions.cut(histories.with_bucket(log.events, asked.buckets), asked)
     collapsed = histories.collapse(bucketed, shuffle=asked.tie_seed)
-    kept, beyond = histories.truncate(collapsed, asked.max_events)
+    by_bucket = collapsed.partition_by("bucket", as_dict=True, include_key=False)
+    empty = collapsed.clear().drop("bucket")
+    parts = [by_bucket.get((bucket,), empty) for bucket in range(asked.buckets)]
+    cut = [histories.truncate(part, asked.max_events) for part in parts]
+    rows = [kept for kept, _ in cut]
     tally = Tally(
         rows_in=log.rows_in,
         filtered=log.filtered,
         collapsed=len(bucketed) - len(collapsed),
-        rejected=listed([log.rejected, beyond]),
+        rejected=[log.rejected, *(beyond for _, beyond in cut)],
     )
-    by_bucket = kept.partition_by("bucket", as_dict=True, include_key=False)
-    empty = kept.clear().drop("bucket")
-    rows = [by_bucket.get((bucket,), empty) for bucket in range(asked.buckets)]
     summaries = [histories.summarise(part) for part in rows]
-    outline = catalogue.outline(summaries, asked, has_time="time" in kept.columns)
+    outline = catalogue.outline(summaries, asked, has_time="time" in log.events.columns)
     looks = [
         histories.look(part, outline.entities, outline.cutoff, asked.context, outline.cold)
         for part in rows
@@ -123,63 +105,24 @@ class Origin(NamedTuple):
     tally: Tally
 
 
-def listed(rejected: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Return rejected rows by file and number, then histories that were cut short."""
-    whole = pl.concat([pl.DataFrame(schema=REJECTED), *rejected])
-    return whole.sort(pl.col("file") == "", "file", "row", "value")
-
-
 def settings_hash(settings: Data) -> str:
     """Return the hash of what a store depends on: not of where the log lies, its content counts."""
     return sha256_json(settings.model_dump(mode="json", exclude={"path", "versions"}))
-
-
-def refuse_bad_share(rejected: pl.DataFrame, rows_in: int, settings: Data, store: Path) -> None:
-    """Raise a DataError when too many rows broke a rule; the list is then beside the store."""
-    bad = len(rejected)
-    if bad <= settings.max_bad_share * rows_in:
-        return
-    rejected = listed([rejected])
-    listing = store.with_name(f"{store.name}.quarantine.parquet")
-    listing.parent.mkdir(parents=True, exist_ok=True)
-    write_table(rejected.to_arrow().cast(QUARANTINED), listing)
-    first = rejected.row(0, named=True)
-    raise DataError(
-        f"at most {settings.max_bad_share:.2%} of rows may be bad (data.max_bad_share), got {bad} "
-        f"of {rows_in}: {first['reason']}, got {first['value']} in row {first['row']} of "
-        f"{first['file']} (all in {listing})"
-    )
-
-
-def write_table(table: pa.Table, path: Path) -> str:
-    """Write one Parquet file, the same bytes for the same rows, synced; return its hash."""
-    with path.open("wb") as stream:
-        pq.write_table(
-            table.combine_chunks(),
-            stream,
-            row_group_size=ROW_GROUP,
-            compression="zstd",
-            use_dictionary=True,
-            write_statistics=True,
-            version="2.6",
-            store_schema=False,
-        )
-        stream.flush()
-        os.fsync(stream.fileno())
-    return sha256_file(path)
 
 
 def finish(
     site: Site, files: dict[str, FileEntry], plan: Plan, items: Catalogue, *, source: Origin
 ) -> Manifest:
     """Write what is not a bucket and return the manifest of the version."""
-    files = files | _whole_log_files(site, plan, items, source.tally)
+    aside = quarantine.write(source.tally.rejected, site.files / QUARANTINE)
+    files = files | _whole_log_files(site, plan, items)
+    files[QUARANTINE] = site.entry(QUARANTINE, rows=aside.lines, sha256=aside.sha256)
     counts = Counts(
         rows_in=source.tally.rows_in,
         kept=int(plan.entities["events"].sum()),
         filtered=source.tally.filtered,
         collapsed=source.tally.collapsed,
-        quarantined=source.tally.bad,
+        quarantined=aside.reasons,
     )
     parts = dict(plan.entities.group_by("part").len().sort("part").iter_rows())
     return Manifest(
@@ -211,9 +154,7 @@ def finish(
     )
 
 
-def _whole_log_files(
-    site: Site, plan: Plan, items: Catalogue, tally: Tally
-) -> dict[str, FileEntry]:
+def _whole_log_files(site: Site, plan: Plan, items: Catalogue) -> dict[str, FileEntry]:
     entities = plan.entities.select("task_id", pl.col("entity").cast(pl.String).alias("id"))
     ranks = pa.schema([("task_id", pa.int64()), ("id", pa.string())])
     vocabularies = site.files / VOCABULARIES
@@ -223,7 +164,6 @@ def _whole_log_files(
     tables = {
         ENTITIES: entities.to_arrow().cast(ranks),
         ITEMS: items.table,
-        QUARANTINE: tally.rejected.to_arrow().cast(QUARANTINED),
     }
     hashes = {name: write_table(table, site.files / name) for name, table in tables.items()}
     entries = {

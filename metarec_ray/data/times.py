@@ -15,19 +15,22 @@ MICROSECONDS = 1_000_000
 _ZONED = r"\d:\d\d.*(Z|[+-]\d\d:?\d\d)$"
 
 
-def read(column: pl.Series, zone: str, place: str) -> pl.Series:
-    """Return the raw time as microseconds or as a number still in the config's unit.
+def read(column: pl.Series, zone: str, place: str) -> list[pl.Series]:
+    """Return the raw time: `stamp`, microseconds, or `time`, numbers still in the config's unit.
 
     What a clock shows twice is the first time, what it never shows is none. Text holds dates or
-    numbers: where one value is a date, numbers are none.
+    numbers: where one value is a date, numbers are none. Whole numbers in text are `whole` as well:
+    beside one that is broken nanoseconds are more than floats hold.
     """
     if isinstance(column.dtype, pl.Datetime) or column.dtype == pl.Date:
-        return _stamps(column, zone).alias("stamp")
-    if column.dtype == pl.String:
-        stamps = _dates(column, zone)
-        if stamps.null_count() < len(stamps):
-            return stamps.alias("stamp")
-    return number(column, "time", place).alias("time")
+        return [_stamps(column, zone).alias("stamp")]
+    if column.dtype != pl.String:
+        return [number(column, "time", place).alias("time")]
+    stamps = _dates(column, zone)
+    if stamps.null_count() < len(stamps):
+        return [stamps.alias("stamp")]
+    whole = column.cast(pl.Int64, strict=False)
+    return [number(column, "time", place).alias("time"), whole.alias("whole")]
 
 
 def rules(frame: pl.DataFrame, unit: str) -> list[tuple[pl.Expr, str]]:
@@ -45,8 +48,17 @@ def rules(frame: pl.DataFrame, unit: str) -> list[tuple[pl.Expr, str]]:
     ]
 
 
-def microseconds(time: pl.Series, unit: str) -> pl.Series:
-    """Return whole numbers of microseconds."""
+def microseconds(frame: pl.DataFrame, unit: str) -> pl.Series:
+    """Return what `read` has read, and `rules` have judged, as whole numbers of microseconds."""
+    if "stamp" in frame.columns:
+        return frame["stamp"]
+    found = _in_microseconds(frame["time"], unit)
+    if "whole" not in frame.columns:
+        return found
+    return found.zip_with(frame["whole"].is_null(), _in_microseconds(frame["whole"], unit))
+
+
+def _in_microseconds(time: pl.Series, unit: str) -> pl.Series:
     a_second = PER_SECOND[unit]
     if not time.dtype.is_integer():
         return (time * (MICROSECONDS / a_second)).round().cast(pl.Int64)

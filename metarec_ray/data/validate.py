@@ -189,11 +189,9 @@ def _finished(good: pl.DataFrame, settings: Data) -> pl.DataFrame:
     columns = ["entity", "item", "label"]
     if settings.feedback == "implicit":
         good = good.with_columns(label=pl.lit(1.0, pl.Float32))
-    if "stamp" in good.columns:
-        good = good.rename({"stamp": "time"})
-    elif "time" in good.columns:
-        good = good.with_columns(time=times.microseconds(good["time"], settings.time_unit))
-    clock = ["time"] if "time" in good.columns else []
+    clock = ["time"] if roles(settings).time is not None else []
+    if clock:
+        good = good.with_columns(times.microseconds(good, settings.time_unit).alias("time"))
     domain = ["domain"] if "domain" in good.columns else []
     context = [f"context.{name}" for name in sorted(settings.context)]
     return good.select(*columns, *clock, "sequence", *domain, *context)

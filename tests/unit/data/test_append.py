@@ -270,6 +270,19 @@ def test_what_cannot_be_added_is_refused(folder: Path) -> None:
     refused("of the types that the store has, text and integer, got integer and integer")
 
 
+def test_a_day_of_digits_is_text_where_ids_are(tmp_path: Path) -> None:
+    log = OLD.select("user", "item", time=pl.col("at"))
+    (tmp_path / "log").mkdir()
+    log.write_csv(tmp_path / "log" / "a.csv")
+    asked = Data(path=str(tmp_path / "log"), columns=Columns(time="time"))
+    pipeline.build(sources.find(asked), tmp_path / "store", RUN)
+    (tmp_path / "log" / "a.csv").unlink()
+    log.head(4).with_columns(user=pl.lit("007")).write_csv(tmp_path / "log" / "b.csv")
+    made = append(sources.find(asked), tmp_path / "store", RUN)
+    assert (made.tasks, made.ids) == (31, ("text", "integer"))
+    assert TaskStore.open(tmp_path / "store").entity_ids()[-1] == "007"
+
+
 def test_without_a_clock_nothing_is_newer(tmp_path: Path) -> None:
     OLD.select("user", "item").write_csv(tmp_path / "log.csv")
     source = sources.find(Data(path=str(tmp_path / "log.csv")))

@@ -216,6 +216,10 @@ def test_what_a_text_says_of_time_does_not_depend_on_its_neighbours() -> None:
 def test_units_are_brought_to_microseconds(unit: str, factor: int) -> None:
     assert stamps(pl.Series([7, 8]), time_unit=unit)[0] == [7 * factor, 8 * factor]
     assert stamps(pl.Series([7_999, 2**53 + 1]), time_unit="ns")[0] == [7, (2**53 + 1) // 1000]
+    beside = pl.Series(["1700000000000001999", "never", "1.5e18"])
+    found, reasons = stamps(beside, time_unit="ns")
+    assert found == [1_700_000_000_000_001, 1_500_000_000_000_000]
+    assert reasons == ["time is not a finite number"]
 
 
 def test_an_unknown_zone_is_refused() -> None:
