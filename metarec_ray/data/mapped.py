@@ -5,11 +5,14 @@ Files are Arrow IPC tensors. Knows no store; a folder may be deleted at any time
 
 import fcntl
 import json
+import math
 import mmap
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,45 +21,78 @@ from torch import Tensor
 
 SHAPES = "shapes.json"
 
+Shape: TypeAlias = "tuple[torch.dtype, Sequence[int]]"
+"""What a tensor will be: int64 or float32, and its size along each axis."""
+Allocate: TypeAlias = Callable[[Sequence[Shape]], list[Tensor]]
+"""Returns a tensor of zeros for each shape, to be written to; called once."""
 
-def mapped(folder: Path, make: Callable[[], Sequence[Tensor]]) -> list[Tensor]:
-    """Return what `make` makes (int64 or float32), mapped from `folder`.
 
-    If nothing is there, one process makes it, others wait; it is published whole. Writing to what
-    is returned changes the caller's copy of a page, never the file.
+def in_memory(shapes: Sequence[Shape]) -> list[Tensor]:
+    """Return zeros of the shapes that nothing but this process holds."""
+    return [torch.zeros(tuple(shape), dtype=dtype) for dtype, shape in shapes]
+
+
+def mapped(folder: Path, make: Callable[[Allocate], object]) -> list[Tensor]:
+    """Return the tensors that `make` asks for and fills, mapped from `folder`.
+
+    If nothing is there, one process makes it, others wait; it is published whole. What is made lies
+    in files from the beginning: it may be larger than memory. Writing to what is returned changes
+    the caller's copy of a page, never the file.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not (folder / SHAPES).is_file():
         with folder.with_name(f"{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / SHAPES).is_file():
-                _publish(folder, make())
-    shapes = json.loads((folder / SHAPES).read_text("utf-8"))
-    return [_map(folder / f"{n}.arrow", *shape) for n, shape in enumerate(shapes)]
+                _publish(folder, make)
+    return _mapped(folder, mmap.ACCESS_COPY)
 
 
-def _publish(folder: Path, tensors: Sequence[Tensor]) -> None:
+def _publish(folder: Path, make: Callable[[Allocate], object]) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        for n, tensor in enumerate(tensors):
-            if tensor.numel():
-                values = pa.Tensor.from_numpy(tensor.contiguous().numpy())
-                with pa.OSFile(str(temporary / f"{n}.arrow"), "wb") as file:
-                    pa.ipc.write_tensor(values, file)
-        shapes = [[str(t.dtype).removeprefix("torch."), list(t.shape)] for t in tensors]
-        (temporary / SHAPES).write_text(json.dumps(shapes), encoding="utf-8")
+        make(partial(_on_disk, temporary))
+        assert (temporary / SHAPES).is_file(), "what is mapped is allocated here"
         shutil.rmtree(folder, ignore_errors=True)  # what holds no shapes is no whole one
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _map(path: Path, dtype: str, shape: list[int]) -> Tensor:
+def _on_disk(folder: Path, shapes: Sequence[Shape]) -> list[Tensor]:
+    """Return zeros of the shapes whose pages are those of new files in `folder`."""
+    named = [(str(dtype).removeprefix("torch."), list(shape)) for dtype, shape in shapes]
+    for n, (dtype, shape) in enumerate(named):
+        if math.prod(shape):
+            with pa.OSFile(str(folder / f"{n}.arrow"), "wb") as file:
+                pa.ipc.write_tensor(pa.Tensor.from_numpy(_zeros(dtype, shape)), file)
+    (folder / SHAPES).write_text(json.dumps(named), encoding="utf-8")
+    return _mapped(folder, mmap.ACCESS_WRITE)
+
+
+def _zeros(dtype: str, shape: list[int]) -> np.ndarray:
+    """Return zeros that may be read only and take no memory, were they larger than it.
+
+    A file is written in full, not left with holes: a full disk is an error then, and not a signal
+    that kills whoever touches a page.
+    """
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    nothing = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return np.frombuffer(mmap.mmap(-1, size, nothing, mmap.PROT_READ), kind).reshape(shape)
+
+
+def _mapped(folder: Path, access: int) -> list[Tensor]:
+    shapes = json.loads((folder / SHAPES).read_text("utf-8"))
+    return [_map(folder / f"{n}.arrow", *shape, access=access) for n, shape in enumerate(shapes)]
+
+
+def _map(path: Path, dtype: str, shape: list[int], *, access: int) -> Tensor:
     kind = getattr(torch, dtype)
     if 0 in shape:
         return torch.zeros(shape, dtype=kind)
-    with path.open("rb") as file:
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    with path.open("r+b" if access == mmap.ACCESS_WRITE else "rb") as file:
+        pages = mmap.mmap(file.fileno(), 0, access=access)
     whole = pa.py_buffer(pages)
     values = pa.ipc.read_tensor(pa.BufferReader(whole)).to_numpy()
     at = values.ctypes.data - whole.address

@@ -6,11 +6,10 @@ Knows the files of the contract and the cut in time; does not know tasks, window
 import copy
 import json
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from metarec_ray.core.batch import Features
 from metarec_ray.data.features import FeatureSpace
+from metarec_ray.data.gathering import Buckets, Wanted, gather
 from metarec_ray.data.manifest import (
     COLD,
     ENTITIES,
@@ -25,10 +25,11 @@ from metarec_ray.data.manifest import (
     VOCABULARIES,
     Manifest,
     bucket_name,
+    existing,
     load,
     verify,
 )
-from metarec_ray.data.mapped import mapped
+from metarec_ray.data.mapped import in_memory, mapped
 
 PARTS = ("train", "valid", "test")
 
@@ -71,7 +72,11 @@ class HistoryTable(NamedTuple):
 
 
 class TaskStore:
-    """A task store opened for reading; files are verified against the manifest once, on opening."""
+    """A task store opened for reading.
+
+    Files are verified against the manifest once: buckets when they are first read, the rest on
+    opening. What is mapped from a cache was verified when it was made.
+    """
 
     def __init__(self, path: Path, manifest: Manifest):
         self.path = path
@@ -85,6 +90,7 @@ class TaskStore:
         self.items = self._read_items()
         self._learned = ~self.items.cold
         self._cache: Path | None = None
+        self._verified: set[str] = set()
 
     @classmethod
     def open(
@@ -95,11 +101,15 @@ class TaskStore:
         With a local folder as `cache` histories are made once and mapped into memory from there.
 
         Raises:
-            DataError: it is missing, torn or altered.
+            DataError: a file is missing, or one that is no bucket is torn or altered: buckets are
+                looked at when they are read.
 
         """
         manifest = load(path, version)
-        verify(path, manifest)
+        buckets = [bucket_name(number) for number in range(manifest.buckets)]
+        for name in buckets:
+            existing(path, manifest, name)
+        verify(path, manifest, manifest.files.keys() - set(buckets))
         store = cls(path, manifest)
         if cache is not None:
             store._cache = cache / manifest.key()
@@ -124,39 +134,27 @@ class TaskStore:
 
         With `cut` events at or after the cutoff or on cold items are left out, or on items that the
         store is not restricted to: nothing that is learned may see them. Entities may then have no
-        event.
-        """
-        if self._cache is None:
-            return self._histories(parts, cut=cut)
-        name = "-".join([*parts, *(["cut"] if cut else [])])
-        return _joined(mapped(self._cache / name, lambda: _flat(self._histories(parts, cut=cut))))
+        event. Memory beside what is returned is that of one bucket and a few numbers an entity.
 
-    def _histories(self, parts: Sequence[str], *, cut: bool) -> HistoryTable:
-        rows = self._rows.filter(pa.array([p in parts for p in self._rows["part"].to_pylist()]))
-        item = rows["item"].combine_chunks()
-        n = len(item.flatten())
-        context = {
-            field.name: rows[f"context.{field.name}"].combine_chunks().flatten()
-            for field in self.manifest.features["context"]
-        }
-        user = {field.name: rows[f"user.{field.name}"] for field in self.manifest.features["user"]}
-        table = HistoryTable(
-            task_id=torch.from_numpy(rows["task_id"].to_numpy().copy()),
-            offsets=_offsets(item),
-            item=_values(rows["item"], np.int64),
-            label=_values(rows["label"], np.float32),
-            time=_values(rows["time"], np.int64)
-            if self.manifest.has_time
-            else torch.zeros(n, dtype=torch.int64),
-            context=self.context_space.encode(context, n),
-            user=self.user_space.encode(user, len(rows)),
+        Raises:
+            DataError: a bucket is missing, torn or altered.
+
+        """
+        wanted = Wanted(parts)
+        if cut:
+            wanted = Wanted(parts, self._learned.numpy(), self.manifest.cutoff)
+        buckets = Buckets(
+            range(self.manifest.buckets),
+            self._bucket,
+            self.manifest.has_time,
+            user=self.user_space,
+            context=self.context_space,
         )
-        if not cut:
-            return table
-        kept = self._learned[table.item]
-        if self.manifest.cutoff is not None:
-            kept &= table.time < self.manifest.cutoff
-        return table if kept.all() else table.keep(kept)
+        made = partial(gather, buckets, wanted)
+        if self._cache is None:
+            return _joined(made(in_memory))
+        name = "-".join([*parts, *(["cut"] if cut else [])])
+        return _joined(mapped(self._cache / name, made))
 
     def trained_items(self) -> Tensor:
         """Return bool [I]: items that an entity of train or valid met before the cutoff."""
@@ -170,12 +168,11 @@ class TaskStore:
 
     def user_fields(self, task_id: int) -> dict[str, str]:
         """Return the known categorical features of an entity as a request would give them."""
-        row = self._rows.slice(task_id, 1)  # sorted by task id, and none is missing
         fields: dict[str, str] = {}
-        for field in self.manifest.features["user"]:
-            index = row[f"user.{field.name}"][0].as_py() if field.kind == "categorical" else 0
+        for name in self._categorical:
+            index = self._users[f"user.{name}"][task_id].as_py()
             if index:
-                fields[field.name] = self.vocabularies["user"][field.name][index - 1]
+                fields[name] = self.vocabularies["user"][name][index - 1]
         return fields
 
     def _read_items(self) -> ItemTable:
@@ -191,24 +188,24 @@ class TaskStore:
             features=self.item_space.encode(columns, len(table)),
         )
 
+    @property
+    def _categorical(self) -> list[str]:
+        return [f.name for f in self.manifest.features["user"] if f.kind == "categorical"]
+
     @cached_property
-    def _rows(self) -> pa.Table:
-        tables = [pq.read_table(self.file(bucket_name(b))) for b in range(self.manifest.buckets)]
+    def _users(self) -> pa.Table:
+        """The categorical features of all entities: row n is task n, none is missing."""
+        columns = ["task_id", *(f"user.{name}" for name in self._categorical)]
+        tables = [self._bucket(number, columns) for number in range(self.manifest.buckets)]
         return pa.concat_tables(tables).sort_by("task_id")
 
-
-def _values(lists: pa.ChunkedArray, dtype: type) -> Tensor:
-    values = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return torch.from_numpy(values.astype(dtype))
-
-
-def _offsets(lists: pa.ListArray) -> Tensor:
-    offsets = lists.offsets.to_numpy().astype(np.int64)
-    return torch.from_numpy(offsets - offsets[0])
-
-
-def _flat(table: HistoryTable) -> list[Tensor]:
-    return [*table[:5], *table.context, *table.user]
+    def _bucket(self, number: int, columns: Sequence[str]) -> pa.Table:
+        """Return columns of a bucket, whose bytes are verified the first time."""
+        name = bucket_name(number)
+        if name not in self._verified:
+            verify(self.path, self.manifest, [name])
+            self._verified.add(name)
+        return pq.read_table(existing(self.path, self.manifest, name), columns=list(columns))
 
 
 def _joined(tensors: list[Tensor]) -> HistoryTable:

@@ -55,6 +55,7 @@ def test_a_flipped_byte_is_found_and_its_file_named(tmp_path: Path, synthetic_st
     found.file(tmp_path, "items.parquet").write_bytes(content)
     with pytest.raises(DataError, match=r"sha256 of items.parquet must be .*, got"):
         manifest.verify(tmp_path, found)
+    manifest.verify(tmp_path, found, ["bucket-00001.parquet", "entities.parquet"])
     found.file(tmp_path, "bucket-00001.parquet").unlink()
     with pytest.raises(DataError, match=r"bucket-00001.parquet is missing"):
         manifest.verify(tmp_path, found)

@@ -2,13 +2,15 @@
 
 import multiprocessing
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.data.mapped import mapped
+from metarec_ray.data.mapped import Allocate, in_memory, mapped
 from metarec_ray.data.task_store import TaskStore
 
 MADE = [torch.arange(7), torch.rand(3, 2), torch.zeros(4, 0), torch.zeros(0, dtype=torch.int64)]
@@ -19,13 +21,23 @@ def same(found: list[Tensor], expected: list[Tensor]) -> bool:
     return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
 
 
+def making(tensors: list[Tensor]) -> Callable[[Allocate], None]:
+    def make(allocate: Allocate) -> None:
+        found = allocate([(tensor.dtype, tensor.shape) for tensor in tensors])
+        for new, tensor in zip(found, tensors, strict=True):
+            assert not new.any()
+            new.copy_(tensor)
+
+    return make
+
+
 def test_what_is_made_once_is_mapped_afterwards(tmp_path: Path) -> None:
     times = 0
 
-    def make() -> list[Tensor]:
+    def make(allocate: Allocate) -> None:
         nonlocal times
         times += 1
-        return MADE
+        making(MADE)(allocate)
 
     found = [mapped(tmp_path / "a" / "b", make) for _ in range(3)]
     assert all(same(one, MADE) for one in found)
@@ -33,27 +45,51 @@ def test_what_is_made_once_is_mapped_afterwards(tmp_path: Path) -> None:
 
 
 def test_writing_changes_the_caller_s_pages_only(tmp_path: Path) -> None:
-    first = mapped(tmp_path / "a", lambda: MADE)
+    first = mapped(tmp_path / "a", making(MADE))
     first[0][0] = 99
-    assert same(mapped(tmp_path / "a", lambda: MADE), MADE)
+    assert same(mapped(tmp_path / "a", making(MADE)), MADE)
+
+
+def test_files_are_whole_tensors_of_arrow(tmp_path: Path) -> None:
+    mapped(tmp_path / "a", making(MADE))
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "0.arrow",
+        "1.arrow",
+        "shapes.json",  # what is empty needs no file
+    ]
+    for n, expected in enumerate(MADE[:2]):
+        with pa.memory_map(str(tmp_path / "a" / f"{n}.arrow")) as file:
+            found = pa.ipc.read_tensor(file).to_numpy()
+            assert torch.equal(torch.tensor(found), expected)
+
+
+def test_zeros_in_memory_have_the_same_shapes(tmp_path: Path) -> None:
+    shapes = [(tensor.dtype, tensor.shape) for tensor in MADE]
+    found = mapped(tmp_path / "a", lambda allocate: allocate(shapes))
+    assert same(in_memory(shapes), found)
 
 
 def test_what_was_cut_short_is_made_again(tmp_path: Path) -> None:
-    mapped(tmp_path / "a", lambda: MADE)
+    mapped(tmp_path / "a", making(MADE))
     (tmp_path / "a" / "shapes.json").unlink()
-    assert same(mapped(tmp_path / "a", lambda: MADE[:2]), MADE[:2])
+    assert same(mapped(tmp_path / "a", making(MADE[:2])), MADE[:2])
+
+    def fail(allocate: Allocate) -> None:
+        making(MADE)(allocate)
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        mapped(tmp_path / "b", lambda: [torch.zeros(1 // 0)])
+        mapped(tmp_path / "b", fail)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["a"]
 
 
 def _ask(folder: str, marks: str) -> None:
-    def make() -> list[Tensor]:
+    def make(allocate: Allocate) -> None:
         (Path(marks) / str(time.monotonic_ns())).touch()
         time.sleep(0.3)
-        return MADE
+        making(MADE)(allocate)
 
-    assert same(mapped(Path(folder), make)[:1], MADE[:1])
+    assert same(mapped(Path(folder), make), MADE)
 
 
 def test_of_several_processes_one_makes_it(tmp_path: Path) -> None:
@@ -94,14 +130,17 @@ def test_a_cache_goes_with_its_version(tmp_path: Path) -> None:
     cache = store / ".cache"
     kept: list[str] = []
 
-    def build(seed: int) -> list[torch.Tensor]:
+    def build(seed: int) -> None:
         asked = Data(seed=seed, buckets=1, synthetic=Synthetic(users=60, items=30), versions=2)
         kept.append(build_store(read_log(asked), asked, store).key())
-        return [torch.arange(3)]
+
+    def make(allocate: Allocate) -> None:
+        build(1)
+        making([torch.arange(3)])(allocate)
 
     build(0)
     # Published while another process reads the version before: what it makes has a place to go.
-    assert mapped(cache / kept[0] / "train", lambda: build(1))[0].tolist() == [0, 1, 2]
+    assert mapped(cache / kept[0] / "train", make)[0].tolist() == [0, 1, 2]
     TaskStore.open(store, cache=cache).histories()
     assert {path.name for path in cache.iterdir()} == set(kept)
     build(2)
