@@ -88,6 +88,18 @@ def canonical(column: pl.Series, feature: Feature, place: str) -> pl.Series:
     raise refused
 
 
+def is_not_finite(name: str, feature: Feature) -> pl.Expr:
+    """Return whether a canonical column holds a number that is none: a missing value is not one."""
+    column = pl.col(name)
+    if feature.kind == "numeric":
+        return column.is_infinite().fill_null(False)
+    if feature.kind == "vector":
+        return (
+            column.list.eval(~pl.element().is_finite().fill_null(False)).list.any().fill_null(False)
+        )
+    return pl.lit(False)
+
+
 def look(column: pl.Series, feature: Feature) -> Seen:
     """Return what a canonical column holds."""
     present = column.drop_nulls()
@@ -138,7 +150,9 @@ def encoder(
 def encode(column: pl.Series, using: Encoder) -> pl.Series:
     """Return a canonical column as numbers; a missing list becomes an empty one."""
     kind = using.field.kind
-    if kind in ("numeric", "vector"):
+    if kind == "vector":
+        return _of_length(column, using.field)
+    if kind == "numeric":
         return column
     known = {value: index for index, value in enumerate(using.vocabulary, start=1)}
     if kind == "categorical":
@@ -150,6 +164,20 @@ def encode(column: pl.Series, using: Encoder) -> pl.Series:
     empty = pl.lit([], dtype=pl.List(pl.Int32))
     joined = rows.select("row").join(lists, on="row", how="left", maintain_order="left")
     return joined.select(pl.col("token").fill_null(empty)).to_series()
+
+
+def _of_length(column: pl.Series, field: FeatureField) -> pl.Series:
+    """Return vectors as they are: none is known where training met none."""
+    if not field.dim:
+        return pl.repeat(None, len(column), dtype=column.dtype, eager=True)
+    other = column.list.len().drop_nulls()
+    other = other.filter(other != field.dim)
+    if len(other):
+        raise DataError(
+            f"vectors of a feature must have one length, {field.name} has {field.dim} and "
+            f"{other[0]}"
+        )
+    return column
 
 
 def _indices(column: pl.Series, known: dict[str, int]) -> pl.Series:

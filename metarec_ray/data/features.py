@@ -128,11 +128,10 @@ def _bag(column: pa.ListArray, first_row: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _vectors(column: pa.ListArray, dim: int) -> np.ndarray:
-    rows = [
-        np.zeros(dim, np.float32) if row is None else np.asarray(row, np.float32)
-        for row in column.to_pylist()
-    ]
-    return np.stack(rows) if rows else np.zeros((0, dim), np.float32)
+    found = np.zeros((len(column), dim), np.float32)
+    values = column.drop_null().flatten().to_numpy(zero_copy_only=False)
+    found[column.is_valid().to_numpy(zero_copy_only=False)] = values.reshape(-1, dim)
+    return found
 
 
 def _join(parts: list[np.ndarray], n: int, dtype: type) -> torch.Tensor:

@@ -156,7 +156,15 @@ def _side(
         encode.canonical(raw[name], feature, f"{place}.features.{name}").alias(name)
         for name, feature in sorted(table.features.items())
     ]
-    return ids.to_frame().with_columns(titles.alias("title")).with_columns(features)
+    made = ids.to_frame().with_columns(titles.alias("title")).with_columns(features)
+    for name, feature in table.features.items():
+        broken = made.filter(encode.is_not_finite(name, feature))
+        if len(broken):
+            raise DataError(
+                f"a {feature.kind} feature must be finite, got {broken[name].to_list()[0]} of "
+                f"{broken['id'][0]!r} ({place}.features.{name})"
+            )
+    return made
 
 
 def _ids(ids: pl.Series, dtype: pl.DataType, place: str) -> pl.Series:

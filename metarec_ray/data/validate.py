@@ -169,8 +169,8 @@ def _reason(frame: pl.DataFrame, settings: Data) -> pl.Expr:
         if frame[name].dtype == pl.String:
             rules.append((pl.col(name) == "", f"{name} is empty"))
     for name, feature in settings.context.items():
-        if feature.kind == "numeric":
-            rules.append((pl.col(f"context.{name}").is_infinite(), f"{name} is not finite"))
+        broken = encode.is_not_finite(f"context.{name}", feature)
+        rules.append((broken, f"{name} is not finite"))
     for broken, reason in rules:
         found = pl.when(broken.fill_null(False)).then(pl.lit(reason)).otherwise(found)
     return found.alias("reason")

@@ -3,10 +3,12 @@
 Knows whose store an experiment reads; does not know how one is made.
 """
 
+import os
 from pathlib import Path
 
 from metarec_ray.config import Experiment
 from metarec_ray.data.task_store import TaskStore
+from metarec_ray.engine import access
 from metarec_ray.engine.prepare import Progress, prepare
 from metarec_ray.errors import ConfigError
 
@@ -19,7 +21,7 @@ def ensure_store(experiment: Experiment, *, data_dir: Path | None, progress: Pro
     path = experiment.store
     if experiment.run.store is None:
         prepare(experiment.data, path, data_dir=data_dir, progress=progress)
-    store = TaskStore.open(path)
+    store = TaskStore.open(path, cache=access.cache(os.environ, path))
     if store.manifest.feedback != experiment.data.feedback:
         raise ConfigError(
             f"data.feedback must be that of the store, {store.manifest.feedback}, "

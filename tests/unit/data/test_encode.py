@@ -3,7 +3,8 @@ import math
 import polars as pl
 import pytest
 
-from metarec_ray.data.encode import Seen, canonical, encode, encoder, look
+from metarec_ray.data.encode import Encoder, Seen, canonical, encode, encoder, is_not_finite, look
+from metarec_ray.data.manifest import FeatureField
 from metarec_ray.data.settings import Feature
 from metarec_ray.errors import DataError
 
@@ -81,3 +82,27 @@ def test_a_column_that_cannot_be_such_a_feature_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=rf"a {feature.kind} feature cannot be read .*\(here\)"):
         canonical(pl.Series(values), feature, "here")
+
+
+def test_what_is_no_number_is_seen_in_numbers_and_vectors() -> None:
+    nan = float("nan")
+    cases = {
+        "numeric": (pl.Float32, [1.0, None, float("inf")], [False, False, True]),
+        "vector": (pl.List(pl.Float32), [[1.0], None, [nan], [1.0, None], []],
+                   [False, False, True, True, False]),
+        "categorical": (pl.String, ["inf", None], [False, False]),
+    }  # fmt: skip
+    for kind, (dtype, values, expected) in cases.items():
+        frame = pl.DataFrame({"x": pl.Series(values, dtype=dtype)})
+        broken = is_not_finite("x", Feature.model_validate({"kind": kind}))
+        assert frame.with_columns(broken.alias("bad"))["bad"].to_list() == expected
+
+
+def test_vectors_of_another_length_than_training_met_are_refused() -> None:
+    column = pl.Series([[1.0, 2.0], None, [3.0]], dtype=pl.List(pl.Float32))
+    field = FeatureField(name="place", kind="vector", dim=2)
+    with pytest.raises(DataError, match="must have one length, place has 2 and 1"):
+        encode(column, Encoder(field, []))
+    assert encode(column[:2], Encoder(field, [])).to_list() == [[1.0, 2.0], None]
+    unmet = Encoder(field.model_copy(update={"dim": 0}), [])
+    assert encode(column, unmet).to_list() == [None] * 3

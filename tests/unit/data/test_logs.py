@@ -176,6 +176,18 @@ def test_ids_of_a_side_table_are_unique_and_of_the_logs_type(
         read_log(items(tmp_path, pl.DataFrame({"id": ids})))
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"), [("numeric", [1.0, float("inf")]), ("vector", [[1.0], [float("nan")]])]
+)
+def test_features_of_a_side_table_are_finite(
+    tmp_path: Path, kind: str, values: list[object]
+) -> None:
+    table = pl.DataFrame({"id": [7, 8], "size": values})
+    asked = items(tmp_path, table, size=Feature.model_validate({"kind": kind}))
+    with pytest.raises(DataError, match=rf"a {kind} feature must be finite, got .* of 8 \(data.it"):
+        read_log(asked)
+
+
 def test_a_side_table_that_is_missing_is_named(tmp_path: Path) -> None:
     LOG.write_csv(tmp_path / "log.csv")
     with pytest.raises(DataError, match=r"an input file must exist, none is at nowhere.csv"):
