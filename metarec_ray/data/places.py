@@ -18,10 +18,10 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 from pyarrow import fs
 
+from metarec_ray.data import file_systems
 from metarec_ray.data.manifest import sha256_file
 from metarec_ray.errors import DataError
 
-SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss")
 _WILD, _REMOTELY_WILD = re.compile(r"[*?\[]"), re.compile(r"[*\[]")  # `?` begins a URI's options
 _GLOB = re.compile(r"[*?\[\]]")  # what polars takes for a pattern in a path
 _PARTITION = re.compile(r"([^/=]+)=([^/]*)/")
@@ -60,7 +60,19 @@ def folder(path: str) -> str:
     plain, options = _parts(path)
     found = _wild(path)
     before = plain if found is None else plain[: found.start()].rpartition("/")[0] or "."
+    if is_remote(path) and not is_remote(before):
+        raise DataError(f"a pattern must begin after the name of the bucket, got {path}")
     return before + options
+
+
+def parent(path: str) -> str:
+    """Return the folder of a file; the options of a URI stay.
+
+    >>> parent("s3://bucket/log/a.csv?region=eu"), parent("a.csv")
+    ('s3://bucket/log?region=eu', '.')
+    """
+    plain, options = _parts(path)
+    return (plain.rpartition("/")[0] or ".") + options
 
 
 def find(path: str, suffixes: tuple[str, ...]) -> list[File]:
@@ -77,7 +89,9 @@ def find(path: str, suffixes: tuple[str, ...]) -> list[File]:
     try:
         infos = system.get_file_info(fs.FileSelector(inside, recursive=True))
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"a folder must be readable, {base} is not: {_line(error)}") from error
+        raise DataError(
+            f"a folder must be readable, {base} is not: {file_systems.reason(error)}"
+        ) from error
     names = (i.path.removeprefix(inside).lstrip("/") for i in infos if i.type == fs.FileType.File)
     pattern = _pattern(path, base)
     matched = [name for name in names if _is_wanted(name, pattern, suffixes)]
@@ -103,11 +117,22 @@ def size(path: str) -> int:
 
 
 def stamp(path: str) -> str:
-    """Return what changes with a file: the hash of its content, of a remote one size and time."""
+    """Return what changes with a file: the hash of its content.
+
+    Of a remote one the tag that its store gives to each content, where there is none size and time:
+    object stores tell time in seconds.
+    """
     if not is_remote(path):
         return sha256_file(Path(path))
+    try:
+        with opened(path) as stream:
+            tag = stream.metadata().get("ETag")
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"an input file must be readable, {path} is not: {file_systems.reason(error)}"
+        ) from error
     found = _info(path)
-    return f"{found.size} {found.mtime_ns}"
+    return tag.decode() if tag else f"{found.size} {found.mtime_ns}"
 
 
 @contextmanager
@@ -211,22 +236,12 @@ def _info(path: str) -> fs.FileInfo:
     try:
         return system.get_file_info(inside)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"a file system must answer, {path} does not: {_line(error)}") from error
+        raise DataError(
+            f"a file system must answer, {path} does not: {file_systems.reason(error)}"
+        ) from error
 
 
 def _system(path: str) -> tuple[fs.FileSystem, str]:
     if not is_remote(path):
         return fs.LocalFileSystem(), str(Path(path).absolute())
-    scheme = path.partition("://")[0]
-    if scheme not in SCHEMES:
-        raise DataError(
-            f"data.path must be a local path or a URI of {', '.join(SCHEMES)}, got {path!r}"
-        )
-    try:
-        return fs.FileSystem.from_uri(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"a file system must answer, {path} does not: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return file_systems.at(*_parts(path))

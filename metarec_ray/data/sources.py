@@ -177,7 +177,7 @@ def _plain(settings: Data, path: str) -> Source:
     """Return the source of a file, of those of a pattern, or of all of one format in a folder."""
     folder = places.folder(path)
     if places.is_file(path):
-        folder = path.rpartition("/")[0] or "."
+        folder = places.parent(path)
         files = places.find(path, tables.ALL_SUFFIXES)
     else:
         files = _below(path, folder, settings)
@@ -239,7 +239,7 @@ def _chunks(file: File, found: tables.Types, forced: tables.Types, settings: Dat
 
 
 def _fingerprint(log: Sequence[str], folder: str, settings: Data) -> str:
-    """Hash the relative name and content of each input file, of a remote one size and time."""
+    """Hash the relative name and content of each input file, of a remote one its tag."""
     sides = [side_path(t, folder) for t in (settings.users, settings.items) if t is not None]
     entries = []
     for path in sorted({*log, *sides}):

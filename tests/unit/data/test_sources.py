@@ -99,6 +99,19 @@ def test_other_schemes_are_refused(path: str) -> None:
         read_log(asking(path))
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("s3://buck*/log.csv?region=eu", r"begin after the name of the bucket, got s3://buck\*/"),
+        ("s3://?region=eu", r"a URI must name a bucket, got 's3://'"),
+        ("s3://bucket/log?regoin=eu", r"s3://bucket/log\?regoin=eu does not: .*'regoin'"),
+    ],
+)
+def test_a_uri_that_names_no_bucket_or_no_option_is_refused(path: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_log(asking(path))
+
+
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none", f"file://{tmp_path}/none", f"{tmp_path}/none/*.csv"):
         with pytest.raises(DataError, match=r"data.path must be a file, a folder or one of .*none"):
