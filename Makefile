@@ -7,13 +7,14 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
+EXTRAS := .extras
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10
 
 # What `make quickstart` reads and where it writes.
 DATA ?= synthetic
 OUT ?= runs/quickstart
 
-.PHONY: help setup quickstart lint test-unit test test-chaos test-readme bench docs clean
+.PHONY: help setup quickstart lint test-unit test test-chaos test-extras test-readme bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -45,6 +46,15 @@ test: test-unit ## unit and integration tests, and the quick commands of the REA
 test-chaos: $(READY) ## tests that kill processes
 	$(PYTEST) -m chaos --timeout 600 tests
 
+test-extras: $(READY) $(EXTRAS)/.ready ## tests of Delta, Iceberg and S3, with packages of their own in .extras
+	PYTHONPATH='$(CURDIR)/$(EXTRAS)' $(PYTEST) tests/integration/test_table_formats.py tests/integration/test_object_stores.py
+
+# Apart from .venv and without dependencies: what .venv has stays as constraints.txt pins it.
+$(EXTRAS)/.ready: constraints-extras.txt $(READY)
+	@rm -rf $(EXTRAS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(EXTRAS) -r constraints-extras.txt
+	@touch $@
+
 test-readme: $(READY) ## every command of the README, the long ones too
 	$(BIN)/python tests/readme/commands.py --all
 
@@ -55,6 +65,6 @@ docs: $(READY) ## run the examples in docstrings, check the links of every page
 	$(PYTEST) --doctest-modules --ignore metarec_ray/__main__.py metarec_ray
 	$(BIN)/python tests/readme/links.py
 
-clean: ## remove the environment and every cache, no run
-	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage build dist
+clean: ## remove the environments and every cache, no run
+	rm -rf .venv .extras .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
