@@ -3,12 +3,16 @@
 Knows schemes and options; does not know what lies on a file system (`data.places`).
 """
 
+from functools import lru_cache
+from urllib.parse import unquote
+
 import pyarrow as pa
 from pyarrow import fs
 
 from metarec_ray.errors import DataError
 
 SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss")
+_BUCKETS = ("s3", "gs", "gcs")
 GCS_LIMIT = "retry_limit_seconds"
 GCS_SECONDS = 20  # Google's client asks a server that does not answer for 15 minutes
 
@@ -30,14 +34,24 @@ def at(uri: str, options: str) -> tuple[fs.FileSystem, str]:
     if scheme != "file" and not place.strip("/"):
         raise DataError(f"a URI must name a bucket, got {uri!r}")
     asked = options
-    if scheme in ("gs", "gcs") and GCS_LIMIT not in options:
+    if scheme in _BUCKETS[1:] and GCS_LIMIT not in options:
         asked = f"{options}{'&' if options else '?'}{GCS_LIMIT}={GCS_SECONDS}"
     try:
+        if scheme in _BUCKETS:
+            bucket, slash, name = place.partition("/")
+            inside = f"{bucket.rpartition('@')[2]}{slash}{unquote(name)}"
+            return _connected(f"{scheme}://{bucket}{asked}"), inside
         return fs.FileSystem.from_uri(uri + asked)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(
             f"a file system must answer, {uri}{options} does not: {reason(error)}"
         ) from error
+
+
+@lru_cache(maxsize=16)
+def _connected(uri: str) -> fs.FileSystem:
+    """Return the file system of a bucket: files of one share a client, and its handshakes."""
+    return fs.FileSystem.from_uri(uri)[0]
 
 
 def reason(error: Exception) -> str:

