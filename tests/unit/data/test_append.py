@@ -66,7 +66,7 @@ def asking(folder: Path, **more: object) -> Data:
         },
         "items": SideTable(path="items.csv", id="id", features={"colour": kind["categorical"]}),
         "users": SideTable(path="users.csv", id="id", features={"town": kind["categorical"]}),
-        "buckets": 8,
+        "buckets": 4,
     }
     return Data.model_validate(fields | more)
 
@@ -165,7 +165,7 @@ def test_buckets_without_news_are_shared_and_the_old_version_reads_whole(folder:
     made = grown(folder, one, since=999 * US)
     first = load(folder / "store", 1)
     shared = [n for n in made.files if made.files[n] == first.files.get(n) and "bucket" in n]
-    assert len(shared) == 7
+    assert len(shared) == 3
     assert made.version == 2
     assert events(folder / "store", 1).equals(old)
     assert made.counts.filtered == len(OLD)
