@@ -5,11 +5,9 @@ numeric features keep their mean and standard deviation: what was trained on the
 be served with the newer one. Parts and the cut in time are decided anew, over all entities.
 """
 
-from datetime import datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
-from metarec_ray.data import pipeline, sources, store, validate
+from metarec_ray.data import pipeline, sources, store, times, validate
 from metarec_ray.data.manifest import Manifest, load, verify
 from metarec_ray.data.past import Past
 from metarec_ray.data.pipeline import Run
@@ -57,11 +55,8 @@ def instant(text: str, settings: Data) -> int:
 
     """
     try:
-        found = datetime.fromisoformat(text)
+        return times.instant(text, settings.time_zone)
     except ValueError as error:
         raise DataError(
             f"--since must be a date or a time, as 2024-05-31T12:00, got {text!r}"
         ) from error
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=ZoneInfo(settings.time_zone))
-    return round(found.timestamp() * 1_000_000)

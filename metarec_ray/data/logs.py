@@ -31,7 +31,7 @@ class Log(NamedTuple):
         fingerprint: of the input.
         rejected: quarantined rows: file, row, reason, value.
         rows_in: rows read, those set aside included.
-        filtered: rows with a label below `label_min` or left out by `only` or `without`.
+        filtered: rows that the settings leave out.
 
     """
 
@@ -70,15 +70,20 @@ def _of_file(chunk: Chunk, wanted: list[str]) -> Iterator[pl.DataFrame]:
         yield frame.with_columns(values)
 
 
-def check_chunk(chunk: Chunk, settings: Data) -> Iterator[tuple[int, Checked]]:
-    """Read a chunk some rows at a time; yield how many were read, and the checked ones."""
+def check_chunk(
+    chunk: Chunk, settings: Data, *, since: int | None = None
+) -> Iterator[tuple[int, Checked]]:
+    """Read a chunk some rows at a time; yield how many were read, and the checked ones.
+
+    Events before `since`, microseconds, are filtered.
+    """
     kept = selection.kept(settings, chunk.sides, validate.roles(settings).sequence)
     first_row = chunk.first_row
     for raw in read_chunk(chunk, settings):
-        yield (
-            len(raw),
-            validate.check(raw, settings, file=chunk.file, first_row=first_row, kept=kept),
+        found = validate.check(
+            raw, settings, file=chunk.file, first_row=first_row, kept=kept, since=since
         )
+        yield len(raw), found
         first_row += len(raw)
 
 

@@ -3,12 +3,10 @@
 Knows the `data` section of an experiment; does not know how anything is read.
 """
 
-import re
 from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -19,21 +17,14 @@ from pydantic import (
     model_validator,
 )
 
+from metarec_ray.data import times
+from metarec_ray.data.setting_types import Moment, Place
+
 DOMAIN = "domain"
 """The feature of an item that `columns.domain` gives it."""
 Feedback = Literal["implicit", "binary", "explicit"]
 Kind = Literal["categorical", "multi_categorical", "numeric", "vector"]
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-def _without_password(path: str) -> str:
-    if re.match(r"\w+://[^/@]*:[^/@]*@", path):
-        raise ValueError("a URI must not hold a password, which belongs in the environment")
-    return path
-
-
-Place = Annotated[str, AfterValidator(_without_password)]
-"""A local path or a URI; it is written into manifests and messages."""
 
 
 class Settings(BaseModel):
@@ -134,6 +125,7 @@ class Data(Settings):
         event_weights: the label of each kind of event; kinds that are not there are filtered.
         time_unit: of times that are numbers.
         time_zone: of dates and times that name none.
+        since, until: events before the one, or at or after the other, are filtered.
         context: columns of an event that are model inputs.
         entity: whose histories are tasks. `item` swaps the roles: tables of users and items and the
             columns of the log are written as ever, but items have the histories and users are what
@@ -166,6 +158,8 @@ class Data(Settings):
     event_weights: dict[str, float] = {}
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     time_zone: str = "UTC"
+    since: Moment | None = None
+    until: Moment | None = None
     users: SideTable | None = None
     items: SideTable | None = None
     context: dict[str, Feature] = {}
@@ -191,6 +185,13 @@ class Data(Settings):
         return name
 
     @model_validator(mode="after")
+    def _spans_some_time(self) -> "Data":
+        begin, end = self.span
+        if begin is not None and end is not None and begin >= end:
+            raise ValueError(f"since must be before until, got {self.since} and {self.until}")
+        return self
+
+    @model_validator(mode="after")
     def _weighs_events(self) -> "Data":
         named = self.columns or Columns()
         if (named.event is None) != (not self.event_weights):
@@ -211,6 +212,15 @@ class Data(Settings):
                 f"(items.features.{DOMAIN}), got both"
             )
         return self
+
+    @property
+    def span(self) -> tuple[int | None, int | None]:
+        """Microseconds from which on, and before which, events are wanted; None for any."""
+        begin, end = (
+            None if moment is None else times.instant(moment, self.time_zone)
+            for moment in (self.since, self.until)
+        )
+        return begin, end
 
     @property
     def labelled(self) -> bool:

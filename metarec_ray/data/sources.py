@@ -116,9 +116,11 @@ def _find(settings: Data, data_dir: Path | None) -> Source:
 
 def _refuse_roles(settings: Data) -> None:
     """Raise a DataError where a log lacks a role that its settings need."""
-    if settings.session_gap is not None and validate.roles(settings).time is None:
+    asked = {name: getattr(settings, name) for name in ("session_gap", "since", "until")}
+    given = [name for name, value in asked.items() if value is not None]
+    if given and validate.roles(settings).time is None:
         raise DataError(
-            f"data.columns.time must be named for data.session_gap, got none ({settings.path})"
+            f"data.columns.time must be named for data.{given[0]}, got none ({settings.path})"
         )
 
 

@@ -82,7 +82,7 @@ class Done(NamedTuple):
 
 def checked(work: Work, chunk: Chunk) -> Iterator[tuple[int, Checked]]:
     """Read a chunk some rows at a time; yield how many, and the checked ones in the log's types."""
-    for rows, found in logs.check_chunk(chunk, work.settings):
+    for rows, found in logs.check_chunk(chunk, work.settings, since=work.since):
         known = pl.Schema({name: work.columns[name] for name in found.events.columns})
         yield rows, found._replace(events=found.events.cast(known))
 
@@ -97,13 +97,10 @@ def scan(work: Work, chunk: Chunk, unit: int) -> Done:
         def frames() -> Iterator[pl.DataFrame]:
             nonlocal rows, kept, filtered
             for read, found in checked(work, chunk):
-                events = found.events
-                if work.since is not None:
-                    events = events.filter(pl.col("time") >= work.since)
                 rejected.append(found.rejected)
-                rows, kept = rows + read, kept + len(events)
-                filtered += found.filtered + len(found.events) - len(events)
-                yield histories.with_bucket(events, work.settings.buckets)
+                rows, kept = rows + read, kept + len(found.events)
+                filtered += found.filtered
+                yield histories.with_bucket(found.events, work.settings.buckets)
 
         batches = spool.write(work.file("spool", unit), frames())
         aside = pl.concat([pl.DataFrame(schema=validate.REJECTED), *rejected])

@@ -4,6 +4,7 @@ Knows a column; does not know what happened then.
 """
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -15,47 +16,63 @@ MICROSECONDS = 1_000_000
 _ZONED = r"\d:\d\d.*(Z|[+-]\d\d:?\d\d)$"
 
 
-def read(column: pl.Series, zone: str, place: str) -> list[pl.Series]:
-    """Return the raw time: `stamp`, microseconds, or `time`, numbers still in the config's unit.
+def read(column: pl.Series, unit: str, zone: str, place: str) -> tuple[pl.Series, pl.Series]:
+    """Return microseconds, null where there are none, and the rule that a value breaks, or null.
 
     What a clock shows twice is the first time, what it never shows is none. Text holds dates or
-    numbers: where one value is a date, numbers are none. Whole numbers in text are `whole` as well:
-    beside one that is broken nanoseconds are more than floats hold.
+    numbers: where one value is a date, numbers are none.
     """
+    stamps = _stamps_of(column, zone)
+    if stamps is not None:
+        broken = stamps.to_frame("time").select(
+            pl.when(pl.col("time").is_null()).then(pl.lit("time is missing or cannot be read"))
+        )
+        return stamps, broken.to_series()
+    numbers = number(column, "time", place)
+    broken = _rule(numbers, unit)
+    found = _in_microseconds(numbers.set(broken.is_not_null(), None), unit)
+    if column.dtype == pl.String:  # beside a broken value nanoseconds are more than floats hold
+        whole = column.cast(pl.Int64, strict=False).set(broken.is_not_null(), None)
+        found = found.zip_with(whole.is_null(), _in_microseconds(whole, unit))
+    return found, broken
+
+
+def instant(text: str, zone: str) -> int:
+    """Return a date or time, in the zone if it names none, as microseconds.
+
+    Raises:
+        ValueError: it is neither.
+
+    """
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=ZoneInfo(zone))
+    return (found - EPOCH) // timedelta(microseconds=1)
+
+
+def _stamps_of(column: pl.Series, zone: str) -> pl.Series | None:
+    """Return dates and times as microseconds; None for numbers."""
     if isinstance(column.dtype, pl.Datetime) or column.dtype == pl.Date:
-        return [_stamps(column, zone).alias("stamp")]
+        return _stamps(column, zone)
     if column.dtype != pl.String:
-        return [number(column, "time", place).alias("time")]
+        return None
     stamps = _dates(column, zone)
-    if stamps.null_count() < len(stamps):
-        return [stamps.alias("stamp")]
-    whole = column.cast(pl.Int64, strict=False)
-    return [number(column, "time", place).alias("time"), whole.alias("whole")]
+    return stamps if stamps.null_count() < len(stamps) else None
 
 
-def rules(frame: pl.DataFrame, unit: str) -> list[tuple[pl.Expr, str]]:
-    """Return what may be wrong with a row's time, and how that is called."""
-    if "stamp" in frame.columns:
-        return [(pl.col("stamp").is_null(), "time is missing or cannot be read")]
-    if "time" not in frame.columns:
-        return []
+def _rule(numbers: pl.Series, unit: str) -> pl.Series:
+    """Return the rule that a number breaks, or null."""
     time = pl.col("time").cast(pl.Float64)
     limit = 2**62 * PER_SECOND[unit] / MICROSECONDS
-    return [
-        (time.abs() > limit, "time is out of range"),
-        (time.is_nan() | time.is_infinite(), "time is not a finite number"),
-        (pl.col("time").is_null(), "time is missing"),
-    ]
-
-
-def microseconds(frame: pl.DataFrame, unit: str) -> pl.Series:
-    """Return what `read` has read, and `rules` have judged, as whole numbers of microseconds."""
-    if "stamp" in frame.columns:
-        return frame["stamp"]
-    found = _in_microseconds(frame["time"], unit)
-    if "whole" not in frame.columns:
-        return found
-    return found.zip_with(frame["whole"].is_null(), _in_microseconds(frame["whole"], unit))
+    rule = (
+        pl.when(time.is_null())
+        .then(pl.lit("time is missing"))
+        .when(~time.is_finite())
+        .then(pl.lit("time is not a finite number"))
+        .when(time.abs() > limit)
+        .then(pl.lit("time is out of range"))
+    )
+    return numbers.to_frame("time").select(rule).to_series()
 
 
 def _in_microseconds(time: pl.Series, unit: str) -> pl.Series:

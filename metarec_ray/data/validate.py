@@ -51,44 +51,60 @@ def check(
     file: str,
     first_row: int = 0,
     kept: pl.Expr | None = None,
+    since: int | None = None,
 ) -> Checked:
     """Return the rows of one chunk in canonical columns, with what was set aside.
 
     `raw` holds at least the columns that `settings.columns` and `settings.context` name. Row
-    numbers count from 0 in the file. Rows that are not `kept` are filtered. A column of the wrong
-    type raises at once.
+    numbers count from 0 in the file. Rows that are not `kept`, or before `since` (microseconds),
+    are filtered whatever else is wrong with them. A column of the wrong type raises at once.
     """
-    columns = roles(settings)
-    frame = pl.DataFrame({"row": pl.int_range(first_row, first_row + len(raw), eager=True)})
-    frame = frame.with_columns(
-        _id(raw, columns.entity, "entity", file), _id(raw, columns.item, "item", file)
-    )
-    if columns.event is not None:
-        frame = frame.with_columns(raw[columns.event].cast(pl.String).alias("event"))
-    frame = frame.with_columns(_label(raw, settings, file), _sequence(raw, columns, file))
-    if columns.time is not None:
-        place = f"column {columns.time} of {file}"
-        frame = frame.with_columns(times.read(raw[columns.time], settings.time_zone, place))
-    if columns.domain is not None:
-        frame = frame.with_columns(_id(raw, columns.domain, "domain", file).cast(pl.String))
-    for name, feature in sorted(settings.context.items()):
-        place = f"column {name} of {file}"
-        frame = frame.with_columns(
-            encode.canonical(raw[name], feature, place).alias(f"context.{name}")
-        )
-    wanted = frame if kept is None else frame.filter(kept)
-    if columns.event is not None:
-        known = pl.Series(list(settings.event_weights))
-        wanted = wanted.filter(pl.col("event").is_in(known.implode()) | pl.col("event").is_null())
-    if settings.label_min is not None:
-        wanted = wanted.filter((pl.col("label") >= settings.label_min).fill_null(True))
+    frame = _canonical(raw, settings, file)
+    frame = frame.with_columns(row=pl.int_range(first_row, first_row + len(raw), eager=True))
+    wanted = _wanted(frame if kept is None else frame.filter(kept), settings, since)
     judged = wanted.with_columns(_reason(wanted, settings))
     bad = judged.filter(pl.col("reason").is_not_null())
     good = judged.filter(pl.col("reason").is_null())
     return Checked(
-        _finished(good, settings), _rejected(bad, raw, columns, file, first_row),
+        _finished(good, settings),
+        _rejected(bad, raw, roles(settings), file, first_row),
         len(frame) - len(wanted),
-    )  # fmt: skip
+    )
+
+
+def _canonical(raw: pl.DataFrame, settings: Data, file: str) -> pl.DataFrame:
+    """Return the columns of a chunk by their roles, and as `reason` what is wrong with a time."""
+    columns = roles(settings)
+    found = [_id(raw, columns.entity, "entity", file), _id(raw, columns.item, "item", file)]
+    if columns.event is not None:
+        found.append(raw[columns.event].cast(pl.String).alias("event"))
+    found += [_label(raw, settings, file), _sequence(raw, columns, file)]
+    if columns.time is not None:
+        place = f"column {columns.time} of {file}"
+        time, rule = times.read(raw[columns.time], settings.time_unit, settings.time_zone, place)
+        found += [time.alias("time"), rule.alias("reason")]
+    if columns.domain is not None:
+        found.append(_id(raw, columns.domain, "domain", file).cast(pl.String))
+    for name, feature in sorted(settings.context.items()):
+        value = encode.canonical(raw[name], feature, f"column {name} of {file}")
+        found.append(value.alias(f"context.{name}"))
+    return pl.DataFrame(found)
+
+
+def _wanted(frame: pl.DataFrame, settings: Data, since: int | None) -> pl.DataFrame:
+    """Return the rows that the config wants; what has no such value is for quarantine to judge."""
+    if roles(settings).event is not None:
+        known = pl.Series(list(settings.event_weights))
+        frame = frame.filter(pl.col("event").is_in(known.implode()).fill_null(True))
+    if settings.label_min is not None:
+        frame = frame.filter((pl.col("label") >= settings.label_min).fill_null(True))
+    begin, end = settings.span
+    for start in (begin, since):
+        if start is not None:
+            frame = frame.filter((pl.col("time") >= start).fill_null(True))
+    if end is not None:
+        frame = frame.filter((pl.col("time") < end).fill_null(True))
+    return frame
 
 
 def schema(settings: Data, ids: Ids) -> pl.Schema:
@@ -160,8 +176,8 @@ def _sequence(raw: pl.DataFrame, columns: Columns, file: str) -> pl.Series:
 
 def _reason(frame: pl.DataFrame, settings: Data) -> pl.Expr:
     """Return the first rule a row breaks, or null."""
-    found = pl.lit(None, pl.String)
-    rules = [*times.rules(frame, settings.time_unit), *_label_rules(settings)]
+    found = pl.col("reason") if "reason" in frame.columns else pl.lit(None, pl.String)
+    rules = _label_rules(settings)
     if "event" in frame.columns:
         rules.append((pl.col("event").is_null(), "event is missing"))
     for name in (n for n in ("sequence", "domain", "item", "entity") if n in frame.columns):
@@ -189,9 +205,7 @@ def _finished(good: pl.DataFrame, settings: Data) -> pl.DataFrame:
     columns = ["entity", "item", "label"]
     if settings.feedback == "implicit":
         good = good.with_columns(label=pl.lit(1.0, pl.Float32))
-    clock = ["time"] if roles(settings).time is not None else []
-    if clock:
-        good = good.with_columns(times.microseconds(good, settings.time_unit).alias("time"))
+    clock = ["time"] if "time" in good.columns else []
     domain = ["domain"] if "domain" in good.columns else []
     context = [f"context.{name}" for name in sorted(settings.context)]
     return good.select(*columns, *clock, "sequence", *domain, *context)

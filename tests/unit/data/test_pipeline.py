@@ -310,11 +310,13 @@ def test_sessions_are_tasks(tmp_path: Path) -> None:
         assert own.time[own.offsets[task]] == int(begins)
 
 
-def test_sessions_need_a_clock(tmp_path: Path) -> None:
+def test_sessions_and_spans_need_a_clock(tmp_path: Path) -> None:
     columns = Columns(label="rating")
     folder = in_files(tmp_path / "log", [log()])
-    with pytest.raises(DataError, match=r"time must be named for data.session_gap, got none"):
-        sources.find(asking(folder, columns=columns, session_gap=5))
+    for more in ({"session_gap": 5}, {"since": "2024-01-01"}):
+        name = next(iter(more))
+        with pytest.raises(DataError, match=rf"time must be named for data.{name}, got none"):
+            sources.find(asking(folder, columns=columns, **more))
 
 
 def test_any_column_can_be_the_entity(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import polars as pl
 import pytest
@@ -225,3 +225,42 @@ def test_units_are_brought_to_microseconds(unit: str, factor: int) -> None:
 def test_an_unknown_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="must be one of the IANA names, got 'Mars'"):
         Data(time_zone="Mars")
+
+
+def test_rows_of_other_times_are_filtered_whatever_else_is_wrong_with_them() -> None:
+    raw = pl.DataFrame(
+        {
+            "user": [1, 1, None, 1, None],
+            "item": [1, 2, 3, 4, 5],
+            "rating": [5.0, 4.0, 3.0, float("nan"), 1.0],
+            "time": [86_399.0, 86_400.0, 86_400.0, 172_800.0, None],
+        }
+    )
+    asked = Data(feedback="explicit", columns=RATED, since="1970-01-02", until="1970-01-03")
+    found = check(raw, asked, file="log.csv")
+    assert found.events["item"].to_list() == [2]
+    assert found.filtered == 2
+    assert found.rejected["reason"].to_list() == ["entity is missing", "entity is missing"]
+    assert check(raw, asked, file="log.csv", since=10**12).filtered == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"since": "yesterday"},
+            "a date or a time is needed, as 2024-05-31T12:00, got 'yesterday'",
+        ),
+        ({"until": 5}, "a date or a time is needed"),
+        ({"since": "2024-01-02", "until": "2024-01-02"}, "since must be before until"),
+    ],
+)
+def test_a_span_of_time_that_is_none_is_refused(fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Data(**fields)
+
+
+def test_a_day_of_yaml_is_a_moment_in_the_zone_of_the_log() -> None:
+    asked = Data.model_validate({"since": date(1970, 1, 2), "time_zone": "Europe/Berlin"})
+    assert asked.since == "1970-01-02"
+    assert asked.span == (82_800 * 10**6, None)

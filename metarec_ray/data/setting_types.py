@@ -1,0 +1,35 @@
+"""What a setting of text must be: a place, a moment.
+
+Knows values; does not know what they are set for.
+"""
+
+import re
+from datetime import date
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+
+from metarec_ray.data import times
+
+
+def _without_password(path: str) -> str:
+    if re.match(r"\w+://[^/@]*:[^/@]*@", path):
+        raise ValueError("a URI must not hold a password, which belongs in the environment")
+    return path
+
+
+def _moment(value: object) -> str:
+    text = value.isoformat() if isinstance(value, date) else value
+    try:
+        times.instant(str(text), "UTC")
+    except ValueError:
+        raise ValueError(
+            f"a date or a time is needed, as 2024-05-31T12:00, got {value!r}"
+        ) from None
+    return str(text)
+
+
+Moment = Annotated[str, BeforeValidator(_moment)]
+"""A date or a time as text; in the zone of the log if it names none."""
+Place = Annotated[str, AfterValidator(_without_password)]
+"""A local path or a URI; it is written into manifests and messages."""
