@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metarec_ray.config import Experiment, dump, load
-from metarec_ray.data.settings import SideTable
+from metarec_ray.data import datasets, places
+from metarec_ray.data.settings import Rows, SideTable
+from metarec_ray.data.sources import SYNTHETIC
 from metarec_ray.engine import access, cluster
 from metarec_ray.errors import ConfigError, MachineError
 
@@ -76,30 +78,29 @@ def plan(
 
 def absolute(experiment: Experiment, folder: Path) -> Experiment:
     """Return the experiment with every path made absolute; names of data sets and URIs stay."""
+    data, run = experiment.data, experiment.run
 
     def place(path: str) -> str:
-        named = "://" in path or not ("/" in path or Path(path).suffix)
-        return path if named else str((folder / path).resolve())
+        return path if places.is_remote(path) else str((folder / path).expanduser().resolve())
 
-    log = place(experiment.data.path)
+    named = data.path in (SYNTHETIC, *datasets.NAMES) or data.format == "iceberg"
+    log = data.path if named else place(data.path)
     beside = Path(log) if Path(log).is_dir() else Path(log).parent
 
-    def table(side: SideTable | None) -> SideTable | None:
-        if side is None or (beside / side.path).is_file():
+    def file(side: SideTable | Rows | None) -> SideTable | Rows | None:
+        # What lies beside the log, or in the folder of the data, is found there.
+        if side is None or (beside / side.path).is_file() or not (folder / side.path).is_file():
             return side
         return side.model_copy(update={"path": place(side.path)})
 
-    data = experiment.data.model_copy(
+    sides = {name: file(getattr(data, name)) for name in ("users", "items", "only", "without")}
+    own = {"dir": place(run.dir), "store": None if run.store is None else place(run.store)}
+    return experiment.model_copy(
         update={
-            "path": log,
-            "users": table(experiment.data.users),
-            "items": table(experiment.data.items),
+            "data": data.model_copy(update={"path": log, **sides}),
+            "run": run.model_copy(update=own),
         }
     )
-    places = {"dir": experiment.directory, "store": experiment.store}
-    absolute_places = {key: str((folder / path).resolve()) for key, path in places.items()}
-    run = experiment.run.model_copy(update=absolute_places)
-    return experiment.model_copy(update={"data": data, "run": run})
 
 
 def _variables() -> dict[str, str]:

@@ -55,9 +55,9 @@ def test_a_job_that_works_is_exit_0_and_its_files_lie_where_the_line_would_put_t
 
 
 def test_a_wrong_input_is_the_verbs_sentence_and_exit_2(workplace: Path) -> None:
-    done = metarec(workplace, "submit", "train", "experiment.yaml", "--set", "run.dir=runs/none")
+    done = metarec(workplace, "submit", "train", "experiment.yaml", "--set", "run.store=runs/none")
     assert done.returncode == 2
-    assert re.search(r"metarec: a task store must .*runs/none/store", done.stdout)
+    assert re.search(r"metarec: a task store must .*runs/none", done.stdout)
     assert "Traceback" not in done.stdout
 
 
@@ -68,7 +68,8 @@ def test_an_unknown_job_is_one_sentence(workplace: Path) -> None:
 
 
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_end_it(workplace: Path) -> None:
-    # Long enough to be running still when it is told to stop, on a slow machine too.
+    # Long enough to be running still when it is told to stop, on a slow machine too: it prepares
+    # its store and trains.
     long = ["--set", "run.dir=runs/b", "--set", "train.steps=1000000"]
     line = _line("submit", "train", "experiment.yaml", *long)
     following = subprocess.Popen(

@@ -28,7 +28,12 @@ def test_a_job_runs_the_same_line_on_the_resolved_experiment(config: Path, tmp_p
     sent.write_text(job.config or "")
     assert load(sent).train.steps == 9
     assert load(sent).run.dir == str(tmp_path / "runs" / "a")
-    assert load(sent).run.store == str(tmp_path / "runs" / "a" / "store")
+    # Not named: a job prepares what is its own, as the line does here.
+    assert load(sent).run.store is None
+    assert load(sent).store == tmp_path / "runs" / "a" / "store"
+    named = jobs.plan("train", config, ["run.store=runs/b"]).config
+    sent.write_text(named or "")
+    assert load(sent).run.store == str(tmp_path / "runs" / "b")
 
 
 def test_a_word_of_the_line_with_spaces_stays_one_word(config: Path) -> None:
@@ -46,22 +51,45 @@ def test_a_checkpoint_is_named_by_its_absolute_path(config: Path, tmp_path: Path
     assert (job.line("python"), job.config) == (line, None)
 
 
-@pytest.mark.parametrize("path", ["synthetic", "ml-1m", "s3://bucket/log.parquet"])
-def test_names_of_data_sets_and_uris_stay_as_they_are(path: str, config: Path) -> None:
-    experiment = load(config, [f"data.path={path}"])
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("synthetic", "files"),
+        ("ml-1m", "files"),
+        ("s3://bucket/log.parquet", "files"),
+        ("shop.clicks", "iceberg"),
+    ],
+)
+def test_names_of_data_sets_tables_and_uris_stay_as_they_are(
+    path: str, form: str, config: Path
+) -> None:
+    experiment = load(config, [f"data.path={path}", f"data.format={form}"])
     assert jobs.absolute(experiment, Path("/folder")).data.path == path
+
+
+@pytest.mark.parametrize("path", ["log", "log.csv", "log/day=*/*.csv"])
+def test_where_a_log_lies_is_made_absolute(path: str, config: Path) -> None:
+    experiment = load(config, [f"data.path={path}"])
+    assert jobs.absolute(experiment, Path("/folder")).data.path == f"/folder/{path}"
 
 
 def test_a_table_beside_its_log_stays_relative_to_it(config: Path, tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
-    (tmp_path / "log" / "items.csv").touch()
+    for name in ("log/items.csv", "users.csv", "rows.csv"):
+        (tmp_path / name).touch()
     sets = ["data.path=./log", "data.items={path: items.csv, id: i}"]
     sets += ["data.users={path: users.csv, id: u}"]
+    sets += ["data.only={path: rows.csv, column: x, value: 1}"]
+    sets += ["data.without={path: partition/rows.csv, column: x, value: 1}"]
     data = jobs.absolute(load(config, sets), tmp_path).data
     assert data.path == str(tmp_path / "log")
     assert data.items is not None
     assert data.users is not None
-    assert (data.items.path, data.users.path) == ("items.csv", str(tmp_path / "users.csv"))
+    assert data.only is not None
+    assert data.without is not None
+    found = [side.path for side in (data.items, data.users, data.only, data.without)]
+    here = [str(tmp_path / name) for name in ("users.csv", "rows.csv")]
+    assert found == ["items.csv", *here, "partition/rows.csv"]
 
 
 def test_the_folder_of_data_sets_travels_with_a_job(
