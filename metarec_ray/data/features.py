@@ -130,7 +130,8 @@ def _bag(column: pa.ListArray, first_row: int) -> tuple[np.ndarray, np.ndarray]:
 def _vectors(column: pa.ListArray, dim: int) -> np.ndarray:
     found = np.zeros((len(column), dim), np.float32)
     values = column.drop_null().flatten().to_numpy(zero_copy_only=False)
-    found[column.is_valid().to_numpy(zero_copy_only=False)] = values.reshape(-1, dim)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    found[present] = values.reshape(present.sum(), dim)  # -1 has no meaning beside a length of 0
     return found
 
 

@@ -103,3 +103,11 @@ def test_records_with_bags_of_different_sizes_stack() -> None:
 def test_a_field_of_another_kind_is_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         encode_record(SPACE, WORDS, fields, "user")
+
+
+def test_a_vector_that_training_never_met_is_zero_wide() -> None:
+    space = FeatureSpace([FeatureField(name="place", kind="vector", dim=0)])
+    for values in ([None, None], []):
+        found = space.encode({"place": pa.array(values, pa.list_(pa.float32()))}, len(values))
+        assert found.dense.shape == (len(values), 0)
+    assert space.missing().dense.shape == (1, 0)
