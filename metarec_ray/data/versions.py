@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -144,7 +144,8 @@ def prune(store: Path, *, keep: int) -> list[int]:
 def _prune(store: Path, *, keep: int) -> list[int]:
     found = versions(store)
     gone, kept = found[: max(0, len(found) - keep)], found[-keep:]
-    needed = {entry.path for version in kept for entry in _files(store, version)}
+    readable = _readable(store, kept)
+    needed = {entry.path for manifest in readable for entry in manifest.files.values()}
     needed |= {f"{version_name(version)}/{MANIFEST}" for version in kept}
     for folder in (path for path in store.iterdir() if _VERSION.fullmatch(path.name)):
         for path in folder.iterdir():
@@ -152,7 +153,7 @@ def _prune(store: Path, *, keep: int) -> list[int]:
                 path.unlink()
         if not any(folder.iterdir()):
             folder.rmdir()
-    cached = {load(store, version).key() for version in kept}
+    cached = {manifest.key() for manifest in readable}
     for folder in (store / CACHE).glob("*"):
         if folder.name not in cached:
             shutil.rmtree(folder, ignore_errors=True)
@@ -176,11 +177,13 @@ def _is_announced(store: Path) -> bool:
     return not newest or ((store / MANIFEST).is_file() and load(store).version >= newest)
 
 
-def _files(store: Path, version: int) -> list[FileEntry]:
-    try:
-        return list(load(store, version).files.values())
-    except DataError:
-        return []  # a version that cannot be read needs nothing
+def _readable(store: Path, numbers: list[int]) -> list[Manifest]:
+    """Return the manifests of versions but those that cannot be read: these need nothing."""
+    found = []
+    for number in numbers:
+        with suppress(DataError):
+            found.append(load(store, number))
+    return found
 
 
 @contextmanager

@@ -2,13 +2,21 @@
 
 import errno
 import fcntl
+import json
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from metarec_ray.data import versions
-from metarec_ray.data.manifest import FileEntry, Manifest, load, sha256_file, verify
+from metarec_ray.data.manifest import (
+    SCHEMA_VERSION,
+    FileEntry,
+    Manifest,
+    load,
+    sha256_file,
+    verify,
+)
 from metarec_ray.data.versions import Site, building, complete, prune, publish
 from metarec_ray.errors import DataError
 
@@ -214,3 +222,16 @@ def test_a_file_system_without_locks_is_no_second_writer(
     without(errno.EIO)
     with pytest.raises(OSError, match="no locks"):
         published(tmp_path / "store", like, "bb")
+
+
+def test_a_store_of_an_older_schema_is_replaced(tmp_path: Path, like: Manifest) -> None:
+    store = tmp_path / "store"
+    published(store, like, "a")
+    for path in store.rglob("manifest.json"):
+        fields = json.loads(path.read_text())
+        path.write_text(json.dumps(fields | {"schema_version": SCHEMA_VERSION - 1}))
+    assert published(store, like, "bb", keep=2).version == 2
+    assert prune(store, keep=1) == [1]
+    assert names(store) == [
+        ".lock", "manifest.json", "v000002/manifest.json", "v000002/new.txt",
+    ]  # fmt: skip
