@@ -74,7 +74,7 @@ def refuse_bad_share(
     listing = store.with_name(f"{store.name}.quarantine.parquet")
     listing.parent.mkdir(parents=True, exist_ok=True)
     write(frames, listing)
-    first = pl.read_parquet(listing, n_rows=1).row(0, named=True)
+    first = pl.read_parquet(listing, n_rows=1, glob=False).row(0, named=True)
     raise DataError(
         f"at most {settings.max_bad_share:.2%} of rows may be bad (data.max_bad_share), got {bad} "
         f"of {rows}: {first['reason']}, got {first['value']} in row {first['row']} of "

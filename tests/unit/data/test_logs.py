@@ -140,9 +140,9 @@ def test_too_many_bad_rows_stop_before_anything_is_written_but_their_list(tmp_pa
         r"label is not a finite number, got nan in row 1 of log.csv \(all in .*s.quarantine.parquet"
     )
     with pytest.raises(DataError, match=message):
-        build_store(read_log(settings), settings, tmp_path / "out" / "s")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["s.quarantine.parquet"]
-    listed = pl.read_parquet(tmp_path / "out" / "s.quarantine.parquet")
+        build_store(read_log(settings), settings, tmp_path / "out[1]" / "s")
+    assert [path.name for path in (tmp_path / "out[1]").iterdir()] == ["s.quarantine.parquet"]
+    listed = pl.read_parquet(tmp_path / "out[1]" / "s.quarantine.parquet", glob=False)
     assert listed.rows() == [("log.csv", 1, "label is not a finite number", "nan", 1)]
 
 
