@@ -12,8 +12,12 @@ from pydantic import AfterValidator, BeforeValidator
 from metarec_ray.data import times
 
 
+# Beside the name, where it may hold a `/`, or among the options: Azure's.
+_PASSWORD = re.compile(r"\w+://([^/@?]*:[^@?]*@|[^?]*\?(.*&)?(client_secret|sig)=)")
+
+
 def _without_password(path: str) -> str:
-    if re.match(r"\w+://[^/@]*:[^/@]*@", path):
+    if _PASSWORD.match(path):
         raise ValueError("a URI must not hold a password, which belongs in the environment")
     return path
 

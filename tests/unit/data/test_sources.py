@@ -227,9 +227,26 @@ def test_a_column_of_nulls_fits_every_type_of_ids(tmp_path: Path) -> None:
     assert log.rejected["reason"].to_list() == ["entity is missing"] * 3
 
 
-@pytest.mark.parametrize("path", ["s3://me:secret@bucket/log", "abfs://a:secret@b/log?x=1"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s3://me:secret@bucket/log",
+        "s3://me:sec/ret@bucket/log",
+        "abfs://a:secret@b/log?x=1",
+        "abfs://a@b/log?tenant_id=1&client_secret=secret",
+        "abfs://a@b/log?sig=secret",
+    ],
+)
 def test_a_password_in_a_uri_is_refused_and_not_repeated(path: str) -> None:
     for fields in ({"path": path}, {"items": {"path": path, "id": "id"}}):
         with pytest.raises(ConfigError, match="URI must not hold a password") as told:
             parse({"data": fields}, "here")
         assert "secret" not in str(told.value)
+        assert "sec/ret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["s3://b/a:1@x", "abfs://a@b:10000/log?x=1", "a:b@c", "s3://b?s=1"]
+)
+def test_what_is_no_password_is_taken(path: str) -> None:
+    assert parse({"data": {"path": path}}, "here").data.path == path
