@@ -165,7 +165,7 @@ class Data(Settings):
     context: dict[str, Feature] = {}
     buckets: Annotated[int, Field(ge=1, le=4096)] = 8
     entity: Literal["user", "item"] = "user"
-    session_gap: PositiveFloat | None = None
+    session_gap: Annotated[float, Field(gt=0, le=1e12)] | None = None
     split: Literal["time", "hash"] = "time"
     cutoff_quantile: Annotated[float, Field(gt=0, le=1)] = 0.8
     cold_items: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metarec_ray.config import parse
 from metarec_ray.data import sessions
 from metarec_ray.data.settings import Data
+from metarec_ray.errors import ConfigError
 
 US = 1_000_000
 GAP = Data(session_gap=30)
@@ -35,6 +37,13 @@ def test_a_session_ends_where_silence_is_longer_than_the_gap() -> None:
         (91, f"1@{91 * US}"),
         (92, f"2@{92 * US}"),
     ]
+
+
+def test_a_gap_is_a_time_that_a_clock_can_hold() -> None:
+    longest = sessions.cut(rows((1, 0), (1, 10**12), (2, 10**12)), Data(session_gap=1e12))
+    assert longest["entity"].n_unique() == 2
+    with pytest.raises(ConfigError, match=r"data.session_gap must be <= 1e\+12, got 1e\+300 \(here"):
+        parse({"data": {"session_gap": 1e300}}, "here")
 
 
 def test_without_a_gap_rows_are_as_they_were() -> None:
