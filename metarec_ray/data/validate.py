@@ -218,7 +218,7 @@ def _rejected(
     named = {role: name for role, name in columns.model_dump().items() if name is not None}
     values: list[str] = []
     for row, reason in zip(bad["row"], bad["reason"], strict=True):
-        subject = reason.split(" ")[0]
+        subject = reason.rpartition(" is ")[0]  # the name of a feature may have spaces
         name = named.get(subject, subject)
         value = raw[name][row - first_row] if name in raw.columns else None
         values.append("null" if value is None else str(value))

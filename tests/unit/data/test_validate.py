@@ -127,13 +127,14 @@ def test_a_unit_other_than_seconds_is_honoured() -> None:
 
 
 def test_context_columns_are_carried_in_canonical_types() -> None:
-    raw = rated(hour=[1, None, 3], heat=[0.5, float("inf"), float("nan")])
-    context = {"hour": Feature(kind="categorical"), "heat": Feature(kind="numeric")}
+    heat: list[object] = [0.5, float("inf"), float("nan")]
+    raw = rated(hour=[1, None, 3], **{"how hot": heat})
+    context = {"hour": Feature(kind="categorical"), "how hot": Feature(kind="numeric")}
     settings = Data(feedback="explicit", columns=RATED, context=context)
     found = check(raw, settings, file="log.csv")
     assert found.events["context.hour"].to_list() == ["1", "3"]
-    assert found.events["context.heat"].to_list() == [0.5, None]
-    assert found.rejected.row(0)[:4] == ("log.csv", 1, "heat is not finite", "inf")
+    assert found.events["context.how hot"].to_list() == [0.5, None]
+    assert found.rejected.row(0)[:4] == ("log.csv", 1, "how hot is not finite", "inf")
 
 
 def test_kinds_of_events_have_weights_and_others_are_filtered() -> None:
