@@ -124,7 +124,7 @@ def side_tables(source: Source) -> tuple[pl.DataFrame | None, pl.DataFrame | Non
         raws = (log.users, log.items)
         raws = raws if settings.entity == "user" else raws[::-1]
     else:
-        raws = (_raw_side(sides[0], source), _raw_side(sides[1], source))
+        raws = [_raw_side(*side, source) for side in zip(sides, source.ids, strict=True)]
     names = ("users", "items") if settings.entity == "user" else ("items", "users")
     return (
         _side(raws[0], sides[0], names[0], source.ids.entity),
@@ -132,7 +132,7 @@ def side_tables(source: Source) -> tuple[pl.DataFrame | None, pl.DataFrame | Non
     )
 
 
-def _raw_side(table: SideTable | None, source: Source) -> pl.DataFrame | None:
+def _raw_side(table: SideTable | None, ids: pl.DataType, source: Source) -> pl.DataFrame | None:
     if table is None:
         return None
     layout = source.layout
@@ -141,7 +141,10 @@ def _raw_side(table: SideTable | None, source: Source) -> pl.DataFrame | None:
     if layout is not None and table.path == layout.users and layout.read_users is not None:
         return layout.read_users(Path(source.folder) / table.path)
     title = [table.title] if table.title is not None else []
-    return tables.read(side_path(table, source.folder), [table.id, *title, *table.features])
+    # `01` is another id than `1`, as it is in the log.
+    text = [table.id] if ids == pl.String else []
+    columns = [table.id, *title, *table.features]
+    return tables.read(side_path(table, source.folder), columns, text=text)
 
 
 def _side(

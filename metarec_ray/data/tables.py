@@ -37,9 +37,13 @@ def kind(name: str) -> str:
     raise DataError(f"an input file must be one of {', '.join(ALL_SUFFIXES)}, got {name}")
 
 
-def read(path: str | Path, columns: Sequence[str]) -> pl.DataFrame:
-    """Return the named columns of a file."""
-    return pl.concat(batches(str(path), columns, rows=2**30))
+def read(path: str | Path, columns: Sequence[str], *, text: Sequence[str] = ()) -> pl.DataFrame:
+    """Return the named columns of a file; `text` are those that a file of text holds as written."""
+    types = schema(path)
+    require_columns(columns, list(types), str(path))
+    types |= {name: pl.String() for name in text}
+    asked = {name: types[name] for name in columns}
+    return pl.concat(batches(str(path), columns, types=asked, rows=2**30))
 
 
 def batches(

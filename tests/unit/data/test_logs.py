@@ -160,6 +160,21 @@ def test_a_side_table_lies_beside_its_log(tmp_path: Path) -> None:
     assert found.rows() == [(7, None, "a"), (8, None, "b")]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_ids_of_a_side_table_are_text_where_those_of_the_log_are(tmp_path: Path, kind: str) -> None:
+    LOG.with_columns(user=pl.Series(["01", "x", "1"])).write_csv(tmp_path / "log.csv")
+    users = {
+        "csv": "id,town\n01,oslo\n1,rome\n",
+        "jsonl": '{"id": "01", "town": "oslo"}\n{"id": 1, "town": "rome"}\n',
+    }
+    (tmp_path / f"users.{kind}").write_text(users[kind])
+    town = {"town": Feature(kind="categorical")}
+    side = SideTable(path=f"users.{kind}", id="id", features=town)
+    found = read_log(rated(tmp_path / "log.csv", users=side)).users
+    assert found is not None
+    assert found.rows() == [("01", None, "oslo"), ("1", None, "rome")]
+
+
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
