@@ -3,6 +3,7 @@
 Knows schemes and options; does not know what lies on a file system (`data.places`).
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -52,6 +53,15 @@ def at(uri: str, options: str) -> tuple[fs.FileSystem, str]:
 def _connected(uri: str) -> fs.FileSystem:
     """Return the file system of a bucket: files of one share a client, and its handshakes."""
     return fs.FileSystem.from_uri(uri)[0]
+
+
+def tag(metadata: Mapping[bytes, bytes]) -> str:
+    """Return the tag that a store gives to a file's content, empty where it gives none.
+
+    >>> tag({b"ETag": b"amazon's"}), tag({b"etag": b"google's"}), tag({})
+    ("amazon's", "google's", '')
+    """
+    return {name.lower(): value for name, value in metadata.items()}.get(b"etag", b"").decode()
 
 
 def reason(error: Exception) -> str:

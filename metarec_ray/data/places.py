@@ -126,13 +126,13 @@ def stamp(path: str) -> str:
         return sha256_file(Path(path))
     try:
         with opened(path) as stream:
-            tag = stream.metadata().get("ETag")
+            tag = file_systems.tag(stream.metadata())
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"an input file must be readable, {path} is not: {file_systems.reason(error)}"
         ) from error
     found = _info(path)
-    return tag.decode() if tag else f"{found.size} {found.mtime_ns}"
+    return tag or f"{found.size} {found.mtime_ns}"
 
 
 @contextmanager
