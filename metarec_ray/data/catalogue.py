@@ -171,11 +171,24 @@ def _encoders(
             name,
             feature,
             encode.look(table[name], feature),
-            f"data.{side}s.features.{name}",
+            _place(side, name),
             known=known.encoder(side, name),
         )
         for name, feature in sorted(features.items())
     ]
+
+
+def _encoded(table: pl.DataFrame, encoders: list[Encoder], side: str) -> list[pl.Series]:
+    """Return the features of a table as numbers, by the features' names."""
+    fields = ((e, e.field.name) for e in encoders)
+    return [
+        encode.encode(table[name], e, place=_place(side, name)).alias(name) for e, name in fields
+    ]
+
+
+def _place(side: str, name: str) -> str:
+    """Return which key of the configuration has named a feature."""
+    return f"data.{side}s.features.{name}"
 
 
 def _users(
@@ -192,9 +205,7 @@ def _users(
     joined = entities.join(users, left_on=whose, right_on="id", how="left").sort("task_id")
     trained = joined.filter(pl.col("part") != "test")
     encoders = _encoders(trained, table.features, "user", known)
-    columns = [
-        encode.encode(joined[e.field.name], e).alias(f"user.{e.field.name}") for e in encoders
-    ]
+    columns = [column.alias(f"user.{column.name}") for column in _encoded(joined, encoders, "user")]
     return entities.sort("task_id").with_columns(columns), encoders
 
 
@@ -228,7 +239,7 @@ def _catalogue(
     fields = [("item", pa.int64()), ("id", pa.string()), ("title", pa.string())]
     learned = joined.join(trained, left_on="id", right_on="item", how="semi").sort("item")
     encoders = _encoders(learned, settings.held_features, "item", known)
-    columns = [encode.encode(joined[e.field.name], e).alias(e.field.name) for e in encoders]
+    columns = _encoded(joined, encoders, "item")
     fields += [(e.field.name, encode.ARROW[e.field.kind]) for e in encoders]
     whole = joined.select("item", pl.col("id").cast(pl.String), "title").with_columns(columns)
     return Catalogue(whole.to_arrow().cast(pa.schema(fields)).combine_chunks(), encoders)

@@ -147,11 +147,18 @@ def encoder(
     return Encoder(FeatureField(name=name, kind=feature.kind, size=len(vocabulary)), vocabulary)
 
 
-def encode(column: pl.Series, using: Encoder) -> pl.Series:
-    """Return a canonical column as numbers; a missing list becomes an empty one."""
+def encode(column: pl.Series, using: Encoder, *, place: str | None = None) -> pl.Series:
+    """Return a canonical column as numbers; a missing list becomes an empty one.
+
+    `place` names the column in an error, by default the feature's name does.
+
+    Raises:
+        DataError: a vector has another length than those of training.
+
+    """
     kind = using.field.kind
     if kind == "vector":
-        return _of_length(column, using.field)
+        return _of_length(column, using.field, place or using.field.name)
     if kind == "numeric":
         return column
     known = {value: index for index, value in enumerate(using.vocabulary, start=1)}
@@ -166,7 +173,7 @@ def encode(column: pl.Series, using: Encoder) -> pl.Series:
     return joined.select(pl.col("token").fill_null(empty)).to_series()
 
 
-def _of_length(column: pl.Series, field: FeatureField) -> pl.Series:
+def _of_length(column: pl.Series, field: FeatureField, place: str) -> pl.Series:
     """Return vectors as they are: none is known where training met none."""
     if not field.dim:
         return pl.repeat(None, len(column), dtype=column.dtype, eager=True)
@@ -174,8 +181,8 @@ def _of_length(column: pl.Series, field: FeatureField) -> pl.Series:
     other = other.filter(other != field.dim)
     if len(other):
         raise DataError(
-            f"vectors of a feature must have one length, {field.name} has {field.dim} and "
-            f"{other[0]}"
+            f"vectors of a feature must have one length, got {other[0]} beside {field.dim} of "
+            f"training ({place})"
         )
     return column
 

@@ -218,8 +218,8 @@ def build(rows: pl.DataFrame, plan: Plan) -> pa.Table:
     # Ranks of items order ties as raw ids do, so the sort of `collapse` still stands.
     columns = ["item", "label", *clock]
     encoded = [
-        encode.encode(flat[f"context.{e.field.name}"], e).alias(f"context.{e.field.name}")
-        for e in plan.context
+        encode.encode(flat[name], e, place=f"data.{name}").alias(name)
+        for name, e in ((f"context.{e.field.name}", e) for e in plan.context)
     ]
     flat = flat.select("task_id", *columns).with_columns(encoded)
     lists = flat.group_by("task_id", maintain_order=True).agg(pl.all())

@@ -101,8 +101,9 @@ def test_what_is_no_number_is_seen_in_numbers_and_vectors() -> None:
 def test_vectors_of_another_length_than_training_met_are_refused() -> None:
     column = pl.Series([[1.0, 2.0], None, [3.0]], dtype=pl.List(pl.Float32))
     field = FeatureField(name="place", kind="vector", dim=2)
-    with pytest.raises(DataError, match="must have one length, place has 2 and 1"):
-        encode(column, Encoder(field, []))
+    for place, told in ((None, "place"), ("data.context.place", "data.context.place")):
+        with pytest.raises(DataError, match=rf"one length, got 1 beside 2 of training \({told}\)"):
+            encode(column, Encoder(field, []), place=place)
     assert encode(column[:2], Encoder(field, [])).to_list() == [[1.0, 2.0], None]
     unmet = Encoder(field.model_copy(update={"dim": 0}), [])
     assert encode(column, unmet).to_list() == [None] * 3

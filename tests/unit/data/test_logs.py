@@ -213,3 +213,23 @@ def test_a_feature_that_is_not_in_its_table_is_named(tmp_path: Path) -> None:
     settings = items(tmp_path, pl.DataFrame({"id": [7]}), colour=Feature(kind="categorical"))
     with pytest.raises(DataError, match=r"column 'colour' must exist, .*items.parquet are id"):
         read_log(settings)
+
+
+def test_a_vector_of_another_length_than_training_met_is_placed(tmp_path: Path) -> None:
+    users = pl.int_range(20, eager=True)
+    place = pl.when(pl.col("user") == 19).then(pl.lit([1.0])).otherwise(pl.lit([1.0, 2.0]))
+    log = pl.DataFrame({"user": users, "item": users, "time": users}).with_columns(place=place)
+    log.write_parquet(tmp_path / "log.parquet")
+    log.select(pl.col("item").alias("id"), "place").write_parquet(tmp_path / "side.parquet")
+    side = {"path": "side.parquet", "id": "id", "features": {"place": {"kind": "vector"}}}
+    cases = {
+        "data.context.place": {"context": side["features"]},
+        "data.users.features.place": {"users": side},
+        "data.items.features.place": {"items": side},
+    }
+    for told, more in cases.items():
+        asked = Data.model_validate(
+            {"path": str(tmp_path / "log.parquet"), "columns": {"time": "time"}, **more}
+        )
+        with pytest.raises(DataError, match=rf"got 1 beside 2 of training \({told}\)"):
+            build_store(read_log(asked), asked, tmp_path / "store")

@@ -42,7 +42,9 @@ def test_a_session_ends_where_silence_is_longer_than_the_gap() -> None:
 def test_a_gap_is_a_time_that_a_clock_can_hold() -> None:
     longest = sessions.cut(rows((1, 0), (1, 10**12), (2, 10**12)), Data(session_gap=1e12))
     assert longest["entity"].n_unique() == 2
-    with pytest.raises(ConfigError, match=r"data.session_gap must be <= 1e\+12, got 1e\+300 \(here"):
+    with pytest.raises(
+        ConfigError, match=r"data.session_gap must be <= 1e\+12, got 1e\+300 \(here"
+    ):
         parse({"data": {"session_gap": 1e300}}, "here")
 
 
