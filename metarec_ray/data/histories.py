@@ -20,6 +20,8 @@ from metarec_ray.data.settings import Data, Feature
 
 HASH_SPAN = 2**64
 BEYOND = "history is longer than data.max_events"
+BEFORE = -(2**62)
+"""Sequence of the first old event of a bucket: old ones precede what is new at their instant."""
 
 
 class Summary(NamedTuple):
@@ -81,7 +83,8 @@ def collapse(rows: pl.DataFrame, *, shuffle: int | None = None) -> pl.DataFrame:
     """Sort rows by (entity, time, sequence, item) and keep one of each (entity, item, time).
 
     With `shuffle`, a seed, the rows of one entity and time lie in a random order, drawn from
-    (entity, item, sequence): where the order inside one timestamp could tell what follows.
+    (entity, item, sequence): where the order inside one timestamp could tell what follows. Old
+    events (see `BEFORE`) stay as they lay, before the others.
 
     The last by sequence is kept, then the one of the largest label; whatever is left to choose is
     decided by the other columns, so the result does not depend on the order of `rows`.
@@ -102,7 +105,8 @@ def collapse(rows: pl.DataFrame, *, shuffle: int | None = None) -> pl.DataFrame:
     numbers = [_hashes(unique["entity"]), _hashes(unique["item"])]
     numbers.append(unique["sequence"].cast(pl.Int64).fill_null(0).to_numpy())
     drawn = unique.with_columns(order=pl.Series(mixed(shuffle, *numbers)))
-    return drawn.sort("entity", *clock, "order", "sequence", "item").drop("order")
+    old = pl.when(pl.col("sequence") < BEFORE // 2).then("sequence").otherwise(0)
+    return drawn.sort("entity", *clock, old, "order", "sequence", "item").drop("order")
 
 
 def truncate(rows: pl.DataFrame, max_events: int) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from metarec_ray.data.catalogue import Known
 from metarec_ray.data.encode import Encoder
-from metarec_ray.data.histories import Summary, summarise
+from metarec_ray.data.histories import BEFORE, Summary, summarise
 from metarec_ray.data.manifest import (
     ENTITIES,
     ITEMS,
@@ -30,9 +30,6 @@ from metarec_ray.data.manifest import (
 )
 from metarec_ray.data.settings import DOMAIN, Data
 from metarec_ray.data.store import Tally
-
-BEFORE = -(2**62)
-"""Sequence of old events: their order in the history, before everything new at the same instant."""
 
 
 class Past(NamedTuple):

@@ -310,6 +310,24 @@ def test_a_store_made_anew_at_the_same_place_is_not_taken_for_the_old_one(folder
     assert set(other["item"]) <= set(events(folder / "store")["item"])
 
 
+def test_shuffled_events_of_one_instant_stay_as_they_lay_before_new_ones(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    columns = Columns(time="at")
+    asked = Data(path=str(tmp_path / "log"), columns=columns, ties="shuffled", buckets=1)
+    pairs = [(user, item) for user in range(20) for item in range(6)]
+    old = pl.DataFrame(pairs, schema=["user", "item"], orient="row").with_columns(at="user")
+    old.write_parquet(tmp_path / "log" / "old.parquet")
+    pipeline.build(sources.find(asked), tmp_path / "store", RUN)
+    new = {"user": [7] * 4, "item": [9, 8, 7, 6], "at": [7] * 4}
+    pl.DataFrame(new).write_parquet(tmp_path / "log" / "old.parquet")
+    append(sources.find(asked), tmp_path / "store", RUN)
+    before, after = (events(tmp_path / "store", version) for version in (1, 2))
+    assert after.filter(pl.col("item") < 6).equals(before)
+    assert before["item"].to_list() != old["item"].to_list()
+    seven = after.filter(pl.col("entity") == 7)["item"].to_list()
+    assert set(seven[:6]) == set(range(6))
+
+
 def test_items_keep_their_domains_and_sessions_their_events(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     sides(tmp_path, "blue", "x")
