@@ -12,9 +12,9 @@ def replace_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def sync(folder: Path) -> None:
-    """Bring to disk what a folder's files are called."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Bring to disk what a file holds, mapped pages too, or what a folder's files are called."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -19,6 +19,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from metarec_ray.atomic import sync
+
 SHAPES = "shapes.json"
 
 Shape: TypeAlias = "tuple[torch.dtype, Sequence[int]]"
@@ -53,6 +55,8 @@ def _publish(folder: Path, make: Callable[[Allocate], object]) -> None:
     try:
         make(partial(_on_disk, temporary))
         assert (temporary / SHAPES).is_file(), "what is mapped is allocated here"
+        for path in temporary.iterdir():
+            sync(path)  # nobody looks again whether a machine that ended had written it
         shutil.rmtree(folder, ignore_errors=True)  # what holds no shapes is no whole one
         temporary.rename(folder)
     finally:

@@ -1,6 +1,7 @@
 """Tensors that are made once and mapped."""
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,18 @@ def test_files_are_whole_tensors_of_arrow(tmp_path: Path) -> None:
         with pa.memory_map(str(tmp_path / "a" / f"{n}.arrow")) as file:
             found = pa.ipc.read_tensor(file).to_numpy()
             assert torch.equal(torch.tensor(found), expected)
+
+
+def test_what_is_published_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        assert not (tmp_path / "a").exists()
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    mapped(tmp_path / "a", making(MADE))
+    assert sorted(synced) == sorted(path.name for path in (tmp_path / "a").iterdir())
 
 
 def test_zeros_in_memory_have_the_same_shapes(tmp_path: Path) -> None:
