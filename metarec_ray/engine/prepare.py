@@ -59,7 +59,8 @@ def append(
     progress: Progress,
 ) -> Manifest:
     """Add the events of the log, from `since` on (microseconds), to a store; see `data.append`."""
-    with ray_session(), _log(settings, data_dir).files(store_path) as source:
+    log = _log(settings, data_dir)
+    with ray_session(), log.files(store_path) as source:
         _quieten()
         return add(source, store_path, Run(read, each, progress), since=since)
 
