@@ -161,7 +161,7 @@ def _wholes(work: Work, settings: Data) -> dict[str, object]:
     clock = validate.roles(settings).time is not None
     try:
         outline = catalogue.outline(summaries, settings, has_time=clock)
-    except DataError as error:  # too few to hold some out: `prepare` will say so
+    except DataError as error:  # too few to hold some out, an item in two domains: see `prepare`
         return found | {"cold": str(error)}
     parts = outline.entities["part"]
     cold: dict[str, object] = {f"{p} entities": int((parts == p).sum()) for p in ("valid", "test")}

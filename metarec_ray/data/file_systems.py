@@ -13,7 +13,7 @@ from pyarrow import fs
 from metarec_ray.errors import DataError
 
 SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss")
-_BUCKETS = ("s3", "gs", "gcs")
+_GOOGLE = ("gs", "gcs")
 GCS_LIMIT = "retry_limit_seconds"
 GCS_SECONDS = 20  # Google's client asks a server that does not answer for 15 minutes
 
@@ -35,10 +35,10 @@ def at(uri: str, options: str) -> tuple[fs.FileSystem, str]:
     if scheme != "file" and not place.strip("/"):
         raise DataError(f"a URI must name a bucket, got {uri!r}")
     asked = options
-    if scheme in _BUCKETS[1:] and GCS_LIMIT not in options:
+    if scheme in _GOOGLE and GCS_LIMIT not in options:
         asked = f"{options}{'&' if options else '?'}{GCS_LIMIT}={GCS_SECONDS}"
     try:
-        if scheme in _BUCKETS:
+        if scheme == "s3" or scheme in _GOOGLE:
             bucket, slash, name = place.partition("/")
             inside = f"{bucket.rpartition('@')[2]}{slash}{unquote(name)}"
             return _connected(f"{scheme}://{bucket}{asked}"), inside

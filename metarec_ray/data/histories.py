@@ -1,8 +1,9 @@
 """From the checked rows of one bucket to the histories of its entities, as pure functions.
 
 Rows hold entity, item (int64 or string), label float32, time int64 microseconds (absent without a
-clock), sequence int64 and `context.<feature>` columns in canonical dtypes. Does not know where
-rows come from, who calls it for which bucket, or where a table is written.
+clock), sequence int64, domain string (where the log says it) and `context.<feature>` columns in
+canonical dtypes. Does not know where rows come from, who calls it for which bucket, or where a
+table is written.
 """
 
 from collections.abc import Sequence

@@ -24,12 +24,13 @@ class Log(NamedTuple):
     """A checked log.
 
     Attributes:
-        events: entity, item, label, time (absent without a clock), sequence, `context.<feature>`.
+        events: entity, item, label, time (absent without a clock), sequence, domain (absent without
+            its role), `context.<feature>`.
         users: id and features in canonical dtypes, or None.
         items: id, title and features likewise, or None.
         settings: the `data` section with the defaults of the layout filled in.
         fingerprint: of the input.
-        rejected: quarantined rows: file, row, reason, value.
+        rejected: quarantined rows: file, row, reason, value, rows (1 each).
         rows_in: rows read, those set aside included.
         filtered: rows that the settings leave out.
 
