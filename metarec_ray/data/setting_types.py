@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BeforeValidator
 
 from metarec_ray.data import times
 
-
 # Beside the name, where it may hold a `/`, or among the options: Azure's.
 _PASSWORD = re.compile(r"\w+://([^/@?]*:[^@?]*@|[^?]*\?(.*&)?(client_secret|sig)=)")
 
