@@ -1,7 +1,10 @@
 """Files that appear whole or not at all, and replace older ones in one step."""
 
+import errno
+import fcntl
 import os
 from pathlib import Path
+from typing import IO
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -10,6 +13,20 @@ def replace_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def lock(stream: IO, *, wait: bool) -> None:
+    """Lock an open file for as long as it is open; a file system without locks has none.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and it is not to be waited for.
+
+    """
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
 
 
 def sync(path: Path) -> None:

@@ -7,7 +7,7 @@ be served with the newer one. Parts and the cut in time are decided anew, over a
 
 from pathlib import Path
 
-from metarec_ray.data import pipeline, sources, store, times, validate
+from metarec_ray.data import logs, pipeline, sources, store, times
 from metarec_ray.data.manifest import Manifest, load, verify
 from metarec_ray.data.past import Past
 from metarec_ray.data.pipeline import Run
@@ -37,14 +37,20 @@ def append(source: Source, path: Path, run: Run, *, since: int | None = None) ->
             "`metarec prepare` makes it anew"
         )
     source = sources.with_text_ids(source, present.ids)
-    if source.ids.kinds != present.ids:
+    if source.ids.kinds != present.ids and _holds_rows(source):
         raise DataError(
             f"ids must be of the types that the store has, {' and '.join(present.ids)}, got "
             f"{' and '.join(source.ids.kinds)} ({settings.path})"
         )
-    if since is not None and validate.roles(settings).time is None:
+    if since is not None and settings.roles.time is None:
         raise DataError("a log must have a time (data.columns.time) to be read since one")
     return pipeline.build(source, path, run, past=past, since=since)
+
+
+def _holds_rows(source: Source) -> bool:
+    """Return whether a log holds anything: ids of none are of no type."""
+    frames = (raw for chunk in source.chunks for raw in logs.read_chunk(chunk, source.settings))
+    return any(len(raw) for raw in frames)
 
 
 def instant(text: str, settings: Data) -> int:

@@ -54,10 +54,6 @@ class Known(NamedTuple):
     items: pl.DataFrame | None = None
     encoders: dict[str, dict[str, Encoder]] = {}  # noqa: RUF012
 
-    def encoder(self, side: str, name: str) -> Encoder | None:
-        """Return how a feature was written, None if it was not."""
-        return self.encoders.get(side, {}).get(name)
-
 
 NOTHING = Known()
 
@@ -129,7 +125,7 @@ def plan(
             feature,
             _merged(name, looks),
             f"data.context.{name}",
-            known=known.encoder("context", name),
+            known=known.encoders.get("context", {}).get(name),
         )
         for name, feature in sorted(settings.context.items())
     ]
@@ -163,32 +159,23 @@ def _numbered(frame: pl.DataFrame, key: str, name: str, known: pl.DataFrame | No
     return pl.concat([old.select(numbered.columns), numbered])
 
 
-def _encoders(
-    table: pl.DataFrame, features: dict[str, Feature], side: str, known: Known
-) -> list[Encoder]:
-    return [
-        encode.encoder(
-            name,
-            feature,
-            encode.look(table[name], feature),
-            _place(side, name),
-            known=known.encoder(side, name),
-        )
-        for name, feature in sorted(features.items())
-    ]
-
-
-def _encoded(table: pl.DataFrame, encoders: list[Encoder], side: str) -> list[pl.Series]:
-    """Return the features of a table as numbers, by the features' names."""
-    fields = ((e, e.field.name) for e in encoders)
-    return [
-        encode.encode(table[name], e, place=_place(side, name)).alias(name) for e, name in fields
-    ]
-
-
-def _place(side: str, name: str) -> str:
-    """Return which key of the configuration has named a feature."""
-    return f"data.{side}s.features.{name}"
+def _encoded(
+    whole: pl.DataFrame,
+    learned: pl.DataFrame,
+    features: dict[str, Feature],
+    *,
+    known: dict[str, Encoder],
+    place: str,
+) -> tuple[list[Encoder], list[pl.Series]]:
+    """Return how features are written, as rows that are learned from hold them; and all of them."""
+    encoders, columns = [], []
+    for name, feature in sorted(features.items()):
+        named = f"{place}.features.{name}"
+        seen = encode.look(learned[name], feature)
+        encoder = encode.encoder(name, feature, seen, named, known=known.get(name))
+        encoders.append(encoder)
+        columns.append(encode.encode(whole[name], encoder, place=named).alias(name))
+    return encoders, columns
 
 
 def _users(
@@ -204,9 +191,15 @@ def _users(
         whose = sessions.of(whose, users["id"].dtype)
     joined = entities.join(users, left_on=whose, right_on="id", how="left").sort("task_id")
     trained = joined.filter(pl.col("part") != "test")
-    encoders = _encoders(trained, table.features, "user", known)
-    columns = [column.alias(f"user.{column.name}") for column in _encoded(joined, encoders, "user")]
-    return entities.sort("task_id").with_columns(columns), encoders
+    encoders, columns = _encoded(
+        joined,
+        trained,
+        table.features,
+        known=known.encoders.get("user", {}),
+        place=f"data.{settings.side_names[0]}",
+    )
+    named = [column.alias(f"user.{column.name}") for column in columns]
+    return entities.sort("task_id").with_columns(named), encoders
 
 
 def _refuse_two_domains(items: pl.DataFrame, path: str) -> None:
@@ -238,8 +231,13 @@ def _catalogue(
     """Encode item features by the vocabularies of items that training rows hold."""
     fields = [("item", pa.int64()), ("id", pa.string()), ("title", pa.string())]
     learned = joined.join(trained, left_on="id", right_on="item", how="semi").sort("item")
-    encoders = _encoders(learned, settings.held_features, "item", known)
-    columns = _encoded(joined, encoders, "item")
+    encoders, columns = _encoded(
+        joined,
+        learned,
+        settings.held_features,
+        known=known.encoders.get("item", {}),
+        place=f"data.{settings.side_names[1]}",
+    )
     fields += [(e.field.name, encode.ARROW[e.field.kind]) for e in encoders]
     whole = joined.select("item", pl.col("id").cast(pl.String), "title").with_columns(columns)
     return Catalogue(whole.to_arrow().cast(pa.schema(fields)).combine_chunks(), encoders)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import catalogue, histories, quarantine, spool, stages, times, validate
+from metarec_ray.data import catalogue, histories, quarantine, spool, stages, times
 from metarec_ray.data.settings import DOMAIN, Data
 from metarec_ray.data.sources import Chunk, Source
 from metarec_ray.data.stages import Done, Work
@@ -158,7 +158,7 @@ def _wholes(work: Work, settings: Data) -> dict[str, object]:
         **_domains(items),
         "events per entity": _lengths(lengths),
     }
-    clock = validate.roles(settings).time is not None
+    clock = settings.roles.time is not None
     try:
         outline = catalogue.outline(summaries, settings, has_time=clock)
     except DataError as error:  # too few to hold some out, an item in two domains: see `prepare`

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from metarec_ray.data import tables, validate
+from metarec_ray.data import tables
 from metarec_ray.data.places import File
 from metarec_ray.data.settings import Columns, Data
 from metarec_ray.data.validate import Ids
@@ -66,7 +66,7 @@ def text_types(found: Sequence[tuple[File, tables.Types]], settings: Data) -> ta
     """
     kinds = {name: feature.kind for name, feature in settings.context.items()}
     labels = [name for name, kind in kinds.items() if kind.endswith("categorical")]
-    roles = validate.roles(settings)
+    roles = settings.roles
     labels += [name for name in (roles.event, roles.domain) if name is not None]
     return {
         name: pl.String()

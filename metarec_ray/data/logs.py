@@ -78,7 +78,7 @@ def check_chunk(
 
     Events before `since`, microseconds, are filtered.
     """
-    kept = selection.kept(settings, chunk.sides, validate.roles(settings).sequence)
+    kept = selection.kept(settings, chunk.sides, settings.roles.sequence)
     first_row = chunk.first_row
     for raw in read_chunk(chunk, settings):
         found = validate.check(
@@ -126,7 +126,7 @@ def side_tables(source: Source) -> tuple[pl.DataFrame | None, pl.DataFrame | Non
         raws = raws if settings.entity == "user" else raws[::-1]
     else:
         raws = [_raw_side(*side, source) for side in zip(sides, source.ids, strict=True)]
-    names = ("users", "items") if settings.entity == "user" else ("items", "users")
+    names = settings.side_names
     return (
         _side(raws[0], sides[0], names[0], source.ids.entity),
         _side(raws[1], sides[1], names[1], source.ids.item),

@@ -3,7 +3,6 @@
 Files are Arrow IPC tensors. Knows no store; a folder may be deleted at any time when nobody reads.
 """
 
-import fcntl
 import json
 import math
 import mmap
@@ -19,7 +18,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from metarec_ray.atomic import sync
+from metarec_ray.atomic import lock, sync
 
 SHAPES = "shapes.json"
 
@@ -43,8 +42,8 @@ def mapped(folder: Path, make: Callable[[Allocate], object]) -> list[Tensor]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not (folder / SHAPES).is_file():
-        with folder.with_name(f"{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with folder.with_name(f"{folder.name}.lock").open("w") as stream:
+            lock(stream, wait=True)
             if not (folder / SHAPES).is_file():
                 _publish(folder, make)
     return _mapped(folder, mmap.ACCESS_COPY)

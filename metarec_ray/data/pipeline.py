@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import catalogue, histories, logs, spool, stages, store, validate
+from metarec_ray.data import catalogue, histories, logs, spool, stages, store
 from metarec_ray.data.catalogue import Catalogue, Outline, SideTables
 from metarec_ray.data.histories import Look, Plan, Summary
 from metarec_ray.data.manifest import FileEntry, Manifest, bucket_name
@@ -75,7 +75,7 @@ def build(
         tally = _tally(job.work, scanned, grouped)
         tally = tally if past is None else past.added(tally)
         origin = Origin(settings, source.ids, source.fingerprint, tally)
-        made = store.finish(site, files, plan, items, source=origin)
+        made = store.finish(site, files, plan, items, origin=origin)
         publish(site, made, keep=settings.versions)
     return made
 
@@ -141,7 +141,7 @@ def _outline(work: Work, touched: Iterable[int]) -> tuple[Outline, list[Summary]
             items = [histories.first_met(items)]
     # Each bucket knows nearly all items: kept apart they would be items x buckets.
     summaries[0] = summaries[0]._replace(items=histories.first_met(items))
-    clock = validate.roles(settings).time is not None
+    clock = settings.roles.time is not None
     return catalogue.outline(summaries, settings, has_time=clock, known=work.known), summaries
 
 

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
-import pyarrow as pa
 
 from metarec_ray.data.parquet import write_frames
 from metarec_ray.data.settings import Data
 from metarec_ray.errors import DataError
 
-SCHEMA = pa.schema(
-    [
-        ("file", pa.string()),
-        ("row", pa.int64()),
-        ("reason", pa.string()),
-        ("value", pa.string()),
-        ("rows", pa.int64()),
-    ]
+COLUMNS = pl.Schema(
+    {
+        "file": pl.String(),
+        "row": pl.Int64(),
+        "reason": pl.String(),
+        "value": pl.String(),
+        "rows": pl.Int64(),
+    }
 )
+"""Of a row that was set aside; a history that was cut short is one, of so many `rows`."""
 
 
 class Listed(NamedTuple):
@@ -53,7 +53,8 @@ def write(frames: Iterable[pl.DataFrame], path: Path) -> Listed:
             reasons.update(count(frame))
             yield frame
 
-    sha256 = write_frames(counted(), path, SCHEMA)
+    schema = COLUMNS.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    sha256 = write_frames(counted(), path, schema)
     return Listed(lines, dict(sorted(reasons.items())), sha256)
 
 

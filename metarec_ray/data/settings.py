@@ -241,9 +241,15 @@ class Data(Settings):
         return named.model_copy(update={"entity": named.item, "item": named.entity})
 
     @property
+    def side_names(self) -> tuple[str, str]:
+        """Sections of the entities and of what they hold."""
+        return ("users", "items") if self.entity == "user" else ("items", "users")
+
+    @property
     def sides(self) -> tuple[SideTable | None, SideTable | None]:
         """Tables of the entities and of what they hold."""
-        return (self.users, self.items) if self.entity == "user" else (self.items, self.users)
+        entities, held = (getattr(self, name) for name in self.side_names)
+        return entities, held
 
     @property
     def held_features(self) -> dict[str, Feature]:

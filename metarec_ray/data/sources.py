@@ -18,7 +18,6 @@ from metarec_ray.data import (
     selection,
     synthetic,
     tables,
-    validate,
 )
 from metarec_ray.data.manifest import IdKind, sha256_file, sha256_json
 from metarec_ray.data.movielens import Layout
@@ -78,7 +77,7 @@ def find(settings: Data, *, data_dir: Path | None = None) -> Source:
     found = [path for path in sides if path is not None]
     if not found:
         return source
-    if validate.roles(source.settings).sequence is None:
+    if source.settings.roles.sequence is None:
         raise DataError(
             "data.columns.sequence must be named for data.only and data.without, got none "
             f"({settings.path})"
@@ -118,7 +117,7 @@ def _refuse_roles(settings: Data) -> None:
     """Raise a DataError where a log lacks a role that its settings need."""
     asked = {name: getattr(settings, name) for name in ("session_gap", "since", "until")}
     given = [name for name, value in asked.items() if value is not None]
-    if given and validate.roles(settings).time is None:
+    if given and settings.roles.time is None:
         raise DataError(
             f"data.columns.time must be named for data.{given[0]}, got none ({settings.path})"
         )
@@ -132,7 +131,7 @@ def with_text_ids(source: Source, kinds: tuple[IdKind, IdKind]) -> Source:
     if any(chunk.types is None for chunk in source.chunks):
         return source
     text = [role for role, kind in zip(Ids._fields, kinds, strict=True) if kind == "text"]
-    roles = validate.roles(source.settings)
+    roles = source.settings.roles
     forced = {getattr(roles, role): pl.String() for role in text}
     return source._replace(
         ids=source.ids._replace(**dict.fromkeys(text, pl.String())),
@@ -145,7 +144,7 @@ def with_text_ids(source: Source, kinds: tuple[IdKind, IdKind]) -> Source:
 
 def columns(settings: Data) -> list[str]:
     """Return the columns of the log that a config names, context last."""
-    named = [name for name in validate.roles(settings).model_dump().values() if name is not None]
+    named = [name for name in settings.roles.model_dump().values() if name is not None]
     return [*named, *sorted(settings.context)]
 
 
@@ -183,7 +182,7 @@ def _plain(settings: Data, path: str) -> Source:
         files = places.find(path, tables.ALL_SUFFIXES)
     else:
         files = _below(path, folder, settings)
-    roles = validate.roles(settings)
+    roles = settings.roles
     effective = settings.model_copy(update={"columns": settings.columns or Columns()})
     if settings.feedback != "implicit" and not settings.labelled:
         raise DataError(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import histories, logs, sessions, spool, validate
+from metarec_ray.data import histories, logs, quarantine, sessions, spool, validate
 from metarec_ray.data.catalogue import NOTHING, Known
 from metarec_ray.data.histories import Look, Plan, Summary
 from metarec_ray.data.manifest import bucket_name
@@ -103,7 +103,7 @@ def scan(work: Work, chunk: Chunk, unit: int) -> Done:
                 yield histories.with_bucket(found.events, work.settings.buckets)
 
         batches = spool.write(work.file("spool", unit), frames())
-        aside = pl.concat([pl.DataFrame(schema=validate.REJECTED), *rejected])
+        aside = pl.concat([pl.DataFrame(schema=quarantine.COLUMNS), *rejected])
         spool.save(work.file("rejected", unit), aside)
         return Done(unit, rows, kept, len(aside), filtered, batches)
 

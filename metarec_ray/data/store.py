@@ -35,7 +35,7 @@ from metarec_ray.data.manifest import (
 from metarec_ray.data.parquet import write_table
 from metarec_ray.data.quarantine import refuse_bad_share
 from metarec_ray.data.settings import Data
-from metarec_ray.data.validate import Ids, roles
+from metarec_ray.data.validate import Ids
 from metarec_ray.data.versions import Site, building, publish
 
 
@@ -91,7 +91,7 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
             files[name] = site.entry(name, rows=table.num_rows, sha256=hashed)
         ids = Ids(log.events["entity"].dtype, log.events["item"].dtype)
         origin = Origin(asked, ids, log.fingerprint, tally)
-        made = finish(site, files, plan, items, source=origin)
+        made = finish(site, files, plan, items, origin=origin)
         publish(site, made, keep=asked.versions)
     return made
 
@@ -111,25 +111,25 @@ def settings_hash(settings: Data) -> str:
 
 
 def finish(
-    site: Site, files: dict[str, FileEntry], plan: Plan, items: Catalogue, *, source: Origin
+    site: Site, files: dict[str, FileEntry], plan: Plan, items: Catalogue, *, origin: Origin
 ) -> Manifest:
     """Write what is not a bucket and return the manifest of the version."""
-    aside = quarantine.write(source.tally.rejected, site.files / QUARANTINE)
+    aside = quarantine.write(origin.tally.rejected, site.files / QUARANTINE)
     files = files | _whole_log_files(site, plan, items)
     files[QUARANTINE] = site.entry(QUARANTINE, rows=aside.lines, sha256=aside.sha256)
     counts = Counts(
-        rows_in=source.tally.rows_in,
+        rows_in=origin.tally.rows_in,
         kept=int(plan.entities["events"].sum()),
-        filtered=source.tally.filtered,
-        collapsed=source.tally.collapsed,
+        filtered=origin.tally.filtered,
+        collapsed=origin.tally.collapsed,
         quarantined=aside.reasons,
     )
     parts = dict(plan.entities.group_by("part").len().sort("part").iter_rows())
     return Manifest(
         version=site.version,
-        feedback=source.settings.feedback,
-        entity=roles(source.settings).entity,
-        ids=source.ids.kinds,
+        feedback=origin.settings.feedback,
+        entity=origin.settings.roles.entity,
+        ids=origin.ids.kinds,
         counts=counts,
         tasks=len(plan.entities),
         events=counts.kept,
@@ -137,16 +137,16 @@ def finish(
         parts=parts,
         has_time=plan.has_time,
         cutoff=plan.cutoff,
-        buckets=source.settings.buckets,
+        buckets=origin.settings.buckets,
         features={
             "user": [e.field for e in plan.users],
             "item": [e.field for e in items.encoders],
             "context": [e.field for e in plan.context],
         },
         files=files,
-        settings=source.settings.model_dump(mode="json"),
-        settings_sha256=settings_hash(source.settings),
-        source_fingerprint=source.fingerprint,
+        settings=origin.settings.model_dump(mode="json"),
+        settings_sha256=settings_hash(origin.settings),
+        source_fingerprint=origin.fingerprint,
         store_sha256=store_hash(files),
         versions={"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in ("numpy", "polars", "pyarrow")},

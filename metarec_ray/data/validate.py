@@ -7,21 +7,11 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data import encode, times
+from metarec_ray.data import encode, quarantine, times
 from metarec_ray.data.manifest import IdKind
 from metarec_ray.data.numbers import first, number, one_zero
 from metarec_ray.data.settings import Columns, Data
 from metarec_ray.errors import DataError
-
-REJECTED = pl.Schema(
-    {
-        "file": pl.String(),
-        "row": pl.Int64(),
-        "reason": pl.String(),
-        "value": pl.String(),
-        "rows": pl.Int64(),
-    }
-)
 
 
 class Ids(NamedTuple):
@@ -67,14 +57,14 @@ def check(
     good = judged.filter(pl.col("reason").is_null())
     return Checked(
         _finished(good, settings),
-        _rejected(bad, raw, roles(settings), file, first_row),
+        _rejected(bad, raw, settings.roles, file, first_row),
         len(frame) - len(wanted),
     )
 
 
 def _canonical(raw: pl.DataFrame, settings: Data, file: str) -> pl.DataFrame:
     """Return the columns of a chunk by their roles, and as `reason` what is wrong with a time."""
-    columns = roles(settings)
+    columns = settings.roles
     found = [_id(raw, columns.entity, "entity", file), _id(raw, columns.item, "item", file)]
     if columns.event is not None:
         found.append(raw[columns.event].cast(pl.String).alias("event"))
@@ -93,7 +83,7 @@ def _canonical(raw: pl.DataFrame, settings: Data, file: str) -> pl.DataFrame:
 
 def _wanted(frame: pl.DataFrame, settings: Data, since: int | None) -> pl.DataFrame:
     """Return the rows that the config wants; what has no such value is for quarantine to judge."""
-    if roles(settings).event is not None:
+    if settings.roles.event is not None:
         known = pl.Series(list(settings.event_weights))
         frame = frame.filter(pl.col("event").is_in(known.implode()).fill_null(True))
     if settings.label_min is not None:
@@ -109,8 +99,8 @@ def _wanted(frame: pl.DataFrame, settings: Data, since: int | None) -> pl.DataFr
 
 def schema(settings: Data, ids: Ids) -> pl.Schema:
     """Return the canonical columns of an event, in order, for ids of these types."""
-    clock = {"time": pl.Int64()} if roles(settings).time is not None else {}
-    domain = {"domain": pl.String()} if roles(settings).domain is not None else {}
+    clock = {"time": pl.Int64()} if settings.roles.time is not None else {}
+    domain = {"domain": pl.String()} if settings.roles.domain is not None else {}
     context = {
         f"context.{name}": encode.CANONICAL[feature.kind]
         for name, feature in sorted(settings.context.items())
@@ -118,11 +108,6 @@ def schema(settings: Data, ids: Ids) -> pl.Schema:
     label = {"label": pl.Float32()}
     sequence = {"sequence": pl.Int64()}
     return pl.Schema({**ids._asdict(), **label, **clock, **sequence, **domain, **context})
-
-
-def roles(settings: Data) -> Columns:
-    """Return the roles of the log's columns; the plain names when the config is silent."""
-    return settings.roles
 
 
 def _kind(dtype: pl.DataType) -> IdKind:
@@ -149,7 +134,7 @@ def _id(raw: pl.DataFrame, name: str, role: str, file: str) -> pl.Series:
 
 
 def _label(raw: pl.DataFrame, settings: Data, file: str) -> pl.Series:
-    name, event = roles(settings).label, roles(settings).event
+    name, event = settings.roles.label, settings.roles.event
     if event is not None:
         kinds, weights = list(settings.event_weights), list(settings.event_weights.values())
         found = raw[event].cast(pl.String)
@@ -175,7 +160,7 @@ def _sequence(raw: pl.DataFrame, columns: Columns, file: str) -> pl.Series:
 
 
 def _reason(frame: pl.DataFrame, settings: Data) -> pl.Expr:
-    """Return the first rule a row breaks, or null."""
+    """Return a rule that a row breaks, the last of several, or null."""
     found = pl.col("reason") if "reason" in frame.columns else pl.lit(None, pl.String)
     rules = _label_rules(settings)
     if "event" in frame.columns:
@@ -230,5 +215,5 @@ def _rejected(
             "value": values,
             "rows": [1] * len(bad),
         },
-        schema=REJECTED,
+        schema=quarantine.COLUMNS,
     )

@@ -5,8 +5,6 @@ refers to those of older versions that did not change; `manifest.json` is that o
 Knows folders; does not know what a file holds.
 """
 
-import errno
-import fcntl
 import re
 import shutil
 import tempfile
@@ -18,7 +16,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from metarec_ray import __version__
-from metarec_ray.atomic import sync
+from metarec_ray.atomic import lock, sync
 from metarec_ray.data.manifest import (
     MANIFEST,
     UNFINISHED,
@@ -191,15 +189,11 @@ def _locked(store: Path) -> Iterator[None]:
     """Hold the lock of a store; it falls with the process that holds it."""
     with (store / LOCK).open("w", encoding="utf-8") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(stream, wait=False)  # where there are none the number of a version decides
         except BlockingIOError as error:
             raise DataError(
                 f"a store must be written by one process at a time, another one is writing {store}"
             ) from error
-        except OSError as error:
-            # On a file system without locks the number of a version decides.
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-                raise
         yield
 
 

@@ -281,6 +281,9 @@ def test_a_day_of_digits_is_text_where_ids_are(tmp_path: Path) -> None:
     made = append(sources.find(asked), tmp_path / "store", RUN)
     assert (made.tasks, made.ids) == (31, ("text", "integer"))
     assert TaskStore.open(tmp_path / "store").entity_ids()[-1] == "007"
+    (tmp_path / "log" / "b.csv").write_text("user,item,time\n")
+    with pytest.raises(DataError, match="a log must hold rows, got none"):
+        append(sources.find(asked), tmp_path / "store", RUN)
 
 
 def test_without_a_clock_nothing_is_newer(tmp_path: Path) -> None:
