@@ -4,7 +4,6 @@ Knows `ray start`, a state file and process ids; imports no ray, and touches no 
 not start.
 """
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -22,6 +21,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from metarec_ray.atomic import lock
 from metarec_ray.engine import access
 from metarec_ray.engine.processes import MARK, end, family, root
 from metarec_ray.errors import MachineError, RunFailed
@@ -225,6 +225,6 @@ def _read(environ: access.Environ) -> Cluster | None:
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (home / "cluster.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (home / "cluster.lock").open("w") as stream:
+        lock(stream, wait=True)
         yield

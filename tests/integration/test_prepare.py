@@ -194,11 +194,11 @@ def test_append_adds_a_file_and_prepare_then_has_nothing_to_do(
     assert first.tasks == 60
 
 
-def test_a_million_rows_with_dirt_of_every_kind_are_accounted_for_exactly(tmp_path: Path) -> None:
-    count = 1_000_000
+def dirt(count: int) -> pl.DataFrame:
+    """Return rows of which one in a hundred is of each `kind`: nine are bad, one is filtered."""
     rng = np.random.default_rng(0)
     number = np.arange(count)
-    kind = number % 100  # one row in a hundred for each kind
+    kind = number % 100
     clean = pl.DataFrame(
         {
             "user": pl.Series(rng.integers(0, 5000, count)).cast(pl.String),
@@ -206,22 +206,27 @@ def test_a_million_rows_with_dirt_of_every_kind_are_accounted_for_exactly(tmp_pa
             "rating": rng.integers(3, 6, count).astype(float),
             "time": rng.integers(0, 10**9, count),
             "heat": rng.normal(size=count),
+            "kind": kind,
         }
     )
 
     def at(place: int, name: str, value: Any) -> pl.Expr:
-        return pl.when(pl.Series(kind == place)).then(value).otherwise(pl.col(name)).alias(name)
+        return pl.when(pl.col("kind") == place).then(value).otherwise(pl.col(name)).alias(name)
 
-    dirty = (
+    return (
         clean.with_columns(at(1, "user", None), at(3, "item", None), at(4, "rating", None))
         .with_columns(at(2, "user", pl.lit("")), at(5, "rating", float("nan")))
         .with_columns(at(6, "rating", float("inf")), at(7, "time", None))
         .with_columns(at(8, "time", 2**62), at(9, "heat", float("inf")), at(10, "rating", 1.0))
     )
-    folder = tmp_path / "log"
+
+
+def test_a_million_rows_with_dirt_of_every_kind_are_accounted_for_exactly(tmp_path: Path) -> None:
+    count, folder = 1_000_000, tmp_path / "log"
     folder.mkdir()
+    dirty = dirt(count)
     dirty[: count // 2].write_parquet(folder / "0.parquet", row_group_size=100_000)
-    again = dirty.filter(pl.Series(kind == 11))
+    again = dirty.filter(pl.col("kind") == 11)
     pl.concat([dirty[count // 2 :], again]).write_parquet(folder / "1.parquet")
     asked = settings(folder, max_bad_share=0.1, context={"heat": Feature(kind="numeric")})
     made, _ = run(asked, tmp_path / "store")
