@@ -157,9 +157,10 @@ def _peaks(store: Path) -> Iterator[list[int]]:
 
 def _size(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size
+    with suppress(FileNotFoundError):  # a folder goes while it is looked through
+        for path in folder.rglob("*"):
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
     return total
 
 
