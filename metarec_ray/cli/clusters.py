@@ -1,7 +1,10 @@
 """`metarec cluster`, `metarec submit` and `metarec doctor`."""
 
 import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -114,14 +117,44 @@ def _follow(job_id: str, target: "Target") -> None:
 
     where = f"{job_id} --address {target.address}"
     try:
-        say(f"job {job_id} at {target.address}")
-        code = follow(job_id, target, write=_write)
+        with _heard_twice() as check:
+
+            def write(text: str) -> None:
+                _write(text)
+                check()
+
+            say(f"job {job_id} at {target.address}")
+            code = follow(job_id, target, write=write)
     except KeyboardInterrupt:
         say("the job goes on")
         say(f"see it: metarec submit follow {where}")
         say(f"end it: metarec submit stop {where}")
         raise typer.Exit(130) from None
     raise typer.Exit(code)
+
+
+@contextmanager
+def _heard_twice() -> Iterator[Callable[[], None]]:
+    """Hand out what raises KeyboardInterrupt where Ctrl-C was pressed and its exception was lost.
+
+    Python drops one that is raised in what it calls by itself, such as a finalizer; and asyncio's
+    own handler asks a task to end, which may end otherwise.
+    """
+    pressed = []
+
+    def interrupt(*_: object) -> None:
+        pressed.append(True)
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _write(text: str) -> None:

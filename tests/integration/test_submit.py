@@ -84,7 +84,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_end_it(workplace: Path) -
     first = following.stderr.readline()
     (job,) = re.findall(r"job (\S+) at http://127\.0\.0\.1:\d+\n", first)
     following.send_signal(signal.SIGINT)
-    said = following.communicate()[1]
+    said = following.communicate(timeout=100)[1]
     assert following.returncode == 130
     assert f"metarec submit stop {job} --address http://127.0.0.1:" in said
     stopped = metarec(workplace, "submit", "stop", job)

@@ -2,9 +2,12 @@
 
 import errno
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from metarec_ray import __version__
 from metarec_ray.cli import main
 from metarec_ray.cli.app import app
+from metarec_ray.cli.clusters import _heard_twice
 from metarec_ray.errors import ConfigError, RunFailed
 
 VERBS = [
@@ -152,3 +156,14 @@ def test_the_verb_does_not_import_ray_before_the_token_mode_is_set() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_ctrl_c_is_heard_again_where_its_exception_was_lost() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with _heard_twice() as check:
+        check()
+        with suppress(KeyboardInterrupt):  # as Python does in a finalizer
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    assert signal.getsignal(signal.SIGINT) is before
