@@ -55,13 +55,13 @@ def _connected(uri: str) -> fs.FileSystem:
     return fs.FileSystem.from_uri(uri)[0]
 
 
-def tag(metadata: Mapping[bytes, bytes]) -> str:
+def tag(metadata: Mapping[str, bytes]) -> str:
     """Return the tag that a store gives to a file's content, empty where it gives none.
 
-    >>> tag({b"ETag": b"amazon's"}), tag({b"etag": b"google's"}), tag({})
+    >>> tag({"ETag": b"amazon's"}), tag({"etag": b"google's"}), tag({})
     ("amazon's", "google's", '')
     """
-    return {name.lower(): value for name, value in metadata.items()}.get(b"etag", b"").decode()
+    return {name.lower(): value for name, value in metadata.items()}.get("etag", b"").decode()
 
 
 def reason(error: Exception) -> str:
