@@ -205,7 +205,7 @@ def _users(
 def _refuse_two_domains(items: pl.DataFrame, path: str) -> None:
     if DOMAIN not in items.columns:
         return
-    kinds = items.drop_nulls(DOMAIN).select("item", DOMAIN).unique()
+    kinds = _domains(items)
     twice = kinds.filter(pl.col("item").is_duplicated()).sort("item", DOMAIN)
     if len(twice):
         (item, one), (_, other) = twice.rows()[:2]
@@ -215,13 +215,17 @@ def _refuse_two_domains(items: pl.DataFrame, path: str) -> None:
         )
 
 
+def _domains(items: pl.DataFrame) -> pl.DataFrame:
+    """Return each item once with each domain that is known of it."""
+    return items.drop_nulls(DOMAIN).select("item", DOMAIN).unique()
+
+
 def _joined(ranked: pl.DataFrame, table: pl.DataFrame | None, met: pl.DataFrame) -> pl.DataFrame:
     """Return id, item, title and raw features of every item, in the order of their numbers."""
     bare = ranked.with_columns(title=pl.lit(None, pl.String))
     joined = bare if table is None else ranked.join(table, on="id", how="left")
     if DOMAIN in met.columns:
-        domains = met.drop_nulls(DOMAIN).select(pl.col("item").alias("id"), DOMAIN).unique()
-        joined = joined.join(domains, on="id", how="left")
+        joined = joined.join(_domains(met), left_on="id", right_on="item", how="left")
     return joined.sort("item")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import ray.data
 from pydantic import JsonValue
 
-from metarec_ray.data import sources
+from metarec_ray.data import file_systems, sources
 from metarec_ray.data.manifest import sha256_json
 from metarec_ray.data.settings import Columns, Data
 from metarec_ray.data.sources import Source
@@ -74,9 +74,9 @@ def _asked(settings: Data, delta: Callable[[Data], Any], iceberg: Callable[[Data
     try:
         return (delta if settings.format == "delta" else iceberg)(settings)
     except (OSError, ValueError, KeyError, _errors(package)) as error:
-        reason = " ".join(str(error).split())[:200]
+        said = file_systems.reason(error)
         raise DataError(
-            f"a table must be readable, {settings.format} {settings.path} is not: {reason}"
+            f"a table must be readable, {settings.format} {settings.path} is not: {said}"
         ) from error
 
 
