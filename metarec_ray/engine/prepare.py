@@ -70,6 +70,7 @@ def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Don
 
     Raises:
         DataError: what the first chunk raised that could not be read.
+        OSError: the disk that a unit wrote to is full, or may not be written.
 
     """
     chunks = list(chunks)
@@ -81,7 +82,9 @@ def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Don
             try:
                 found.append(json.dumps(function(chunks[number])._asdict()))
             except DataError as error:
-                errors.append(str(error))
+                errors.append(json.dumps([str(error)]))
+            except OSError as error:
+                errors.append(json.dumps([error.errno, error.strerror or str(error)]))
         columns = [found + [None] * len(errors), [None] * len(found) + errors]
         return pa.table([pa.array(one, pa.string()) for one in columns], ["done", "error"])
 
@@ -89,7 +92,8 @@ def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Don
     dataset = dataset.map_batches(run, batch_format="pyarrow", batch_size=1)
     for row in dataset.iter_rows():
         if row["error"] is not None:
-            raise DataError(row["error"])
+            said = json.loads(row["error"])
+            raise OSError(*said) if len(said) > 1 else DataError(*said)
         yield Done(**json.loads(row["done"]))
 
 

@@ -1,6 +1,8 @@
 """Preparing on Ray gives the bytes of the one-process writer, once, whole or not at all."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from metarec_ray.cli import main
 from metarec_ray.data.logs import read_log
 from metarec_ray.data.manifest import Manifest, load, verify
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable, Synthetic
+from metarec_ray.data.stages import Done
 from metarec_ray.data.store import build_store
-from metarec_ray.engine.prepare import prepare
+from metarec_ray.engine.prepare import prepare, read
 from metarec_ray.errors import DataError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(180)]
@@ -271,3 +274,12 @@ def test_files_that_drift_apart_are_named_before_anything_is_read(
     with pytest.raises(DataError, match=message):
         run(settings(folder), tmp_path / "store")
     assert not (tmp_path / "store").exists()
+
+
+def test_a_disk_that_is_full_where_a_chunk_is_read_is_an_error_of_the_disk() -> None:
+    def full(unit: int) -> Done:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left on device") as told:
+        list(read(full, [0]))
+    assert told.value.errno == errno.ENOSPC
