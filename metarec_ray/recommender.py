@@ -19,7 +19,7 @@ from metarec_ray.config import Experiment, parse
 from metarec_ray.core.batch import Features
 from metarec_ray.core.ranking import top_k
 from metarec_ray.data.features import FeatureSpace, encode_record, stack
-from metarec_ray.data.manifest import FeatureField
+from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import RequestError
 from metarec_ray.finder import Best, Finder

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from metarec_ray.data import encode, histories, sessions
 from metarec_ray.data.encode import Encoder, Seen
+from metarec_ray.data.fields import COLD
 from metarec_ray.data.histories import Look, Plan, Summary
-from metarec_ray.data.manifest import COLD
 from metarec_ray.data.settings import DOMAIN, Data, Feature
 from metarec_ray.errors import DataError
 

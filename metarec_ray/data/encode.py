@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from metarec_ray.data.manifest import FeatureField
+from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.numbers import one_zero
 from metarec_ray.data.settings import Feature
 from metarec_ray.errors import DataError

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from metarec_ray.core.batch import Features, FieldSpan, SideInformation
 from metarec_ray.data.encode import ARROW
-from metarec_ray.data.manifest import FeatureField
+from metarec_ray.data.fields import FeatureField
 from metarec_ray.errors import RequestError
 
 Column: TypeAlias = "pa.Array | pa.ChunkedArray"

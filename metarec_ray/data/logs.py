@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from metarec_ray.data import encode, layouts, selection, synthetic, tables, validate
-from metarec_ray.data.manifest import COLD
+from metarec_ray.data.fields import COLD
 from metarec_ray.data.settings import Data, SideTable
 from metarec_ray.data.sources import SYNTHETIC, Chunk, Source, columns, find, side_path
 from metarec_ray.data.validate import Checked

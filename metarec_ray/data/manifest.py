@@ -9,11 +9,12 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
-from metarec_ray.data.settings import Feedback, Kind
+from metarec_ray.data.fields import FeatureField, Frozen, IdKind, Side
+from metarec_ray.data.hashes import sha256_file, sha256_json
+from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import DataError
 
 MANIFEST = "manifest.json"
@@ -22,19 +23,10 @@ ENTITIES = "entities.parquet"
 ITEMS = "items.parquet"
 VOCABULARIES = "vocabularies.json"
 QUARANTINE = "quarantine.parquet"
-COLD = "cold"
-"""Column of the items that are held out of training; absent where none is."""
 SCHEMA_VERSION = 3
 
-IdKind = Literal["integer", "text"]
-Side = Literal["user", "item", "context"]
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Counts(_Frozen):
+class Counts(Frozen):
     """What became of every row of the log: the parts sum to `rows_in`."""
 
     rows_in: int
@@ -44,28 +36,7 @@ class Counts(_Frozen):
     quarantined: dict[str, int]
 
 
-class FeatureField(_Frozen):
-    """One encoded feature column.
-
-    Attributes:
-        name: column name without the side's prefix.
-        kind: how the column is encoded.
-        size: number of known values of a (multi-)categorical feature, without the unknown (0).
-        dim: length of a vector feature; 1 for a numeric one, 0 for a categorical one.
-        mean: mean of the present values of a numeric feature before the cutoff; 0 otherwise.
-        std: their standard deviation, 1 where it would be 0 or has no meaning.
-
-    """
-
-    name: str
-    kind: Kind
-    size: int = 0
-    dim: int = 0
-    mean: float = 0.0
-    std: float = 1.0
-
-
-class FileEntry(_Frozen):
+class FileEntry(Frozen):
     """Rows, hash and place in the store of one file; a JSON file has 0 rows."""
 
     rows: int
@@ -73,7 +44,7 @@ class FileEntry(_Frozen):
     path: str
 
 
-class Manifest(_Frozen):
+class Manifest(Frozen):
     """What a task store holds.
 
     Attributes:
@@ -155,18 +126,6 @@ def bucket_name(bucket: int) -> str:
     'bucket-00003.parquet'
     """
     return f"bucket-{bucket:05d}.parquet"
-
-
-def sha256_file(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file's bytes, read in blocks."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def sha256_json(value: JsonValue) -> str:
-    """Return the hexadecimal SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def store_hash(files: dict[str, FileEntry]) -> str:

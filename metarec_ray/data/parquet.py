@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metarec_ray.data.manifest import sha256_file
+from metarec_ray.data.hashes import sha256_file
 
 ROW_GROUP = 16_384
 

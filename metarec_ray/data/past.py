@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from metarec_ray.data.catalogue import Known
 from metarec_ray.data.encode import Encoder
+from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.histories import BEFORE, Summary, summarise
 from metarec_ray.data.manifest import (
     ENTITIES,
     ITEMS,
     QUARANTINE,
     VOCABULARIES,
-    FeatureField,
     FileEntry,
     Manifest,
     bucket_name,

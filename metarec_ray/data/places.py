@@ -19,7 +19,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from metarec_ray.data import file_systems
-from metarec_ray.data.manifest import sha256_file
+from metarec_ray.data.hashes import sha256_file
 from metarec_ray.errors import DataError
 
 _WILD, _REMOTELY_WILD = re.compile(r"[*?\[]"), re.compile(r"[*\[]")  # `?` begins a URI's options

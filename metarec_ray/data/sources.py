@@ -19,7 +19,8 @@ from metarec_ray.data import (
     synthetic,
     tables,
 )
-from metarec_ray.data.manifest import IdKind, sha256_file, sha256_json
+from metarec_ray.data.fields import IdKind
+from metarec_ray.data.hashes import sha256_file, sha256_json
 from metarec_ray.data.movielens import Layout
 from metarec_ray.data.places import File
 from metarec_ray.data.selection import Sides

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from metarec_ray.data import catalogue, histories, quarantine, sessions
 from metarec_ray.data.catalogue import Catalogue, SideTables
+from metarec_ray.data.hashes import sha256_file, sha256_json
 from metarec_ray.data.histories import Plan
 from metarec_ray.data.logs import Log
 from metarec_ray.data.manifest import (
@@ -28,8 +29,6 @@ from metarec_ray.data.manifest import (
     FileEntry,
     Manifest,
     bucket_name,
-    sha256_file,
-    sha256_json,
     store_hash,
 )
 from metarec_ray.data.parquet import write_table

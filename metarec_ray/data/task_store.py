@@ -17,9 +17,9 @@ from torch import Tensor
 
 from metarec_ray.core.batch import Features
 from metarec_ray.data.features import FeatureSpace
+from metarec_ray.data.fields import COLD
 from metarec_ray.data.gathering import Buckets, Wanted, gather
 from metarec_ray.data.manifest import (
-    COLD,
     ENTITIES,
     ITEMS,
     VOCABULARIES,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from metarec_ray.data import encode, quarantine, times
-from metarec_ray.data.manifest import IdKind
+from metarec_ray.data.fields import IdKind
 from metarec_ray.data.numbers import first, number, one_zero
 from metarec_ray.data.settings import Columns, Data
 from metarec_ray.errors import DataError

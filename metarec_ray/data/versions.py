@@ -17,6 +17,7 @@ from pydantic import JsonValue
 
 from metarec_ray import __version__
 from metarec_ray.atomic import lock, sync
+from metarec_ray.data.hashes import sha256_json
 from metarec_ray.data.manifest import (
     MANIFEST,
     UNFINISHED,
@@ -24,7 +25,6 @@ from metarec_ray.data.manifest import (
     Manifest,
     load,
     save,
-    sha256_json,
     version_name,
 )
 from metarec_ray.errors import DataError

@@ -14,7 +14,7 @@ import ray.data
 from pydantic import JsonValue
 
 from metarec_ray.data import file_systems, sources
-from metarec_ray.data.manifest import sha256_json
+from metarec_ray.data.hashes import sha256_json
 from metarec_ray.data.settings import Columns, Data
 from metarec_ray.data.sources import Source
 from metarec_ray.errors import DataError, MachineError

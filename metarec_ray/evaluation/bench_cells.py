@@ -18,7 +18,8 @@ from metarec_ray.atomic import replace_text
 from metarec_ray.checkpoint import parameters_sha256
 from metarec_ray.config import Experiment, override
 from metarec_ray.data import selection
-from metarec_ray.data.manifest import Manifest, sha256_file, sha256_json
+from metarec_ray.data.hashes import sha256_file, sha256_json
+from metarec_ray.data.manifest import Manifest
 from metarec_ray.evaluation.lineup import Entry
 from metarec_ray.evaluation.measure import Condition, Measured
 from metarec_ray.training import warm_start

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from metarec_ray.algorithms.base import ALONE
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config import Experiment, override, parse
-from metarec_ray.data.manifest import sha256_json
+from metarec_ray.data.hashes import sha256_json
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.evaluation.bench_cells import Cell, write_cell
 from metarec_ray.evaluation.bench_protocols import RATINGS, Candidate, open_protocol

@@ -17,7 +17,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config import Experiment
-from metarec_ray.data.manifest import FeatureField
+from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
 from metarec_ray.models.towers import Side, Sides

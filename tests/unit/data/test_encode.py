@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from metarec_ray.data.encode import Encoder, Seen, canonical, encode, encoder, is_not_finite, look
-from metarec_ray.data.manifest import FeatureField
+from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.settings import Feature
 from metarec_ray.errors import DataError
 

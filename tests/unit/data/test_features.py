@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metarec_ray.data.features import FeatureSpace, encode_record, stack
-from metarec_ray.data.manifest import FeatureField
+from metarec_ray.data.fields import FeatureField
 from metarec_ray.errors import RequestError
 
 # Rows of the token table: 0 padding, 1..3 town (1 unknown), 4..7 tags (4 unknown).

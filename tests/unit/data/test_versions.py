@@ -9,14 +9,8 @@ from pathlib import Path
 import pytest
 
 from metarec_ray.data import versions
-from metarec_ray.data.manifest import (
-    SCHEMA_VERSION,
-    FileEntry,
-    Manifest,
-    load,
-    sha256_file,
-    verify,
-)
+from metarec_ray.data.hashes import sha256_file
+from metarec_ray.data.manifest import SCHEMA_VERSION, FileEntry, Manifest, load, verify
 from metarec_ray.data.versions import Site, building, complete, prune, publish
 from metarec_ray.errors import DataError
 
