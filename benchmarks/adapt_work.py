@@ -13,13 +13,13 @@ from torch.nn.functional import embedding_bag, mse_loss
 
 from benchmarks.train_work import World, make_lane, parameters
 from metarec_ray.algorithms.base import MetaLearner
-from metarec_ray.algorithms.bayesian import BayesianHead
-from metarec_ray.algorithms.gradient import Anil, Maml
+from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
+from metarec_ray.algorithms.gradient.maml import Anil, Maml
 from metarec_ray.core.batch import Features, Params
 from metarec_ray.data.settings import Feedback
+from metarec_ray.inference.single import Trained
+from metarec_ray.inference.supports import Supports
 from metarec_ray.models.towers import Towers
-from metarec_ray.single import Trained
-from metarec_ray.supports import Supports
 
 EVENTS, PLACES, REFERENCE = 10, 100, 512
 INNER_LR, INNER_STEPS = 0.02, 5

@@ -28,8 +28,8 @@ import torch
 from benchmarks.adapt_work import MODELS, PLACES, Model, Naive, predictor, requests
 from benchmarks.machine import write_result
 from benchmarks.train_work import World, world
-from metarec_ray.finder import Best, Finder
-from metarec_ray.supports import Supports
+from metarec_ray.inference.retrieval import Best, Finder
+from metarec_ray.inference.supports import Supports
 
 TITLE = "Adapting and ranking on one core, beside naive loops"
 REQUESTS, TOGETHER = 64, 16

@@ -20,16 +20,16 @@ import torch
 from machine import write_result
 from torch import Tensor
 
-from metarec_ray.config import Experiment, load, override
-from metarec_ray.data.task_store import TaskStore
-from metarec_ray.evaluation.measure import measure
+from metarec_ray.config.experiment import Experiment, load, override
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.evaluation.protocols.strict import StrictTasks, strict_tasks
 from metarec_ray.evaluation.scoring import recommender_method
-from metarec_ray.evaluation.statistics import bootstrap, holm
-from metarec_ray.evaluation.strict import StrictTasks, strict_tasks
-from metarec_ray.recommender import Recommender
-from metarec_ray.training import step
-from metarec_ray.training.objective import lane_objective
-from metarec_ray.training.step import Alone
+from metarec_ray.evaluation.table.ranking_measures import measure
+from metarec_ray.evaluation.table.statistics import bootstrap, holm
+from metarec_ray.inference.recommender import Recommender
+from metarec_ray.training.meta_step import step
+from metarec_ray.training.meta_step.objective import lane_objective
+from metarec_ray.training.meta_step.step import Alone
 from metarec_ray.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent

@@ -27,11 +27,11 @@ import polars as pl
 import psutil
 
 from benchmarks.machine import write_result
-from metarec_ray.data.manifest import load, verify
 from metarec_ray.data.settings import Columns, Data
-from metarec_ray.data.versions import BUILDING
-from metarec_ray.engine.prepare import prepare
-from metarec_ray.engine.session import ray_session
+from metarec_ray.data.store.manifest import load, verify
+from metarec_ray.data.store.versions import BUILDING
+from metarec_ray.engine.cluster.session import ray_session
+from metarec_ray.engine.prepare.driver import prepare
 
 FILES, ITEMS, YEARS_S, OBJECT_STORE = 10, 100_000, 94_608_000, 512 * 2**20
 SAMPLE_S = 0.5

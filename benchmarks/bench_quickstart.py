@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from machine import heading, result_path
 
-from metarec_ray.evaluation.text import render
+from metarec_ray.evaluation.table.text import render
 
 LIMIT_S = {"synthetic": 300, "ml-1m": 900}
 

@@ -19,14 +19,15 @@ import torch
 
 from benchmarks.bench_prepare import generate
 from benchmarks.machine import write_result
-from metarec_ray.config import Experiment
-from metarec_ray.data import pipeline, sources
-from metarec_ray.data.lanes import Cut, LaneSampler
-from metarec_ray.data.pipeline import Run
+from metarec_ray.config.experiment import Experiment
+from metarec_ray.data.log import sources
 from metarec_ray.data.settings import Columns, Data, Synthetic
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.data.store import pipeline
+from metarec_ray.data.store.pipeline import Run
+from metarec_ray.data.tasks.lanes import Cut, LaneSampler
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.training.meta_step.step import LaneResult
 from metarec_ray.training.process import settle
-from metarec_ray.training.step import LaneResult
 from metarec_ray.training.trainer import Trainer
 
 ROWS, USERS, LANE_TASKS, LANES, REFERENCE = 4_000_000, 100_000, 256, 200, 512

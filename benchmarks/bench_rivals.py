@@ -17,17 +17,17 @@ from pathlib import Path
 import torch
 from machine import heading, result_path
 
-from metarec_ray.config import Experiment
-from metarec_ray.data.logs import read_log
+from metarec_ray.config.experiment import Experiment
+from metarec_ray.config.judging import Evaluate
+from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Data
-from metarec_ray.data.store import build_store
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.data.store.writing import build_store
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.evaluation.protocols.strict import strict_tasks
 from metarec_ray.evaluation.rivals import fitted, standard_rivals
 from metarec_ray.evaluation.scoring import recommender_method
-from metarec_ray.evaluation.strict import strict_tasks
-from metarec_ray.evaluation.table import Header, Row, evaluate
-from metarec_ray.evaluation.text import render
-from metarec_ray.sections import Evaluate
+from metarec_ray.evaluation.table.rows import Header, Row, evaluate
+from metarec_ray.evaluation.table.text import render
 
 TOLERANCE = 0.002
 KNOWN = {

@@ -24,15 +24,16 @@ from machine import heading, result_path
 from torch import Tensor
 
 from metarec_ray import checkpoint as checkpoints
-from metarec_ray.algorithms.rivals import Ease, ItemKNN, Popularity
-from metarec_ray.config import parse
-from metarec_ray.data.task_store import TaskStore
-from metarec_ray.evaluation.measure import measure
+from metarec_ray.algorithms.rivals.counts import Popularity
+from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
+from metarec_ray.config.experiment import parse
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.evaluation.protocols.strict import strict_tasks
 from metarec_ray.evaluation.rivals import fitted
 from metarec_ray.evaluation.scoring import recommender_method
-from metarec_ray.evaluation.statistics import bootstrap
-from metarec_ray.evaluation.strict import strict_tasks
-from metarec_ray.recommender import Recommender
+from metarec_ray.evaluation.table.ranking_measures import measure
+from metarec_ray.evaluation.table.statistics import bootstrap
+from metarec_ray.inference.recommender import Recommender
 
 ROOT = Path(__file__).parent.parent
 LEVEL, SHARE, RESAMPLES = 0.05, 0.9, 20_000

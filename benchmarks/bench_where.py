@@ -19,12 +19,12 @@ from benchmarks.machine import write_result
 from benchmarks.train_cases import INNER_LR, OUTER_LR, PROGRESS
 from benchmarks.train_work import make_lane, parameters, world
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
-from metarec_ray.algorithms.bayesian import BayesianHead
-from metarec_ray.algorithms.gradient import Anil, Fomaml, Maml
+from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
+from metarec_ray.algorithms.gradient.maml import Anil, Fomaml, Maml
 from metarec_ray.core.batch import Encoded
 from metarec_ray.models.towers import encode
+from metarec_ray.training.meta_step.step import apply, lane_result
 from metarec_ray.training.process import settle
-from metarec_ray.training.step import apply, lane_result
 
 REPETITIONS, LANES = 30, 6
 LEARNERS: dict[str, MetaLearner] = {

@@ -14,12 +14,19 @@ from torch import Tensor
 from benchmarks import train_peers as peers
 from benchmarks.train_work import Batch, World, doubled, parameters, unpadded
 from metarec_ray.algorithms.base import MetaLearner
-from metarec_ray.algorithms.bayesian import BayesianHead
-from metarec_ray.algorithms.gradient import Anil, Fomaml, GradientLearner, Maml, MetaSgd, Reptile
+from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
+from metarec_ray.algorithms.gradient.maml import (
+    Anil,
+    Fomaml,
+    GradientLearner,
+    Maml,
+    MetaSgd,
+    Reptile,
+)
 from metarec_ray.core.batch import Lane, Params
 from metarec_ray.core.outer_loop import LaneObjective, meta_gradient
-from metarec_ray.training.objective import lane_objective
-from metarec_ray.training.step import LaneResult, ParameterState, apply, lane_result
+from metarec_ray.training.meta_step.objective import lane_objective
+from metarec_ray.training.meta_step.step import LaneResult, ParameterState, apply, lane_result
 
 INNER_LR, OUTER_LR, PROGRESS = 0.02, 1e-3, 0.5
 GRADIENT_LEARNERS: dict[str, type[GradientLearner]] = {

@@ -13,8 +13,8 @@ from torch import Tensor
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.core.batch import Events, Features, Lane, Params, Task
 from metarec_ray.models.towers import Side, Sides, Towers
-from metarec_ray.training.optimizer import moments
-from metarec_ray.training.step import ParameterState
+from metarec_ray.training.meta_step.optimizer import moments
+from metarec_ray.training.meta_step.step import ParameterState
 
 ITEMS, TASKS, QUERY, SUPPORT, ZIPF = 3706, 32, 10, (10, 90), 0.8
 GENRES, MOST_GENRES, DECADES = 18, 6, 10

@@ -2,7 +2,7 @@
 
 import sys
 
-from metarec_ray.cli import main
+from metarec_ray.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

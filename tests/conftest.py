@@ -41,7 +41,7 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One local Ray for all tests that need one: four logical CPUs, no dashboard."""
-    from metarec_ray.engine.session import ray_session
+    from metarec_ray.engine.cluster.session import ray_session
 
     with ray_session(4, object_store_bytes=300_000_000):
         yield
@@ -50,9 +50,9 @@ def ray_session() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def synthetic_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A task store of the synthetic log, small enough to build in a second."""
-    from metarec_ray.data.logs import read_log
+    from metarec_ray.data.log.reading import read_log
     from metarec_ray.data.settings import Data, Synthetic
-    from metarec_ray.data.store import build_store
+    from metarec_ray.data.store.writing import build_store
 
     folder = tmp_path_factory.mktemp("synthetic") / "store"
     settings = Data(buckets=2, synthetic=Synthetic(users=300, items=80, mean_events=20.0))

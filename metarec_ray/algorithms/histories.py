@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from metarec_ray.algorithms.base import Histories
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 
 
 def read_histories(store: TaskStore, parts: Sequence[str]) -> Histories:

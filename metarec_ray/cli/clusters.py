@@ -16,7 +16,7 @@ from rich.table import Table
 from metarec_ray.cli.arguments import Address, Json, Overrides, listed, say, show
 
 if TYPE_CHECKING:
-    from metarec_ray.engine.job import Target
+    from metarec_ray.engine.cluster.job import Target
 
 app = typer.Typer(no_args_is_help=True, help="A local, token-secured Ray cluster.")
 
@@ -30,9 +30,9 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Start a cluster on this machine; it ends with `metarec cluster down`."""
-    from metarec_ray.engine import cluster
+    from metarec_ray.engine.cluster import local_cluster
 
-    found = cluster.up(num_cpus, os.environ, object_store_bytes=object_store_mb * 10**6)
+    found = local_cluster.up(num_cpus, os.environ, object_store_bytes=object_store_mb * 10**6)
     following = "metarec submit train CONFIG"
     show(found.model_dump(mode="json"), as_json, f"{found.address}\nnext: {following}")
 
@@ -40,9 +40,9 @@ def up(
 @app.command()
 def down(as_json: Json = False) -> None:
     """End the cluster of `metarec cluster up`, its jobs included, and nothing else."""
-    from metarec_ray.engine import cluster
+    from metarec_ray.engine.cluster import local_cluster
 
-    ended = cluster.down(os.environ)
+    ended = local_cluster.down(os.environ)
     text = f"ended the cluster at {ended.address}" if ended else "no local cluster was up"
     show({"ended": ended.address if ended else None}, as_json, text)
 
@@ -73,7 +73,7 @@ def submit(
     ] = False,
 ) -> None:
     """Run the same line as a Ray job: follow its log, return its exit code."""
-    from metarec_ray.engine.job import find_target, plan
+    from metarec_ray.engine.cluster.job import find_target, plan
 
     old = verb in ("follow", "stop")
     if old and dry_run:
@@ -85,7 +85,7 @@ def submit(
         print(f"# {job.line('python')}\n{job.config or ''}".rstrip())
         return
     target = find_target(address, os.environ)
-    from metarec_ray.engine.submit import send, stop
+    from metarec_ray.engine.cluster.submit import send, stop
 
     if verb == "stop":
         stopped = stop(subject, target)
@@ -96,7 +96,7 @@ def submit(
 
 def doctor(as_json: Json = False) -> None:
     """Check this machine: Python, Ray, ports, memory, disk, token, GPU; say how to mend it."""
-    from metarec_ray.engine.doctor import examine, usable
+    from metarec_ray.engine.cluster.doctor import examine, usable
 
     findings = examine(os.environ, Path.cwd())
     rows = [finding._asdict() for finding in findings]
@@ -113,7 +113,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _follow(job_id: str, target: "Target") -> None:
-    from metarec_ray.engine.submit import follow
+    from metarec_ray.engine.cluster.submit import follow
 
     where = f"{job_id} --address {target.address}"
     try:

@@ -26,7 +26,7 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Download a data set from its official address, verify it; the same command resumes."""
-    from metarec_ray.data.fetch import fetch as run
+    from metarec_ray.data.datasets.fetch import fetch as run
 
     path = run(name, out or data_folder() or Path("data"), progress=say)
     show({"path": path}, as_json, str(path))
@@ -35,9 +35,9 @@ def fetch(
 @app.command()
 def check(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
     """Print what a log holds and what would become of its rows, before anything is made of it."""
-    from metarec_ray.config import load
-    from metarec_ray.data.check import check as run
-    from metarec_ray.data.sources import find
+    from metarec_ray.config.experiment import load
+    from metarec_ray.data.inspection.check import check as run
+    from metarec_ray.data.log.sources import find
 
     experiment = load(config, listed(sets))
     show(run(find(experiment.data, data_dir=data_folder()), say=say), as_json)
@@ -53,9 +53,9 @@ def append(
     as_json: Json = False,
 ) -> None:
     """Add what is new in the log to its store: ids stay, buckets without news are shared."""
-    from metarec_ray.config import load
-    from metarec_ray.data.append import instant
-    from metarec_ray.engine.prepare import append as run
+    from metarec_ray.config.experiment import load
+    from metarec_ray.data.store.append import instant
+    from metarec_ray.engine.prepare.driver import append as run
 
     experiment = load(config, listed(sets))
     begin = None if since is None else instant(since, experiment.data)
@@ -70,7 +70,7 @@ def describe(
     as_json: Json = False,
 ) -> None:
     """Print what a task store holds, and the proof that no query precedes its support."""
-    from metarec_ray.data.describe import describe as run
+    from metarec_ray.data.inspection.describe import describe as run
 
     show(run(store, version), as_json)
 
@@ -82,9 +82,9 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Remove old versions of a task store; files that newer ones share stay."""
-    from metarec_ray.data.manifest import load
-    from metarec_ray.data.versions import prune as run
-    from metarec_ray.data.versions import versions
+    from metarec_ray.data.store.manifest import load
+    from metarec_ray.data.store.versions import prune as run
+    from metarec_ray.data.store.versions import versions
 
     load(store)
     gone = run(store, keep=keep)

@@ -24,10 +24,10 @@ def quickstart(
 
 def prepare(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
     """Turn an interaction log into a task store; a second run changes nothing."""
-    from metarec_ray.config import load
+    from metarec_ray.config.experiment import load
 
     experiment = load(config, listed(sets))
-    from metarec_ray.engine.prepare import prepare as run
+    from metarec_ray.engine.prepare.driver import prepare as run
 
     manifest = run(experiment.data, experiment.store, data_dir=data_folder(), progress=say)
     show({"store": experiment.store, **manifest.summary()}, as_json)
@@ -35,11 +35,11 @@ def prepare(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -
 
 def train(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
     """Meta-train on a task store; the same command again resumes."""
-    from metarec_ray.config import load
+    from metarec_ray.config.experiment import load
 
     experiment = load(config, listed(sets))
-    from metarec_ray.engine.session import ray_session
-    from metarec_ray.engine.train import train as run
+    from metarec_ray.engine.cluster.session import ray_session
+    from metarec_ray.engine.train.driver import train as run
 
     with ray_session():
         result = run(experiment, data_dir=data_folder(), progress=say)
@@ -62,11 +62,11 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Sweep over the keys of `sweep.space`; write best.yaml, which `metarec train` takes."""
-    from metarec_ray.config import load
+    from metarec_ray.config.experiment import load
 
     experiment = load(config, listed(sets))
-    from metarec_ray.engine.session import ray_session
-    from metarec_ray.engine.tune import sweep as run
+    from metarec_ray.engine.cluster.session import ray_session
+    from metarec_ray.engine.tune.driver import sweep as run
 
     with ray_session():
         result = run(experiment, resume=resume, data_dir=data_folder(), progress=say)
@@ -103,7 +103,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the run's report: one HTML file that needs no network."""
-    from metarec_ray.report import write_report
+    from metarec_ray.report.write import write_report
 
     path = write_report(run)
     show({"report": path}, as_json, str(path))
@@ -111,7 +111,7 @@ def report(
 
 def config(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
     """Print the whole experiment, defaults included, as YAML that every verb takes."""
-    from metarec_ray.config import dump, load
+    from metarec_ray.config.experiment import dump, load
 
     experiment = load(config, listed(sets))
     show(experiment.model_dump(mode="json"), as_json, dump(experiment).rstrip())

@@ -21,7 +21,7 @@ def serve(
 ) -> None:
     """Serve a checkpoint until Ctrl-C; METAREC_API_KEY is its key, else one is made and kept."""
     from metarec_ray import checkpoint as checkpoints
-    from metarec_ray.config import load
+    from metarec_ray.config.experiment import load
     from metarec_ray.service.auth import find_or_make_key
     from metarec_ray.service.settings import choose_run_dir, serve_environment
 
@@ -31,7 +31,7 @@ def serve(
     api_key = find_or_make_key(os.environ, _key_file())
     # Ray Serve reads these once, when it is imported.
     os.environ |= serve_environment(haproxy=settings.haproxy, run_dir=choose_run_dir())
-    from metarec_ray.engine.serve import serve as run
+    from metarec_ray.engine.serve.driver import serve as run
 
     say(f"starting; the API key is in METAREC_API_KEY or {_key_file()}")
     run(
@@ -68,7 +68,7 @@ def rank(
 
 
 def _key_file() -> Path:
-    from metarec_ray.engine.access import home
+    from metarec_ray.engine.cluster.access import home
 
     return home(os.environ) / "api_key"
 

@@ -6,6 +6,6 @@ is itself imported.
 
 import os
 
-from metarec_ray.engine.access import require_token_mode
+from metarec_ray.engine.cluster.access import require_token_mode
 
 require_token_mode(os.environ)

@@ -12,22 +12,22 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from metarec_ray import figures
 from metarec_ray.atomic import replace_text
-from metarec_ray.config import Experiment, load, override
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.config.experiment import Experiment, load, override
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.bench_cells import State, compute
-from metarec_ray.engine.stores import ensure_store
+from metarec_ray.engine.prepare.ensure import ensure_store
 from metarec_ray.errors import ConfigError
-from metarec_ray.evaluation import partition_files
-from metarec_ray.evaluation.bench_cells import Cell, make_cell, read_cell
-from metarec_ray.evaluation.bench_protocols import PROTOCOLS, RATINGS, Opened, open_protocol
-from metarec_ray.evaluation.groups import groups_of
-from metarec_ray.evaluation.lineup import chosen, lineup
-from metarec_ray.evaluation.measure import Measured
-from metarec_ray.evaluation.strict import positive_threshold
-from metarec_ray.evaluation.table import Header, Row, judge
-from metarec_ray.evaluation.text import render
+from metarec_ray.evaluation.bench.cells import Cell, make_cell, read_cell
+from metarec_ray.evaluation.bench.lineup import chosen, lineup
+from metarec_ray.evaluation.bench.protocols import PROTOCOLS, RATINGS, Opened, open_protocol
+from metarec_ray.evaluation.protocols import partition_files
+from metarec_ray.evaluation.protocols.strict import positive_threshold
+from metarec_ray.evaluation.table.groups import groups_of
+from metarec_ray.evaluation.table.ranking_measures import Measured
+from metarec_ray.evaluation.table.rows import Header, Row, judge
+from metarec_ray.evaluation.table.text import render
+from metarec_ray.figures import svg
 from metarec_ray.report.bench import write_bench
 
 CELLS, RESULTS = "cells", "results"
@@ -89,7 +89,7 @@ def bench(asked: Asked, *, data_dir: Path | None, watch: Callable[[State], None]
         raise ConfigError(
             f"--protocol must be one of {', '.join(PROTOCOLS)}, got {asked.protocol!r}"
         )
-    figures.require()  # before hours of work that could not be shown
+    svg.require()  # before hours of work that could not be shown
     seeds = [] if asked.seeds is None else [f"bench.seeds={asked.seeds}"]
     experiment = load(asked.config, [*asked.overrides, *seeds])
     out = asked.out or experiment.directory / "bench" / asked.protocol

@@ -14,10 +14,10 @@ import ray
 from ray.exceptions import RayError
 
 from metarec_ray.atomic import replace_text
-from metarec_ray.engine.session import ray_session
-from metarec_ray.evaluation import bench_run
-from metarec_ray.evaluation.bench_cells import Cell, read_cell
-from metarec_ray.evaluation.bench_run import Tuned
+from metarec_ray.engine.cluster.session import ray_session
+from metarec_ray.evaluation.bench import run
+from metarec_ray.evaluation.bench.cells import Cell, read_cell
+from metarec_ray.evaluation.bench.run import Tuned
 
 TUNED = "tuned"
 
@@ -79,7 +79,7 @@ def _tune(cell: Cell, folder: Path) -> Tuned:
     path = folder / f"{cell.entry.name}-{cell.tuning_key[:12]}.json"
     if path.is_file():
         return Tuned(**json.loads(path.read_text("utf-8")))
-    found = bench_run.tune(cell)
+    found = run.tune(cell)
     replace_text(path, json.dumps(found._asdict(), indent=1) + "\n")
     return found
 
@@ -87,5 +87,5 @@ def _tune(cell: Cell, folder: Path) -> Tuned:
 @ray.remote(num_cpus=1, max_retries=1)
 def _run(cell: Cell, tuned: Tuned) -> float:
     before = time.process_time()
-    bench_run.run(cell, tuned)
+    run.run(cell, tuned)
     return time.process_time() - before

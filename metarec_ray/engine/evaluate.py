@@ -12,26 +12,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metarec_ray import checkpoint as checkpoints
-from metarec_ray.algorithms import name_of
+from metarec_ray.algorithms.union import name_of
 from metarec_ray.atomic import replace_text
-from metarec_ray.config import Experiment, load, override_from, parse
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.config.experiment import Experiment, load, override_from, parse
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.evaluate_protocol import load_trained, protocol_rows
-from metarec_ray.engine.stores import ensure_store
-from metarec_ray.engine.train import CHECKPOINTS
+from metarec_ray.engine.prepare.ensure import ensure_store
+from metarec_ray.engine.train.driver import CHECKPOINTS
 from metarec_ray.errors import CheckpointError, ConfigError
-from metarec_ray.evaluation.bench_protocols import PROTOCOLS
+from metarec_ray.evaluation.bench.protocols import PROTOCOLS
 from metarec_ray.evaluation.optimum import optimum_method
+from metarec_ray.evaluation.protocols.strict import StrictTasks, positive_threshold, strict_tasks
 from metarec_ray.evaluation.rivals import fitted, standard_rivals
 from metarec_ray.evaluation.scoring import Method, recommender_method
-from metarec_ray.evaluation.strict import (
-    StrictTasks,
-    positive_threshold,
-    strict_tasks,
-)
-from metarec_ray.evaluation.table import Header, Row
-from metarec_ray.evaluation.table import evaluate as judge
-from metarec_ray.evaluation.text import render
+from metarec_ray.evaluation.table.rows import Header, Row
+from metarec_ray.evaluation.table.rows import evaluate as judge
+from metarec_ray.evaluation.table.text import render
 
 
 class Evaluation(NamedTuple):

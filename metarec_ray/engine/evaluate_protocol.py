@@ -8,23 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from metarec_ray import checkpoint as checkpoints
-from metarec_ray.algorithms import name_of
 from metarec_ray.algorithms.base import FittedLearner
-from metarec_ray.algorithms.eb_ridge import EBRidge
-from metarec_ray.algorithms.rivals import (
-    Constant,
-    Popularity,
-    Random,
-    RecencyPopularity,
-    UserItemBias,
-)
-from metarec_ray.config import Experiment
-from metarec_ray.data.task_store import TaskStore
-from metarec_ray.engine.stores import ensure_store
-from metarec_ray.evaluation.bench_protocols import Candidate, open_protocol
+from metarec_ray.algorithms.closed_form.eb_ridge import EBRidge
+from metarec_ray.algorithms.rivals.biases import UserItemBias
+from metarec_ray.algorithms.rivals.counts import Constant, Popularity, Random, RecencyPopularity
+from metarec_ray.algorithms.union import name_of
+from metarec_ray.config.experiment import Experiment
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.engine.prepare.ensure import ensure_store
+from metarec_ray.evaluation.bench.protocols import Candidate, open_protocol
 from metarec_ray.evaluation.rivals import fitted
-from metarec_ray.evaluation.table import Header, Row, judge
-from metarec_ray.recommender import Recommender
+from metarec_ray.evaluation.table.rows import Header, Row, judge
+from metarec_ray.inference.recommender import Recommender
 
 BESIDE: dict[str, tuple[FittedLearner, ...]] = {
     "melu": (Constant(), UserItemBias(), EBRidge()),

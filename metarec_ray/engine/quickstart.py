@@ -15,18 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from metarec_ray.algorithms.windowed_ridge import WindowedRidge
+from metarec_ray.algorithms.closed_form.windowed_ridge import WindowedRidge
 from metarec_ray.atomic import replace_text
-from metarec_ray.config import Experiment, dump, load, override
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.config.experiment import Experiment, dump, load, override
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.engine.cluster.session import ray_session
 from metarec_ray.engine.evaluate import Evaluation, evaluate
-from metarec_ray.engine.example import Example, ask_example
-from metarec_ray.engine.session import ray_session
-from metarec_ray.engine.stores import ensure_store
-from metarec_ray.engine.train import TrainResult, train
-from metarec_ray.engine.tune import SWEEP, TRIALS, SweepResult, sweep
-from metarec_ray.recommender import Recommender
-from metarec_ray.report import write_report
+from metarec_ray.engine.prepare.ensure import ensure_store
+from metarec_ray.engine.serve.example import Example, ask_example
+from metarec_ray.engine.train.driver import TrainResult, train
+from metarec_ray.engine.tune.driver import SWEEP, TRIALS, SweepResult, sweep
+from metarec_ray.inference.recommender import Recommender
+from metarec_ray.report.write import write_report
 
 SUMMARY, CONFIG, TUNE = "summary.json", "quickstart.yaml", "tune"
 PACKAGES = ("metarec_ray", "ray", "torch", "polars", "pyarrow", "numpy")

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from metarec_ray.algorithms.base import ALONE, Fitting
 from metarec_ray.checkpoint import Checkpoint
-from metarec_ray.config import Experiment
+from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.outer_loop import Params
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.validation import validation
-from metarec_ray.predictor import MEMBER, SIZES, WEIGHTS, member_scores
-from metarec_ray.recommender import Recommender
+from metarec_ray.inference.predictor import MEMBER, SIZES, WEIGHTS, member_scores
+from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.artifact import assemble
 from metarec_ray.training.fit import fit
 

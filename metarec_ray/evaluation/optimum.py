@@ -7,12 +7,12 @@ it.
 import torch
 from torch import Tensor
 
-from metarec_ray.data import synthetic
-from metarec_ray.data.optimum import optimum
+from metarec_ray.data.datasets import synthetic
+from metarec_ray.data.datasets.optimum import optimum
 from metarec_ray.data.settings import Data
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.evaluation.protocols.strict import StrictTasks
 from metarec_ray.evaluation.scoring import Method
-from metarec_ray.evaluation.strict import StrictTasks
 
 
 def optimum_method(store: TaskStore, tasks: StrictTasks) -> Method:

@@ -6,22 +6,16 @@ Knows which rivals make sense for which feedback; does not know how a table is l
 import logging
 
 from metarec_ray.algorithms.base import FittedLearner
-from metarec_ray.algorithms.eb_ridge import EBRidge
-from metarec_ray.algorithms.rivals import (
-    Constant,
-    Ease,
-    ItemKNN,
-    Popularity,
-    Random,
-    RecencyPopularity,
-    UserItemBias,
-)
-from metarec_ray.algorithms.windowed_ridge import WindowedRidge
-from metarec_ray.config import Experiment
+from metarec_ray.algorithms.closed_form.eb_ridge import EBRidge
+from metarec_ray.algorithms.closed_form.windowed_ridge import WindowedRidge
+from metarec_ray.algorithms.rivals.biases import UserItemBias
+from metarec_ray.algorithms.rivals.counts import Constant, Popularity, Random, RecencyPopularity
+from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
+from metarec_ray.config.experiment import Experiment
+from metarec_ray.config.judging import Blending
 from metarec_ray.data.settings import Feedback
-from metarec_ray.data.task_store import TaskStore
-from metarec_ray.recommender import Recommender
-from metarec_ray.sections import Blending
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit_histories
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from metarec_ray.recommender import Recommender
-from metarec_ray.supports import Supports
+from metarec_ray.inference.recommender import Recommender
+from metarec_ray.inference.supports import Supports
 
 
 class Method(NamedTuple):

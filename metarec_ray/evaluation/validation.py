@@ -9,12 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.config import Experiment
+from metarec_ray.config.experiment import Experiment
 from metarec_ray.core import losses, metrics
 from metarec_ray.data.settings import Feedback
-from metarec_ray.data.task_store import TaskStore
-from metarec_ray.evaluation.strict import StrictTasks, cut_tasks, positive_threshold
-from metarec_ray.predictor import Predictor
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.evaluation.protocols.strict import StrictTasks, cut_tasks, positive_threshold
+from metarec_ray.inference.predictor import Predictor
 
 
 class Validation(NamedTuple):

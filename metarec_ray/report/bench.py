@@ -6,9 +6,9 @@ Knows rows; a value is called better only where its row says so.
 from collections.abc import Sequence
 from pathlib import Path
 
-from metarec_ray import figures
 from metarec_ray.atomic import replace_text
-from metarec_ray.figures import Curve, Point, Role
+from metarec_ray.figures.curves import Curve, Point, Role, k_curves, k_curves_narrow
+from metarec_ray.figures.dots import dots
 from metarec_ray.report.bench_markdown import markdown
 from metarec_ray.report.bench_rows import (
     Row,
@@ -77,13 +77,13 @@ def _scenario(
     label = ", ".join(part for part in (name, scenario) if part)
     if ks == [None]:
         dotted = [(curve, curve.points[0]) for curve in _ordered(curves, metric)]
-        drawing = chart(figures.dots(dotted, label, metric=name))
+        drawing = chart(dots(dotted, label, metric=name))
     else:
         shown_curves = _few(curves, metric)
         drawing = join(
             [
-                chart(figures.k_curves(shown_curves, label, metric=name), css="wide"),
-                chart(figures.k_curves_narrow(shown_curves, label, metric=name), css="narrow"),
+                chart(k_curves(shown_curves, label, metric=name), css="wide"),
+                chart(k_curves_narrow(shown_curves, label, metric=name), css="narrow"),
             ]
         )
     n = next(row["n"] for row in rows if row.get("scenario") == scenario)

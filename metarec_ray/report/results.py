@@ -7,8 +7,8 @@ and its corrected p is below .05.
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from metarec_ray import figures
-from metarec_ray.figures import Curve, Point, Role
+from metarec_ray.figures import charts
+from metarec_ray.figures.curves import Curve, Point, Role, k_curves, k_curves_narrow
 from metarec_ray.report.page import Markup, chart, element, join, section, table
 from metarec_ray.report.run import Row, Run
 
@@ -87,7 +87,7 @@ def regret(run: Run) -> Markup:
         "The generating model of this log is known, so is the best ranking that the same events "
         "allow. Regret is the NDCG@10 that the learner falls short of it; the gap is popularity's."
     )
-    drawing = chart(figures.bars(heights, title="Regret (NDCG@10)", x="k"))
+    drawing = chart(charts.bars(heights, title="Regret (NDCG@10)", x="k"))
     return section(
         "Distance to the optimum",
         element("p", words),
@@ -209,8 +209,8 @@ def _curve_charts(run: Run, rows: list[Row]) -> Markup:
     )
     return join(
         [
-            chart(figures.k_curves(drawn, label), css="wide"),
-            chart(figures.k_curves_narrow(drawn, label), css="narrow"),
+            chart(k_curves(drawn, label), css="wide"),
+            chart(k_curves_narrow(drawn, label), css="narrow"),
             element("p", note, css="note"),
         ]
     )

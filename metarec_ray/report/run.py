@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from metarec_ray.data import manifest
+from metarec_ray.data.store import manifest
 from metarec_ray.errors import DataError
 from metarec_ray.training import metrics_log
 

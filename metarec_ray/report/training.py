@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from metarec_ray import figures
+from metarec_ray.figures import charts
 from metarec_ray.report.page import Markup, chart, element, section, table
 from metarec_ray.report.run import Run, Sweep
 
@@ -29,7 +29,7 @@ def curves(run: Run) -> Markup:
     names = list(dict.fromkeys(name for line in run.metrics for name in line if name not in _ASIDE))
     series = {name: list(_series(run, name)) for name in names}
     drawn = [
-        chart(figures.line(points, title=_title(name), x="step"))
+        chart(charts.line(points, title=_title(name), x="step"))
         for name, points in series.items()
         if points
     ]
@@ -104,7 +104,7 @@ def _trials(found: Sweep) -> list[Trial]:
 
 def _scatter(trials: list[Trial], key: str, metric: str) -> str:
     shown = [(trial.values[key], trial.metric) for trial in trials if key in trial.values]
-    return figures.scatter(shown, 0, title=key, metric=metric)
+    return charts.scatter(shown, 0, title=key, metric=metric)
 
 
 def _value(value: object) -> object:

@@ -1,1 +1,4 @@
-"""The HTTP application, its client and its settings. Knows HTTP; does not know ray."""
+"""The HTTP application, its client and its settings.
+
+Not here: Ray; a model is handed in. Begin with `app`.
+"""

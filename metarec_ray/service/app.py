@@ -13,7 +13,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from metarec_ray import __version__
-from metarec_ray.recommender import Ranking, SupportEvent
+from metarec_ray.inference.recommender import Ranking, SupportEvent
 from metarec_ray.service import problems
 from metarec_ray.service.auth import Keyring, presented
 from metarec_ray.service.body import RANK_BODY, describe, read_body
@@ -29,7 +29,7 @@ from metarec_ray.service.requests import (
 
 
 class Ranker(Protocol):
-    """A fitted model that ranks; `recommender.Recommender` is one."""
+    """A fitted model that ranks; `inference.recommender.Recommender` is one."""
 
     name: str
     version: str

@@ -59,7 +59,7 @@ def choose_run_dir() -> Path:
 def serve_environment(
     *, haproxy: bool, run_dir: Path, stats_port: int = 8404, metrics_port: int = 9101
 ) -> dict[str, str]:
-    """Return what must be in the environment before `metarec_ray.engine.serve` is imported."""
+    """Return what must be in the environment before `engine.serve.driver` is imported."""
     if not haproxy:
         return COMMON | WITHOUT_HAPROXY
     return {

@@ -1,1 +1,4 @@
-"""Meta-training without ray: a lane's objective, the optimizer, the loop, what it resumes from."""
+"""Meta-training without Ray: one meta-step, the loop around it, fits on whole histories.
+
+Not here: where lanes are computed; learners are handed in. Begin with `trainer`, then `meta_step`.
+"""

@@ -9,10 +9,10 @@ from pathlib import Path
 from torch import Tensor
 
 from metarec_ray.checkpoint import BUFFER, Checkpoint
-from metarec_ray.config import Experiment
+from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.outer_loop import Params
-from metarec_ray.data.manifest import ITEMS
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.data.store.manifest import ITEMS
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
 
 

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import Fitting
-from metarec_ray.config import Experiment
+from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.outer_loop import Params
-from metarec_ray.data.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
 from metarec_ray.training.loop import resume
-from metarec_ray.training.step import Alone, ParameterState
+from metarec_ray.training.meta_step.step import Alone, ParameterState
 from metarec_ray.training.trainer import Progress, Trainer
 
 

@@ -11,17 +11,17 @@ import torch
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting
 from metarec_ray.algorithms.histories import read_histories
 from metarec_ray.checkpoint import Checkpoint
-from metarec_ray.config import Experiment
-from metarec_ray.data.domains import learned_from
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.config.experiment import Experiment
+from metarec_ray.config.running import Train
+from metarec_ray.data.tasks.domains import learned_from
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
-from metarec_ray.sections import Train
 from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import assemble
 from metarec_ray.training.averaged import rounds
 from metarec_ray.training.incremental import periods
+from metarec_ray.training.meta_step.step import Alone
 from metarec_ray.training.process import settle
-from metarec_ray.training.step import Alone
 from metarec_ray.training.trainer import Progress, Trainer
 
 

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import Checkpoint
-from metarec_ray.config import Experiment
-from metarec_ray.data.domains import learned_from
+from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.draws import uniform
-from metarec_ray.data.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.domains import learned_from
+from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import CheckpointError, DataError
 from metarec_ray.training.artifact import require_same_run
-from metarec_ray.training.query_loss import METRIC
-from metarec_ray.training.step import Alone
+from metarec_ray.training.meta_step.query_loss import METRIC
+from metarec_ray.training.meta_step.step import Alone
 from metarec_ray.training.trainer import Progress, Trainer
 from metarec_ray.training.warm_start import copy, own_layout
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from metarec_ray import checkpoint as checkpoints
-from metarec_ray.training.step import Exchange
+from metarec_ray.training.meta_step.step import Exchange
 from metarec_ray.training.trainer import Progress, Trainer
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from metarec_ray.core.batch import DAY
 from metarec_ray.core.outer_loop import Params
-from metarec_ray.data.negatives import Sampling
 from metarec_ray.data.settings import Feedback
-from metarec_ray.data.task_store import HistoryTable
+from metarec_ray.data.tasks.negatives import Sampling
+from metarec_ray.data.tasks.task_store import HistoryTable
 from metarec_ray.models.towers import Towers
 
 SHRINKAGE = 5.0

@@ -14,22 +14,20 @@ from torch import Tensor
 
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.checkpoint import BUFFER, Checkpoint
-from metarec_ray.config import Experiment
+from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Lane
 from metarec_ray.core.outer_loop import Params
-from metarec_ray.data.domains import asked_items, learned_from
-from metarec_ray.data.lanes import Cut, LaneSampler
 from metarec_ray.data.settings import Feedback
-from metarec_ray.data.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.domains import asked_items, learned_from
+from metarec_ray.data.tasks.lanes import Cut, LaneSampler
+from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.ahead import Ahead
 from metarec_ray.training.artifact import assemble, require_same_run
-from metarec_ray.training.objective import lane_objective
-from metarec_ray.training.optimizer import rate
-from metarec_ray.training.prior import item_buffers
-from metarec_ray.training.process import settle
-from metarec_ray.training.query_loss import METRIC
-from metarec_ray.training.step import (
+from metarec_ray.training.meta_step.objective import lane_objective
+from metarec_ray.training.meta_step.optimizer import rate
+from metarec_ray.training.meta_step.query_loss import METRIC
+from metarec_ray.training.meta_step.step import (
     Exchange,
     LaneResult,
     ParameterState,
@@ -39,6 +37,8 @@ from metarec_ray.training.step import (
     lane_seed,
     to_device,
 )
+from metarec_ray.training.prior import item_buffers
+from metarec_ray.training.process import settle
 from metarec_ray.training.warm_start import begin
 
 Some = Callable[[HistoryTable], HistoryTable]

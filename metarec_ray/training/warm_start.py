@@ -16,13 +16,13 @@ from torch import Tensor
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.checkpoint import BUFFER, Checkpoint
-from metarec_ray.config import Experiment
+from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.fields import FeatureField
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
 from metarec_ray.models.towers import Side, Sides
-from metarec_ray.training.optimizer import moments
-from metarec_ray.training.step import ParameterState
+from metarec_ray.training.meta_step.optimizer import moments
+from metarec_ray.training.meta_step.step import ParameterState
 
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds its checkpoints."""

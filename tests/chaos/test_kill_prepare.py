@@ -14,8 +14,8 @@ import psutil
 import pytest
 import yaml
 
-from metarec_ray.data.manifest import Manifest, load, verify
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.data.store.manifest import Manifest, load, verify
+from metarec_ray.data.tasks.task_store import TaskStore
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1200)]
 

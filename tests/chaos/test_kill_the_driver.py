@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from metarec_ray.config import dump, parse
+from metarec_ray.config.experiment import dump, parse
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 

@@ -10,9 +10,9 @@ import torch
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import Checkpoint
-from metarec_ray.config import Experiment
-from metarec_ray.data.features import FeatureSpace
+from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.fields import FeatureField
+from metarec_ray.data.tasks.features import FeatureSpace
 from metarec_ray.models.towers import Side, Sides
 from metarec_ray.training.trainer import meta_learner
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from metarec_ray.engine import cluster
-from metarec_ray.engine.ports import listening
+from metarec_ray.engine.cluster import local_cluster
+from metarec_ray.engine.cluster.ports import listening
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
@@ -40,8 +40,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def running(home: Path) -> cluster.Cluster:
-    found = cluster.current({"METAREC_HOME": str(home)})
+def running(home: Path) -> local_cluster.Cluster:
+    found = local_cluster.current({"METAREC_HOME": str(home)})
     assert found is not None
     return found
 
@@ -64,34 +64,38 @@ def _status(url: str, token: str | None, body: dict[str, str] | None = None) -> 
 @pytest.mark.parametrize(
     "path", ["/api/version", "/api/jobs/", "/api/serve/applications/", "/nodes"]
 )
-def test_nothing_is_told_without_the_token(path: str, running: cluster.Cluster) -> None:
+def test_nothing_is_told_without_the_token(path: str, running: local_cluster.Cluster) -> None:
     assert _status(running.address + path, None) == 401
     assert _status(running.address + path, "0" * 64) in (401, 403)
 
 
-def test_nothing_runs_without_the_token(running: cluster.Cluster, tmp_path: Path) -> None:
+def test_nothing_runs_without_the_token(running: local_cluster.Cluster, tmp_path: Path) -> None:
     planted = tmp_path / "planted"
     job = {"entrypoint": f"touch {planted}"}
     assert _status(f"{running.address}/api/jobs/", None, job) == 401
     assert not planted.exists()
 
 
-def test_the_token_opens_and_is_nobody_elses_to_read(running: cluster.Cluster) -> None:
+def test_the_token_opens_and_is_nobody_elses_to_read(running: local_cluster.Cluster) -> None:
     assert running.token_path is not None
     assert stat.S_IMODE(running.token_path.stat().st_mode) == 0o600
     token = running.token_path.read_text()
     assert _status(f"{running.address}/api/version", token) == 200
-    lines = [" ".join(process.cmdline()) for process in cluster.processes(running)]
+    lines = [" ".join(process.cmdline()) for process in local_cluster.processes(running)]
     assert len(lines) > 5
     assert [line for line in lines if token in line] == []
 
 
-def test_the_dashboard_listens_on_the_loopback_interface_only(running: cluster.Cluster) -> None:
+def test_the_dashboard_listens_on_the_loopback_interface_only(
+    running: local_cluster.Cluster,
+) -> None:
     number = int(running.address.rsplit(":", 1)[1])
     assert {port.address for port in listening() if port.port == number} == {"127.0.0.1"}
 
 
-def test_a_second_cluster_is_refused_in_one_sentence(home: Path, running: cluster.Cluster) -> None:
+def test_a_second_cluster_is_refused_in_one_sentence(
+    home: Path, running: local_cluster.Cluster
+) -> None:
     done = metarec(home, "cluster", "up")
     assert done.returncode == 2
     sentence = f"one local cluster at a time, one is up at {running.address}: metarec cluster down"
@@ -100,14 +104,14 @@ def test_a_second_cluster_is_refused_in_one_sentence(home: Path, running: cluste
 
 @pytest.mark.usefixtures("ray_session")
 def test_down_ends_every_process_of_the_cluster_and_no_other_ray(
-    home: Path, running: cluster.Cluster
+    home: Path, running: local_cluster.Cluster
 ) -> None:
     import ray
 
     done = metarec(home, "cluster", "down")
     assert (done.returncode, done.stdout) == (0, f"ended the cluster at {running.address}\n")
-    assert cluster.processes(running) == []
+    assert local_cluster.processes(running) == []
     assert not running.folder.exists()
-    assert cluster.current({"METAREC_HOME": str(home)}) is None
+    assert local_cluster.current({"METAREC_HOME": str(home)}) is None
     assert ray.cluster_resources()["CPU"] == 4
     assert metarec(home, "cluster", "down").stdout == "no local cluster was up\n"

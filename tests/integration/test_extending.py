@@ -1,4 +1,4 @@
-"""docs/extending.md by doing it: its file and its four lines, in a copy of the package."""
+"""docs/extending.md by doing it: its file and its three lines, in a copy of the package."""
 
 import re
 import shutil
@@ -14,9 +14,9 @@ PAGE = ROOT / "docs" / "extending.md"
 TRAIN = """
 import sys
 from pathlib import Path
-from metarec_ray.config import parse
-from metarec_ray.data.task_store import TaskStore
-from metarec_ray.recommender import Recommender, SupportEvent
+from metarec_ray.config.experiment import parse
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.inference.recommender import Recommender, SupportEvent
 from metarec_ray.training.fit import fit
 
 train = {"steps": 3, "lanes": 2}
@@ -45,15 +45,15 @@ def apply(path: Path, block: str) -> None:
     path.write_text(text.replace(anchor, "\n".join(new)), "utf-8")
 
 
-def test_a_learner_is_one_file_and_four_lines(synthetic_store: Path, tmp_path: Path) -> None:
+def test_a_learner_is_one_file_and_three_lines(synthetic_store: Path, tmp_path: Path) -> None:
     package = tmp_path / "metarec_ray"
     shutil.copytree(ROOT / "metarec_ray", package, ignore=shutil.ignore_patterns("__pycache__"))
     (source,) = blocks("python")
-    (package / "algorithms" / "mean_shift.py").write_text(source, "utf-8")
+    (package / "algorithms" / "closed_form" / "mean_shift.py").write_text(source, "utf-8")
     changes = blocks("diff")
-    assert sum(line.startswith("+") for block in changes for line in block.splitlines()) == 4
-    for block in changes[:3]:
-        apply(package / "algorithms" / "__init__.py", block)
+    assert sum(line.startswith("+") for block in changes for line in block.splitlines()) == 3
+    for block in changes[:2]:
+        apply(package / "algorithms" / "union.py", block)
     run = [sys.executable, "-c", TRAIN, str(synthetic_store)]
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

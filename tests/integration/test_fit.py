@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from metarec_ray.algorithms.rivals import Ease
+from metarec_ray.algorithms.rivals.neighbours import Ease
 from metarec_ray.checkpoint import parameters_sha256
-from metarec_ray.config import Experiment, load, parse
-from metarec_ray.data.task_store import TaskStore
-from metarec_ray.engine.each import each
+from metarec_ray.config.experiment import Experiment, load, parse
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.engine.cluster.parallel import each
 from metarec_ray.engine.evaluate import evaluate
-from metarec_ray.engine.train import train
-from metarec_ray.engine.tune import sweep
+from metarec_ray.engine.train.driver import train
+from metarec_ray.engine.tune.driver import sweep
 from metarec_ray.errors import CheckpointError
 from metarec_ray.evaluation.blend import fit_blend
 

@@ -21,11 +21,11 @@ import pytest
 import yaml
 from pyarrow import fs
 
-from metarec_ray.data import sources
-from metarec_ray.data.logs import read_log
-from metarec_ray.data.manifest import load
-from metarec_ray.data.pipeline import Run, build
+from metarec_ray.data.log import sources
+from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
+from metarec_ray.data.store.manifest import load
+from metarec_ray.data.store.pipeline import Run, build
 from metarec_ray.errors import DataError
 
 server = pytest.importorskip(

@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 import yaml
 
-from metarec_ray.cli import main
-from metarec_ray.data.logs import read_log
-from metarec_ray.data.manifest import Manifest, load, verify
+from metarec_ray.cli.app import main
+from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable, Synthetic
-from metarec_ray.data.stages import Done
-from metarec_ray.data.store import build_store
-from metarec_ray.engine.prepare import prepare, read
+from metarec_ray.data.store.manifest import Manifest, load, verify
+from metarec_ray.data.store.stages import Done
+from metarec_ray.data.store.writing import build_store
+from metarec_ray.engine.prepare.driver import prepare, read
 from metarec_ray.errors import DataError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(180)]

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from metarec_ray.data.settings import Columns, Data
-from metarec_ray.engine import table_formats
-from metarec_ray.engine.prepare import prepare
+from metarec_ray.engine.prepare import table_formats
+from metarec_ray.engine.prepare.driver import prepare
 from metarec_ray.errors import DataError, MachineError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(180)]

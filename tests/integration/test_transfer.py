@@ -7,9 +7,9 @@ import pytest
 
 from metarec_ray.algorithms.base import ALONE
 from metarec_ray.checkpoint import parameters_sha256
-from metarec_ray.config import Experiment, override, parse
-from metarec_ray.data.task_store import TaskStore
-from metarec_ray.engine.train import train
+from metarec_ray.config.experiment import Experiment, override, parse
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.engine.train.driver import train
 from metarec_ray.errors import CheckpointError
 from metarec_ray.training.fit import fit
 

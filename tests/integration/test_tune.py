@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from metarec_ray.config import Experiment, load, override, parse
-from metarec_ray.engine.tune import BEST, TRIALS, sweep
+from metarec_ray.config.experiment import Experiment, load, override, parse
+from metarec_ray.engine.tune.driver import BEST, TRIALS, sweep
 from metarec_ray.errors import ConfigError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]

@@ -2,8 +2,8 @@
 
 from typing import get_args
 
-from metarec_ray.algorithms import Algorithm
 from metarec_ray.algorithms.base import FittedLearner, Learner, StatisticalLearner
+from metarec_ray.algorithms.union import Algorithm
 
 _SMALL = {"factors": 2, "epochs": 2, "sweeps": 3, "steps": 3, "hidden": 8, "references": 16}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from metarec_ray.algorithms import Algorithm, MetaLearner
+from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.algorithms.problem import (
     EncodedItems,
     Support,
@@ -15,12 +15,13 @@ from metarec_ray.algorithms.problem import (
     encode_support,
     make_problem,
 )
+from metarec_ray.algorithms.union import Algorithm
 from metarec_ray.core.batch import Events, Features, Lane, Task
 from metarec_ray.core.buckets import buckets
 from metarec_ray.core.outer_loop import meta_gradient
 from metarec_ray.models.towers import Side, Sides, Towers
-from metarec_ray.training import objective
-from metarec_ray.training.objective import lane_objective
+from metarec_ray.training.meta_step import objective
+from metarec_ray.training.meta_step.objective import lane_objective
 
 ITEMS, TASKS = 12, 3
 # Fields that make a learner quick and all of its parts felt; each takes those it has.

@@ -4,14 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import (
-    ALONE,
-    FittedLearner,
-    Fitting,
-    Histories,
-    Params,
-    Problem,
-)
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
 from metarec_ray.algorithms.cross_fit import cross_fit
 from metarec_ray.core.batch import Encoded
 from metarec_ray.errors import DataError

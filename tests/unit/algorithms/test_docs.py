@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metarec_ray.evaluation.lineup import algorithms
+from metarec_ray.evaluation.bench.lineup import algorithms
 
 PAGE = Path(__file__).parents[3] / "docs" / "algorithms.md"
 HEADING = re.compile(r"^### `([^`]+)`$", re.MULTILINE)

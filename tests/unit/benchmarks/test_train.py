@@ -20,7 +20,7 @@ from benchmarks.train_work import (
     world,
 )
 from metarec_ray.models.towers import Towers
-from metarec_ray.training.step import ParameterState
+from metarec_ray.training.meta_step.step import ParameterState
 
 SMALL = Towers(dim=6, hidden=(5, 4), init_scale=0.5)
 CATALOGUE = 150

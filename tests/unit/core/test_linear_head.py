@@ -6,11 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.core.linear_head import (
-    bernoulli_posterior,
-    choice_posterior,
-    gaussian_posterior,
-)
+from metarec_ray.core.linear_head import bernoulli_posterior, choice_posterior, gaussian_posterior
 
 Posterior = Callable[[int], Tensor]
 Objective = Callable[[Tensor], float]

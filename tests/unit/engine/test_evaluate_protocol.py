@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from metarec_ray.checkpoint import save, step_path
-from metarec_ray.config import Experiment, override, parse
-from metarec_ray.data.logs import read_log
-from metarec_ray.data.store import build_store
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.config.experiment import Experiment, override, parse
+from metarec_ray.data.log.reading import read_log
+from metarec_ray.data.store.writing import build_store
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.evaluate import evaluate
 from metarec_ray.engine.evaluate_protocol import protocol_rows
 from metarec_ray.errors import ConfigError

@@ -5,13 +5,13 @@ import torch
 from torch import Tensor
 
 from metarec_ray.checkpoint import load, save
-from metarec_ray.config import Experiment, parse
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.config.experiment import Experiment, parse
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.blend import fit_blend, select, sharpness
 from metarec_ray.evaluation.validation import validate, validation
-from metarec_ray.predictor import member_scores
-from metarec_ray.recommender import Recommender
+from metarec_ray.inference.predictor import member_scores
+from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit
 
 EVALUATE = {"ks": [0, 2], "query_size": 2, "min_positives": 4}

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from metarec_ray.algorithms.histories import read_histories
-from metarec_ray.config import Evaluate, parse
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.config.experiment import Evaluate, parse
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.evaluation.protocols.strict import StrictTasks, strict_tasks
 from metarec_ray.evaluation.rivals import fitted, standard_rivals
 from metarec_ray.evaluation.scoring import recommender_method
-from metarec_ray.evaluation.strict import StrictTasks, strict_tasks
-from metarec_ray.evaluation.table import Header, evaluate
+from metarec_ray.evaluation.table.rows import Header, evaluate
 from tests.unit.algorithms.plain_events import index_only
 
 SETTINGS = Evaluate(

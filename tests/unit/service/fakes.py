@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 
 from metarec_ray.errors import RequestError
-from metarec_ray.recommender import RankedItem, Ranking, SupportEvent
+from metarec_ray.inference.recommender import RankedItem, Ranking, SupportEvent
 
 TITLES = {"7": "Alien", "8": "Brazil", "9": "Casablanca", "new": None}
 KEY = "correct-horse-battery"

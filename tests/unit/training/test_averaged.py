@@ -8,12 +8,12 @@ import torch
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import ALONE, Fitting
 from metarec_ray.checkpoint import parameters_sha256
-from metarec_ray.config import Experiment, override, parse
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.config.experiment import Experiment, override, parse
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.averaged import average_loop, rounds, shard
 from metarec_ray.training.fit import fit
-from metarec_ray.training.step import Alone
+from metarec_ray.training.meta_step.step import Alone
 from metarec_ray.training.trainer import Progress, Trainer
 
 SMALL = {

@@ -6,11 +6,11 @@ import torch
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import Fitting
 from metarec_ray.algorithms.histories import read_histories
-from metarec_ray.algorithms.rivals import Ease
-from metarec_ray.config import Experiment, parse
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.algorithms.rivals.neighbours import Ease
+from metarec_ray.config.experiment import Experiment, parse
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, ConfigError
-from metarec_ray.recommender import Recommender, SupportEvent
+from metarec_ray.inference.recommender import Recommender, SupportEvent
 from metarec_ray.training.artifact import require_same_run
 from metarec_ray.training.fit import fit
 

@@ -7,11 +7,11 @@ import torch
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import parameters_sha256
-from metarec_ray.config import Experiment, override, parse
+from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.draws import uniform
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, ConfigError, DataError
-from metarec_ray.recommender import Recommender
+from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit
 from metarec_ray.training.incremental import (
     Learned,

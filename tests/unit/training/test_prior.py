@@ -5,7 +5,7 @@ import torch
 
 from metarec_ray.core.batch import Features
 from metarec_ray.data.settings import Feedback
-from metarec_ray.data.task_store import HistoryTable
+from metarec_ray.data.tasks.task_store import HistoryTable
 from metarec_ray.models.towers import Towers
 from metarec_ray.training.prior import DAY, OUTSIDE, item_buffers, reference_sample
 

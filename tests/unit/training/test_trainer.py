@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from metarec_ray import checkpoint as checkpoints
-from metarec_ray.algorithms import Algorithm, MetaLearner
+from metarec_ray.algorithms.base import MetaLearner
+from metarec_ray.algorithms.union import Algorithm
 from metarec_ray.checkpoint import parameters_sha256
-from metarec_ray.config import Experiment, override, parse
-from metarec_ray.data.logs import read_log
+from metarec_ray.config.experiment import Experiment, override, parse
+from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Data, Synthetic
-from metarec_ray.data.store import build_store
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.data.store.writing import build_store
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, RunFailed
 from metarec_ray.training.loop import resume, train_loop
-from metarec_ray.training.step import Alone, LaneResult
+from metarec_ray.training.meta_step.step import Alone, LaneResult
 from metarec_ray.training.trainer import Progress, Trainer
 
 META_LEARNERS = [

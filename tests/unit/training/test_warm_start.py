@@ -7,14 +7,14 @@ import torch
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import parameters_sha256
-from metarec_ray.config import Experiment, override, parse
-from metarec_ray.data.logs import read_log
+from metarec_ray.config.experiment import Experiment, override, parse
+from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
-from metarec_ray.data.store import build_store
-from metarec_ray.data.task_store import TaskStore
+from metarec_ray.data.store.writing import build_store
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, ConfigError
 from metarec_ray.training.loop import resume
-from metarec_ray.training.step import Alone
+from metarec_ray.training.meta_step.step import Alone
 from metarec_ray.training.trainer import Trainer
 from metarec_ray.training.warm_start import find
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from metarec_ray.algorithms.base import FittedLearner, Fitting, Histories
-from metarec_ray.algorithms.rivals import IAls, MfFoldIn, UserItemBias
+from metarec_ray.algorithms.rivals.als import IAls, MfFoldIn
+from metarec_ray.algorithms.rivals.biases import UserItemBias
 from tests.unit.algorithms.rivals.small import (
     clicks,
     histories,

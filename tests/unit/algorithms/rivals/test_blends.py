@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from metarec_ray.algorithms.base import FittedLearner, Fitting, Histories
-from metarec_ray.algorithms.rivals import (
-    Ease,
+from metarec_ray.algorithms.rivals.blends import (
     EasePopularity,
-    ItemKNN,
     ItemKNNPopularity,
-    Popularity,
+    _best_weight,
+    _tasks,
 )
-from metarec_ray.algorithms.rivals.blends import _best_weight, _tasks
+from metarec_ray.algorithms.rivals.counts import Popularity
+from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
 from metarec_ray.errors import DataError
 from tests.unit.algorithms.rivals.small import clicks, liked, scores, tastes
 

@@ -1,7 +1,7 @@
 import torch
 
 from metarec_ray.algorithms.base import Fitting
-from metarec_ray.algorithms.rivals import Bpr
+from metarec_ray.algorithms.rivals.bpr import Bpr
 from tests.unit.algorithms.rivals.small import clicks, liked, scores, support, tastes
 
 SMALL = Bpr(factors=4, epochs=30, references=64)

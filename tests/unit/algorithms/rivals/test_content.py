@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from metarec_ray.algorithms.base import Histories
-from metarec_ray.algorithms.rivals import ContentProfile, ContentRidge
+from metarec_ray.algorithms.rivals.content import ContentProfile, ContentRidge
 from metarec_ray.core.batch import Features, FieldSpan, SideInformation
 from metarec_ray.errors import DataError
 from tests.unit.algorithms.rivals.small import clicks, liked, ratings, scores, support

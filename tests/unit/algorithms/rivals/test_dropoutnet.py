@@ -2,8 +2,7 @@ import torch
 
 from metarec_ray.algorithms.base import Fitting, Histories
 from metarec_ray.algorithms.problem import no_problem
-from metarec_ray.algorithms.rivals import DropoutNet
-from metarec_ray.algorithms.rivals.dropoutnet import _drawn
+from metarec_ray.algorithms.rivals.dropoutnet import DropoutNet, _drawn
 from metarec_ray.core.batch import Features, FieldSpan, SideInformation
 from tests.unit.algorithms.rivals.small import liked, scores, support, tastes
 

@@ -1,15 +1,13 @@
 import itertools
+from typing import get_args
 
 import pytest
 
-from metarec_ray.algorithms import rivals
 from metarec_ray.algorithms.base import Learner
 from metarec_ray.algorithms.rivals.grids import GRIDS
+from metarec_ray.algorithms.union import Rival, name_of
 
-BY_NAME: dict[str, type[Learner]] = {
-    getattr(rivals, name).model_fields["name"].default: getattr(rivals, name)
-    for name in rivals.__all__
-}
+BY_NAME: dict[str, type[Learner]] = {name_of(rival): rival for rival in get_args(Rival)}
 
 
 @pytest.mark.parametrize("name", GRIDS)

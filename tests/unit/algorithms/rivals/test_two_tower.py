@@ -4,7 +4,7 @@ from torch import Tensor
 
 from metarec_ray.algorithms.base import Params, Problem
 from metarec_ray.algorithms.problem import EncodedItems, Support, encode_support, make_problem
-from metarec_ray.algorithms.rivals import TwoTower
+from metarec_ray.algorithms.rivals.two_tower import TwoTower
 from metarec_ray.core.batch import Encoded
 from metarec_ray.data.settings import Feedback
 from metarec_ray.models.towers import Side, Sides, Towers

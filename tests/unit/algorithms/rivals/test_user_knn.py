@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from metarec_ray.algorithms.rivals import RatingUserKNN, UserItemBias, UserKNN
+from metarec_ray.algorithms.rivals.biases import UserItemBias
+from metarec_ray.algorithms.rivals.user_knn import RatingUserKNN, UserKNN
 from metarec_ray.errors import DataError
 from tests.unit.algorithms.rivals.small import clicks, histories, liked, ratings, scores, support
 

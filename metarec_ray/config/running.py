@@ -1,0 +1,185 @@
+"""The sections `run`, `train`, `sweep` and `serve`: where, how long, how fast.
+
+Knows values and their rules; does not know what is trained.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from metarec_ray.data.settings import Settings
+from metarec_ray.data.tasks.domains import Domains
+from metarec_ray.data.tasks.lanes import Cut
+
+
+class Run(Settings):
+    """Where a run lies and the one seed that everything random is derived from.
+
+    `store` is the task store; None for the folder `store` in `dir`.
+    """
+
+    dir: str = "runs/default"
+    store: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class Average(Settings):
+    """The `train.average` section: models of disjoint users, averaged.
+
+    `FedAvg` [McMahan et al., 2017, arXiv:1602.05629]: from one model each shard takes its own share
+    of the steps, on its own entities; the mean of what they end with, weighted by entities, is the
+    one model of the next round.
+
+    Attributes:
+        shards: models trained beside each other.
+        rounds: averages; 1 averages models that never met.
+
+    """
+
+    shards: Annotated[int, Field(ge=2, le=1024)] = 2
+    rounds: PositiveInt = 1
+
+
+class Train(Settings):
+    """The `train` section.
+
+    Attributes:
+        num_workers: Ray Train workers; the parameters do not depend on it.
+        device: `auto` takes a GPU a worker where the cluster has them.
+        steps: meta-batches to train on.
+        lanes: fixed shares of a meta-batch, each computed whole on one worker.
+        lane_tasks: tasks of a lane.
+        outer_lr: peak rate of the outer optimizer (AdamW).
+        schedule: `cosine` warms up over a tenth of the steps and decays to zero.
+        weight_decay: decay of weights, embeddings and touched rows; biases, learned rates and the
+            prior's precisions are exempt.
+        max_gradient_norm: the meta-gradient is scaled down to this norm.
+        checkpoint_every, log_every: steps between checkpoints and between lines of metrics.
+        reference_items: size of the fixed sample that positives compete with in the inner loop.
+        max_failures: restarts of the worker group before a run gives up.
+        parts: entities to train on; choices are made with `train`, judged on validation entities.
+        tasks: how a history is cut into tasks.
+        cpus_per_worker: CPUs a worker asks for; fractions let two cores hold all actors.
+        init_from: a run's folder or a checkpoint; its parameters are copied where they mean the
+            same: parameters of one name and shape, rows of tokens by their values and of items by
+            their raw ids. The rest, and the optimizer, is fresh.
+        freeze: parameters whose names begin so are not updated: with `init_from` and `item.` and
+            `user.` a frozen source with a new head.
+        domains: a weighted joint loss over the domains of the items; None for tasks of everything.
+        average: models of disjoint users, averaged; None for one model.
+        periods: train on so many periods of the log one after another, a period's model being the
+            start of the next, and measure what is forgotten (`forgetting.json`). Each takes an
+            equal share of the events and of `steps`; 1 for everything at once.
+
+    """
+
+    num_workers: Annotated[int, Field(ge=1, le=4096)] = 2
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    steps: PositiveInt = 400
+    lanes: PositiveInt = 4
+    lane_tasks: PositiveInt = 32
+    outer_lr: PositiveFloat = 0.01
+    schedule: Literal["constant", "cosine"] = "cosine"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.5
+    max_gradient_norm: PositiveFloat = 1.0
+    checkpoint_every: PositiveInt = 200
+    log_every: PositiveInt = 20
+    reference_items: PositiveInt = 512
+    cpus_per_worker: PositiveFloat = 0.5
+    max_failures: NonNegativeInt = 3
+    parts: Literal["train", "train+valid"] = "train+valid"
+    tasks: Cut = Cut()
+    init_from: str | None = None
+    freeze: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    domains: Domains | None = None
+    average: Average | None = None
+    periods: Annotated[int, Field(ge=1, le=1000)] = 1
+
+    def outer_loop(self) -> dict[str, Any]:
+        """Return the keys set here that a learner without an outer loop cannot follow."""
+        asked = {
+            key: getattr(self, key)
+            for key in ("init_from", "freeze", "average", "periods")
+            if getattr(self, key) != Train.model_fields[key].default
+        }
+        if self.domains is not None and (self.domains.source or len(self.domains.asked()) > 1):
+            asked["domains"] = self.domains.weights
+        return asked
+
+    @model_validator(mode="after")
+    def _a_lane_for_every_worker(self) -> "Train":
+        if self.num_workers > self.lanes:
+            raise ValueError(f"num_workers must be <= lanes {self.lanes}, got {self.num_workers}")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_shared_out(self) -> "Train":
+        rounds = self.average.rounds if self.average else 1
+        if self.average and self.periods > 1:
+            raise ValueError(f"periods must be 1 with average, got {self.periods}")
+        if (self.average or self.periods > 1) and self.device == "cuda":
+            raise ValueError("device must be auto or cpu with average or periods, got cuda")
+        if self.steps % (rounds * self.periods):
+            raise ValueError(
+                f"steps must be a multiple of {rounds * self.periods}, average.rounds or periods, "
+                f"got {self.steps}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _domains_rank_samples(self) -> "Train":
+        several = self.domains and (self.domains.source or len(self.domains.asked()) > 1)
+        if several and not self.tasks.negatives:
+            raise ValueError(
+                "tasks.negatives must be > 0 with several domains, whose catalogues differ, got 0"
+            )
+        return self
+
+
+class Range(Settings):
+    """Values of one key of a sweep: a log-uniform or uniform interval, or a list of choices."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = True
+    choices: tuple[bool | int | float | str | None, ...] | None = None
+
+    @model_validator(mode="after")
+    def _interval_or_choices(self) -> "Range":
+        interval = self.low is not None and self.high is not None
+        if interval == (self.choices is not None):
+            raise ValueError("a range is either low and high, or choices")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"low must be < high, got {self.low} and {self.high}")
+        if self.log and self.low is not None and self.low <= 0:
+            raise ValueError(f"low of a log-uniform range must be > 0, got {self.low}")
+        return self
+
+
+class Sweep(Settings):
+    """The `sweep` section: Ray Tune with ASHA over dotted keys, judged on validation users."""
+
+    space: Annotated[dict[str, Range], Field(min_length=1)] = Field(
+        default={"train.outer_lr": Range(low=1e-3, high=1e-1)}
+    )
+    trials: PositiveInt = 8
+    steps: PositiveInt = 200
+    rungs: Annotated[int, Field(ge=1, le=10)] = 4
+    max_concurrent: PositiveInt = 2
+    cpus_per_trial: PositiveFloat = 0.5
+
+
+class Serve(Settings):
+    """The `serve` section: how the endpoint listens."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = "default"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    replicas: PositiveInt = 1
+    haproxy: bool = True

@@ -1,0 +1,91 @@
+"""The Amazon pair of shops, food and kitchen, as one log: user_id, item_id, timestamp, row.
+
+Every user bought in both shops. Items: id, title (the shop's own number), domain (`food` or
+`kitchen`). `row` counts the events in file order; a timestamp is the first second of its day. Knows
+these two files only; not where they lie nor what becomes of them.
+"""
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+from metarec_ray.data.datasets.movielens import Layout
+from metarec_ray.data.settings import Columns, Data, Feature, SideTable
+from metarec_ray.errors import DataError
+
+NAME = "amazon-food-kitchen"
+DOMAINS = ("food", "kitchen")
+ITEM_FEATURES = {"domain": Feature(kind="categorical")}
+
+
+def effective(settings: Data, layout: Layout) -> Data:
+    """Fill in what the config leaves open: roles and the table of items."""
+    update: dict[str, object] = {}
+    if settings.feedback != "implicit":
+        raise DataError(
+            f"purchases have no labels: data.feedback must be implicit, got {settings.feedback} "
+            f"({settings.path})"
+        )
+    if settings.columns is None:
+        update["columns"] = Columns(
+            entity="user_id", item="item_id", time="timestamp", sequence="row"
+        )
+    if settings.items is None:
+        update["items"] = SideTable(
+            path=layout.items, id="id", title="title", features=ITEM_FEATURES
+        )
+    return settings.model_copy(update=update)
+
+
+def _events(path: Path) -> pl.DataFrame:
+    """Read lines `user item|time item|time ...`."""
+    try:
+        lines = pl.Series("line", path.read_text("utf-8").splitlines()).to_frame()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"an input file must exist, {path} cannot be read") from error
+    words = lines.with_row_index("number", 1).with_columns(
+        pl.col("line").str.strip_chars().str.split(" ")
+    )
+    events = words.select(
+        "number",
+        user_id=pl.col("line").list.first().cast(pl.Int64, strict=False),
+        event=pl.col("line").list.slice(1),
+    ).explode("event", empty_as_null=True)
+    part = pl.col("event").str.split("|")
+    found = events.select(
+        "number",
+        "user_id",
+        item_id=part.list.get(0, null_on_oob=True).cast(pl.Int64, strict=False),
+        timestamp=part.list.get(1, null_on_oob=True).cast(pl.Int64, strict=False),
+        extra=part.list.len() != 2,
+    )
+    broken = found.filter(
+        pl.any_horizontal(pl.col("user_id", "item_id", "timestamp").is_null(), "extra")
+    )
+    if len(broken):
+        raise DataError(
+            "a line must be `user item|time item|time ...` in whole numbers, line "
+            f"{broken['number'][0]} is not ({path})"
+        )
+    return found.select(
+        "user_id", "item_id", "timestamp", row=pl.int_range(pl.len(), dtype=pl.Int64)
+    )
+
+
+def _items(path: Path) -> pl.DataFrame:
+    """Read the JSON object that maps a shop's number to [id, domain 0 or 1]."""
+    try:
+        known = json.loads(path.read_text("utf-8"))
+        rows = [(int(item), title, DOMAINS[domain]) for title, (item, domain) in known.items()]
+    except OSError as error:
+        raise DataError(f"an input file must exist, {path} cannot be read") from error
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(f"items must be JSON of number -> [id, 0 or 1], {path} is not") from error
+    return pl.DataFrame(rows, schema={"id": pl.Int64, "title": pl.String, "domain": pl.String},
+                        orient="row")  # fmt: skip
+
+
+LAYOUT = Layout(
+    NAME, "afk_50_preprocessed.txt", "map_item_50.txt", None, _events, _items, None
+)  # fmt: skip

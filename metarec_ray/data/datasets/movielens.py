@@ -1,0 +1,204 @@
+"""The MovieLens layouts on disk as one set of columns: user_id, movie_id, rating, timestamp, row.
+
+Items: id, title, genres, year (bins of release), and the columns of `film_content`, which a
+config has to ask for; users: id, gender, age, occupation. `row` counts the ratings in file order.
+Knows these files only; not where they lie nor what becomes of them.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from metarec_ray.data.datasets import film_content
+from metarec_ray.data.files import tables
+from metarec_ray.data.settings import Columns, Data, Feature, SideTable
+from metarec_ray.errors import DataError
+
+DType = type[pl.Int64] | type[pl.Float64]
+LABEL_MIN = 4.0
+RATING_COLUMNS = ["user_id", "movie_id", "rating", "timestamp", "row"]
+ITEM_FEATURES = {
+    "genres": Feature(kind="multi_categorical"),
+    "year": Feature(kind="categorical"),
+}
+USER_FEATURES = {
+    "gender": Feature(kind="categorical"),
+    "age": Feature(kind="categorical"),
+    "occupation": Feature(kind="categorical"),
+}
+_YEARS = (1930, 1940, 1950, 1960, 1970, 1980, 1985, 1990, 1993, 1996, 1998)
+_GENRES_100K = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+)  # fmt: skip
+
+
+class Layout(NamedTuple):
+    """One way the files lie in a folder; `users` is None where nothing is known of them."""
+
+    name: str
+    log: str
+    items: str
+    users: str | None
+    read_log: Callable[[Path], pl.DataFrame]
+    read_items: Callable[[Path], pl.DataFrame]
+    read_users: Callable[[Path], pl.DataFrame] | None
+
+    def further(self, folder: Path, settings: Data) -> list[Path]:
+        """Return the files that are read besides the log and the side tables that it names."""
+        table = settings.items
+        if table is None or table.path != self.items:
+            return []
+        path = folder / film_content.FILE
+        asked = [name for name in film_content.EXTRA if name in table.features]
+        if asked and not path.is_file():
+            raise DataError(
+                f"{film_content.FILE} must lie beside {self.items} for the feature {asked[0]!r}, "
+                f"none is at {path} (data.items.features)"
+            )
+        return [path] if asked else []
+
+
+def effective(settings: Data, layout: Layout, folder: Path) -> Data:
+    """Fill in what the config leaves open: roles, the smallest positive label, feature tables.
+
+    Explicit feedback has no time role where ratings lack their timestamp: order is then the file's.
+    """
+    update: dict[str, object] = {}
+    if settings.columns is None:
+        timed = settings.feedback == "implicit" or _all_timed(folder / layout.log)
+        time = "timestamp" if timed else None
+        update["columns"] = Columns(
+            entity="user_id", item="movie_id", label="rating", time=time, sequence="row"
+        )
+    if settings.label_min is None and settings.feedback == "implicit":
+        update["label_min"] = LABEL_MIN
+    if settings.items is None:
+        update["items"] = SideTable(
+            path=layout.items, id="id", title="title", features=ITEM_FEATURES
+        )
+    if settings.users is None and layout.users is not None:
+        update["users"] = SideTable(path=layout.users, id="id", features=USER_FEATURES)
+    return settings.model_copy(update=update)
+
+
+def _all_timed(log: Path) -> bool:
+    if log.suffix != ".parquet":
+        return True
+    return tables.read(log, ["timestamp"])["timestamp"].null_count() == 0
+
+
+def _lines(path: Path, names: list[str], separator: str) -> pl.DataFrame:
+    """Return the fields of a text file in ISO-8859-1 that quotes nothing, as strings."""
+    try:
+        text = path.read_text(encoding="iso-8859-1")
+    except OSError as error:
+        raise DataError(f"an input file must exist, {path} cannot be read") from error
+    rows = [line.split(separator) for line in text.split("\n") if line.strip()]
+    for number, row in enumerate(rows, start=1):
+        if len(row) < len(names):
+            raise DataError(
+                f"a line must have {len(names)} fields, got {len(row)} in line {number} of {path}"
+            )
+    if not rows:
+        raise DataError(f"an input file must hold rows, got none ({path})")
+    columns = list(zip(*(row[: len(names)] for row in rows), strict=True))
+    fields = [[value.rstrip("\r") for value in column] for column in columns]
+    return pl.DataFrame(dict(zip(names, fields, strict=True)))
+
+
+def _numbers(frame: pl.DataFrame, dtypes: dict[str, DType], path: Path) -> pl.DataFrame:
+    try:
+        return frame.with_columns(pl.col(name).cast(dtype) for name, dtype in dtypes.items())
+    except pl.exceptions.InvalidOperationError as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(f"fields of {path} must be numbers: {reason}") from error
+
+
+def _with_row(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64)).select(RATING_COLUMNS)
+
+
+def _ratings(separator: str) -> Callable[[Path], pl.DataFrame]:
+    def read(path: Path) -> pl.DataFrame:
+        names = RATING_COLUMNS[:4]
+        whole = {"user_id": pl.Int64, "movie_id": pl.Int64, "timestamp": pl.Int64}
+        frame = _numbers(_lines(path, names, separator), {**whole, "rating": pl.Float64}, path)
+        return _with_row(frame)
+
+    return read
+
+
+def _ratings_csv(path: Path) -> pl.DataFrame:
+    names = {"userId": "user_id", "movieId": "movie_id"}
+    return _with_row(tables.read(path, [*names, "rating", "timestamp"]).rename(names))
+
+
+def _ratings_parquet(path: Path) -> pl.DataFrame:
+    return tables.read(path, RATING_COLUMNS)
+
+
+def _movies_dat(path: Path) -> pl.DataFrame:
+    frame = _numbers(_lines(path, ["id", "title", "genres"], "::"), {"id": pl.Int64}, path)
+    return _movies(frame, path)
+
+
+def _movies_csv(path: Path) -> pl.DataFrame:
+    frame = tables.read(path, ["movieId", "title", "genres"]).rename({"movieId": "id"})
+    return _movies(frame, path)
+
+
+def _movies_100k(path: Path) -> pl.DataFrame:
+    flags = [f"flag{i}" for i in range(len(_GENRES_100K))]
+    frame = _lines(path, ["id", "title", "released", "video", "url", *flags], "|")
+    names = [
+        pl.when(pl.col(flag) == "1").then(pl.lit(genre))
+        for flag, genre in zip(flags, _GENRES_100K, strict=True)
+    ]
+    genres = pl.concat_str(names, separator="|", ignore_nulls=True)
+    frame = _numbers(frame.select("id", "title", genres=genres), {"id": pl.Int64}, path)
+    return _movies(frame, path)
+
+
+def _movies(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Split genres, put the year of `Title (1995)` into one of twelve bins, add what else is known.
+
+    Extra columns come from the file that lies beside `path`.
+    """
+    title = pl.col("title").str.strip_chars()
+    year = title.str.extract(r"\((\d{4})\)$").cast(pl.Int64)
+    labels = [f"<={_YEARS[0]}", *(f"{a + 1}-{b}" for a, b in pairwise(_YEARS))]
+    bins = pl.when(year > _YEARS[-1]).then(pl.lit(f">{_YEARS[-1]}"))
+    for last, label in zip(reversed(_YEARS), reversed(labels), strict=True):
+        bins = pl.when(year <= last).then(pl.lit(label)).otherwise(bins)
+    genres = pl.when(pl.col("genres") != "(no genres listed)").then(pl.col("genres").str.split("|"))
+    films = frame.select("id", title=title, genres=genres, year=bins)
+    return film_content.with_content(films, path.with_name(film_content.FILE))
+
+
+def _users_dat(path: Path) -> pl.DataFrame:
+    names = ["id", "gender", "age", "occupation"]
+    return _numbers(_lines(path, names, "::"), {"id": pl.Int64}, path)
+
+
+def _users_100k(path: Path) -> pl.DataFrame:
+    frame = _lines(path, ["id", "age", "gender", "occupation"], "|")
+    decade = (pl.col("age").cast(pl.Int64, strict=False) // 10 * 10).cast(pl.String) + "s"
+    return _numbers(frame.with_columns(age=decade), {"id": pl.Int64}, path)
+
+
+LAYOUTS = (
+    Layout(
+        "ml-1m", "ratings.dat", "movies.dat", "users.dat", _ratings("::"), _movies_dat, _users_dat
+    ),
+    Layout(
+        "ml-1m parquet", "ratings.parquet", "movies.dat", "users.dat",
+        _ratings_parquet, _movies_dat, _users_dat,
+    ),
+    Layout("ml-100k", "u.data", "u.item", "u.user", _ratings("\t"), _movies_100k, _users_100k),
+    Layout("ml-latest", "ratings.csv", "movies.csv", None, _ratings_csv, _movies_csv, None),
+)  # fmt: skip

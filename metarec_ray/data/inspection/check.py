@@ -1,0 +1,232 @@
+"""What a log holds, in numbers a person reads before anything is made of it.
+
+Reads the log once, in the units of `data.store.stages`: memory is that of a chunk and of a bucket.
+Knows no store: what would become of the rows is counted, and thrown away.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from metarec_ray.data import times
+from metarec_ray.data.files import shuffle
+from metarec_ray.data.log import quarantine
+from metarec_ray.data.log.sources import Chunk, Source
+from metarec_ray.data.settings import DOMAIN, Data
+from metarec_ray.data.store import catalogue, histories, stages
+from metarec_ray.data.store.stages import Done, Work
+from metarec_ray.errors import DataError
+
+SHOWN = 10  # of the bad rows
+LENGTHS = (1, 2, 3, 5, 10, 20, 50, 100, 1000)
+"""Upper ends of the histogram of events an entity has."""
+EXACT = {"float32": 2**24, "float64": 2**53}
+"""Up to where each type of floats tells whole numbers apart."""
+
+
+class Batch(NamedTuple):
+    """What some rows of the log are."""
+
+    rows: int
+    kept: int
+    filtered: int
+    unordered: int
+    first: pl.DataFrame  # of the bad rows
+    reasons: dict[str, int]
+    missing: dict[str, int]  # of each context column
+    span: pl.DataFrame  # least and greatest of some columns, one row
+
+
+def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dict[str, object]:
+    """Return what is in a log and what `prepare` would make of it; `say` is told how far it is.
+
+    Raises:
+        DataError: a file cannot be read, or the log holds no rows.
+
+    """
+    settings = source.settings
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(settings, source.ids, Path(folder))
+        found, spools = _read(source, work, say)
+        rows = sum(batch.rows for batch in found)
+        if not rows:
+            raise DataError(f"a log must hold rows, got none ({settings.path})")
+        say(f"check: {rows:,} rows read, grouping")
+        buckets = [stages.collapse(work, spools, bucket) for bucket in range(settings.buckets)]
+        spans = pl.concat([batch.span for batch in found])
+        first = pl.concat([batch.first for batch in found])
+        kept = sum(done.kept for done in buckets)
+        return {
+            "rows": rows,
+            "kept": kept,
+            "filtered": sum(batch.filtered for batch in found),
+            "duplicates": sum(done.rows - done.kept - done.rejected for done in buckets),
+            "quarantined": _reasons(found, buckets),
+            "first bad rows": [
+                f"row {row['row']} of {row['file']}: {row['reason']}, got {row['value']}"
+                for row in first.head(SHOWN).iter_rows(named=True)
+            ],
+            "out of order": _share(
+                sum(batch.unordered for batch in found), sum(batch.kept for batch in found)
+            ),
+            **_wholes(work, settings),
+            "labels": list(_range(spans, "label")),
+            "time": [times.written(int(stamp)) for stamp in _range(spans, "time")],
+            "ids": _ids(source, spans),
+            "features": _features(settings),
+            "missing context": {
+                name: sum(batch.missing[name] for batch in found) for name in found[0].missing
+            },
+        }
+
+
+def _read(
+    source: Source, work: Work, say: Callable[[str], None]
+) -> tuple[list[Batch], dict[int, list[int]]]:
+    """Return what batches of the log are, and of each chunk's spool the buckets of its batches."""
+    found: list[Batch] = []
+    spools: dict[int, list[int]] = {}
+
+    def frames(chunk: Chunk) -> Iterator[pl.DataFrame]:
+        for rows, one in stages.checked(work, chunk):
+            events = one.events
+            context = [name for name in events.columns if name.startswith("context.")]
+            found.append(
+                Batch(
+                    rows=rows,
+                    kept=len(events),
+                    filtered=one.filtered,
+                    unordered=_unordered(events),
+                    first=one.rejected.head(SHOWN),
+                    reasons=quarantine.count(one.rejected),
+                    missing={name[8:]: events[name].null_count() for name in context},
+                    span=_span(events),
+                )
+            )
+            yield histories.with_bucket(events, source.settings.buckets)
+
+    for number, chunk in enumerate(source.chunks):
+        spools[number] = shuffle.write(work.file("spool", number), frames(chunk))
+        rows = sum(batch.rows for batch in found)
+        say(f"check: {number + 1} of {len(source.chunks)} chunks, {rows:,} rows")
+    return found, spools
+
+
+def _unordered(events: pl.DataFrame) -> int:
+    """Return how many events lie after a later one of their entity."""
+    if "time" not in events.columns:
+        return 0
+    before = pl.col("time").cum_max().over("entity")
+    return int(events.select((pl.col("time") < before).sum()).item())
+
+
+def _span(events: pl.DataFrame) -> pl.DataFrame:
+    names = [n for n in ("entity", "item", "label", "time") if n in events.columns]
+    numbers = [name for name in names if events[name].dtype.is_numeric()]
+    ends = [
+        getattr(pl.col(name), end)().cast(pl.Float64 if name == "label" else pl.Int64)
+        .alias(f"{name} {end}")
+        for name in numbers for end in ("min", "max")
+    ]  # fmt: skip
+    return events.select(ends)
+
+
+def _range(spans: pl.DataFrame, name: str) -> tuple[float, ...]:
+    """Return the least and the greatest value; nothing where there is none."""
+    if f"{name} min" not in spans.columns or spans[f"{name} min"].null_count() == len(spans):
+        return ()
+    return spans.select(pl.col(f"{name} min").min(), pl.col(f"{name} max").max()).rows()[0]
+
+
+def _reasons(found: list[Batch], buckets: list[Done]) -> dict[str, int]:
+    """Return rows set aside by reason, the most frequent first."""
+    whole = Counter({histories.BEYOND: sum(done.rejected for done in buckets)})
+    for batch in found:
+        whole.update(batch.reasons)
+    return dict(sorted((+whole).items(), key=lambda one: (-one[1], one[0])))
+
+
+def _wholes(work: Work, settings: Data) -> dict[str, object]:
+    """Return what is known of entities and items when all buckets are."""
+    summaries = [stages.summary(work, bucket) for bucket in range(settings.buckets)]
+    lengths = pl.concat([one.entities for one in summaries])["events"]
+    items = pl.concat([one.items for one in summaries])
+    found: dict[str, object] = {
+        "entities": len(lengths),
+        "items": items["item"].n_unique(),
+        **_domains(items),
+        "events per entity": _lengths(lengths),
+    }
+    clock = settings.roles.time is not None
+    try:
+        outline = catalogue.outline(summaries, settings, has_time=clock)
+    except DataError as error:  # too few to hold some out, an item in two domains: see `prepare`
+        return found | {"cold": str(error)}
+    parts = outline.entities["part"]
+    cold: dict[str, object] = {f"{p} entities": int((parts == p).sum()) for p in ("valid", "test")}
+    if outline.cutoff is not None:
+        begun = items.group_by("item").agg(pl.col("first").min())
+        cold["cutoff"] = times.written(outline.cutoff)
+        cold["items first met later"] = int((begun["first"] >= outline.cutoff).sum())
+    return found | {"cold": cold}
+
+
+def _domains(items: pl.DataFrame) -> dict[str, object]:
+    """Return how many items lie in each domain, where the log says it."""
+    if DOMAIN not in items.columns:
+        return {}
+    counts = items.group_by(DOMAIN).agg(pl.col("item").n_unique()).sort(DOMAIN)
+    return {"items of domains": dict(counts.iter_rows())}
+
+
+def _lengths(lengths: pl.Series) -> dict[str, object]:
+    """Return the spread of the number of events of an entity, and how many have how many."""
+    if lengths.is_empty():
+        return {}
+    found: dict[str, object] = {"median": lengths.median(), "max": lengths.max()}
+    low = 0
+    for high in (*LENGTHS, None):
+        end = lengths.max() if high is None else high
+        count = int(lengths.is_between(low + 1, end).sum())
+        name = (
+            f"over {low}" if high is None else f"{low + 1}-{high}" if high > low + 1 else f"{high}"
+        )
+        if count:
+            found[name] = count
+        low = high or low
+    return found
+
+
+def _ids(source: Source, spans: pl.DataFrame) -> dict[str, str]:
+    """Return the types of ids and, of integers, which floats would confuse them."""
+    found = {}
+    for name, dtype in source.ids._asdict().items():
+        ends = _range(spans, name)
+        if dtype == pl.String or not ends:
+            found[name] = "text"
+            continue
+        unsafe = [kind for kind, limit in EXACT.items() if max(map(abs, ends)) > limit]
+        beyond = f", beyond what {' and '.join(unsafe)} hold" if unsafe else ""
+        found[name] = f"integers from {ends[0]} to {ends[1]}{beyond}"
+    return found
+
+
+def _features(settings: Data) -> dict[str, list[str]]:
+    users = settings.sides[0]
+    sides = {
+        "user": users.features if users else {},
+        "item": settings.held_features,
+        "context": settings.context,
+    }
+    return {
+        side: [f"{name} ({feature.kind})" for name, feature in features.items()]
+        for side, features in sides.items()
+    }
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole}, {part / max(whole, 1):.2%}"

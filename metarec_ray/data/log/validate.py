@@ -1,0 +1,220 @@
+"""From raw rows to checked ones: what is kept, what is filtered, what is quarantined and why.
+
+Knows columns by their roles; does not know how a file is read or how histories are made.
+"""
+
+from typing import NamedTuple
+
+import polars as pl
+
+from metarec_ray.data import times
+from metarec_ray.data.fields import IdKind
+from metarec_ray.data.log import encode, quarantine
+from metarec_ray.data.numbers import first, number, one_zero
+from metarec_ray.data.settings import Columns, Data
+from metarec_ray.errors import DataError
+
+
+class Ids(NamedTuple):
+    """Types of the log's ids: Int64 or String."""
+
+    entity: pl.DataType
+    item: pl.DataType
+
+    @property
+    def kinds(self) -> tuple[IdKind, IdKind]:
+        """What the manifest calls them."""
+        return _kind(self.entity), _kind(self.item)
+
+
+class Checked(NamedTuple):
+    """`events` in canonical columns, `rejected` rows with their reason, rows filtered."""
+
+    events: pl.DataFrame
+    rejected: pl.DataFrame
+    filtered: int
+
+
+def check(
+    raw: pl.DataFrame,
+    settings: Data,
+    *,
+    file: str,
+    first_row: int = 0,
+    kept: pl.Expr | None = None,
+    since: int | None = None,
+) -> Checked:
+    """Return the rows of one chunk in canonical columns, with what was set aside.
+
+    `raw` holds at least the columns that `settings.columns` and `settings.context` name. Row
+    numbers count from 0 in the file. Rows that are not `kept`, or before `since` (microseconds),
+    are filtered whatever else is wrong with them. A column of the wrong type raises at once.
+    """
+    frame = _canonical(raw, settings, file)
+    frame = frame.with_columns(row=pl.int_range(first_row, first_row + len(raw), eager=True))
+    wanted = _wanted(frame if kept is None else frame.filter(kept), settings, since)
+    judged = wanted.with_columns(_reason(wanted, settings))
+    bad = judged.filter(pl.col("reason").is_not_null())
+    good = judged.filter(pl.col("reason").is_null())
+    return Checked(
+        _finished(good, settings),
+        _rejected(bad, raw, settings.roles, file, first_row),
+        len(frame) - len(wanted),
+    )
+
+
+def _canonical(raw: pl.DataFrame, settings: Data, file: str) -> pl.DataFrame:
+    """Return the columns of a chunk by their roles, and as `reason` what is wrong with a time."""
+    columns = settings.roles
+    found = [_id(raw, columns.entity, "entity", file), _id(raw, columns.item, "item", file)]
+    if columns.event is not None:
+        found.append(raw[columns.event].cast(pl.String).alias("event"))
+    found += [_label(raw, settings, file), _sequence(raw, columns, file)]
+    if columns.time is not None:
+        place = f"column {columns.time} of {file}"
+        time, rule = times.read(raw[columns.time], settings.time_unit, settings.time_zone, place)
+        found += [time.alias("time"), rule.alias("reason")]
+    if columns.domain is not None:
+        found.append(_id(raw, columns.domain, "domain", file).cast(pl.String))
+    for name, feature in sorted(settings.context.items()):
+        value = encode.canonical(raw[name], feature, f"column {name} of {file}")
+        found.append(value.alias(f"context.{name}"))
+    return pl.DataFrame(found)
+
+
+def _wanted(frame: pl.DataFrame, settings: Data, since: int | None) -> pl.DataFrame:
+    """Return the rows that the config wants; what has no such value is for quarantine to judge."""
+    if settings.roles.event is not None:
+        known = pl.Series(list(settings.event_weights))
+        frame = frame.filter(pl.col("event").is_in(known.implode()).fill_null(True))
+    if settings.label_min is not None:
+        frame = frame.filter((pl.col("label") >= settings.label_min).fill_null(True))
+    begin, end = settings.span
+    for start in (begin, since):
+        if start is not None:
+            frame = frame.filter((pl.col("time") >= start).fill_null(True))
+    if end is not None:
+        frame = frame.filter((pl.col("time") < end).fill_null(True))
+    return frame
+
+
+def schema(settings: Data, ids: Ids) -> pl.Schema:
+    """Return the canonical columns of an event, in order, for ids of these types."""
+    clock = {"time": pl.Int64()} if settings.roles.time is not None else {}
+    domain = {"domain": pl.String()} if settings.roles.domain is not None else {}
+    context = {
+        f"context.{name}": encode.CANONICAL[feature.kind]
+        for name, feature in sorted(settings.context.items())
+    }
+    label = {"label": pl.Float32()}
+    sequence = {"sequence": pl.Int64()}
+    return pl.Schema({**ids._asdict(), **label, **clock, **sequence, **domain, **context})
+
+
+def _kind(dtype: pl.DataType) -> IdKind:
+    return "integer" if dtype.is_integer() else "text"
+
+
+def _id(raw: pl.DataFrame, name: str, role: str, file: str) -> pl.Series:
+    column = raw[name]
+    if column.dtype == pl.Null:
+        return column.cast(pl.String).alias(role)
+    if column.dtype.is_integer():
+        try:
+            return column.cast(pl.Int64).alias(role)
+        except pl.exceptions.InvalidOperationError as error:
+            raise DataError(
+                f"{role} ids must fit in 64 bits, got {column.max()} (column {name} of {file})"
+            ) from error
+    if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+        return column.cast(pl.String).alias(role)
+    raise DataError(
+        f"{role} ids must be integers or strings, got {column.dtype} {first(column)} "
+        f"(column {name} of {file})"
+    )
+
+
+def _label(raw: pl.DataFrame, settings: Data, file: str) -> pl.Series:
+    name, event = settings.roles.label, settings.roles.event
+    if event is not None:
+        kinds, weights = list(settings.event_weights), list(settings.event_weights.values())
+        found = raw[event].cast(pl.String)
+        return found.replace_strict(kinds, weights, default=None, return_dtype=pl.Float32).alias(
+            "label"
+        )
+    if name is None:
+        return pl.repeat(1.0, len(raw), dtype=pl.Float32, eager=True).alias("label")
+    numbers = number(raw[name], "label", f"column {name} of {file}")
+    return one_zero(numbers.cast(pl.Float32)).alias("label")
+
+
+def _sequence(raw: pl.DataFrame, columns: Columns, file: str) -> pl.Series:
+    if columns.sequence is None:
+        return pl.repeat(0, len(raw), dtype=pl.Int64, eager=True).alias("sequence")
+    column = raw[columns.sequence]
+    if not (column.dtype.is_integer() or column.dtype == pl.Null):
+        raise DataError(
+            f"sequence must be integers, got {column.dtype} {first(column)} "
+            f"(column {columns.sequence} of {file})"
+        )
+    return column.cast(pl.Int64, strict=False).alias("sequence")
+
+
+def _reason(frame: pl.DataFrame, settings: Data) -> pl.Expr:
+    """Return a rule that a row breaks, the last of several, or null."""
+    found = pl.col("reason") if "reason" in frame.columns else pl.lit(None, pl.String)
+    rules = _label_rules(settings)
+    if "event" in frame.columns:
+        rules.append((pl.col("event").is_null(), "event is missing"))
+    for name in (n for n in ("sequence", "domain", "item", "entity") if n in frame.columns):
+        rules.append((pl.col(name).is_null(), f"{name} is missing"))
+        if frame[name].dtype == pl.String:
+            rules.append((pl.col(name) == "", f"{name} is empty"))
+    for name, feature in settings.context.items():
+        broken = encode.is_not_finite(f"context.{name}", feature)
+        rules.append((broken, f"{name} is not finite"))
+    for broken, reason in rules:
+        found = pl.when(broken.fill_null(False)).then(pl.lit(reason)).otherwise(found)
+    return found.alias("reason")
+
+
+def _label_rules(settings: Data) -> list[tuple[pl.Expr, str]]:
+    label = pl.col("label")
+    rules = [(label.is_nan() | label.is_infinite(), "label is not a finite number")]
+    if settings.feedback == "binary":
+        rules.insert(0, (~label.is_in([0.0, 1.0]), "label is neither 0 nor 1"))
+    return [*rules, (label.is_null(), "label is missing")]
+
+
+def _finished(good: pl.DataFrame, settings: Data) -> pl.DataFrame:
+    """Return the canonical columns of rows that broke no rule."""
+    columns = ["entity", "item", "label"]
+    if settings.feedback == "implicit":
+        good = good.with_columns(label=pl.lit(1.0, pl.Float32))
+    clock = ["time"] if "time" in good.columns else []
+    domain = ["domain"] if "domain" in good.columns else []
+    context = [f"context.{name}" for name in sorted(settings.context)]
+    return good.select(*columns, *clock, "sequence", *domain, *context)
+
+
+def _rejected(
+    bad: pl.DataFrame, raw: pl.DataFrame, columns: Columns, file: str, first_row: int
+) -> pl.DataFrame:
+    """Name file, row, reason and, of the raw columns, the value the reason is about."""
+    named = {role: name for role, name in columns.model_dump().items() if name is not None}
+    values: list[str] = []
+    for row, reason in zip(bad["row"], bad["reason"], strict=True):
+        subject = reason.rpartition(" is ")[0]  # the name of a feature may have spaces
+        name = named.get(subject, subject)
+        value = raw[name][row - first_row] if name in raw.columns else None
+        values.append("null" if value is None else str(value))
+    return pl.DataFrame(
+        {
+            "file": [file] * len(bad),
+            "row": bad["row"],
+            "reason": bad["reason"],
+            "value": values,
+            "rows": [1] * len(bad),
+        },
+        schema=quarantine.COLUMNS,
+    )

@@ -1,0 +1,163 @@
+"""A version of a store as rows of a log again: what an append adds to.
+
+Knows the files of the contract; does not know what is new.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from metarec_ray.data.fields import FeatureField
+from metarec_ray.data.log.encode import Encoder
+from metarec_ray.data.settings import DOMAIN, Data
+from metarec_ray.data.store.catalogue import Known
+from metarec_ray.data.store.histories import BEFORE, Summary, summarise
+from metarec_ray.data.store.manifest import (
+    ENTITIES,
+    ITEMS,
+    QUARANTINE,
+    VOCABULARIES,
+    FileEntry,
+    Manifest,
+    bucket_name,
+    load,
+)
+from metarec_ray.data.store.writing import Tally
+
+
+class Past(NamedTuple):
+    """A version of a store."""
+
+    store: Path
+    manifest: Manifest
+
+    def rows(self, bucket: int) -> pl.DataFrame:
+        """Return the events of a bucket in canonical columns, with raw ids.
+
+        A value of a context column, or a domain, that was unknown when it was written is missing.
+        """
+        table = self.table(bucket_name(bucket))
+        lists = [n for n in ("item", "label", "time") if n in table.columns]
+        context = [n for n in table.columns if n.startswith("context.")]
+        flat = table.select("task_id", *lists, *context).explode(*lists, *context)
+        flat = flat.rename({"item": "number"}).with_columns(
+            pl.int_range(pl.len()).add(BEFORE).alias("sequence")
+        )
+        known = self.known()
+        assert known.entities is not None
+        assert known.items is not None
+        flat = flat.join(known.entities, on="task_id", maintain_order="left")
+        flat = flat.join(
+            known.items.rename({"item": "number", "id": "item"}), on="number", maintain_order="left"
+        )
+        decoded = [
+            _decoded(flat[f"context.{name}"], encoder)
+            for name, encoder in known.encoders["context"].items()
+        ]
+        clock = ["time"] if "time" in lists else []
+        domain = [DOMAIN] if DOMAIN in known.items.columns else []
+        return flat.with_columns(decoded).select(
+            "entity", "item", "label", *clock, "sequence", *domain, *sorted(context)
+        )
+
+    def summary(self, bucket: int) -> Summary:
+        """Return what a bucket holds."""
+        return summarise(self.rows(bucket))
+
+    def entities(self, columns: list[str]) -> pl.DataFrame:
+        """Return task_id, bucket and columns of the bucket files of every entity."""
+        tables = [
+            self.table(bucket_name(number), ["task_id", *columns]).with_columns(bucket=number)
+            for number in range(self.manifest.buckets)
+        ]
+        return pl.concat(tables)
+
+    def buckets(self) -> dict[str, FileEntry]:
+        """Return the files of all buckets, by name."""
+        files = self.manifest.files.items()
+        return {name: entry for name, entry in files if name.startswith("bucket-")}
+
+    def added(self, tally: Tally) -> Tally:
+        """Return what became of all rows, those of this version and of what is added."""
+        counts = self.manifest.counts
+        return Tally(
+            rows_in=counts.rows_in + tally.rows_in,
+            filtered=counts.filtered + tally.filtered,
+            collapsed=counts.collapsed + tally.collapsed,
+            rejected=chain(self._quarantined(), tally.rejected),
+        )
+
+    def _quarantined(self) -> Iterator[pl.DataFrame]:
+        file = pq.ParquetFile(self.manifest.file(self.store, QUARANTINE))
+        for batch in file.iter_batches():
+            yield pl.DataFrame(pa.Table.from_batches([batch]))
+
+    def known(self) -> Known:
+        """Return the numbers and vocabularies of the version."""
+        return _known(self.store, self.manifest.version, self.manifest.key())
+
+    def table(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
+        """Return columns of a file of the version, all by default."""
+        return pl.DataFrame(pq.read_table(self.manifest.file(self.store, name), columns=columns))
+
+
+@lru_cache(maxsize=1)
+def _known(store: Path, version: int, key: str) -> Known:
+    """Return what a version settled, at hand for the next bucket: what has that `key` is the same.
+
+    A store may have been made anew at the same place.
+    """
+    past = Past(store, load(store, version))
+    assert past.manifest.key() == key
+    settings = Data.model_validate(past.manifest.settings)
+    entity, item = past.manifest.ids
+    entity = entity if settings.session_gap is None else "text"
+    entities = _typed(past.table(ENTITIES, ["id", "task_id"]), entity)
+    words = json.loads(past.manifest.file(store, VOCABULARIES).read_text("utf-8"))
+    encoders: dict[str, dict[str, Encoder]] = {
+        side: {field.name: _encoder(field, words[side]) for field in fields}
+        for side, fields in past.manifest.features.items()
+    }
+    items = _typed(_items(past, settings, encoders), item)
+    return Known(entities.rename({"id": "entity"}), items, encoders)
+
+
+def _items(past: Past, settings: Data, encoders: dict[str, dict[str, Encoder]]) -> pl.DataFrame:
+    """Return id and number of items, and the domain where the log said it."""
+    if settings.roles.domain is None:
+        return past.table(ITEMS, ["id", "item"])
+    items = past.table(ITEMS, ["id", "item", DOMAIN])
+    return items.with_columns(_decoded(items[DOMAIN], encoders["item"][DOMAIN]))
+
+
+def _typed(table: pl.DataFrame, kind: str) -> pl.DataFrame:
+    return table.cast({"id": pl.Int64()}) if kind == "integer" else table
+
+
+def _encoder(field: FeatureField, words: dict[str, list[str]]) -> Encoder:
+    return Encoder(field, words.get(field.name, []))
+
+
+def _decoded(column: pl.Series, encoder: Encoder) -> pl.Series:
+    """Return a context column as it was before it was encoded."""
+    if not encoder.field.kind.endswith("categorical"):
+        return column
+    values = pl.DataFrame(
+        {"index": range(1, len(encoder.vocabulary) + 1), "value": encoder.vocabulary},
+        schema={"index": pl.Int32, "value": pl.String},
+    )
+    rows = pl.DataFrame({"row": range(len(column)), "index": column})
+    if encoder.field.kind == "categorical":
+        found = rows.join(values, on="index", how="left", maintain_order="left")["value"]
+        return found.alias(column.name)
+    flat = rows.explode("index").join(values, on="index", how="inner").sort("row", "index")
+    lists = flat.group_by("row", maintain_order=True).agg("value")
+    joined = rows.select("row").join(lists, on="row", how="left", maintain_order="left")
+    return joined["value"].alias(column.name)

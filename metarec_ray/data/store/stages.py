@@ -1,0 +1,193 @@
+"""Units of the work that makes a store out of a log: a chunk, a bucket.
+
+Each reads files and writes files, and puts down what it did when it is done: a unit that is done is
+not done again, whoever was killed. Knows no workers: `pipeline` says which units there are, a
+caller where they run.
+"""
+
+import json
+import resource
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from metarec_ray.data.files import shuffle
+from metarec_ray.data.files.parquet import write_table
+from metarec_ray.data.log import quarantine, reading, sessions, validate
+from metarec_ray.data.log.sources import Chunk
+from metarec_ray.data.log.validate import Checked, Ids
+from metarec_ray.data.settings import Data
+from metarec_ray.data.store import histories
+from metarec_ray.data.store.catalogue import NOTHING, Known
+from metarec_ray.data.store.histories import Look, Plan, Summary
+from metarec_ray.data.store.manifest import bucket_name
+from metarec_ray.data.store.previous import Past
+
+
+class Work(NamedTuple):
+    """What every unit knows.
+
+    Attributes:
+        scratch: the folder of what is only on its way.
+        past: the version that is added to; None where a store is made anew.
+        since: microseconds; earlier events are filtered.
+
+    """
+
+    settings: Data
+    ids: Ids
+    scratch: Path
+    past: Past | None = None
+    since: int | None = None
+
+    @property
+    def known(self) -> Known:
+        """What the past has settled."""
+        return NOTHING if self.past is None else self.past.known()
+
+    @property
+    def columns(self) -> pl.Schema:
+        """Canonical columns of an event."""
+        return validate.schema(self.settings, self.ids)
+
+    def file(self, name: str, number: int) -> Path:
+        """Return where the unit of that number puts what has that name."""
+        return self.scratch / f"{name}-{number:06d}"
+
+
+class Done(NamedTuple):
+    """What a unit did.
+
+    Attributes:
+        unit: its number.
+        rows: rows it was given.
+        kept: rows it handed on.
+        rejected: rows it set aside with a reason.
+        filtered: of a chunk.
+        batches: of a chunk: the bucket of each record batch of its spool.
+        sha256: of a bucket's file.
+        peak_bytes: most memory that the process which did it has held.
+
+    """
+
+    unit: int
+    rows: int
+    kept: int
+    rejected: int = 0
+    filtered: int = 0
+    batches: list[int] | None = None
+    sha256: str = ""
+    peak_bytes: int = 0
+
+
+def checked(work: Work, chunk: Chunk) -> Iterator[tuple[int, Checked]]:
+    """Read a chunk some rows at a time; yield how many, and the checked ones in the log's types."""
+    for rows, found in reading.check_chunk(chunk, work.settings, since=work.since):
+        known = pl.Schema({name: work.columns[name] for name in found.events.columns})
+        yield rows, found._replace(events=found.events.cast(known))
+
+
+def scan(work: Work, chunk: Chunk, unit: int) -> Done:
+    """Read and check a chunk of the log and put its rows into a spool, by buckets."""
+
+    def run() -> Done:
+        rejected: list[pl.DataFrame] = []
+        rows = kept = filtered = 0
+
+        def frames() -> Iterator[pl.DataFrame]:
+            nonlocal rows, kept, filtered
+            for read, found in checked(work, chunk):
+                rejected.append(found.rejected)
+                rows, kept = rows + read, kept + len(found.events)
+                filtered += found.filtered
+                yield histories.with_bucket(found.events, work.settings.buckets)
+
+        batches = shuffle.write(work.file("spool", unit), frames())
+        aside = pl.concat([pl.DataFrame(schema=quarantine.COLUMNS), *rejected])
+        shuffle.save(work.file("rejected", unit), aside)
+        return Done(unit, rows, kept, len(aside), filtered, batches)
+
+    return _once(work.file("scan", unit), run)
+
+
+def collapse(work: Work, spools: dict[int, list[int]], bucket: int) -> Done:
+    """Gather a bucket from the past and all spools; sort it, free it of duplicates and excess.
+
+    `spools` holds, of each chunk, the bucket of each record batch.
+    """
+
+    def run() -> Done:
+        settings = work.settings
+        rows = sessions.cut(_gathered(work, spools, bucket), settings)
+        kept = histories.collapse(rows, shuffle=settings.tie_seed)
+        limited, beyond = histories.truncate(kept, settings.max_events)
+        found = histories.summarise(limited)
+        made = {"rows": limited, "beyond": beyond, "entities": found.entities, "items": found.items}
+        for name, frame in made.items():
+            shuffle.save(work.file(name, bucket), frame)
+        return Done(bucket, len(rows), len(limited), len(kept) - len(limited))
+
+    return _once(work.file("collapse", bucket), run)
+
+
+def _gathered(work: Work, spools: dict[int, list[int]], bucket: int) -> pl.DataFrame:
+    """Return the rows of a bucket, those of the past among them."""
+    files = [(work.file("spool", number), own) for number, own in sorted(spools.items())]
+    rows = shuffle.read(files, bucket, empty=pl.DataFrame(schema=work.columns))
+    if work.past is None:
+        return rows
+    old = work.past.rows(bucket)
+    if work.settings.session_gap is not None:
+        old = sessions.known(old, work.ids.entity)
+    return pl.concat([old.cast(work.columns), rows], how="diagonal")
+
+
+def summary(work: Work, bucket: int) -> Summary:
+    """Return what a collapsed bucket holds."""
+    return Summary(*(shuffle.load(work.file(name, bucket)) for name in ("entities", "items")))
+
+
+def hand_out(work: Work, name: str, entities: pl.DataFrame, buckets: Collection[int]) -> None:
+    """Give each bucket its own of all entities: no unit holds more than it needs."""
+    empty = entities.clear()
+    parts = entities.partition_by("bucket", as_dict=True)
+    for bucket in buckets:
+        shuffle.save(work.file(name, bucket), parts.get((bucket,), empty))
+
+
+def look(work: Work, cutoff: int | None, cold: pl.DataFrame, bucket: int) -> tuple[int, Look]:
+    """Return what a bucket's training rows hold, with its number (see `histories.look`).
+
+    The `parts` of its entities were handed out.
+    """
+    rows = shuffle.load(work.file("rows", bucket))
+    entities = shuffle.load(work.file("parts", bucket))
+    return bucket, histories.look(rows, entities, cutoff, work.settings.context, cold)
+
+
+def write(work: Work, plan: Plan, folder: Path, bucket: int) -> Done:
+    """Write the file of a bucket; the entities of its plan were handed out as `planned`."""
+
+    def run() -> Done:
+        rows = shuffle.load(work.file("rows", bucket))
+        own = plan._replace(entities=shuffle.load(work.file("planned", bucket)))
+        table = histories.build(rows, own)
+        sha256 = write_table(table, folder / bucket_name(bucket))
+        return Done(bucket, len(rows), table.num_rows, sha256=sha256)
+
+    return _once(work.file("write", bucket), run)
+
+
+def _once(mark: Path, run: Callable[[], Done]) -> Done:
+    """Return what `mark` says was done; do it and write that down, if there is none."""
+    if mark.is_file():
+        return Done(**json.loads(mark.read_text("utf-8")))
+    done = run()
+    done = done._replace(peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    # Nothing on its way is synced: what the machine's end took, its next start knows by itself.
+    temporary = mark.with_suffix(".tmp")
+    temporary.write_text(json.dumps(done._asdict()), encoding="utf-8")
+    temporary.rename(mark)
+    return done

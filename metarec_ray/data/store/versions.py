@@ -1,0 +1,217 @@
+"""Versions of a task store: built aside by one process at a time, published in one step.
+
+A store is a folder. Each version has a folder of its own in it, for the files that it wrote, and
+refers to those of older versions that did not change; `manifest.json` is that of the present one.
+Knows folders; does not know what a file holds.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from metarec_ray import __version__
+from metarec_ray.atomic import lock, sync
+from metarec_ray.data.files.hashes import sha256_json
+from metarec_ray.data.store.manifest import (
+    MANIFEST,
+    UNFINISHED,
+    FileEntry,
+    Manifest,
+    load,
+    save,
+    version_name,
+)
+from metarec_ray.errors import DataError
+
+BUILDING, CACHE, LOCK, FILES = ".building", ".cache", ".lock", "version"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_VERSION = re.compile(r"v(\d{6,})")
+
+
+class Site(NamedTuple):
+    """Where the next version of a store is built.
+
+    Attributes:
+        store: the folder of the store.
+        scratch: what only building needs; a build that was killed finds its work here.
+        files: the files of the version.
+        version: its number.
+
+    """
+
+    store: Path
+    scratch: Path
+    files: Path
+    version: int
+
+    def entry(self, name: str, *, rows: int, sha256: str) -> FileEntry:
+        """Return what the manifest says of a file of the version."""
+        place = f"{version_name(self.version)}/{name}"
+        return FileEntry(rows=rows, sha256=sha256, path=place)
+
+
+@contextmanager
+def building(store: Path, key: JsonValue) -> Iterator[Site]:
+    """Hand out where the next version of `store` is built; one process at a time.
+
+    What a build of the same `key` (JSON) left behind when it was killed is still there. A
+    `DataError` in the block takes away what was built, and the store, if it is new.
+    """
+    if _holds_other_files(store):
+        raise DataError(f"a task store must not replace other files, {store} holds some")
+    store.mkdir(parents=True, exist_ok=True)
+    with _locked(store):
+        # A folder a key: units of another build that still run somewhere write to theirs.
+        scratch = store / BUILDING / sha256_json([key, last(store), _boot(), __version__])[:16]
+        _discard(store, but=scratch)
+        (scratch / FILES).mkdir(parents=True, exist_ok=True)
+        try:
+            yield Site(store, scratch, scratch / FILES, last(store) + 1)
+        except DataError:
+            _discard(store)
+            raise
+        finally:
+            if not scratch.exists() and not last(store):
+                _clear(store)
+
+
+def publish(site: Site, manifest: Manifest, *, keep: int) -> None:
+    """Make the version the present one, in one step; older ones but the last `keep` - 1 go.
+
+    Raises:
+        DataError: another process has published meanwhile.
+
+    """
+    save(site.files, manifest)
+    try:
+        site.files.rename(site.store / version_name(site.version))
+    except OSError as error:
+        raise overtaken(site.store, site.version) from error
+    sync(site.store)
+    save(site.store, manifest)
+    sync(site.store)
+    _discard(site.store)
+    _prune(site.store, keep=keep)
+
+
+def overtaken(store: Path, version: int) -> DataError:
+    """Return what is raised where another process has published that version meanwhile."""
+    return DataError(
+        f"a store must be written by one process at a time, another one has published version "
+        f"{version} meanwhile ({store})"
+    )
+
+
+def complete(store: Path) -> None:
+    """Make the newest version the present one, where a process was killed just before it did."""
+    if _is_announced(store):
+        return
+    with _locked(store):
+        if not _is_announced(store):
+            save(store, load(store, last(store)))
+
+
+def versions(store: Path) -> list[int]:
+    """Return the numbers of the versions that can be read, ascending."""
+    found = (_VERSION.fullmatch(path.parent.name) for path in store.glob(f"v*/{MANIFEST}"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def last(store: Path) -> int:
+    """Return the number of the newest version; 0 for none."""
+    return max(versions(store), default=0)
+
+
+def prune(store: Path, *, keep: int) -> list[int]:
+    """Remove all versions but the newest `keep`, and return which; files they share stay.
+
+    Raises:
+        DataError: another process is writing the store.
+
+    """
+    with _locked(store):
+        return _prune(store, keep=keep)
+
+
+def _prune(store: Path, *, keep: int) -> list[int]:
+    found = versions(store)
+    gone, kept = found[: max(0, len(found) - keep)], found[-keep:]
+    readable = _readable(store, kept)
+    needed = {entry.path for manifest in readable for entry in manifest.files.values()}
+    needed |= {f"{version_name(version)}/{MANIFEST}" for version in kept}
+    for folder in (path for path in store.iterdir() if _VERSION.fullmatch(path.name)):
+        for path in folder.iterdir():
+            if f"{folder.name}/{path.name}" not in needed:
+                path.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    cached = {manifest.key() for manifest in readable}
+    for folder in (store / CACHE).glob("*"):
+        if folder.name not in cached:
+            shutil.rmtree(folder, ignore_errors=True)
+    return gone
+
+
+def _discard(store: Path, *, but: Path | None = None) -> None:
+    """Remove what was built, `but` one folder: at once, so that nobody leaves half of it there."""
+    for path in list((store / BUILDING).glob("*")):
+        if path != but:
+            gone = Path(tempfile.mkdtemp(dir=store / BUILDING))
+            path.rename(gone / path.name)
+            shutil.rmtree(gone, ignore_errors=True)
+    if but is None:
+        shutil.rmtree(store / BUILDING, ignore_errors=True)
+
+
+def _is_announced(store: Path) -> bool:
+    """Return whether the newest version is the present one."""
+    newest = last(store)
+    return not newest or ((store / MANIFEST).is_file() and load(store).version >= newest)
+
+
+def _readable(store: Path, numbers: list[int]) -> list[Manifest]:
+    """Return the manifests of versions but those that cannot be read: these need nothing."""
+    found = []
+    for number in numbers:
+        with suppress(DataError):
+            found.append(load(store, number))
+    return found
+
+
+@contextmanager
+def _locked(store: Path) -> Iterator[None]:
+    """Hold the lock of a store; it falls with the process that holds it."""
+    with (store / LOCK).open("w", encoding="utf-8") as stream:
+        try:
+            lock(stream, wait=False)  # where there are none the number of a version decides
+        except BlockingIOError as error:
+            raise DataError(
+                f"a store must be written by one process at a time, another one is writing {store}"
+            ) from error
+        yield
+
+
+def _holds_other_files(store: Path) -> bool:
+    if not store.exists():
+        return False
+    if not store.is_dir():
+        return True
+    own = (MANIFEST, UNFINISHED, BUILDING, CACHE, LOCK)
+    return any(p.name not in own and not _VERSION.fullmatch(p.name) for p in store.iterdir())
+
+
+def _boot() -> str:
+    """Return what a machine's start is called: files of an earlier one may have lost their end."""
+    return _BOOT.read_text("utf-8") if _BOOT.exists() else ""
+
+
+def _clear(store: Path) -> None:
+    """Remove the folder of a store that never came to be."""
+    (store / LOCK).unlink()
+    store.rmdir()

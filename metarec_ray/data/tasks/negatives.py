@@ -1,0 +1,121 @@
+"""Sampled items that an entity has never met.
+
+Knows histories and what may be ranked; does not know losses.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from metarec_ray.data.tasks.task_store import HistoryTable
+from metarec_ray.errors import DataError
+
+Sampling = Literal["uniform", "popularity", "in_batch"]
+
+
+class Negatives:
+    """Draws items for the tasks of a lane: none of a task's own history, each task's by itself.
+
+    `uniform` draws evenly from what a task ranks, `popularity` as often as an item is met in all
+    histories, `in_batch` from the events of all tasks of the lane.
+    """
+
+    def __init__(
+        self,
+        histories: HistoryTable,
+        rankable: Sequence[np.ndarray],
+        sampling: Sampling,
+    ):
+        """Take the items, ascending, of every catalogue that a task may rank."""
+        self.sampling = sampling
+        self.items, self.starts = histories.item.numpy(), histories.offsets.numpy()
+        self.task_id = histories.task_id
+        self.rankable = list(rankable)
+        self.sizes = np.array([len(items) for items in rankable])
+        self.begins = np.concatenate([[0], self.sizes.cumsum()])
+        self.flat = np.concatenate(rankable)
+        self.n_items = 1 + max(int(self.items.max(initial=0)), int(self.flat.max(initial=0)))
+        counts = np.bincount(self.items, minlength=self.n_items)
+        self.weights = [counts[items].cumsum() for items in rankable]
+        met = sampling == "popularity"
+        self.choices = [items[counts[items] > 0] if met else items for items in rankable]
+
+    def draw(
+        self, entities: np.ndarray, ranked: np.ndarray, count: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return items [T, count]; `ranked` [T] is the catalogue of each task.
+
+        Raises:
+            DataError: an entity has met all that it ranks, or all that its lane holds.
+
+        """
+        met = self._met(entities)
+        pools = self._pools(entities)
+        self._refuse_full(entities, ranked, met, pools)
+        drawn = np.empty((len(entities), count), np.int64)
+        row, column = np.divmod(np.arange(drawn.size), count) if count else (np.empty(0, int),) * 2
+        while len(row):
+            found = self._some(ranked[row], pools, rng)
+            drawn[row, column] = found
+            own = _is_in(row * self.n_items + found, met)
+            row, column = row[own], column[own]
+        return drawn
+
+    def _some(
+        self, ranked: np.ndarray, pools: list[np.ndarray], rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return an item for each catalogue asked of."""
+        if self.sampling == "uniform":
+            return self.flat[self.begins[ranked] + rng.integers(self.sizes[ranked])]
+        found = np.empty(len(ranked), np.int64)
+        for which in np.unique(ranked):
+            asked = ranked == which
+            if self.sampling == "in_batch":
+                found[asked] = pools[which][rng.integers(len(pools[which]), size=asked.sum())]
+                continue
+            weights = self.weights[which]
+            at = np.searchsorted(weights, rng.integers(weights[-1], size=asked.sum()), "right")
+            found[asked] = self.rankable[which][at]
+        return found
+
+    def _met(self, entities: np.ndarray) -> np.ndarray:
+        """Return task * n_items + item of all events of the tasks' entities, ascending."""
+        sizes = self.starts[entities + 1] - self.starts[entities]
+        task = np.repeat(np.arange(len(entities)), sizes)
+        within = np.arange(len(task)) - np.repeat(sizes.cumsum() - sizes, sizes)
+        keys = task * self.n_items + self.items[self.starts[entities][task] + within]
+        keys.sort()
+        return keys
+
+    def _pools(self, entities: np.ndarray) -> list[np.ndarray]:
+        """Return what the tasks' entities met of each catalogue, as often as they met it."""
+        if self.sampling != "in_batch":
+            return []
+        parts = [self.items[self.starts[e] : self.starts[e + 1]] for e in np.unique(entities)]
+        whole = np.concatenate(parts)
+        return [whole[_is_in(whole, items)] for items in self.rankable]
+
+    def _refuse_full(
+        self, entities: np.ndarray, ranked: np.ndarray, met: np.ndarray, pools: list[np.ndarray]
+    ) -> None:
+        """Raise a DataError where nothing is left to draw."""
+        choices = [np.unique(pool) for pool in pools] or self.choices
+        sizes = self.starts[entities + 1] - self.starts[entities]
+        full = sizes >= np.array([len(choice) for choice in choices])[ranked]
+        for row in np.flatnonzero(full):
+            choice, entity = choices[ranked[row]], entities[row]
+            if _is_in(row * self.n_items + choice, met).all():
+                raise DataError(
+                    "an entity must leave some item unmet to have negatives "
+                    f"(train.tasks.negatives), task {int(self.task_id[entity])} met all "
+                    f"{len(choice)}"
+                )
+
+
+def _is_in(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return which values are among `known`, ascending."""
+    at = np.searchsorted(known, values)
+    found = at < len(known)
+    found[found] = known[at[found]] == values[found]
+    return found

@@ -1,0 +1,214 @@
+"""The reader of a task store: histories and catalogue as tensors.
+
+Knows the files of the contract and the cut in time; does not know tasks, windows or learners.
+"""
+
+import copy
+import json
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from metarec_ray.core.batch import Features
+from metarec_ray.data.fields import COLD
+from metarec_ray.data.files.memory_mapped import in_memory, mapped
+from metarec_ray.data.store.manifest import (
+    ENTITIES,
+    ITEMS,
+    VOCABULARIES,
+    Manifest,
+    bucket_name,
+    existing,
+    load,
+    verify,
+)
+from metarec_ray.data.tasks.features import FeatureSpace
+from metarec_ray.data.tasks.gathering import Buckets, Wanted, gather
+
+PARTS = ("train", "valid", "test")
+
+
+class ItemTable(NamedTuple):
+    """The catalogue: item i of a history is row i."""
+
+    ids: list[str]
+    titles: list[str | None]
+    features: Features
+    cold: Tensor  # bool [I]: held out of training
+
+
+class HistoryTable(NamedTuple):
+    """Whole histories of E entities as values + offsets, oldest event first."""
+
+    task_id: Tensor  # int64 [E], ascending
+    offsets: Tensor  # int64 [E + 1]
+    item: Tensor  # int64 [events]
+    label: Tensor  # float32 [events]
+    time: Tensor  # int64 [events]: microseconds; 0 without a clock
+    context: Features  # [events]
+    user: Features  # [E]
+
+    def lengths(self) -> Tensor:
+        """Return the number of events of each entity [E]."""
+        return self.offsets.diff()
+
+    def keep(self, mask: Tensor) -> "HistoryTable":
+        """Return the same entities with only the events where `mask`, in their order."""
+        kept = torch.zeros(mask.numel() + 1, dtype=torch.int64)
+        kept[1:] = mask.cumsum(0)
+        return self._replace(
+            offsets=kept[self.offsets],
+            item=self.item[mask],
+            label=self.label[mask],
+            time=self.time[mask],
+            context=Features(*(column[mask] for column in self.context)),
+        )
+
+
+class TaskStore:
+    """A task store opened for reading.
+
+    Files are verified against the manifest once: buckets when they are first read, the rest on
+    opening. What is mapped from a cache was verified when it was made.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest):
+        self.path = path
+        self.manifest = manifest
+        self.vocabularies: dict[str, dict[str, list]] = json.loads(
+            manifest.file(path, VOCABULARIES).read_text("utf-8")
+        )
+        self.user_space = FeatureSpace(manifest.features["user"])
+        self.item_space = FeatureSpace(manifest.features["item"])
+        self.context_space = FeatureSpace(manifest.features["context"])
+        self.items = self._read_items()
+        self._learned = ~self.items.cold
+        self._cache: Path | None = None
+        self._verified: set[str] = set()
+
+    @classmethod
+    def open(
+        cls, path: Path, version: int | None = None, *, cache: Path | None = None
+    ) -> "TaskStore":
+        """Return the store at `path`, its present version unless another is named.
+
+        With a local folder as `cache` histories are made once and mapped into memory from there.
+
+        Raises:
+            DataError: a file is missing, or one that is no bucket is torn or altered: buckets are
+                looked at when they are read.
+
+        """
+        manifest = load(path, version)
+        buckets = [bucket_name(number) for number in range(manifest.buckets)]
+        for name in buckets:
+            existing(path, manifest, name)
+        verify(path, manifest, manifest.files.keys() - set(buckets))
+        store = cls(path, manifest)
+        if cache is not None:
+            store._cache = cache / manifest.key()
+        return store
+
+    def file(self, name: str) -> Path:
+        """Return where a file of the store's version lies, given its name."""
+        return self.manifest.file(self.path, name)
+
+    def restricted(self, items: Tensor) -> "TaskStore":
+        """Return the same store where only events on `items` (bool [I]) may be learned from.
+
+        What trains on one domain: whole histories, ids and features stay as they are.
+        """
+        view = copy.copy(self)
+        view._learned = self._learned & items
+        view._cache = None  # what is there knows no restriction
+        return view
+
+    def histories(self, parts: Sequence[str] = PARTS, *, cut: bool = True) -> HistoryTable:
+        """Return the histories of the entities of `parts`, in the order of their task ids.
+
+        With `cut` events at or after the cutoff or on cold items are left out, or on items that the
+        store is not restricted to: nothing that is learned may see them. Entities may then have no
+        event. Memory beside what is returned is that of one bucket and a few numbers an entity.
+
+        Raises:
+            DataError: a bucket is missing, torn or altered.
+
+        """
+        wanted = Wanted(parts)
+        if cut:
+            wanted = Wanted(parts, self._learned.numpy(), self.manifest.cutoff)
+        buckets = Buckets(
+            range(self.manifest.buckets),
+            self._bucket,
+            self.manifest.has_time,
+            user=self.user_space,
+            context=self.context_space,
+        )
+        made = partial(gather, buckets, wanted)
+        if self._cache is None:
+            return _joined(made(in_memory))
+        name = "-".join([*parts, *(["cut"] if cut else [])])
+        return _joined(mapped(self._cache / name, made))
+
+    def trained_items(self) -> Tensor:
+        """Return bool [I]: items that an entity of train or valid met before the cutoff."""
+        trained = torch.zeros(len(self.items.ids), dtype=torch.bool)
+        trained[self.histories(("train", "valid")).item] = True
+        return trained
+
+    def entity_ids(self) -> list[str]:
+        """Return the raw id of every task id, in order."""
+        return pq.read_table(self.file(ENTITIES)).sort_by("task_id")["id"].to_pylist()
+
+    def user_fields(self, task_id: int) -> dict[str, str]:
+        """Return the known categorical features of an entity as a request would give them."""
+        fields: dict[str, str] = {}
+        for name in self._categorical:
+            index = self._users[f"user.{name}"][task_id].as_py()
+            if index:
+                fields[name] = self.vocabularies["user"][name][index - 1]
+        return fields
+
+    def _read_items(self) -> ItemTable:
+        table = pq.read_table(self.file(ITEMS)).sort_by("item")
+        columns = {field.name: table[field.name] for field in self.manifest.features["item"]}
+        cold = torch.zeros(len(table), dtype=torch.bool)
+        if COLD in table.column_names:
+            cold |= torch.from_numpy(table[COLD].to_numpy().copy())
+        return ItemTable(
+            cold=cold,
+            ids=table["id"].to_pylist(),
+            titles=table["title"].to_pylist(),
+            features=self.item_space.encode(columns, len(table)),
+        )
+
+    @property
+    def _categorical(self) -> list[str]:
+        return [f.name for f in self.manifest.features["user"] if f.kind == "categorical"]
+
+    @cached_property
+    def _users(self) -> pa.Table:
+        """The categorical features of all entities: row n is task n, none is missing."""
+        columns = ["task_id", *(f"user.{name}" for name in self._categorical)]
+        tables = [self._bucket(number, columns) for number in range(self.manifest.buckets)]
+        return pa.concat_tables(tables).sort_by("task_id")
+
+    def _bucket(self, number: int, columns: Sequence[str]) -> pa.Table:
+        """Return columns of a bucket, whose bytes are verified the first time."""
+        name = bucket_name(number)
+        if name not in self._verified:
+            verify(self.path, self.manifest, [name])
+            self._verified.add(name)
+        return pq.read_table(existing(self.path, self.manifest, name), columns=list(columns))
+
+
+def _joined(tensors: list[Tensor]) -> HistoryTable:
+    task_id, offsets, item, label, time, *features = tensors
+    context, user = Features(*features[:3]), Features(*features[3:])
+    return HistoryTable(task_id, offsets, item, label, time, context, user)

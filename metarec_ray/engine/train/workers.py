@@ -1,0 +1,154 @@
+"""A group of Ray Train workers that restarts and resumes by itself.
+
+Knows scaling, process groups and failures; what a step does is `training`'s business. Our own
+checkpoints in `run.dir` are what a restarted group resumes from.
+"""
+
+import json
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch.distributed as dist
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from metarec_ray.config.experiment import Experiment, parse
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.engine.cluster import access
+from metarec_ray.engine.cluster.session import interruptible
+from metarec_ray.engine.train.exchange import Gathered
+from metarec_ray.errors import MachineError, RunFailed
+from metarec_ray.training import metrics_log
+from metarec_ray.training.loop import resume, train_loop
+from metarec_ray.training.meta_step.step import Alone
+from metarec_ray.training.trainer import Progress, Trainer
+from metarec_ray.training.warm_start import CHECKPOINTS
+
+COLLECTIVE_TIMEOUT_S = 120
+
+
+def train_on_workers(
+    experiment: Experiment, directory: Path, progress: Callable[[str], None]
+) -> None:
+    """Train until `train.steps`; checkpoints and metrics lie in `directory`.
+
+    Raises:
+        MachineError: `train.device` asks for GPUs the cluster has not.
+        RunFailed: the workers failed more often than `train.max_failures`.
+
+    """
+    settings = experiment.train
+    use_gpu = _use_gpu(experiment)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={
+            "experiment": json.loads(experiment.model_dump_json()),
+            "directory": str(directory),
+            "store": str(experiment.store.resolve()),
+        },
+        scaling_config=ScalingConfig(
+            num_workers=settings.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker=_resources(experiment, use_gpu),
+        ),
+        torch_config=TorchConfig(
+            backend="nccl" if use_gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
+        ),
+        run_config=RunConfig(
+            # A unique name: the same one would resume Ray's own snapshot, not our checkpoints.
+            name=f"train-{uuid.uuid4().hex[:8]}",
+            storage_path=str(directory / "ray"),
+            failure_config=FailureConfig(
+                max_failures=settings.max_failures, controller_failure_limit=settings.max_failures
+            ),
+        ),
+    )
+    with _followed(directory / metrics_log.NAME, progress):
+        try:
+            with interruptible():
+                trainer.fit()
+        except KeyboardInterrupt:
+            progress("train: interrupted; the same command resumes")
+            raise
+        except ray.train.TrainingFailedError as error:
+            raise RunFailed(
+                f"training must not fail more than {settings.max_failures} times: {_cause(error)}"
+            ) from error
+
+
+def _worker(config: dict[str, Any]) -> None:
+    directory = Path(config["directory"])
+    experiment = parse(config["experiment"], "the submitted experiment")
+    path = Path(config["store"])
+    store = TaskStore.open(path, cache=access.cache(os.environ, path))
+    trainer = Trainer(experiment, store, device=str(get_device()))
+    folder, lines = directory / CHECKPOINTS, directory / metrics_log.NAME
+    exchange, settings = Gathered() if dist.is_initialized() else Alone(), experiment.train
+    start = resume(trainer, folder)
+    if exchange.rank == 0:
+        metrics_log.forget_after(lines, start)
+
+    def report(line: Progress) -> None:
+        if exchange.rank == 0:
+            metrics_log.append(lines, line)
+        if line.step % settings.checkpoint_every == 0 or line.step == settings.steps:
+            # Every rank reports equally often: a report is a barrier.
+            ray.train.report(
+                {"step": line.step, "query_loss": line.loss, line.metric_name: line.metric}
+            )
+
+    train_loop(trainer, exchange, folder, report=report)
+
+
+def _use_gpu(experiment: Experiment) -> bool:
+    wanted, needed = experiment.train.device, experiment.train.num_workers
+    found = ray.cluster_resources().get("GPU", 0)
+    if wanted == "cuda" and found < needed:
+        raise MachineError(
+            f"train.device cuda needs a GPU for each of {needed} workers, the cluster has {found:g}"
+        )
+    return wanted != "cpu" and found >= needed
+
+
+def _resources(experiment: Experiment, use_gpu: bool) -> dict[str, float]:
+    return {"CPU": experiment.train.cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
+
+
+def _cause(error: BaseException) -> str:
+    """Return the last line of a failure's text, which names the error that ended a worker."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+class _followed:
+    """Show the lines that workers add to a file, while a `with` block runs."""
+
+    def __init__(self, path: Path, progress: Callable[[str], None]):
+        self.path, self.progress = path, progress
+        self.shown = max((line["step"] for line in metrics_log.read(path)), default=0)
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.done.set()
+        self.thread.join()
+        self._show()
+
+    def _follow(self) -> None:
+        while not self.done.wait(0.5):
+            self._show()
+
+    def _show(self) -> None:
+        for line in metrics_log.read(self.path):
+            if line["step"] > self.shown:
+                self.shown = line["step"]
+                self.progress(f"train: {metrics_log.render(line)}")

@@ -1,0 +1,4 @@
+"""Sweeps with Ray Tune.
+
+Not here: what a trial is judged by (`evaluation.validation`). Begin with `driver`, then `trial`.
+"""

@@ -1,0 +1,225 @@
+"""Ray Tune: a sweep over dotted keys, judged on validation entities.
+
+Knows searchers, schedulers and trials; a trial is the plain training loop in one process, because
+two workers would cost more to start than the trial takes. Test entities are never touched.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import BasicVariantGenerator
+
+from metarec_ray.atomic import replace_text
+from metarec_ray.config.experiment import Experiment, dump, load, override
+from metarec_ray.config.running import Range
+from metarec_ray.engine.cluster.session import interruptible
+from metarec_ray.engine.prepare.ensure import ensure_store
+from metarec_ray.engine.tune.trial import run_trial
+from metarec_ray.errors import ConfigError, RunFailed
+from metarec_ray.training.fit import require_suitable
+
+SWEEP, BEST, TRIALS, BEGUN_WITH = "sweep", "best.yaml", "sweep.json", "sweep.yaml"
+OBJECTIVE = {
+    "implicit": ("valid_metric", "max"),
+    "binary": ("valid_loss", "min"),
+    "explicit": ("valid_loss", "min"),
+}
+
+
+class SweepResult(NamedTuple):
+    """Where the best configuration lies, its values, and every trial's."""
+
+    best: Path
+    values: dict[str, Any]
+    trials: list[dict[str, Any]]
+
+
+def sweep(
+    experiment: Experiment,
+    *,
+    resume: bool,
+    data_dir: Path | None,
+    progress: Callable[[str], None],
+) -> SweepResult:
+    """Search `sweep.space`; write `best.yaml` into `run.dir`. Needs a Ray session.
+
+    Raises:
+        ConfigError: a sweep lies there already and `resume` is not asked for, it was begun with
+            another configuration, or a value of the space breaks a rule.
+        RunFailed: no trial finished.
+        KeyboardInterrupt: Ctrl-C; the sweep is saved, and `resume` continues it.
+
+    """
+    directory = experiment.directory.resolve()
+    store = ensure_store(experiment, data_dir=data_dir, progress=progress)
+    feedback = store.manifest.feedback
+    require_suitable(experiment, store)
+    metric, mode = OBJECTIVE[feedback]
+    _check_space(experiment)
+    tuner = _resumed(experiment, directory) if resume else None
+    tuner = tuner or _new(experiment, directory, metric, mode, progress)
+    grid = _fit(tuner, experiment.sweep.trials, progress)
+    trials = [_row(result, metric) for result in grid]
+    finished = [trial for trial in trials if trial[metric] is not None]
+    if not finished:
+        raise RunFailed(
+            f"a sweep needs one finished trial, all of {len(trials)} failed: {grid.errors[:1]}"
+        )
+    best = (max if mode == "max" else min)(finished, key=lambda trial: trial[metric])
+    table = {"metric": metric, "mode": mode, "trials": trials}
+    replace_text(directory / TRIALS, json.dumps(table, indent=1) + "\n")
+    chosen = override(
+        experiment,
+        {
+            **best["values"],
+            "run.dir": str(experiment.directory / "best"),
+            "run.store": str(experiment.store),
+        },
+    )
+    path = directory / BEST
+    replace_text(path, dump(chosen))
+    return SweepResult(path, best["values"], trials)
+
+
+def _fit(tuner: tune.Tuner, trials: int, progress: Callable[[str], None]) -> tune.ResultGrid:
+    with interruptible():
+        grid = tuner.fit()
+        if grid.num_terminated + grid.num_errors < trials:
+            # Tune takes Ctrl-C, saves its state and returns as if it had finished.
+            progress("tune: interrupted; the same command with --resume continues")
+            raise KeyboardInterrupt
+    return grid
+
+
+def _new(
+    experiment: Experiment, directory: Path, metric: str, mode: str, progress: Callable[[str], None]
+) -> tune.Tuner:
+    if (directory / SWEEP).exists():
+        raise ConfigError(
+            f"a sweep must have a folder of its own, {directory / SWEEP} has one already; "
+            "continue it with --resume or choose another run.dir"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    replace_text(directory / BEGUN_WITH, dump(experiment))
+    settings = experiment.sweep
+    progress(
+        f"tune: {settings.trials} trials of up to {settings.steps} steps over "
+        f"{', '.join(settings.space)}"
+    )
+    return tune.Tuner(
+        _trainable(experiment),
+        param_space={key: _domain(values) for key, values in settings.space.items()},
+        tune_config=tune.TuneConfig(
+            metric=metric,
+            mode=mode,
+            num_samples=settings.trials,
+            scheduler=ASHAScheduler(
+                time_attr="training_iteration",
+                max_t=settings.rungs,
+                grace_period=1,
+                reduction_factor=2,
+            ),
+            search_alg=BasicVariantGenerator(
+                max_concurrent=settings.max_concurrent, random_state=experiment.run.seed
+            ),
+        ),
+        run_config=tune.RunConfig(
+            name=SWEEP,
+            storage_path=str(directory),
+            verbose=0,
+            callbacks=[_Told(progress, metric, settings.trials)],
+        ),
+    )
+
+
+def _resumed(experiment: Experiment, directory: Path) -> tune.Tuner | None:
+    """Return the sweep of this run as it stands; None if it has not begun."""
+    if not tune.Tuner.can_restore(str(directory / SWEEP)):
+        return None
+    if load(directory / BEGUN_WITH) != experiment:
+        raise ConfigError(
+            f"a sweep resumes with the configuration it began with, see {directory / BEGUN_WITH}"
+        )
+    return tune.Tuner.restore(
+        str(directory / SWEEP), trainable=_trainable(experiment), restart_errored=True
+    )
+
+
+def _trainable(experiment: Experiment) -> Callable[[dict[str, Any]], None]:
+    tree = json.loads(experiment.model_dump_json())
+    store = str(experiment.store.resolve())
+
+    def trial(values: dict[str, Any]) -> None:
+        run_trial(tree, store, values)
+
+    return tune.with_resources(trial, {"cpu": experiment.sweep.cpus_per_trial})
+
+
+def _check_space(experiment: Experiment) -> None:
+    """Refuse a key or a bound that no trial could take, before any trial starts."""
+    if experiment.blend.members:
+        raise ConfigError(
+            "a sweep is of one learner, got a blend of "
+            f"{', '.join(experiment.blend.members)} (blend.members)"
+        )
+    train = experiment.train
+    if train.average is not None or train.periods > 1:
+        raise ConfigError(
+            "a sweep's trials train one model at once, got train.average or train.periods"
+        )
+    for key, values in experiment.sweep.space.items():
+        for value in values.choices or (values.low, values.high):
+            override(experiment, {key: value})
+
+
+def _domain(values: Range) -> Any:
+    if values.choices is not None:
+        return tune.choice(list(values.choices))
+    assert values.low is not None
+    assert values.high is not None
+    return (
+        tune.loguniform(values.low, values.high)
+        if values.log
+        else tune.uniform(values.low, values.high)
+    )
+
+
+def _row(result: Any, metric: str) -> dict[str, Any]:
+    metrics = result.metrics or {}
+    return {"values": result.config, "step": metrics.get("step"), metric: metrics.get(metric)}
+
+
+class _Told(tune.Callback):
+    """Say how each trial ended."""
+
+    def __init__(self, progress: Callable[[str], None], metric: str, trials: int):
+        self.progress, self.metric, self.trials, self.ended = progress, metric, trials, 0
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.ended += 1
+        values = ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in trial.config.items()
+        )
+        found = trial.last_result.get(self.metric)
+        shown = "no result" if found is None else f"{found:.4f}"
+        self.progress(
+            f"tune: trial {self.ended}/{self.trials}  {self.metric} {shown}  "
+            f"after step {trial.last_result.get('step')}  {values}"
+        )
+
+    # The callback is pickled with the experiment's state; a progress function cannot be.
+    def __getstate__(self) -> dict[str, Any]:
+        return {"metric": self.metric, "trials": self.trials, "ended": self.ended}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.metric, self.trials, self.ended = state["metric"], state["trials"], state["ended"]
+        self.progress = _silent
+
+
+def _silent(line: str) -> None:
+    """Take a line nobody listens to: a restored sweep has lost its listener."""

@@ -1,0 +1,184 @@
+"""A cell of a bench on disk: one method, one seed, what was measured and what made it.
+
+Knows two files a cell, `NAME-sSEED-KEY.parquet` (a row an entity and condition, a column a metric)
+and `.json` (facts and provenance), the second written last; does not know how a cell is computed.
+The key is a hash of everything that the numbers depend on: a file that is there need not be made
+again.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import torch
+
+from metarec_ray.atomic import replace_text
+from metarec_ray.checkpoint import parameters_sha256
+from metarec_ray.config.experiment import Experiment, override
+from metarec_ray.data.files.hashes import sha256_file, sha256_json
+from metarec_ray.data.log import selection
+from metarec_ray.data.store.manifest import Manifest
+from metarec_ray.evaluation.bench.lineup import Entry
+from metarec_ray.evaluation.table.ranking_measures import Condition, Measured
+from metarec_ray.training import warm_start
+
+SCHEMA = 2
+"""Of the files and of the metrics in them; a change makes every cell anew."""
+_SECTIONS = ("model", "algorithm", "train", "evaluate", "blend", "bench")
+_KEYS = ("k", "scenario", "entity", "weight")  # columns that are no metric
+
+
+class Cell(NamedTuple):
+    """What one cell computes, as plain values that travel between processes.
+
+    Attributes:
+        protocol: that judges.
+        entry: the method.
+        experiment: the resolved tree of the bench, without the entry's changes.
+        seed: of the fit.
+        store: folder of the task store.
+        folder: where the files go.
+        data_dir: where data sets are looked up; None for the default.
+        key: hash of everything that the numbers depend on.
+        tuning_key: hash of everything that the choice from the grid depends on.
+
+    """
+
+    protocol: str
+    entry: Entry
+    experiment: dict[str, Any]
+    seed: int
+    store: Path
+    folder: Path
+    data_dir: Path | None
+    key: str
+    tuning_key: str
+
+    @property
+    def name(self) -> str:
+        """Name of its files without their endings."""
+        return f"{self.entry.name}-s{self.seed}-{self.key[:12]}"
+
+
+def make_cell(
+    protocol: str,
+    entry: Entry,
+    experiment: Experiment,
+    manifest: Manifest,
+    *,
+    seed: int,
+    store: Path,
+    folder: Path,
+    data_dir: Path | None,
+) -> Cell:
+    """Return a cell with its keys; ties are broken by the experiment's own seed in all of them.
+
+    Raises:
+        CheckpointError: `train.init_from` is no checkpoint.
+        DataError: a file that the settings name is missing.
+
+    """
+    tree = experiment.model_dump(mode="json")
+    # Other learners of the same file, and how many seeds they have, do not change this one.
+    bench = {"cpu_minutes": tree["bench"]["cpu_minutes"]}
+    choice = {
+        "schema": SCHEMA,
+        "sections": {name: tree[name] for name in _SECTIONS} | {"bench": bench},
+        "entry": {"name": entry.name, "kind": entry.kind, "overrides": entry.overrides},
+        "grid": list(entry.grid),
+        "seed": experiment.run.seed,
+        "store": [manifest.feedback, manifest.store_sha256],
+        "files": _named_files(override(experiment, entry.overrides), data_dir),
+    }
+    return Cell(
+        protocol=protocol,
+        entry=entry,
+        experiment=tree,
+        seed=seed,
+        store=store,
+        folder=folder,
+        data_dir=data_dir,
+        key=sha256_json([choice, protocol, seed]),
+        tuning_key=sha256_json(choice),
+    )
+
+
+def _named_files(experiment: Experiment, data_dir: Path | None) -> dict[str, list[str]]:
+    """Return hashes of what the settings name outside the store."""
+    found: dict[str, list[str]] = {}
+    if experiment.train.init_from is not None:
+        _, source = warm_start.find(Path(experiment.train.init_from))
+        found["init_from"] = [parameters_sha256(source.model)]
+    rows = experiment.evaluate.item_kshot.rows
+    if rows is not None:
+        asked = experiment.data.model_copy(update={"only": rows, "without": None})
+        sides = selection.locate(asked, data_dir)
+        found["rows"] = [sha256_file(side) for side in sides if side is not None]
+    return found
+
+
+def write_cell(cell: Cell, measured: Sequence[Measured], facts: dict[str, Any]) -> None:
+    """Write both files of a cell; `facts` is its provenance, plain JSON."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    table = pl.concat([_frame(one) for one in measured], how="diagonal")
+    temporary = cell.folder / f".{cell.name}.parquet.tmp"
+    table.write_parquet(temporary)
+    temporary.replace(cell.folder / f"{cell.name}.parquet")
+    conditions = [
+        {"method": one.method, "kind": one.kind, **one.condition._asdict(), "facts": one.facts}
+        for one in measured
+    ]
+    tree = {"schema": SCHEMA, "key": cell.key, "seed": cell.seed, "conditions": conditions, **facts}
+    replace_text(cell.folder / f"{cell.name}.json", json.dumps(tree, indent=1) + "\n")
+
+
+def read_cell(cell: Cell) -> tuple[list[Measured], dict[str, Any]] | None:
+    """Return what was measured and its provenance; None if the cell is not finished."""
+    path = cell.folder / f"{cell.name}.json"
+    values = path.with_suffix(".parquet")
+    if not path.is_file() or not values.is_file():
+        return None
+    tree = json.loads(path.read_text("utf-8"))
+    if tree.get("key") != cell.key:
+        return None
+    table = pl.read_parquet(values)
+    measured = [_measured(table, condition, tree["seed"]) for condition in tree["conditions"]]
+    return measured, tree
+
+
+def _frame(one: Measured) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "method": [one.method] * len(one.entity),
+            "k": pl.Series([one.condition.k] * len(one.entity), dtype=pl.Int64),
+            "scenario": pl.Series([one.condition.scenario] * len(one.entity), dtype=pl.String),
+            "entity": one.entity,
+            "weight": one.weight.numpy(),
+            **{name: values.numpy() for name, values in one.values.items()},
+        }
+    )
+
+
+def _measured(table: pl.DataFrame, condition: dict[str, Any], seed: int) -> Measured:
+    of = table.filter(
+        (pl.col("method") == condition["method"])
+        & pl.col("k").eq_missing(condition["k"])
+        & pl.col("scenario").eq_missing(condition["scenario"])
+    )
+    metrics = [name for name in of.columns if name not in ("method", *_KEYS)]
+    return Measured(
+        method=condition["method"],
+        kind=condition["kind"],
+        seed=seed,
+        condition=Condition(condition["k"], condition["scenario"]),
+        entity=of["entity"].to_list(),
+        weight=torch.from_numpy(of["weight"].to_numpy().copy()),
+        values={
+            name: torch.from_numpy(of[name].to_numpy().copy())
+            for name in metrics
+            if of[name].null_count() < len(of)
+        },
+        facts=condition["facts"],
+    )

@@ -1,0 +1,178 @@
+"""What stands in a bench: name -> what it changes in the experiment, its seeds, what is tuned.
+
+Knows the union of algorithms and what the `bench` section adds; does not know how anything is
+fitted. An entry's changes are dotted keys, as `--set` takes them.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any, NamedTuple, get_args
+
+from metarec_ray.algorithms.base import FittedLearner, Learner, StatisticalLearner
+from metarec_ray.algorithms.rivals.grids import GRIDS
+from metarec_ray.algorithms.union import Algorithm, name_of
+from metarec_ray.config.experiment import Experiment, override
+from metarec_ray.config.judging import BenchLearner, Kind
+from metarec_ray.config.running import Train
+from metarec_ray.data.settings import Feedback
+from metarec_ray.errors import ConfigError
+
+CLOSED_FORMS = (
+    "content_profile",
+    "content_ridge",
+    "ease_popularity",
+    "item_knn_popularity",
+    "user_knn",
+    "user_knn_ratings",
+)
+"""Besides those that are fitted by sums: the same for every seed."""
+_WHOLE = ("blend", "train.domains", "train.average")  # a blend's members have dots already
+
+log = logging.getLogger(__name__)
+
+
+class Entry(NamedTuple):
+    """One method of a bench.
+
+    Attributes:
+        name: as in the table.
+        kind: how it stands there.
+        overrides: dotted keys of the experiment -> values.
+        seeds: fits with different seeds.
+        grid: candidates of a choice on validation entities, each dotted keys -> values; () for
+            none.
+
+    """
+
+    name: str
+    kind: Kind
+    overrides: dict[str, Any]
+    seeds: int
+    grid: tuple[dict[str, Any], ...] = ()
+
+
+def lineup(
+    experiment: Experiment,
+    feedback: Feedback,
+    *,
+    n_items: int,
+    positive_min: float | None,
+    ratings: bool,
+) -> dict[str, Entry]:
+    """Return every method that suits a log: the union of algorithms, then `bench.learners`.
+
+    Methods that refuse a catalogue of this size are left out with a warning.
+
+    Args:
+        experiment: what the changes are made to.
+        feedback: of the log.
+        n_items: size of the catalogue.
+        positive_min: smallest label of a positive.
+        ratings: whether predicted ratings are judged: by methods that predict any, on tasks that a
+            seed shuffles, so that closed forms have as many seeds as others.
+
+    """
+    found: dict[str, Entry] = {}
+    seeds = experiment.bench.seeds
+    for learner in algorithms().values():
+        if feedback not in learner.suits or (ratings and learner.ranks_only):
+            continue
+        name, fields = name_of(learner), learner.model_fields
+        limit = fields["max_items"].default if "max_items" in fields else n_items
+        if n_items > limit:
+            log.warning("%s is left out: it takes %d items, got %d", name, limit, n_items)
+            continue
+        overrides = _changes(experiment, learner, positive_min) | {"algorithm.name": name}
+        once = _closed_form(learner) and not ratings
+        found[name] = Entry(name, learner.kind, overrides, 1 if once else seeds, _grid(name))
+    if experiment.blend.members:
+        found["blend"] = Entry("blend", "learner", {}, seeds)
+    for name, asked in experiment.bench.learners.items():
+        try:
+            found[name] = _entry(name, asked, experiment, positive_min, ratings=ratings)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (bench.learners.{name})") from None
+    return found
+
+
+def chosen(
+    entries: Mapping[str, Entry], names: Sequence[str] | None, *, alone: bool
+) -> list[Entry]:
+    """Return the entries of the names (None: all): floors, rivals, controls, then learners.
+
+    All but learners are always among them, unless `alone`.
+
+    Raises:
+        ConfigError: a name that is not in the lineup.
+
+    """
+    if names is None:
+        names = list(entries)
+    if unknown := [name for name in names if name not in entries]:
+        raise ConfigError(f"--learners must be among {', '.join(entries)}, got {unknown[0]!r}")
+    order: tuple[Kind, ...] = ("floor", "rival", "control", "learner")
+    standing = [] if alone else [e.name for e in entries.values() if e.kind != "learner"]
+    wanted = dict.fromkeys([*standing, *names])
+    return sorted((entries[name] for name in wanted), key=lambda entry: order.index(entry.kind))
+
+
+def algorithms() -> dict[str, type[Learner]]:
+    """Return every algorithm of the union by its name."""
+    union = get_args(get_args(Algorithm)[0])
+    return {name_of(learner): learner for learner in union}
+
+
+def _closed_form(learner: type[Learner]) -> bool:
+    return issubclass(learner, StatisticalLearner) or name_of(learner) in CLOSED_FORMS
+
+
+def _grid(name: str) -> tuple[dict[str, Any], ...]:
+    values = GRIDS.get(name)
+    if values is None:
+        return ()
+    keys = [f"algorithm.{key}" for key in values]
+    return tuple(dict(zip(keys, point, strict=True)) for point in product(*values.values()))
+
+
+def _entry(
+    name: str,
+    asked: BenchLearner,
+    experiment: Experiment,
+    positive_min: float | None,
+    *,
+    ratings: bool,
+) -> Entry:
+    tree = asked.model_dump(exclude_unset=True, exclude={"seeds", "kind"})
+    overrides = {"blend": {}} if experiment.blend.members else {}
+    overrides |= _dotted(tree)
+    found = override(experiment, overrides)
+    learner, blended = type(found.algorithm), bool(found.blend.members)
+    if not blended:
+        overrides = _changes(experiment, learner, positive_min) | overrides
+    once = _closed_form(learner) and not blended and not ratings
+    kind: Kind = "learner" if blended else learner.kind
+    seeds = 1 if once else experiment.bench.seeds
+    return Entry(name, asked.kind or kind, overrides, asked.seeds or seeds)
+
+
+def _changes(
+    experiment: Experiment, learner: type[Learner], positive_min: float | None
+) -> dict[str, Any]:
+    """Return what any learner of this type needs changed in an experiment that is not its own."""
+    changes: dict[str, Any] = {"blend": {}} if experiment.blend.members else {}
+    if issubclass(learner, FittedLearner):
+        steered = experiment.train.outer_loop()
+        changes |= {f"train.{key}": Train.model_fields[key].default for key in steered}
+    if "positive_min" in learner.model_fields and positive_min is not None:
+        changes["algorithm.positive_min"] = positive_min
+    return changes
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested sections as dotted keys; those that may be None stay whole, and a blend."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        nested = isinstance(value, Mapping) and prefix + key not in _WHOLE
+        found |= _dotted(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return found

@@ -1,0 +1,189 @@
+"""The protocol `cross_domain`: who is known in one domain, asked in another.
+
+Knows a store whose items carry their domain as a categorical feature; does not know what scores.
+
+Of a test entity's events on items of the target domain, in order, the first max(ks) are left out of
+the candidates at every k, the first k belong to the support, and those after them, as many as
+`query_size`, are what a method has to find, the same at every k. The rest of the support is what
+the entity did in the source domain on days before the first day of the query. Candidates are all
+other items of the target domain.
+"""
+
+from itertools import permutations
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarec_ray.core.batch import DAY, Features, entity_of
+from metarec_ray.data.protocol_settings import CrossDomain
+from metarec_ray.data.tasks.domains import items_by_value
+from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.errors import DataError
+from metarec_ray.evaluation.protocols.events import (
+    at,
+    first_meetings,
+    item_share,
+    padded,
+    select,
+    shuffled_ties,
+)
+from metarec_ray.evaluation.protocols.strict import MIN_ENTITIES, TRAINING, Part
+from metarec_ray.inference.supports import Supports
+
+
+class CrossDomainTasks(NamedTuple):
+    """The E eligible test entities of one direction, ascending by task id; I items.
+
+    N events are those that some support holds: an entity's in order, source and target mixed.
+    """
+
+    direction: str  # source->target
+    entity: Tensor  # int64 [E]: task ids
+    events: HistoryTable  # of these entities: what may be known
+    rank: Tensor  # int64 [N]: place among the entity's target events, -1 for a source event
+    query: Tensor  # int64 [E, Q]: catalogue rows, padded
+    mask: Tensor  # bool [E, Q]
+    now: Features  # [E, 1]: the context with which the query begins
+    inside: Tensor  # bool [I]: items of the target domain
+    trained: Tensor  # bool [I]: of those, the ones with a training event
+    share: Tensor  # float [I]: of the training entities that met the item, > 0
+    source: bool = True
+
+    def candidates(self, k: int) -> Tensor:
+        """Return bool [E, I]: the target domain without the entity's first max(ks) items."""
+        del k  # the same at every k
+        allowed = self.inside.expand(len(self.entity), -1).clone()
+        target = self.rank >= 0
+        allowed[entity_of(self.events.offsets)[target], self.events.item[target]] = False
+        return allowed
+
+    def gains(self) -> Tensor:
+        """Return float [E, I]: 1 on the query items of each entity."""
+        gains = torch.zeros(len(self.entity), len(self.inside))
+        return gains.scatter_add_(1, self.query, self.mask.float()).clamp_(max=1)
+
+    def supports(self, k: int) -> Supports:
+        """Return the source events and the first k target events of each entity, oldest first."""
+        kept = self.events.keep((self.rank < k) & ((self.rank >= 0) | self.source))
+        rows, mask = padded(kept.offsets[:-1], kept.lengths())
+        return Supports(
+            item=_masked(kept.item, rows, mask),
+            label=_masked(kept.label, rows, mask),
+            mask=mask,
+            time=_masked(kept.time, rows, mask),
+            context=Features(*(_masked(c, rows, mask.unsqueeze(-1)) for c in kept.context)),
+            user=kept.user,
+            now=self.now,
+        )
+
+    def without_source(self) -> "CrossDomainTasks":
+        """Return the same tasks for a method that knows the target domain only."""
+        return self._replace(source=False)
+
+
+class _Known(NamedTuple):
+    """What training says of the catalogue [I]."""
+
+    trained: Tensor
+    share: Tensor
+
+
+def cross_domain_tasks(
+    store: TaskStore,
+    settings: CrossDomain,
+    *,
+    part: Part = "test",
+    force: bool = False,
+) -> list[CrossDomainTasks]:
+    """Return the tasks of every ordered pair of domains.
+
+    Args:
+        store: items carry their domain.
+        settings: of the protocol.
+        part: whose tasks; `valid` for choices, with only `train` known.
+        force: take fewer than 100 entities.
+
+    Raises:
+        ConfigError: items have no such feature.
+        DataError: fewer than two domains, no clock, or too few entities.
+
+    """
+    domains = items_by_value(store, settings.feature, key="evaluate.cross_domain.feature")
+    if len(domains) < 2 or not store.manifest.has_time:
+        clock = "a" if store.manifest.has_time else "no"
+        raise DataError(
+            "the cross_domain protocol needs two domains among the items that training met and a "
+            f"clock, got {len(domains)} and {clock} clock ({store.path})"
+        )
+    table = store.histories(TRAINING if part == "test" else ("train",))
+    n_items = len(store.items.ids)
+    trained = torch.zeros(n_items, dtype=torch.bool)
+    trained[table.item] = True
+    known = _Known(trained, item_share(table.offsets, table.item, n_items))
+    whole = store.histories((part,), cut=False)
+    if settings.shuffle_days is not None:
+        generator = torch.Generator().manual_seed(settings.shuffle_days)
+        order = shuffled_ties(whole.offsets, whole.time // DAY, generator)
+        whole = select(whole, torch.arange(len(whole.task_id)), order, whole.lengths())
+    found: list[CrossDomainTasks] = []
+    for source, target in permutations(domains, 2):
+        tasks = _direction(whole, domains[source], domains[target], known, settings)
+        _check_size(len(tasks.entity), f"{source}->{target}", settings, part=part, force=force)
+        found.append(tasks._replace(direction=f"{source}->{target}"))
+    return found
+
+
+def _direction(
+    whole: HistoryTable, source: Tensor, target: Tensor, known: _Known, settings: CrossDomain
+) -> CrossDomainTasks:
+    window, entity = max(settings.ks), entity_of(whole.offsets)
+    met = first_meetings(whole.offsets, whole.item, target[whole.item], len(target))
+    rank = torch.where(met, _place_among(met, whole.offsets), -1)
+    counts = torch.bincount(entity[met], minlength=len(whole.task_id))
+    eligible = counts >= window + settings.min_query
+    chosen = eligible.nonzero().squeeze(1)
+    asked = (met & (rank >= window) & eligible[entity]).nonzero().squeeze(1)
+    rows, mask = padded(
+        torch.searchsorted(entity[asked], chosen),
+        (counts[chosen] - window).clamp(max=settings.query_size),
+    )
+    begin = torch.zeros_like(counts).index_put((chosen,), asked[rows[:, 0]])
+    earlier = whole.time // DAY < (whole.time[begin] // DAY)[entity]
+    kept = (source[whole.item] & earlier) | ((rank >= 0) & (rank < window))
+    events = (kept & eligible[entity]).nonzero().squeeze(1)
+    sizes = torch.bincount(entity[events], minlength=len(counts))[chosen]
+    return CrossDomainTasks(
+        direction="",
+        entity=whole.task_id[chosen],
+        events=select(whole, chosen, events, sizes),
+        rank=rank[events],
+        query=torch.where(mask, whole.item[asked[rows]], 0),
+        mask=mask,
+        now=at(whole.context, begin[chosen].unsqueeze(1)),
+        inside=target,
+        trained=known.trained & target,
+        share=known.share,
+    )
+
+
+def _place_among(met: Tensor, offsets: Tensor) -> Tensor:
+    """Return how many earlier events of its entity are `met`, int64 [N]."""
+    before = torch.cat([torch.zeros(1, dtype=torch.int64), met.cumsum(0)])
+    return before[:-1] - before[offsets[:-1]].repeat_interleave(offsets.diff())
+
+
+def _masked(values: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
+    """Return `values` at `rows`, 0 where they are padding; `values` may be empty."""
+    return torch.where(mask, torch.cat([values, values.new_zeros(1, *values.shape[1:])])[rows], 0)
+
+
+def _check_size(
+    found: int, direction: str, settings: CrossDomain, *, part: Part, force: bool
+) -> None:
+    if found == 0 or (found < MIN_ENTITIES and not force):
+        raise DataError(
+            f"the cross_domain protocol needs {MIN_ENTITIES} {part} entities with >= "
+            f"{max(settings.ks) + settings.min_query} events in the target domain, got {found} "
+            f"({direction}; evaluate.force takes fewer)"
+        )

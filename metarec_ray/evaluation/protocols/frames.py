@@ -1,0 +1,75 @@
+"""Events that are not in a task store, in its terms: rows of its catalogue, its features.
+
+Knows data frames of raw ids and a store's vocabularies; does not know which events are asked for.
+"""
+
+import numpy as np
+import polars as pl
+import torch
+
+from metarec_ray.core.batch import Features
+from metarec_ray.data.log import encode
+from metarec_ray.data.log.encode import Encoder
+from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.errors import DataError
+from metarec_ray.evaluation.protocols.events import at
+
+
+def history_table(events: pl.DataFrame, store: TaskStore) -> tuple[HistoryTable, list[str]]:
+    """Return the histories of a frame's entities, and their raw ids, in the order of its rows.
+
+    Nothing is known of the entities or of the context of an event.
+
+    Args:
+        events: entity and item (raw ids as strings), label, maybe time; the rows of an entity stand
+            together.
+        store: its catalogue must hold every item.
+
+    """
+    rows = {raw: row for row, raw in enumerate(store.items.ids)}
+    item = [rows.get(raw, -1) for raw in events["item"].to_list()]
+    if -1 in item:
+        raise DataError(
+            f"items of tasks must be in the store's catalogue, {events['item'][item.index(-1)]!r} "
+            f"is not ({store.path})"
+        )
+    sizes = events.group_by("entity", maintain_order=True).len()
+    ends = np.cumsum(sizes["len"].to_numpy().astype(np.int64))
+    n = len(sizes)
+    time = events["time"].to_numpy() if "time" in events.columns else np.zeros(len(events))
+    table = HistoryTable(
+        task_id=torch.arange(n),
+        offsets=torch.from_numpy(np.concatenate([[0], ends]).astype(np.int64)),
+        item=torch.tensor(item, dtype=torch.int64),
+        label=torch.from_numpy(events["label"].cast(pl.Float32).to_numpy().copy()),
+        time=torch.from_numpy(time.astype(np.int64)),
+        context=_repeated(store.context_space.missing(), len(events)),
+        user=_repeated(store.user_space.missing(), n),
+    )
+    return table, sizes["entity"].to_list()
+
+
+def entity_features(store: TaskStore, table: pl.DataFrame | None, ids: list[str]) -> Features:
+    """Return what is known of entities, by the vocabularies of the store.
+
+    Args:
+        store: of any entities.
+        table: `id` and features in canonical columns; an entity without a row has none.
+        ids: raw ids.
+
+    """
+    if table is None:
+        return _repeated(store.user_space.missing(), len(ids))
+    named = pl.DataFrame({"id": ids}, schema={"id": pl.String})
+    known = named.join(
+        table.with_columns(pl.col("id").cast(pl.String)), on="id", how="left", maintain_order="left"
+    )
+    columns = {}
+    for field in store.user_space.fields:
+        using = Encoder(field, store.vocabularies["user"].get(field.name, []))
+        columns[field.name] = encode.encode(known[field.name], using).to_arrow()
+    return store.user_space.encode(columns, len(ids))
+
+
+def _repeated(one: Features, n: int) -> Features:
+    return at(one, torch.zeros(n, dtype=torch.int64))

@@ -1,0 +1,204 @@
+"""Rating tasks: after some ratings of an entity, predict what it says of others.
+
+Knows a task store, whose test entities and cold items make the scenarios of any explicit log: all
+ratings of an entity in a scenario are shuffled with a seed, the last are the query and the rest the
+support. Does not know what predicts, nor files of partitions.
+
+Axes: T tasks, N ratings of a padded support, Q of a padded query.
+"""
+
+import logging
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from metarec_ray.core.batch import Features, entity_of
+from metarec_ray.data.protocol_settings import RatingCut
+from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.errors import ConfigError, DataError
+from metarec_ray.evaluation.protocols.events import (
+    at,
+    first_meetings,
+    padded,
+    select,
+    shuffled_ties,
+)
+from metarec_ray.evaluation.protocols.strict import MIN_ENTITIES, TRAINING
+from metarec_ray.inference.supports import Supports
+
+SCENARIOS = ("user_cold", "item_cold", "both_cold")
+HISTORY = "_history"  # item_cold with what the entity did before in front of the support
+
+log = logging.getLogger(__name__)
+
+
+class RatingTasks(NamedTuple):
+    """The tasks of one scenario; items are rows of the store's catalogue."""
+
+    scenario: str
+    entity: list[str]  # raw ids [T]
+    support: Supports  # everything that may be known [T, N]
+    query: Tensor  # int64 [T, Q]
+    label: Tensor  # float [T, Q]
+    mask: Tensor  # bool [T, Q]
+
+    def supports(self, k: int | None = None) -> Supports:
+        """Return the first k ratings of each support, None for all; the query stays the same."""
+        if k is None:
+            return self.support
+        whole, width = self.support, max(k, 1)
+        return Supports(
+            item=whole.item[:, :width],
+            label=whole.label[:, :width],
+            mask=whole.mask[:, :width] & (k > 0),
+            time=whole.time[:, :width],
+            context=Features(*(column[:, :width] for column in whole.context)),
+            user=whole.user,
+            now=whole.now,
+        )
+
+
+def rule_tasks(
+    store: TaskStore, settings: RatingCut, *, seed: int, force: bool = False
+) -> list[RatingTasks]:
+    """Return the scenarios that the test entities and the cold items of a store make.
+
+    A scenario of fewer than 100 tasks is left out with a warning, unless forced. Warm items are
+    those that training met.
+
+    Raises:
+        ConfigError: the entities of the store are not users.
+        DataError: no scenario is left.
+
+    """
+    require_entity(store, "user")
+    trained, cold = store.trained_items(), store.items.cold
+    test, warm = store.histories(("test",), cut=False), store.histories(TRAINING, cut=False)
+    ids, now = store.entity_ids(), store.context_space.missing()
+    found: list[RatingTasks] = []
+    for place, (scenario, table, items) in enumerate(
+        zip(SCENARIOS, (test, warm, test), (trained, cold, cold), strict=True)
+    ):
+        # A stream of its own: a scenario stays as it is when another one changes.
+        generator = torch.Generator().manual_seed(len(SCENARIOS) * seed + place)
+        chosen = _eligible(table, items, settings, generator)
+        n = len(chosen.task_id)
+        if n == 0 or (n < MIN_ENTITIES and not force):
+            log.warning("%s is left out: it needs %d tasks, got %d", scenario, MIN_ENTITIES, n)
+            continue
+        names = [ids[task] for task in chosen.task_id.tolist()]
+        query = torch.full((n,), settings.query_size)
+        found.append(cut(scenario, names, chosen, support=chosen.lengths() - query, query=query,
+                         now=now))  # fmt: skip
+        if scenario == "item_cold":
+            found.append(with_history(found[-1], store))
+    if not found:
+        raise DataError(
+            f"rating tasks need {MIN_ENTITIES} entities in some scenario with "
+            f"{settings.min_ratings} to {settings.max_ratings} ratings there (evaluate.ratings; "
+            "evaluate.force takes fewer)"
+        )
+    return found
+
+
+def require_entity(store: TaskStore, entity: Literal["user", "item"]) -> None:
+    """Raise a ConfigError unless the histories of a store are those of users, or of items."""
+    found = store.manifest.settings.get("entity", "user")
+    if found != entity:
+        raise ConfigError(f"data.entity must be {entity} here, got {found} ({store.path})")
+
+
+def cut(
+    scenario: str,
+    ids: list[str],
+    table: HistoryTable,
+    *,
+    support: Tensor,
+    query: Tensor,
+    now: Features,
+    gap: Tensor | int = 0,
+) -> RatingTasks:
+    """Return the tasks whose supports are the first events of each entity of a shuffled table.
+
+    Args:
+        scenario: what the tasks are called.
+        ids: raw ids of the entities.
+        table: events in the order of the shuffle.
+        support: int64 [T], sizes.
+        query: int64 [T], sizes.
+        now: the context [1] in which is asked.
+        gap: events between support and query.
+
+    """
+    rows, mask = padded(table.offsets[:-1], support)
+    asked, wanted = padded(table.offsets[:-1] + support + gap, query)
+    n = len(ids)
+    return RatingTasks(
+        scenario=scenario,
+        entity=ids,
+        support=Supports(
+            item=table.item[rows] * mask,
+            label=table.label[rows] * mask,
+            mask=mask,
+            time=table.time[rows] * mask,
+            context=at(table.context, rows),
+            user=table.user,
+            now=Features(*(column.expand(n, 1, -1) for column in now)),
+        ),
+        query=table.item[asked] * wanted,
+        label=table.label[asked] * wanted,
+        mask=wanted,
+    )
+
+
+def with_history(tasks: RatingTasks, store: TaskStore) -> RatingTasks:
+    """Return the tasks with what training knows of each entity in front of its support."""
+    place = {name: task for task, name in enumerate(store.entity_ids())}
+    history = store.histories()
+    task = torch.tensor([place.get(name, -1) for name in tasks.entity])
+    where = torch.searchsorted(history.task_id, task.clamp(min=0))
+    sizes = torch.where(task >= 0, history.lengths()[where], 0)
+    rows, mask = padded(history.offsets[where], sizes)
+    support = tasks.support
+    # Events of both are packed to the front, history first.
+    order = (~torch.cat([mask, support.mask], 1)).to(torch.int8).argsort(dim=1, stable=True)
+    order = order[:, : int((sizes + support.mask.sum(1)).max())]
+
+    def joined(before: Tensor, after: Tensor) -> Tensor:
+        whole = torch.cat([before, after], 1)
+        index = order if whole.dim() == 2 else order.unsqueeze(-1).expand(-1, -1, whole.shape[-1])
+        return whole.gather(1, index)
+
+    before = at(history.context, rows)
+    return tasks._replace(
+        scenario=tasks.scenario + HISTORY,
+        support=Supports(
+            item=joined(history.item[rows] * mask, support.item),
+            label=joined(history.label[rows] * mask, support.label),
+            mask=joined(mask, support.mask),
+            time=joined(history.time[rows] * mask, support.time),
+            context=Features(*map(joined, before, support.context)),
+            user=support.user,
+            now=support.now,
+        ),
+    )
+
+
+def shuffled(table: HistoryTable, generator: Generator) -> HistoryTable:
+    """Return the table with the events of each entity in a drawn order."""
+    order = shuffled_ties(table.offsets, torch.zeros_like(table.time), generator)
+    return select(table, torch.arange(len(table.task_id)), order, table.lengths())
+
+
+def _eligible(
+    table: HistoryTable, items: Tensor, settings: RatingCut, generator: Generator
+) -> HistoryTable:
+    """Return the entities with enough and not too many ratings of `items`, shuffled."""
+    kept = first_meetings(table.offsets, table.item, items[table.item], len(items))
+    table = table.keep(kept)
+    sizes = table.lengths()
+    chosen = (sizes >= settings.min_ratings) & (sizes <= settings.max_ratings)
+    entities = chosen.nonzero().squeeze(1)
+    events = chosen[entity_of(table.offsets)].nonzero().squeeze(1)
+    return shuffled(select(table, entities, events, sizes[entities]), generator)

@@ -1,0 +1,184 @@
+"""The protocol `strict`: new entities by time, the whole catalogue as candidates.
+
+Knows a task store and the first positives of its test entities; does not know what scores them.
+
+Everything before the cutoff may be learned from; a test entity begins at or after it. Of its
+positives on training items, in order, the first `window` (the largest k) are left out of the
+candidates at every k, the first k are the support, and the `query_size` after the window are what a
+method has to find, the same for every k. With `mask: support` only the first k are left out, as a
+live server would do that knows no more than they.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from metarec_ray.config.experiment import Evaluate
+from metarec_ray.core.batch import Features, entity_of
+from metarec_ray.data.settings import Feedback
+from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.errors import ConfigError, DataError
+from metarec_ray.evaluation.protocols.events import first_meetings, item_share
+from metarec_ray.inference.supports import Supports
+
+TRAINING = ("train", "valid")
+MIN_ENTITIES = 100  # fewer make a table of noise
+Part = Literal["test", "valid"]
+"""Whose tasks: of test entities, or of those that choices are made on."""
+
+
+class StrictTasks(NamedTuple):
+    """The E eligible test entities of a store, ascending by task id; I items in the catalogue."""
+
+    entity: Tensor  # int64 [E]: task ids
+    user: Features  # [E]
+    support: Tensor  # int64 [E, window]: catalogue rows of the first positives, oldest first
+    label: Tensor  # float [E, window]
+    time: Tensor  # int64 [E, window]: microseconds, 0 without a clock
+    event: Tensor  # int64 [E, window]: rows of `context`
+    query: Tensor  # int64 [E, query_size]
+    query_label: Tensor  # float [E, query_size]
+    query_event: Tensor  # int64 [E]: the row with which the query begins
+    context: Features  # of all events of the whole test histories
+    trained: Tensor  # bool [I]: items with a training event
+    share: Tensor  # float [I]: of the training entities that met the item, > 0
+    mask: Literal["window", "support"]
+
+    def candidates(self, k: int) -> Tensor:
+        """Return bool [E, I]: what may be recommended to each entity after k events."""
+        allowed = self.trained.expand(len(self.entity), -1).clone()
+        known = self.support if self.mask == "window" else self.support[:, :k]
+        return allowed.scatter_(1, known, False)
+
+    def supports(self, k: int) -> Supports:
+        """Return the first k events of each entity; a masked slot stands for the empty support."""
+        item, label, time, event = (
+            # A window of no events has no slot to mask.
+            column[:, : max(k, 1)] if column.shape[1] else pad(column, (0, 1))
+            for column in (self.support, self.label, self.time, self.event)
+        )
+        return Supports(
+            item=item,
+            label=label,
+            mask=(event >= 0) & (k > 0),
+            time=time,
+            context=Features(*(column[event] for column in self.context)),
+            user=self.user,
+            now=Features(*(column[self.query_event[:, None]] for column in self.context)),
+        )
+
+    def gains(self) -> Tensor:
+        """Return float [E, I]: 1 on the query items of each entity."""
+        return torch.zeros(len(self.entity), len(self.trained)).scatter_(1, self.query, 1.0)
+
+
+def strict_tasks(store: TaskStore, settings: Evaluate) -> StrictTasks:
+    """Return the tasks of a store's test entities; DataError if too few are eligible."""
+    return cut_tasks(
+        store.histories(TRAINING),
+        store.histories(("test",), cut=False),
+        settings,
+        n_items=len(store.items.ids),
+        positive_min=positive_threshold(settings, store.manifest.feedback),
+    )
+
+
+def positive_threshold(settings: Evaluate, feedback: Feedback) -> float | None:
+    """Return the smallest label of a positive; None where every event is one."""
+    return {"implicit": None, "binary": 0.5, "explicit": settings.positive_min}[feedback]
+
+
+def cut_tasks(
+    training: HistoryTable,
+    test: HistoryTable,
+    settings: Evaluate,
+    *,
+    n_items: int,
+    positive_min: float | None,
+    part: Part = "test",
+) -> StrictTasks:
+    """Return the tasks of the eligible among the `test` entities.
+
+    Args:
+        training: histories of training and validation entities, cut at the cutoff.
+        test: whole histories.
+        settings: of the protocol.
+        n_items: size of the catalogue.
+        positive_min: smallest label of a positive; None for every event.
+        part: what the `test` entities are called in an error.
+
+    Raises:
+        ConfigError: no room for window and query, or a clean boundary without a clock.
+        DataError: too few entities are eligible.
+
+    """
+    window = max(settings.ks)
+    _check_settings(window, test, settings)
+    trained = torch.zeros(n_items, dtype=torch.bool)
+    trained[training.item] = True
+    rows, events = _first_positives(test, trained, positive_min, window, settings)
+    if settings.boundary == "clean" and window:
+        clean = test.time[events[:, window]] > test.time[events[:, window - 1]]
+        rows, events = rows[clean], events[clean]
+    _check_size(len(rows), len(test.task_id), settings, part)
+    support, query = events[:, :window], events[:, window:]
+    return StrictTasks(
+        entity=test.task_id[rows],
+        user=Features(*(column[rows] for column in test.user)),
+        support=test.item[support],
+        label=test.label[support],
+        time=test.time[support],
+        event=support,
+        query=test.item[query],
+        query_label=test.label[query],
+        query_event=query[:, 0],
+        context=test.context,
+        trained=trained,
+        share=item_share(training.offsets, training.item, n_items),
+        mask=settings.mask,
+    )
+
+
+def _first_positives(
+    test: HistoryTable,
+    trained: Tensor,
+    positive_min: float | None,
+    window: int,
+    settings: Evaluate,
+) -> tuple[Tensor, Tensor]:
+    """Return the rows [n] of eligible entities, and of their first events [n, window + query]."""
+    entity = entity_of(test.offsets)
+    keep = trained[test.item]
+    if positive_min is not None:
+        keep &= test.label >= positive_min
+    keep &= first_meetings(test.offsets, test.item, keep, trained.numel())
+    event = keep.nonzero().squeeze(1)
+    counts = torch.bincount(entity[event], minlength=len(test.task_id))
+    starts = counts.cumsum(0) - counts
+    eligible = (counts >= settings.min_positives).nonzero().squeeze(1)
+    steps = torch.arange(window + settings.query_size)
+    return eligible, event[starts[eligible].unsqueeze(1) + steps]
+
+
+def _check_settings(window: int, test: HistoryTable, settings: Evaluate) -> None:
+    needed = window + settings.query_size
+    if settings.min_positives < needed:
+        raise ConfigError(
+            f"evaluate.min_positives must be >= max(ks) + query_size = {needed}, "
+            f"got {settings.min_positives}"
+        )
+    if settings.boundary == "clean" and len(test.time) and not test.time.any():
+        raise ConfigError(
+            "evaluate.boundary=clean needs a clock, the log has no time role (data.columns.time)"
+        )
+
+
+def _check_size(eligible: int, entities: int, settings: Evaluate, part: Part) -> None:
+    if eligible == 0 or (eligible < MIN_ENTITIES and not settings.force):
+        raise DataError(
+            f"the strict protocol needs {MIN_ENTITIES} {part} entities with "
+            f">= {settings.min_positives} positives on training items, got {eligible} "
+            f"of {entities} {part} entities (evaluate.force takes fewer)"
+        )

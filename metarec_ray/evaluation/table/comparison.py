@@ -1,0 +1,203 @@
+"""Methods beside each other: seeds averaged, differences resampled, the best rival found.
+
+Knows values an entity (`ranking_measures`); does not know scores, learners or how a row is
+laid out.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarec_ray.errors import DataError
+from metarec_ray.evaluation.table.ranking_measures import Condition, Measured, mean, weight_of
+from metarec_ray.evaluation.table.statistics import Bootstrap, Interval, bootstrap
+
+
+class Target(NamedTuple):
+    """The metric that decides which method is better.
+
+    Attributes:
+        metric: by which methods are compared.
+        sign: 1 if more is better, -1 if less is.
+        chance: the metric that tells a method from the random floor; more is better.
+
+    """
+
+    metric: str
+    sign: int
+    chance: str
+
+
+UNTOLD = ":target_only"
+"""What ends the name of a method that is not told of the source domain."""
+RANKINGS, RATINGS = Target("ndcg@10", 1, "ndcg@10"), Target("squared_error", -1, "ndcg@5")
+
+
+class Averaged(NamedTuple):
+    """One method under one condition, its seeds averaged entity by entity.
+
+    Attributes:
+        spread: standard deviation over seeds of the target's mean; None for a single seed.
+
+    """
+
+    method: str
+    kind: str
+    condition: Condition
+    seeds: list[int]
+    entity: list[str]
+    weight: Tensor
+    values: dict[str, Tensor]
+    facts: dict[str, float]
+    spread: float | None
+
+
+class Difference(NamedTuple):
+    """A method beside the best of some others; p is None for that one itself, or without one."""
+
+    best: str | None
+    p: float | None
+    above: bool
+
+
+class Compared(NamedTuple):
+    """One method under one condition beside the others.
+
+    Attributes:
+        one: itself.
+        interval: of its mean of the target's metric.
+        rival: against the best of all rivals.
+        simple: against the best of the simple ones.
+        control: against the best of the controls: itself where it is not told of the source, and
+            what the bench names as one.
+        chance: whether its interval reaches down to the random floor's.
+
+    """
+
+    one: Averaged
+    interval: Interval
+    rival: Difference
+    simple: Difference
+    control: Difference
+    chance: bool
+
+
+def target_of(measured: Sequence[Measured]) -> Target:
+    """Return by what the methods are compared: rankings by NDCG@10, ratings by squared error."""
+    return RATINGS if RATINGS.metric in measured[0].values else RANKINGS
+
+
+def averaged(measured: Sequence[Measured]) -> list[Averaged]:
+    """Return the mean over seeds of each method and condition, in their first order.
+
+    Raises:
+        DataError: a method was judged on other entities than the rest, or twice with one seed.
+
+    """
+    target = target_of(measured)
+    found: dict[tuple[str, Condition], list[Measured]] = {}
+    entity: dict[Condition, list[str]] = {}
+    for one in measured:
+        found.setdefault((one.method, one.condition), []).append(one)
+        expected = entity.setdefault(one.condition, one.entity)
+        if one.entity != expected:
+            raise DataError(
+                f"methods of a table must be judged on the same entities, got {len(one.entity)} "
+                f"and {len(expected)} that differ ({one.method}, seed {one.seed})"
+            )
+    for (method, _), seeds in found.items():
+        if len({one.seed for one in seeds}) < len(seeds):
+            raise DataError(f"methods of a table must have names of their own, got two {method}")
+    return [_average(seeds, target) for seeds in found.values()]
+
+
+def compared(
+    beside: Sequence[Averaged],
+    target: Target,
+    simple: Collection[str],
+    *,
+    resamples: int,
+    seed: int,
+) -> list[Compared]:
+    """Return methods under one condition beside each other, by a paired bootstrap over entities.
+
+    Args:
+        beside: the methods.
+        target: what decides.
+        simple: names of simple rivals.
+        resamples: of the bootstrap.
+        seed: of its draw.
+
+    """
+
+    def drawn(metric: str) -> Bootstrap:
+        values = torch.stack([one.values[metric] for one in beside]).nan_to_num()
+        weight = weight_of(metric, beside[0].weight)
+        return bootstrap(values, resamples=resamples, seed=seed, weight=weight)
+
+    by_target = drawn(target.metric)
+    by_chance = by_target if target.chance == target.metric else drawn(target.chance)
+    rivals = [i for i, one in enumerate(beside) if one.kind == "rival"]
+    plain = [i for i in rivals if beside[i].method in simple]
+    floor = _floor(beside, by_chance)
+    return [
+        Compared(
+            one=one,
+            interval=by_target.interval(i),
+            rival=_difference(beside, i, rivals, target, by_target),
+            simple=_difference(beside, i, plain, target, by_target),
+            control=_difference(beside, i, _controls(beside, one), target, by_target),
+            chance=by_chance.interval(i).low <= floor,
+        )
+        for i, one in enumerate(beside)
+    ]
+
+
+def _average(seeds: list[Measured], target: Target) -> Averaged:
+    first = seeds[0]
+    levels = torch.tensor([mean(one.values[target.metric], one.weight) for one in seeds])
+    return Averaged(
+        method=first.method,
+        kind=first.kind,
+        condition=first.condition,
+        seeds=[one.seed for one in seeds],
+        entity=first.entity,
+        weight=torch.stack([one.weight for one in seeds]).mean(0),
+        values={n: torch.stack([one.values[n] for one in seeds]).nanmean(0) for n in first.values},
+        facts={n: sum(one.facts[n] for one in seeds) / len(seeds) for n in first.facts},
+        spread=levels.std().item() if len(seeds) > 1 else None,
+    )
+
+
+def _controls(beside: Sequence[Averaged], one: Averaged) -> list[int]:
+    """Return the places of a learner's controls: its own, and those that are nobody's own."""
+    if one.kind != "learner":
+        return []
+    return [
+        i
+        for i, other in enumerate(beside)
+        if other.kind == "control"
+        and (not other.method.endswith(UNTOLD) or other.method == one.method + UNTOLD)
+    ]
+
+
+def _difference(
+    beside: Sequence[Averaged], i: int, rivals: list[int], target: Target, drawn: Bootstrap
+) -> Difference:
+    def level(j: int) -> float:
+        return target.sign * mean(beside[j].values[target.metric], beside[j].weight)
+
+    best = max(rivals, key=level, default=None)
+    if best is None:
+        return Difference(None, None, False)
+    p = None if best == i else drawn.p_value(i, best)
+    return Difference(beside[best].method, p, level(i) > level(best))
+
+
+def _floor(beside: Sequence[Averaged], drawn: Bootstrap) -> float:
+    """Return the upper end of the random floor's interval, below every value without a floor."""
+    ends = [drawn.interval(i).high for i, one in enumerate(beside) if one.kind == "floor"]
+    return min(ends, default=-math.inf)

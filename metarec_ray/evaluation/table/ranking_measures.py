@@ -1,0 +1,172 @@
+"""What rankings are worth: a value an entity of every metric, for one method, k and seed.
+
+Knows scores and candidates; does not compare methods (`rows` judges) and does not know
+how scores were made. Groups of entities, means and the bootstrap all work on the values.
+
+Beside the metrics of `core.metrics`, a ranking gets
+
+    popularity_bias@10    mean share of training entities that met the shown items, minus the same
+                          mean over the entity's own query items: above 0 the list is more popular
+                          than what the entity chose
+    gain                  NDCG@10 minus that of the empty support among the same candidates
+    diversity@10          mean distance of the shown items, where items are known by vectors
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from metarec_ray.core import label_metrics, metrics
+from metarec_ray.evaluation.scoring import Method, RankingTasks
+
+SHOWN, DEEP = 10, 50  # lengths of the lists that are judged
+BY_ROWS = ("squared_error", "mae", "log_loss", "gain")  # means over query rows, not over entities
+TIES = 104_729  # data drawn with the same seed must not meet its own noise again
+
+
+class Condition(NamedTuple):
+    """What is known of an entity: the number of its events, or the name of a scenario, or both."""
+
+    k: int | None = None
+    scenario: str | None = None
+
+    def keys(self) -> dict[str, int | str]:
+        """Return what a row says of it."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
+class Measured(NamedTuple):
+    """One method under one condition with one seed.
+
+    Attributes:
+        method, kind: as in a table.
+        seed: of the fit.
+        condition: of the table's row.
+        entity: [E], names of whom the values belong to: task ids, or raw ids.
+        weight: float [E], number of query rows behind a value of the metrics `BY_ROWS`; 1 in
+            rankings.
+        values: metric -> float [E]; NaN where an entity does not allow one.
+        facts: numbers of the whole: coverage, calibration, seconds.
+
+    """
+
+    method: str
+    kind: str
+    seed: int
+    condition: Condition
+    entity: list[str]
+    weight: Tensor
+    values: dict[str, Tensor]
+    facts: dict[str, float]
+
+
+def measure(
+    tasks: RankingTasks,
+    method: Method,
+    *,
+    ks: Sequence[int],
+    seed: int,
+    ties: int,
+    clock: Callable[[], float],
+    vectors: csr_array | None = None,
+    scenario: str | None = None,
+) -> list[Measured]:
+    """Return what a method's rankings are worth after each k.
+
+    Args:
+        tasks: whom to judge.
+        method: what scores.
+        ks: numbers of known events.
+        seed: of the fit.
+        ties: seed that breaks ties, the same for every method: ties of two rankings fall alike.
+        clock: seconds.
+        vectors: [I, D] of norm 1 or 0, what an item is; None leaves diversity out.
+        scenario: of the condition.
+
+    """
+    prior = None if ks[0] == 0 else method.scores(0)
+    found = []
+    for k in ks:
+        start = clock()
+        scores = method.scores(k)
+        seconds = clock() - start
+        prior = scores if prior is None else prior
+        values, coverage = _rankings(tasks, scores, prior, k, ties, vectors)
+        facts = {
+            "coverage@10": coverage,
+            "fit_seconds": method.fit_seconds,
+            "score_seconds": seconds,
+            "adapt_ms": 1000 * seconds / len(tasks.entity),
+            "adapted": float(method.adapted),
+        }
+        found.append(
+            Measured(
+                method=method.name,
+                kind=method.kind,
+                seed=seed,
+                condition=Condition(k, scenario),
+                entity=[str(entity) for entity in tasks.entity.tolist()],
+                weight=torch.ones(len(tasks.entity)),
+                values=values,
+                facts=facts,
+            )
+        )
+    return found
+
+
+def mean(values: Tensor, weight: Tensor) -> float:
+    """Return the weighted mean of the entities that allow a value; NaN if none does."""
+    known = ~values.isnan()
+    total = weight[known].double().sum().item()
+    return (values[known].double() @ weight[known].double()).item() / total if total else math.nan
+
+
+def weight_of(metric: str, weight: Tensor) -> Tensor:
+    """Return what an entity counts in the mean of a metric: its weight in errors, else 1.
+
+    An error is one a query row; a list or a correlation is one an entity, however long its query.
+    """
+    return weight if metric in BY_ROWS else torch.ones_like(weight)
+
+
+def _rankings(
+    tasks: RankingTasks,
+    scores: Tensor,
+    prior: Tensor,
+    k: int,
+    ties: int,
+    vectors: csr_array | None,
+) -> tuple[dict[str, Tensor], float]:
+    candidates, gains = tasks.candidates(k), tasks.gains()
+    found = _ranked(scores, gains, candidates, ties)
+    ndcg = metrics.ndcg(found, SHOWN)
+    before = ndcg if prior is scores else metrics.ndcg(_ranked(prior, gains, candidates, ties), 10)
+    relevant = (gains > 0) & candidates
+    chosen = (relevant * tasks.share).sum(1) / relevant.sum(1)
+    popularity = metrics.popularity(found, SHOWN, share=tasks.share)
+    values = {
+        "ndcg@10": ndcg,
+        "hr@10": metrics.hit_rate(found, SHOWN),
+        "recall@10": metrics.recall(found, SHOWN),
+        "recall@50": metrics.recall(found, DEEP),
+        "precision@10": metrics.precision(found, SHOWN),
+        "mrr@10": metrics.reciprocal_rank(found, SHOWN),
+        "map@10": metrics.average_precision(found, SHOWN),
+        "auc": label_metrics.auc(scores, relevant, candidates),
+        "novelty": metrics.novelty(found, SHOWN, share=tasks.share),
+        "popularity@10": popularity,
+        "popularity_bias@10": popularity - chosen,
+        "gain": ndcg - before,
+    }
+    if vectors is not None:
+        values["diversity@10"] = metrics.diversity(found, SHOWN, vectors=vectors)
+    return values, metrics.coverage(found, SHOWN, catalogue=int(candidates.any(0).sum()))
+
+
+def _ranked(scores: Tensor, gains: Tensor, candidates: Tensor, ties: int) -> metrics.Ranked:
+    generator = torch.Generator().manual_seed(TIES + ties)
+    return metrics.rank(scores, gains, depth=DEEP, generator=generator, candidates=candidates)

@@ -1,0 +1,114 @@
+"""A table as plain text for one screen.
+
+Knows rows; does not know how they were measured.
+"""
+
+from collections.abc import Sequence
+
+from metarec_ray.evaluation.table.rows import Row, Value
+
+_FOOT = (
+    "+  better than the best rival at that k (paired bootstrap over users, Holm-corrected p < .05)",
+    "~  indistinguishable from chance (its 95 % interval reaches the random floor's)",
+)
+
+
+def render(rows: Sequence[Row]) -> str:
+    """Return aligned lines: NDCG@10 a method and k, then what else is known at the largest k."""
+    if not rows:
+        return "no rows"
+    ks = sorted({_number(row["k"]) for row in rows})
+    by_method: dict[str, dict[float, Row]] = {}
+    for row in rows:
+        by_method.setdefault(str(row["method"]), {})[_number(row["k"])] = row
+    lines = [_head(ks), *(_line(name, of_k, ks) for name, of_k in by_method.items())]
+    cells = [[*line] for line in lines]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    body = [_aligned(line, widths) for line in cells]
+    return "\n".join([_title(rows[0]), "", *body, "", *_foot(rows)])
+
+
+def _title(row: Row) -> str:
+    return (
+        f"{row['protocol']}  {row['dataset']} ({row['feedback']})  "
+        f"{_scenario(row)}{row['n']} new users  "
+        f"seed {row['seed']}  NDCG@10 after k events"
+    )
+
+
+def _scenario(row: Row) -> str:
+    return f"{row['scenario']}  " if row.get("scenario") else ""
+
+
+def _head(ks: list[float]) -> list[str]:
+    last = f"{ks[-1]:.0f}"
+    names = [f"k={k:.0f}" for k in ks]
+    return [
+        "method",
+        "kind",
+        *names,
+        f"+-@{last}",
+        f"HR@{last}",
+        f"cov@{last}",
+        f"gain@{last}",
+        "seconds",
+    ]
+
+
+def _line(name: str, of_k: dict[float, Row], ks: list[float]) -> list[str]:
+    last = of_k[ks[-1]]
+    interval = last["ci95"]
+    assert isinstance(interval, list)
+    return [
+        name,
+        str(last["kind"]),
+        *(_score(of_k[k]) for k in ks),
+        _decimal((interval[1] - interval[0]) / 2),
+        _decimal(last["hr@10"], 3),
+        _decimal(last["coverage@10"], 3),
+        _signed(last["adaptation_gain"]),
+        f"{max(_number(row['seconds']) for row in of_k.values()):.1f}",
+    ]
+
+
+def _score(row: Row) -> str:
+    mark = "+" if row["better"] else "~" if row["chance"] else " "
+    return _decimal(row["ndcg@10"]) + mark
+
+
+def _decimal(value: Value, places: int = 4) -> str:
+    return f"{_number(value):.{places}f}".removeprefix("0")
+
+
+def _signed(value: Value) -> str:
+    number = _number(value)
+    return ("-" if number < 0 else "+") + _decimal(abs(number))
+
+
+def _number(value: Value) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _aligned(line: list[str], widths: list[int]) -> str:
+    texts = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
+    numbers = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
+    return "  ".join(texts + numbers).rstrip()
+
+
+def _foot(rows: Sequence[Row]) -> list[str]:
+    used = (
+        [_FOOT[0]]
+        if any(row["better"] for row in rows)
+        else ["no learner is better than the best rival"]
+    )
+    if not any(row["kind"] == "learner" for row in rows):
+        used = []
+    if any(row["chance"] for row in rows):
+        used.append(_FOOT[1])
+    best = {_number(row["k"]): str(row["best_rival"]) for row in rows if row["best_rival"]}
+    if best:
+        used.append(
+            "best rival: " + ", ".join(f"{name} (k={k:.0f})" for k, name in sorted(best.items()))
+        )
+    return used

@@ -1,0 +1,192 @@
+"""The table of a protocol: a row a method and condition, with what is known of its certainty.
+
+Knows what was measured and how methods compare; does not know how a method makes its scores.
+"""
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+from metarec_ray.config.experiment import Evaluate
+from metarec_ray.data.settings import Feedback
+from metarec_ray.evaluation.scoring import Method, RankingTasks
+from metarec_ray.evaluation.table.comparison import (
+    RANKINGS,
+    Averaged,
+    Compared,
+    averaged,
+    compared,
+    target_of,
+)
+from metarec_ray.evaluation.table.groups import Groups, group_means
+from metarec_ray.evaluation.table.ranking_measures import (
+    Condition,
+    Measured,
+    mean,
+    measure,
+    weight_of,
+)
+from metarec_ray.evaluation.table.statistics import bonferroni, holm
+
+Value = str | int | float | bool | list[float] | list[int] | dict[str, float] | None
+Row = dict[str, Value]
+Key = tuple[str, Condition]  # a method under one condition
+Judged = dict[Key, Compared]
+LEVEL = 0.05
+SIMPLE = (
+    "popularity",
+    "recency_popularity",
+    "item_knn",
+    "user_knn",
+    "ease",
+    "ials",
+    "item_knn_popularity",
+    "ease_popularity",
+)
+"""Rivals, and tuned blends of them, that a learner is held against at the sizes below."""
+CONFIRMED = (3, 5, 10)
+_RESAMPLES_A_TEST = 4  # the smallest p, 2 / (B + 1), is then half of what the strictest test asks
+
+
+class Header(NamedTuple):
+    """What every row of a table begins with."""
+
+    dataset: str
+    feedback: Feedback
+    seed: int
+    protocol: str = "strict"
+
+
+def evaluate(
+    tasks: RankingTasks,
+    methods: Sequence[Method],
+    settings: Evaluate,
+    *,
+    header: Header,
+    clock: Callable[[], float],
+) -> list[Row]:
+    """Return the rows of a table of rankings, in the order of `methods`, then of k.
+
+    Args:
+        tasks: the entities to judge.
+        methods: names must differ.
+        settings: of the protocol.
+        header: names the table; its seed breaks ties and draws the bootstrap.
+        clock: seconds.
+
+    """
+    seed = header.seed
+    measured = [
+        found
+        for method in methods
+        for found in measure(tasks, method, ks=settings.ks, seed=seed, ties=seed, clock=clock)
+    ]
+    return judge(measured, header, resamples=settings.resamples)
+
+
+def judge(
+    measured: Sequence[Measured],
+    header: Header,
+    *,
+    resamples: int,
+    groups: Groups | None = None,
+    simple: Collection[str] = SIMPLE,
+) -> list[Row]:
+    """Return the rows of a table: methods in their first order, then conditions in theirs.
+
+    `p_vs_best_rival` is the two-sided p of the paired difference to the rival that is best under
+    that condition (None in its own row, and without a rival); `better` is decided after Holm's
+    correction over every learner and condition. More resamples than asked for are drawn where the
+    smallest p that they can show would not survive it. `p_bonferroni` is the p against the best of
+    the `simple` rivals times the number of conditions whose k is in `CONFIRMED`; `p_vs_control` is
+    against the best control, such as the same method not told of the source domain.
+
+    Args:
+        measured: any number of seeds a method; every method has the same entities.
+        header: names the table; its seed draws the bootstrap.
+        resamples: of the bootstrap, at least.
+        groups: of entities, whose means stand in the rows.
+        simple: names of simple rivals.
+
+    """
+    target, methods = target_of(measured), averaged(measured)
+    names = dict.fromkeys(one.method for one in methods)
+    conditions = dict.fromkeys(one.condition for one in methods)
+    tests = sum(one.kind == "learner" for one in methods)
+    resamples = max(resamples, math.ceil(_RESAMPLES_A_TEST * tests / LEVEL))
+    judged: Judged = {}
+    for condition in conditions:
+        beside = [one for one in methods if one.condition == condition]
+        for found in compared(beside, target, simple, resamples=resamples, seed=header.seed):
+            judged[found.one.method, condition] = found
+    keys = [(n, c) for n in names for c in conditions if (n, c) in judged]
+    p_values = {key: judged[key].rival.p for key in keys if judged[key].one.kind == "learner"}
+    known = {key: p for key, p in p_values.items() if p is not None}
+    corrected = dict(zip(known, holm(list(known.values())), strict=True))
+    against_simple = _against_simple(judged)
+    return [
+        {"protocol": header.protocol, **header._asdict()}
+        | _row(
+            judged[key], corrected.get(key), against_simple.get(key), rankings=target is RANKINGS
+        )
+        | group_means(judged[key].one, target, groups or {})
+        for key in keys
+    ]
+
+
+def _against_simple(judged: Judged) -> dict[Key, float]:
+    """Return the p against the best simple rival, corrected over each learner's confirmed sizes."""
+    families: dict[str, dict[Key, float]] = {}
+    for key, found in judged.items():
+        confirmed = found.one.kind == "learner" and found.one.condition.k in CONFIRMED
+        if confirmed and found.simple.p is not None:
+            families.setdefault(found.one.method, {})[key] = found.simple.p
+    return {
+        key: p
+        for family in families.values()
+        for key, p in zip(family, bonferroni(list(family.values())), strict=True)
+    }
+
+
+def _row(
+    found: Compared, p_corrected: float | None, p_bonferroni: float | None, *, rankings: bool
+) -> Row:
+    one = found.one
+    return {
+        "method": one.method,
+        "kind": one.kind,
+        **one.condition.keys(),
+        "n": len(one.entity),
+        **_levels(one),
+        "ci95": [end if rankings else end**0.5 for end in found.interval],
+        "p_vs_best_rival": found.rival.p,
+        "p_corrected": p_corrected,
+        "best_rival": found.rival.best,
+        "better": found.rival.above and p_corrected is not None and p_corrected < LEVEL,
+        "p_vs_best_simple": found.simple.p,
+        "p_bonferroni": p_bonferroni,
+        "best_simple": found.simple.best,
+        "better_than_simple": found.simple.above
+        and p_bonferroni is not None
+        and p_bonferroni < LEVEL,
+        "p_vs_control": found.control.p,
+        "best_control": found.control.best,
+        "better_than_control": found.control.above
+        and found.control.p is not None
+        and found.control.p < LEVEL,
+        "chance": found.chance,
+        "seeds": one.seeds,
+        "seed_std": one.spread,
+        "seconds": one.facts.get("fit_seconds", 0.0) + one.facts.get("score_seconds", 0.0),
+    }
+
+
+def _levels(one: Averaged) -> Row:
+    """Return the mean of every metric; None where no entity allows one."""
+    means = {name: mean(values, weight_of(name, one.weight)) for name, values in one.values.items()}
+    if "squared_error" in means:
+        means = {"rmse": means.pop("squared_error") ** 0.5, **means}
+    if "gain" in means:
+        means["adaptation_gain"] = means.pop("gain")
+    facts = {n: v for n, v in one.facts.items() if n not in ("fit_seconds", "score_seconds")}
+    return {n: v if math.isfinite(v) else None for n, v in (means | facts).items()}

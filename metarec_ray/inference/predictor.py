@@ -1,0 +1,109 @@
+"""From support sets to scores, batched over tasks: one learner, or a blend of several.
+
+Knows what a checkpoint's parameters make; does not know ids, requests or files.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from metarec_ray.algorithms.base import FittedLearner, Params
+from metarec_ray.config.experiment import Experiment
+from metarec_ray.core.batch import Features
+from metarec_ray.data.settings import Feedback
+from metarec_ray.inference.single import Fitted, Trained
+from metarec_ray.inference.supports import Supports
+
+MEMBER = "member."  # what the names of a blend's members' parameters begin with
+WEIGHTS, SIZES = "blend.weights", "blend.ks"
+
+
+class Predictor(Protocol):
+    """What turns supports into scores."""
+
+    def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
+        """Return scores after adapting on each support set: of the whole catalogue, [T, I].
+
+        With `items`, catalogue rows int64 [T, Q], only of each task's own.
+        """
+        ...
+
+    def log_share(self, scores: Tensor) -> Tensor:
+        """Return scores [T, I] as log-probabilities, up to a constant."""
+        ...
+
+    def adapted(self, supports: Supports) -> int:
+        """Return how many numbers adapting to the first support computes, 0 for none."""
+        ...
+
+
+class Blend:
+    """A weighted sum of predictors, with weights that depend on the size of the support.
+
+    Implicit feedback adds log-shares of the whole catalogue, other kinds add scores as they are.
+    """
+
+    def __init__(
+        self, members: Sequence[Predictor], weights: Tensor, ks: Tensor, feedback: Feedback
+    ):
+        """Take weights [K, M] for supports of at least ks [K] events; ks ascend from 0."""
+        self.members, self.weights, self.ks = members, weights, ks
+        self.feedback: Feedback = feedback
+
+    def log_share(self, scores: Tensor) -> Tensor:
+        return torch.log_softmax(scores, -1)
+
+    @torch.no_grad()
+    def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
+        parts = torch.stack(
+            [member_scores(m, supports, self.feedback, items) for m in self.members]
+        )
+        row = (supports.mask.sum(1, keepdim=True) >= self.ks).sum(1) - 1
+        return torch.einsum("tm,mti->ti", self.weights[row], parts)
+
+    def adapted(self, supports: Supports) -> int:
+        return sum(member.adapted(supports) for member in self.members)
+
+
+def member_scores(
+    member: Predictor, supports: Supports, feedback: Feedback, items: Tensor | None = None
+) -> Tensor:
+    """Return scores on the scale that a blend adds up."""
+    if feedback != "implicit":
+        return member.scores(supports, items=items)
+    shares = member.log_share(member.scores(supports))
+    return shares if items is None else shares.gather(1, items)
+
+
+def predictor_of(
+    experiment: Experiment, model: Params, feedback: Feedback, items: Features, *, user_tokens: int
+) -> Predictor:
+    """Return what scores for a checkpoint of `experiment` with these parameters.
+
+    Args:
+        experiment: as it was run.
+        model: parameters and buffers by their names in a checkpoint.
+        feedback: what labels mean.
+        items: features of the catalogue.
+        user_tokens: rows of the users' token table.
+
+    """
+    if not experiment.blend.members:
+        return _single(experiment, model, feedback, items, user_tokens)
+    members = []
+    for name, member in experiment.members().items():
+        prefix = f"{MEMBER}{name}."
+        own = {n.removeprefix(prefix): p for n, p in model.items() if n.startswith(prefix)}
+        members.append(_single(member, own, feedback, items, user_tokens))
+    return Blend(members, model[WEIGHTS], model[SIZES], feedback)
+
+
+def _single(
+    experiment: Experiment, model: Params, feedback: Feedback, items: Features, user_tokens: int
+) -> Fitted | Trained:
+    learner = experiment.algorithm
+    if isinstance(learner, FittedLearner):
+        return Fitted(learner, model, feedback, n_items=len(items.tokens), user_tokens=user_tokens)
+    return Trained(learner, model, feedback, items=items)

@@ -1,0 +1,233 @@
+"""A trained learner with its catalogue: raw ids in, ranked raw ids out.
+
+Knows one checkpoint; evaluation and the server ask the same object, and adaptation is the same
+code that training ran.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from metarec_ray import checkpoint as checkpoints
+from metarec_ray.checkpoint import BUFFER, Checkpoint
+from metarec_ray.config.experiment import Experiment, parse
+from metarec_ray.core.batch import Features
+from metarec_ray.core.ranking import top_k
+from metarec_ray.data.fields import FeatureField
+from metarec_ray.data.settings import Feedback
+from metarec_ray.data.tasks.features import FeatureSpace, encode_record, stack
+from metarec_ray.errors import RequestError
+from metarec_ray.inference.predictor import SIZES, WEIGHTS, predictor_of
+from metarec_ray.inference.retrieval import Best, Finder
+from metarec_ray.inference.supports import Supports
+
+MAX_SUPPORT = 200
+
+
+class SupportEvent(NamedTuple):
+    """One thing a user did: an item, its label, the context it happened in, and when.
+
+    Events of a support stand oldest first; `time` is in microseconds, 0 where it is not known.
+    """
+
+    item: str
+    label: float = 1.0
+    context: Mapping[str, Any] = {}
+    time: int = 0
+
+
+class RankedItem(NamedTuple):
+    """One place of a ranking; `score` is None for an item that is not known."""
+
+    id: str
+    title: str | None
+    score: float | None
+    cold: bool
+
+
+class Ranking(NamedTuple):
+    """Items, best first.
+
+    Attributes:
+        adapted: False where no support event was usable: the prior's ranking.
+        support_used: support events adapted on.
+        unknown: positions of support events whose item is not in the catalogue.
+
+    """
+
+    items: list[RankedItem]
+    adapted: bool
+    support_used: int
+    unknown: list[int]
+
+
+class Recommender:
+    """A learner, its meta-parameters and its encoded catalogue."""
+
+    def __init__(self, checkpoint: Checkpoint, *, name: str = "default", version: str = "0"):
+        """Rebuild everything a request needs from a checkpoint's content."""
+        self.name, self.version = name, version
+        self.experiment: Experiment = parse(checkpoint.config, "config.json of the checkpoint")
+        self.feedback: Feedback = checkpoint.schema["feedback"]
+        self.vocabularies = checkpoint.schema["vocabularies"]
+        self.spaces = {
+            side: FeatureSpace([FeatureField.model_validate(field) for field in fields])
+            for side, fields in checkpoint.schema["features"].items()
+        }
+        self.nothing = {side: space.missing() for side, space in self.spaces.items()}
+        features = self._read_catalogue(checkpoint)
+        self.predictor = predictor_of(
+            self.experiment,
+            checkpoint.model,
+            self.feedback,
+            features,
+            user_tokens=self.spaces["user"].tokens,
+        )
+        self.finder = Finder(self.predictor, self.trained, self.by_id)
+        self.metadata: dict[str, Any] = {
+            "algorithm": _description(self.experiment, checkpoint),
+            "feedback": self.feedback,
+            "items": len(self.ids),
+            "limits": {"support": MAX_SUPPORT},
+            "metrics": checkpoint.metrics,
+            "state": checkpoint.state,
+        }
+
+    @classmethod
+    def load(cls, path: Path, *, name: str | None = None) -> "Recommender":
+        """Return the recommender of a checkpoint; CheckpointError if any byte is not as written."""
+        loaded = checkpoints.load(path)
+        version = f"{loaded.state['step']}-{checkpoints.parameters_sha256(loaded.model)[:8]}"
+        return cls(loaded, name=name or loaded.config["serve"]["name"], version=version)
+
+    @property
+    def method(self) -> str:
+        """Name of the learner in a table."""
+        return self.metadata["algorithm"]["name"]
+
+    @property
+    def kind(self) -> str:
+        """What the learner is in a table: floor, rival or learner."""
+        return "learner" if self.experiment.blend.members else self.experiment.algorithm.kind
+
+    def knows(self, item_id: str) -> bool:
+        """Return whether an item is in the catalogue."""
+        return item_id in self.rows
+
+    def rank(
+        self,
+        support: Sequence[SupportEvent],
+        candidates: Sequence[str] | None = None,
+        *,
+        k: int = 10,
+        user_fields: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        exclude_seen: bool = True,
+    ) -> Ranking:
+        """Return the `k` best of `candidates` (None: the catalogue) for a user with these events.
+
+        Adapts on the known support items, oldest first; an empty support gives the prior. Ties are
+        broken by id. Candidates that are not known go last with a null score.
+
+        Raises:
+            RequestError: k < 1, too many events, a label that is not finite, an unknown field.
+
+        """
+        if k < 1 or len(support) > MAX_SUPPORT:
+            raise RequestError(
+                f"k must be >= 1 and support <= {MAX_SUPPORT} events, got {k} and {len(support)}"
+            )
+        known = [event for event in support if event.item in self.rows]
+        unknown = [place for place, event in enumerate(support) if event.item not in self.rows]
+        supports = self._supports(known, user_fields or {}, context or {})
+        if candidates is None:
+            items = self._items(self.finder.best(supports, k, exclude_seen=exclude_seen)[0])
+        else:
+            seen = {event.item for event in support} if exclude_seen else set()
+            given = [c for c in dict.fromkeys(candidates) if c not in seen]
+            items = self._rank_given(supports, given)[:k]
+        return Ranking(items, adapted=bool(known), support_used=len(known), unknown=unknown)
+
+    def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
+        """Return scores after adapting on each support set: of the whole catalogue, [T, I].
+
+        With `items`, catalogue rows int64 [T, Q], only of each task's own.
+        """
+        return self.predictor.scores(supports, items=items)
+
+    def adapted(self) -> int:
+        """Return how many numbers adapting to one event computes for one entity, 0 for none."""
+        return self.predictor.adapted(self._supports([SupportEvent(self.ids[0])], {}, {}))
+
+    def _read_catalogue(self, checkpoint: Checkpoint) -> Features:
+        table = pq.read_table(io.BytesIO(checkpoint.catalogue)).sort_by("item")
+        self.ids: list[str] = table["id"].to_pylist()
+        self.titles: list[str | None] = table["title"].to_pylist()
+        self.rows = {item: row for row, item in enumerate(self.ids)}
+        self.trained = checkpoint.model[BUFFER + "trained"].bool()
+        # Rank of every row's id in sorted order: ties are broken by id.
+        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
+        self.by_id = torch.empty(len(order), dtype=torch.int64)
+        self.by_id[torch.tensor(order, dtype=torch.int64)] = torch.arange(len(order))
+        space = self.spaces["item"]
+        return space.encode({field.name: table[field.name] for field in space.fields}, len(table))
+
+    def _supports(
+        self, known: list[SupportEvent], user_fields: Mapping, context: Mapping
+    ) -> Supports:
+        labels = torch.tensor([float(event.label) for event in known] or [0.0])
+        if not bool(torch.isfinite(labels).all()):
+            raise RequestError(f"labels of the support must be finite, got {labels.tolist()}")
+        if self.feedback == "binary" and known and bool(((labels != 0) & (labels != 1)).any()):
+            raise RequestError(f"labels of clicks must be 0 or 1, got {labels.tolist()}")
+        nothing = self.nothing["context"]
+        rows = [self._record("context", event.context) for event in known] or [nothing]
+        return Supports(
+            item=torch.tensor([[self.rows[event.item] for event in known] or [0]]),
+            label=labels[None],
+            mask=torch.full((1, len(labels)), bool(known)),
+            time=torch.tensor([[event.time for event in known] or [0]]),
+            context=Features(*(column[None] for column in stack(rows))),
+            user=self._record("user", user_fields),
+            now=Features(*(column[None] for column in self._record("context", context))),
+        )
+
+    def _record(self, side: str, fields: Mapping[str, Any]) -> Features:
+        if not fields:
+            return self.nothing[side]
+        return encode_record(self.spaces[side], self.vocabularies[side], fields, side)
+
+    def _rank_given(self, supports: Supports, given: list[str]) -> list[RankedItem]:
+        rows = torch.tensor([self.rows[c] for c in given if c in self.rows], dtype=torch.int64)
+        known: list[RankedItem] = []
+        if len(rows):
+            scores = self.scores(supports, items=rows[None])[0]
+            order = top_k(scores, self.by_id[rows], len(rows))
+            known = self._items(Best(rows[order], scores[order]))
+        unknown = [RankedItem(c, None, None, cold=True) for c in given if c not in self.rows]
+        return known + sorted(unknown)
+
+    def _items(self, best: Best) -> list[RankedItem]:
+        places = best.rows.tolist(), best.scores.tolist(), self.trained[best.rows].tolist()
+        return [
+            RankedItem(self.ids[row], self.titles[row], score, cold=not trained)
+            for row, score, trained in zip(*places, strict=True)
+        ]
+
+
+def _description(experiment: Experiment, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the learner's name and hyper-parameters; of a blend its weights at each k."""
+    if not experiment.blend.members:
+        return experiment.algorithm.model_dump(mode="json")
+    weights = {
+        str(k): dict(zip(experiment.blend.members, row, strict=True))
+        for k, row in zip(
+            checkpoint.model[SIZES].tolist(), checkpoint.model[WEIGHTS].tolist(), strict=True
+        )
+    }
+    return {"name": "blend", "weights": weights}

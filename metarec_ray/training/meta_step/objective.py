@@ -1,0 +1,210 @@
+"""The objective of one lane: encode once, adapt and judge every task.
+
+Knows the order encoders -> learner -> query loss; does not know optimizers, workers or files.
+Everything but the learner is written for one task and for T alike: learners that are `batched` get
+T tasks at once, in buckets of like length; of others, vmap makes T tasks out of one.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from metarec_ray.algorithms.base import MetaLearner
+from metarec_ray.algorithms.problem import EncodedItems, Support, encode_support, make_problem
+from metarec_ray.core.batch import Encoded, Events, Features, Lane, Params, Task
+from metarec_ray.core.buckets import buckets
+from metarec_ray.core.outer_loop import LaneObjective
+from metarec_ray.data.settings import Feedback
+from metarec_ray.models.towers import encode
+from metarec_ray.training.meta_step.query_loss import Scorer, choice_judge, label_judge
+
+
+class _Encoded(NamedTuple):
+    """Tasks after the shared encoders."""
+
+    task: Task
+    user: Tensor  # [*T, D]
+    support_item: Tensor  # [*T, N, D], or the table [U, D]
+    support_context: Tensor  # [*T, N, D] or [*T, 1, D]
+    query_item: Tensor  # [*T, Q, D], or the table
+    query_context: Tensor  # [*T, Q, D] or [*T, 1, D]
+
+
+class _Shared(NamedTuple):
+    """What all tasks of a lane have in common."""
+
+    feedback: Feedback
+    buffers: Params
+    dense: Params
+    items: EncodedItems  # with the offsets at the start of a history
+    later: Tensor  # [U]: offsets of items that are met later
+    log_q: Tensor  # [U]: of being sampled as a negative
+    reference: Tensor
+    progress: float | None
+
+
+def lane_objective(
+    learner: MetaLearner,
+    feedback: Feedback,
+    buffers: Params,
+    lane: Lane,
+    *,
+    progress: float | None = None,
+    oracle: bool = False,
+) -> LaneObjective:
+    """Return `(dense, rows) -> (mean objective, [query loss, query metric])` of a lane.
+
+    `rows` holds the lane's rows of `item.ids` [U, D] and `user.ids` [T, D], where the model has
+    them. The metric is the mean of what `query_loss` measures.
+    `progress` is the share of meta-training that is done; None outside it, where nothing is random.
+    `oracle` asks for vmap over one task whatever the learner is: what batched learners are held to.
+    """
+
+    def objective(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
+        vector = encode(dense, "item", lane.item_features, rows.get("item.ids"))
+        batched = learner.batched and not oracle
+        ragged = batched and learner.ragged
+        # What looks items up in the lane's table knows them by their rows in that.
+        index = torch.arange(len(vector), device=vector.device) if ragged else lane.items
+        shared = _Shared(
+            feedback=feedback,
+            buffers=buffers,
+            dense=dense,
+            items=EncodedItems(index, vector, buffers["offset"][lane.items]),
+            later=buffers["offset.later"][lane.items],
+            log_q=_log_q(buffers, lane.items),
+            reference=lane.reference,
+            progress=progress,
+        )
+        prepared = _whole if ragged else partial(_parts, batched=batched)
+        parts = prepared(dense, lane, rows.get("user.ids"), vector)
+        if batched:
+            judged = [_judged(shared, learner.objective_batch, part) for part in parts]
+        else:
+            one = partial(_judged, shared, learner.objective)
+            judged = [vmap(one, randomness="different")(part) for part in parts]
+        values, metrics = (torch.cat(found) for found in zip(*judged, strict=True))
+        return values.mean(), metrics.mean(0)
+
+    return objective
+
+
+def _log_q(buffers: Params, items: Tensor) -> Tensor:
+    """Return the log-probabilities [U] of items to be sampled as a negative."""
+    if "negatives.log_q" in buffers:
+        return buffers["negatives.log_q"][items]
+    return -torch.log(buffers["catalogue_size"]).expand(len(items))
+
+
+def _whole(dense: Params, lane: Lane, user_rows: Tensor | None, vector: Tensor) -> list[_Encoded]:
+    """Return the lane's tasks in one part, with the table of items in place of each event's."""
+    tasks = lane.tasks
+    contexts = [_contexts(dense, events.context) for events in (tasks.support, tasks.query)]
+    users = encode(dense, "user", lane.user, user_rows)
+    return [_Encoded(tasks, users, vector, contexts[0], vector, contexts[1])]
+
+
+def _parts(
+    dense: Params, lane: Lane, user_rows: Tensor | None, vector: Tensor, *, batched: bool
+) -> list[_Encoded]:
+    """Return the lane's tasks by buckets, each as wide as its longest support; or in one part."""
+    tasks = lane.tasks
+    users = encode(dense, "user", lane.user, user_rows)
+    contexts = [_contexts(dense, events.context) for events in (tasks.support, tasks.query)]
+    everything = [torch.arange(len(users), device=users.device)]
+    some = buckets(tasks.support.mask) if batched else everything
+    cut = [_cut(tasks, part) for part in some] if len(some) > 1 else [tasks]
+    # One look-up for all sets: each would fill a gradient of all items of its own.
+    sets = [events.item for task in cut for events in (task.support, task.query)]
+    found = vector.index_select(0, torch.cat([item.flatten() for item in sets]))
+    vectors = iter(found.split([item.numel() for item in sets]))
+    parts = []
+    for part, task in zip(some, cut, strict=True):
+        width = task.support.mask.shape[1]
+        own = [context if len(some) == 1 else context[part] for context in contexts]
+        parts.append(
+            _Encoded(
+                task=task,
+                user=users if len(some) == 1 else users[part],
+                support_item=next(vectors).view(*task.support.item.shape, -1),
+                support_context=own[0][:, :width],
+                query_item=next(vectors).view(*task.query.item.shape, -1),
+                query_context=own[1],
+            )
+        )
+    return parts
+
+
+def _contexts(dense: Params, context: Features) -> Tensor:
+    """Return the encoded contexts of padded events, one for all where nothing is known of them."""
+    if context.tokens.shape[-1] + context.dense.shape[-1] == 0:
+        context = _each(context, lambda column: column[..., :1, :])
+    return encode(dense, "context", context)
+
+
+def _cut(tasks: Task, part: Tensor) -> Task:
+    """Return the tasks at `part`, without the padding of supports that are longer than theirs."""
+    some: Task = _each(tasks, lambda column: column[part])
+    width = max(1, int(some.support.mask.sum(1).amax()))
+    return some._replace(support=_each(some.support, lambda column: column[:, :width]))
+
+
+def _each(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Return the same NamedTuple, of NamedTuples of tensors, with `function` of each tensor."""
+    if isinstance(value, Tensor):
+        return function(value)
+    return type(value)(*(_each(field, function) for field in value))
+
+
+def _judged(
+    shared: _Shared, objective: Callable[..., tuple[Tensor, Tensor]], tasks: _Encoded
+) -> tuple[Tensor, Tensor]:
+    """Return the objective [*T] and [query loss, query metric] [*T, 2]."""
+    task, user, feedback = tasks.task, tasks.user, shared.feedback
+    support = _events(shared, task, task.support, tasks.support_item, tasks.support_context, user)
+    query = _events(shared, task, task.query, tasks.query_item, tasks.query_context, user)
+    now = tasks.query_context[..., :1, :]
+    if feedback == "implicit":
+        begins = task.begins.unsqueeze(-1)
+        items = shared.items._replace(offset=torch.where(begins, shared.items.offset, shared.later))
+        reference = items.at(shared.reference)
+        judge = choice_judge(items, task, user, now=now, log_q=shared.log_q)
+    else:
+        reference = None
+        judge = label_judge(query, feedback)
+    problem = make_problem(
+        feedback,
+        reference,
+        shared.buffers["reference.log_q"],
+        user,
+        now,
+        progress=shared.progress,
+        begins=task.begins,
+    )
+    # A learner may ask for several losses; what is shown is the metric of the last one's scores.
+    measure: Callable[[], Tensor] | None = None
+
+    def query_loss(score: Scorer) -> Tensor:
+        nonlocal measure
+        value, measure = judge(score)
+        return value
+
+    value, loss = objective(problem, shared.dense, support, query, query_loss)
+    assert measure is not None
+    return value, torch.stack([loss, measure()], -1)
+
+
+def _events(
+    shared: _Shared, task: Task, events: Events, vector: Tensor, context: Tensor, user: Tensor
+) -> Encoded:
+    """Return a padded set whose items are encoded already: looked up, or all in a table."""
+    index, _, start = shared.items
+    position = events.item
+    # What is met at the start of a history is not what is met later.
+    offset = torch.where(task.begins.unsqueeze(-1), start[position], shared.later[position])
+    own = EncodedItems(index[position], vector, offset)
+    return encode_support(Support(own, context, events.label, events.mask, events.time), user)

@@ -1,0 +1,239 @@
+"""One meta-step: lane gradients, summed in lane order, one update of the shared state.
+
+Knows how a lane's result is made and applied; how results travel between workers is `Exchange`'s
+business. Lane sums are added in lane order whatever computed them, so that the parameters after a
+step do not depend on the number of workers.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarec_ray.algorithms.base import MetaLearner
+from metarec_ray.core.batch import Lane
+from metarec_ray.core.outer_loop import Params, meta_gradient
+from metarec_ray.data.settings import Feedback
+from metarec_ray.errors import ConfigError, RunFailed
+from metarec_ray.training.meta_step.objective import lane_objective
+from metarec_ray.training.meta_step.optimizer import clip, step_dense, step_rows
+
+
+class LaneResult(NamedTuple):
+    """Gradients of one lane.
+
+    Attributes:
+        dense: one flat vector, parameters in name order.
+        rows: of each table in name order, its unique row numbers and their gradients.
+        metrics: [query loss, query metric].
+
+    """
+
+    dense: Tensor
+    rows: dict[str, tuple[Tensor, Tensor]]
+    metrics: Tensor
+
+
+class Exchange(Protocol):
+    """How lane results reach every worker."""
+
+    rank: int
+    world: int
+
+    def gather(self, mine: dict[int, LaneResult], lanes: int) -> list[LaneResult]:
+        """Return the results of all lanes, in lane order, on every worker."""
+        ...
+
+
+class Alone:
+    """The exchange of a single process."""
+
+    rank, world = 0, 1
+
+    def gather(self, mine: dict[int, LaneResult], lanes: int) -> list[LaneResult]:
+        return [mine[lane] for lane in range(lanes)]
+
+
+class ParameterState(NamedTuple):
+    """Everything a step changes, in place."""
+
+    dense: Params
+    tables: Params
+    moments: Params
+
+
+def divide(state: ParameterState, prefixes: Sequence[str]) -> tuple[ParameterState, ParameterState]:
+    """Return what is updated and what is frozen; both share the tensors of `state`.
+
+    Raises:
+        ConfigError: a prefix that no parameter's name begins with, or nothing left to update.
+
+    """
+    names = [*state.dense, *state.tables]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            raise ConfigError(
+                f"train.freeze must name parameters, got {prefix!r} of {', '.join(sorted(names))}"
+            )
+    fixed = {name for name in names if name.startswith(tuple(prefixes))}
+    if not set(state.dense) - fixed:
+        raise ConfigError(
+            f"train.freeze must leave dense parameters to train, got {', '.join(prefixes)}"
+        )
+    moving, frozen = (
+        ParameterState(*({n: p for n, p in part.items() if (n in fixed) == held} for part in state))
+        for held in (False, True)
+    )
+    return moving._replace(moments=state.moments), frozen._replace(moments={})
+
+
+def lane_seed(seed: int, step: int, lane: int) -> int:
+    """Return the seed of everything random in one lane, whatever worker computes it."""
+    return int(np.random.SeedSequence([seed, 3, step, lane]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def to_device(lane: Lane, device: torch.device) -> Lane:
+    """Return the lane with all its tensors on `device`."""
+    return _moved(lane, device)
+
+
+_NOTHING = ParameterState({}, {}, {})
+
+
+def lane_result(
+    learner: MetaLearner,
+    feedback: Feedback,
+    buffers: Params,
+    state: ParameterState,
+    lane: Lane,
+    *,
+    progress: float,
+    seed: int,
+    frozen: ParameterState = _NOTHING,
+) -> LaneResult:
+    """Return the gradients of one lane, computed whole; `seed` decides all that is random in it.
+
+    Parameters that are `frozen`, beside those of `state`, have no gradient.
+    """
+    ids = {"item.ids": lane.items, "user.ids": lane.entity}
+    fixed = {name: table[ids[name]] for name, table in frozen.tables.items()}
+    # A lane's items are unique, its entities need not be.
+    touched = {
+        name: (lane.items, None)
+        if name == "item.ids"
+        else torch.unique(lane.entity, return_inverse=True)
+        for name in state.tables
+    }
+    rows = {n: state.tables[n].index_select(0, unique) for n, (unique, _) in touched.items()}
+    objective = lane_objective(learner, feedback, buffers, lane, progress=progress)
+
+    def gathered(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
+        moving = {
+            name: rows[name] if inverse is None else rows[name][inverse]
+            for name, (_, inverse) in touched.items()
+        }
+        return objective(dense | frozen.dense, moving | fixed)
+
+    with torch.random.fork_rng(devices=[lane.items.device] if lane.items.is_cuda else []):
+        # Not torch.manual_seed, which prepares every kind of device for its first use each time.
+        torch.default_generator.manual_seed(seed)
+        if lane.items.is_cuda:
+            torch.cuda.manual_seed(seed)
+        gradient = meta_gradient(gathered, state.dense, rows)
+    return LaneResult(
+        dense=torch.cat([gradient.dense[name].flatten() for name in sorted(state.dense)]),
+        rows={name: (touched[name][0], gradient.rows[name]) for name in sorted(state.tables)},
+        metrics=gradient.metrics,
+    )
+
+
+def apply(
+    state: ParameterState,
+    results: list[LaneResult],
+    *,
+    step: int,
+    lr: float,
+    weight_decay: float,
+    max_norm: float,
+) -> Tensor:
+    """Update `state` by the mean gradient of all lanes; return the mean metrics.
+
+    Raises:
+        RunFailed: a lane's gradient is not finite; names the lanes.
+
+    """
+    flat = _ordered_mean([result.dense for result in results])
+    rows = {
+        name: _merge_rows([result.rows[name] for result in results]) for name in results[0].rows
+    }
+    norm = clip([flat, *(gradient for _, gradient in rows.values())], max_norm)
+    if not math.isfinite(norm):
+        raise _not_finite(results, step)
+    step_dense(
+        state.dense,
+        _unflatten(flat, state.dense),
+        state.moments,
+        step=step,
+        lr=lr,
+        weight_decay=weight_decay,
+    )
+    for name, (unique, gradient) in rows.items():
+        step_rows(
+            state.tables[name],
+            unique,
+            gradient,
+            state.moments,
+            name=name,
+            step=step,
+            lr=lr,
+            weight_decay=weight_decay,
+        )
+    return _ordered_mean([result.metrics for result in results])
+
+
+def _not_finite(results: list[LaneResult], step: int) -> RunFailed:
+    bad = [lane for lane, result in enumerate(results) if not _is_finite(result)]
+    return RunFailed(
+        f"the meta-gradient must be finite, step {step} has NaN or infinity in lanes {bad}"
+    )
+
+
+def _is_finite(result: LaneResult) -> bool:
+    gradients = [result.dense, *(gradient for _, gradient in result.rows.values())]
+    return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+
+def _ordered_mean(values: list[Tensor]) -> Tensor:
+    total = values[0].clone()
+    for value in values[1:]:
+        total += value
+    return total / len(values)
+
+
+def _merge_rows(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return the rows any lane touched and their mean gradients, added in lane order."""
+    if len(parts) == 1:
+        return parts[0][0], parts[0][1].clone()
+    unique = torch.unique(torch.cat([ids for ids, _ in parts]))
+    total = torch.zeros(len(unique), *parts[0][1].shape[1:], dtype=parts[0][1].dtype)
+    for ids, gradient in parts:
+        total[torch.searchsorted(unique, ids)] += gradient  # ids are unique within a lane
+    return unique, total / len(parts)
+
+
+def _unflatten(flat: Tensor, like: Params) -> Params:
+    gradients, at = {}, 0
+    for name in sorted(like):
+        size = like[name].numel()
+        gradients[name] = flat[at : at + size].view_as(like[name])
+        at += size
+    return gradients
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    return type(value)(*(_moved(part, device) for part in value))

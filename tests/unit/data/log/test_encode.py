@@ -1,0 +1,117 @@
+import math
+
+import polars as pl
+import pytest
+
+from metarec_ray.data.fields import FeatureField
+from metarec_ray.data.log.encode import (
+    Encoder,
+    Seen,
+    canonical,
+    encode,
+    encoder,
+    is_not_finite,
+    look,
+)
+from metarec_ray.data.settings import Feature
+from metarec_ray.errors import DataError
+
+CATEGORICAL = Feature(kind="categorical")
+TAGS = Feature(kind="multi_categorical", separator="|")
+NUMERIC = Feature(kind="numeric")
+VECTOR = Feature(kind="vector")
+
+
+def encoded(values: list[object], feature: Feature, train: list[object]) -> list[object]:
+    column = canonical(pl.Series(values, strict=False), feature, "here")
+    known = look(canonical(pl.Series(train, strict=False), feature, "here"), feature)
+    return encode(column, encoder("f", feature, known, "here")).to_list()
+
+
+def test_a_category_is_its_place_in_the_sorted_vocabulary_plus_one() -> None:
+    assert encoded(["b", "a", "z", None], CATEGORICAL, ["b", "a"]) == [2, 1, 0, 0]
+
+
+def test_integers_and_booleans_can_be_categories() -> None:
+    assert encoded([10, 9], CATEGORICAL, [9, 10]) == [1, 2]  # "10" < "9" as text
+    assert encoded([True, False], CATEGORICAL, [False, True]) == [2, 1]
+
+
+def test_tags_are_split_sorted_and_made_unique() -> None:
+    # 0 unknown, 1 comedy, 2 drama
+    found = encoded(["drama|comedy|drama", "opera| comedy", "", None], TAGS, ["comedy", "drama"])
+    assert found == [[1, 2], [0, 1], [], []]
+
+
+def test_a_list_column_needs_no_separator() -> None:
+    plain = Feature(kind="multi_categorical")
+    assert encoded([["b", "a"], [], None], plain, [["a"], ["b"]]) == [[1, 2], [], []]
+
+
+def test_numbers_stay_raw_and_their_moments_are_kept_aside() -> None:
+    column = canonical(pl.Series([1.0, 2.0, None, float("nan"), 6.0]), NUMERIC, "here")
+    found = encoder("f", NUMERIC, look(column, NUMERIC), "here")
+    assert encode(column, found).to_list() == [1.0, 2.0, None, None, 6.0]
+    assert found.field.mean == pytest.approx((1 + 2 + 6) / 3)
+    assert found.field.std == pytest.approx(math.sqrt((4 + 1 + 9) / 3))
+
+
+def test_a_constant_number_has_std_one() -> None:
+    column = canonical(pl.Series([0.1] * 7), NUMERIC, "here")
+    assert encoder("f", NUMERIC, look(column, NUMERIC), "here").field.std == 1.0
+
+
+def test_moments_of_parts_add_up_to_those_of_the_whole() -> None:
+    whole = pl.Series([1.0, 2.0, 4.0, 8.0], dtype=pl.Float32)
+    assert look(whole[:1], NUMERIC).merge(look(whole[1:], NUMERIC)) == look(whole, NUMERIC)
+    assert Seen().merge(look(whole, NUMERIC)) == look(whole, NUMERIC)
+
+
+def test_vectors_have_one_length() -> None:
+    column = canonical(pl.Series([[1, 2], None, [3, 4]]), VECTOR, "here")
+    assert encoder("f", VECTOR, look(column, VECTOR), "here").field.dim == 2
+    ragged = canonical(pl.Series([[1.0], [2.0, 3.0]]), VECTOR, "here")
+    with pytest.raises(DataError, match=r"must have one length, got \[1, 2\] \(here\)"):
+        encoder("f", VECTOR, look(ragged, VECTOR), "here")
+
+
+@pytest.mark.parametrize(
+    ("feature", "values"),
+    [
+        (CATEGORICAL, [0.5]),
+        (NUMERIC, ["a"]),
+        (Feature(kind="multi_categorical"), ["a|b"]),
+        (VECTOR, [["a"]]),
+        (VECTOR, [1.0]),
+    ],
+)
+def test_a_column_that_cannot_be_such_a_feature_is_refused(
+    feature: Feature, values: list[object]
+) -> None:
+    with pytest.raises(DataError, match=rf"a {feature.kind} feature cannot be read .*\(here\)"):
+        canonical(pl.Series(values), feature, "here")
+
+
+def test_what_is_no_number_is_seen_in_numbers_and_vectors() -> None:
+    nan = float("nan")
+    cases = {
+        "numeric": (pl.Float32, [1.0, None, float("inf")], [False, False, True]),
+        "vector": (pl.List(pl.Float32), [[1.0], None, [nan], [1.0, None], []],
+                   [False, False, True, True, False]),
+        "categorical": (pl.String, ["inf", None], [False, False]),
+    }  # fmt: skip
+    for kind, (dtype, values, expected) in cases.items():
+        frame = pl.DataFrame({"x": pl.Series(values, dtype=dtype)})
+        broken = is_not_finite("x", Feature.model_validate({"kind": kind}))
+        assert frame.with_columns(broken.alias("bad"))["bad"].to_list() == expected
+
+
+def test_vectors_of_another_length_than_training_met_are_refused() -> None:
+    column = pl.Series([[1.0, 2.0], None, [3.0]], dtype=pl.List(pl.Float32))
+    field = FeatureField(name="place", kind="vector", dim=2)
+    for place, told in ((None, "place"), ("data.context.place", "data.context.place")):
+        with pytest.raises(DataError, match=rf"one length, got 1 beside 2 of training \({told}\)"):
+            encode(column, Encoder(field, []), place=place)
+    assert encode(column[:2], Encoder(field, [])).to_list() == [[1.0, 2.0], None]
+    unmet = Encoder(field.model_copy(update={"dim": 0}), [])
+    assert encode(column, unmet).to_list() == [None] * 3

@@ -1,0 +1,96 @@
+"""The parts of a local cluster that need no Ray: command line, state file, processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from metarec_ray.engine.cluster import access, local_cluster, processes
+from metarec_ray.errors import MachineError
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {"METAREC_HOME": str(tmp_path)}
+
+
+def _state(environ: dict[str, str], **fields: object) -> local_cluster.Cluster:
+    values = {
+        "mark": "m",
+        "pid": 1,
+        "started": 0.0,
+        "address": "http://127.0.0.1:1",
+        "folder": Path(environ["METAREC_HOME"]),
+        "token_path": None,
+        "python": sys.executable,
+        "num_cpus": 4,
+    }
+    state = local_cluster.Cluster.model_validate(values | fields)
+    access.write_private(Path(environ["METAREC_HOME"], "cluster.json"), state.model_dump_json())
+    return state
+
+
+def test_the_head_listens_for_jobs_on_the_loopback_interface_only(tmp_path: Path) -> None:
+    line = local_cluster.command("python", [1, 2, 3, 4], tmp_path, 4, 300_000_000)
+    assert {"--dashboard-host=127.0.0.1", "--dashboard-port=2", "--port=1"} <= set(line)
+    assert "--block" in line
+
+
+def test_no_state_file_is_no_cluster(environ: dict[str, str]) -> None:
+    assert local_cluster.current(environ) is None
+
+
+def test_a_process_id_that_was_given_away_is_no_cluster(environ: dict[str, str]) -> None:
+    # This process has the id, and did not start at second 0 of 1970.
+    _state(environ, pid=os.getpid())
+    assert local_cluster.current(environ) is None
+
+
+def test_a_state_file_of_another_kind_is_named(environ: dict[str, str]) -> None:
+    path = Path(environ["METAREC_HOME"], "cluster.json")
+    path.write_text("{}")
+    with pytest.raises(MachineError, match=f"state must be what `up` wrote, it is not: {path}"):
+        local_cluster.current(environ)
+
+
+def test_a_cluster_without_tokens_is_refused(environ: dict[str, str]) -> None:
+    environ["RAY_AUTH_MODE"] = "disabled"
+    with pytest.raises(MachineError, match="token authentication only, got RAY_AUTH_MODE=disabled"):
+        local_cluster.up(4, environ, object_store_bytes=300_000_000)
+
+
+def test_a_second_cluster_is_refused(environ: dict[str, str]) -> None:
+    mine = psutil.Process()
+    _state(environ, pid=mine.pid, started=mine.create_time())
+    with pytest.raises(MachineError, match=r"one is up at http://127\.0\.0\.1:1: metarec cluster"):
+        local_cluster.up(4, environ, object_store_bytes=300_000_000)
+
+
+def test_down_without_a_cluster_does_nothing(environ: dict[str, str]) -> None:
+    assert local_cluster.down(environ) is None
+
+
+def test_the_end_takes_descendants_and_marked_processes_and_nobody_else() -> None:
+    parent = [sys.executable, "-c", f"import subprocess; subprocess.run({SLEEP!r})"]
+    head = subprocess.Popen(parent)
+    marked = subprocess.Popen(SLEEP, env=os.environ | {processes.MARK: "ours"})
+    other = subprocess.Popen(SLEEP, env=os.environ | {processes.MARK: "theirs"})
+    try:
+        root = psutil.Process(head.pid)
+        while len(root.children()) < 1:
+            assert head.poll() is None
+        child = root.children()[0]
+        assert processes.end(head.pid, root.create_time(), "ours") == []
+        assert not root.is_running()
+        assert not child.is_running()
+        assert marked.poll() is not None
+        assert other.poll() is None
+    finally:
+        for one in (head, marked, other):
+            one.kill()
+            one.wait()

@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch import Tensor
+
+from metarec_ray.core.batch import Encoded, Params
+from metarec_ray.models.approximate_catalogue import NearCatalogue
+from metarec_ray.models.towers import Side, Sides, Towers, head_score
+
+ITEMS, DIM, TASKS = 600, 8, 3
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def shared(hidden: tuple[int, ...]) -> Params:
+    model = Towers(dim=DIM, hidden=hidden)
+    dense, _ = model.init(Sides(*(Side(1, 0),) * 3, users=1, items=1), generator(0))
+    noise = {n: torch.randn(p.shape, generator=generator(1)) for n, p in dense.items()}
+    return {n: p + 0.3 * noise[n] for n, p in dense.items() if n.startswith(("head.", "offset."))}
+
+
+def adapted(params: Params, names: tuple[str, ...]) -> Params:
+    """Return parameters of which some differ from task to task."""
+    return {
+        name: value + 0.2 * torch.randn(TASKS, *value.shape, generator=generator(2))
+        if name.startswith(names)
+        else value
+        for name, value in params.items()
+    }
+
+
+def exactly(head: Params, vector: Tensor, offset: Tensor, query: Tensor) -> Tensor:
+    zeros = torch.zeros(ITEMS)
+    nothing = torch.zeros(TASKS, 1, DIM)
+    mask, time = zeros == 0, zeros.long()
+    events = Encoded(time, vector, offset, query, nothing, zeros, zeros, mask, time)
+    return head_score(head, events)
+
+
+@pytest.mark.parametrize("hidden", [(), (6,), (6, 5)])
+@pytest.mark.parametrize("names", [("head.out.",), ("head.1.", "head.out.", "offset."), ("head.",)])
+def test_scores_are_the_heads(hidden: tuple[int, ...], names: tuple[str, ...]) -> None:
+    meta = shared(hidden)
+    vector = torch.randn(ITEMS, DIM, generator=generator(3)) + 0.5
+    offset = torch.randn(ITEMS, generator=generator(4)) + 3
+    query = torch.randn(TASKS, DIM, generator=generator(5))
+    head = adapted(meta, names)
+    expected = exactly(head, vector, offset, query)
+    for low, most in ((False, 1e-5), (True, 0.1)):
+        error = NearCatalogue(meta, vector, offset, low=low).scores(head, query) - expected
+        error = error - error.mean(1, keepdim=True)  # a constant a task is left out
+        assert float(error.abs().max() / expected.std()) < most
