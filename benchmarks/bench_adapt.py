@@ -28,7 +28,7 @@ import torch
 from benchmarks.adapt_work import MODELS, PLACES, Model, Naive, predictor, requests
 from benchmarks.machine import write_result
 from benchmarks.train_work import World, world
-from metarec_ray.inference.retrieval import Best, Finder
+from metarec_ray.inference.retrieval import Best, Retriever
 from metarec_ray.inference.supports import Supports
 
 TITLE = "Adapting and ranking on one core, beside naive loops"
@@ -132,22 +132,22 @@ def measure(items: int, effort: Effort) -> tuple[list[Row], list[Agreement]]:
     return as_rows(times, items), agreements
 
 
-def finders(of: World, model: Model) -> tuple[Finder, Finder]:
+def finders(of: World, model: Model) -> tuple[Retriever, Retriever]:
     """Return what is served, and the same without a shortlist."""
     served = predictor(of, model)
     items = len(of.features.tokens)
     everything = torch.ones(items, dtype=torch.bool), torch.arange(items)
-    exact = Finder(served, *everything)
-    exact.near = None
-    return Finder(served, *everything), exact
+    exact = Retriever(served, *everything)
+    exact.approximate = None
+    return Retriever(served, *everything), exact
 
 
-def best(finder: Finder, asked: Supports) -> list[Best]:
+def best(retriever: Retriever, asked: Supports) -> list[Best]:
     """Return the rankings of requests."""
-    return finder.best(asked, PLACES, exclude_seen=True)
+    return retriever.best(asked, PLACES, exclude_seen=True)
 
 
-def agreement(of: World, model: Model, ours: Finder, exact: Finder, lists: int) -> Agreement:
+def agreement(of: World, model: Model, ours: Retriever, exact: Retriever, lists: int) -> Agreement:
     """Compare `lists` rankings of ours with those of float32."""
     same = certain = count = 0
     while count < lists:
@@ -156,7 +156,7 @@ def agreement(of: World, model: Model, ours: Finder, exact: Finder, lists: int) 
         same += sum(torch.allclose(*(one.scores for one in pair), rtol=ROUNDING) for pair in pairs)
         certain += len(ours.shortlisted(asked, PLACES, exclude_seen=True))
         count += len(asked.item)
-    low = ours.near is not None and ours.near.low
+    low = ours.approximate is not None and ours.approximate.low
     return Agreement(model.name, len(ours.by_id), same / count, certain / count, low)
 
 

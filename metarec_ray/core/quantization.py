@@ -14,24 +14,24 @@ LARGEST = 127
 PROBE = 64  # rows that show whether sums of products fit this machine's registers
 
 
-class Rounded(NamedTuple):
+class Quantized(NamedTuple):
     """R vectors of D entries: entry = value x unit, rounded."""
 
     value: Tensor  # int8 [R, D]
     unit: Tensor  # float32 [R]
 
-    def products(self, others: "Rounded") -> Tensor:
+    def products(self, others: "Quantized") -> Tensor:
         """Return the inner products of each of these vectors with each of the others, [R, O]."""
         # Sums of products are exact, in 32 bits, for up to 2^17 entries.
         found = int_mm(self.value, others.value.T).float()
         return found.mul_(others.unit).mul_(self.unit.unsqueeze(1))
 
 
-def rounded(vectors: Tensor) -> Rounded:
+def quantize(vectors: Tensor) -> Quantized:
     """Return float vectors [R, D] as integers."""
     largest = vectors.abs().amax(1).clamp(min=torch.finfo(vectors.dtype).tiny * LARGEST)
     unit = largest / LARGEST
-    return Rounded((vectors / unit.unsqueeze(1)).round_().to(torch.int8), unit)
+    return Quantized((vectors / unit.unsqueeze(1)).round_().to(torch.int8), unit)
 
 
 def adds_up(width: int) -> bool:

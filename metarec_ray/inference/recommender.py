@@ -23,7 +23,7 @@ from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.features import FeatureSpace, encode_record, stack
 from metarec_ray.errors import RequestError
 from metarec_ray.inference.predictor import SIZES, WEIGHTS, predictor_of
-from metarec_ray.inference.retrieval import Best, Finder
+from metarec_ray.inference.retrieval import Best, Retriever
 from metarec_ray.inference.supports import Supports
 
 MAX_SUPPORT = 200
@@ -88,7 +88,7 @@ class Recommender:
             features,
             user_tokens=self.spaces["user"].tokens,
         )
-        self.finder = Finder(self.predictor, self.trained, self.by_id)
+        self.retriever = Retriever(self.predictor, self.trained, self.by_id)
         self.metadata: dict[str, Any] = {
             "algorithm": _description(self.experiment, checkpoint),
             "feedback": self.feedback,
@@ -146,7 +146,7 @@ class Recommender:
         unknown = [place for place, event in enumerate(support) if event.item not in self.rows]
         supports = self._supports(known, user_fields or {}, context or {})
         if candidates is None:
-            items = self._items(self.finder.best(supports, k, exclude_seen=exclude_seen)[0])
+            items = self._items(self.retriever.best(supports, k, exclude_seen=exclude_seen)[0])
         else:
             seen = {event.item for event in support} if exclude_seen else set()
             given = [c for c in dict.fromkeys(candidates) if c not in seen]

@@ -1,8 +1,8 @@
 """The best items of a catalogue for a support set: all are scored, or those that can be among them.
 
 Knows predictors and what may be ranked; does not know ids or requests. A prepared catalogue is
-scored nearly, and the few that come first exactly; where exact scores do not show that no other
-item can be among the best, all are scored. The ranking is that of exact scores either way.
+scored approximately, and the few items that come first exactly; where exact scores do not show that
+no other item can be among the best, all are scored. The ranking is that of exact scores either way.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from metarec_ray.core.ranking import in_order, shortlist, top_k
 from metarec_ray.inference.predictor import Predictor
 from metarec_ray.inference.single import Trained
 from metarec_ray.inference.supports import Supports
-from metarec_ray.models.approximate_catalogue import NearCatalogue
+from metarec_ray.models.approximate_catalogue import ApproximateCatalogue
 
 LEAST = 200  # items of a shortlist; twice as many as are asked for, where that is more
 SMALL = 1024  # items that are scored exactly rather than twice; measured
@@ -35,7 +35,7 @@ class Best(NamedTuple):
     scores: Tensor  # float32 [K]
 
 
-class Finder:
+class Retriever:
     """Finds the best items by the scores of one predictor."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Finder:
         return [found[task] for task in range(len(found))]
 
     @cached_property
-    def near(self) -> NearCatalogue | None:
+    def approximate(self) -> ApproximateCatalogue | None:
         """The prepared catalogue; None where it is small, or scores are not a head's alone.
 
         Made for the first request, in the time of some tens of requests.
@@ -77,32 +77,32 @@ class Finder:
             return None
         meta, items = self.predictor.meta, self.predictor.items
         low = _low_is_faster(meta, items, self.clock)
-        return NearCatalogue(meta, items.vector, items.offset, low=low)
+        return ApproximateCatalogue(meta, items.vector, items.offset, low=low)
 
     def shortlisted(self, supports: Supports, k: int, *, exclude_seen: bool) -> dict[int, Best]:
         """Return the best for those tasks whose shortlist is certain to hold them.
 
-        An item beside a shortlist is nearly at most what the list's last is, and exactly more by an
-        error. A score that is not finite leaves nothing certain.
+        By approximate scores an item beside the shortlist is at most the list's last; by exact ones
+        it may be above it by an error. A score that is not finite leaves nothing certain.
         """
         size = max(2 * k, LEAST)
-        if self.near is None or size > len(self.rows):
+        if self.approximate is None or size > len(self.rows):
             return {}
         assert isinstance(self.predictor, Trained)
         heads = self.predictor.heads(supports)
-        scores = self.near.scores(heads.params, heads.user + heads.now[:, 0])
+        scores = self.approximate.scores(heads.params, heads.user + heads.now[:, 0])
         if not self.every:
             scores.masked_fill_(self.untrained, -torch.inf)
         if exclude_seen:
             scores.scatter_add_(1, supports.item, torch.where(supports.mask, -torch.inf, 0.0))
-        near, listed = shortlist(scores, size)
+        rough, listed = shortlist(scores, size)
         exact = heads.scores(self.predictor.items.at(listed))
         order = in_order(exact, self.by_id[listed])[:, :k]
         rows, best = listed.gather(1, order), exact.gather(1, order)
-        error = exact - near
-        shift = error.mean(1)  # near scores are exact ones less a constant
+        error = exact - rough
+        shift = error.mean(1)  # approximate scores are exact ones less a constant
         doubt = DOUBT * (error - shift.unsqueeze(1)).abs().amax(1)
-        certain = best[:, -1] > near.amin(1) + shift + doubt
+        certain = best[:, -1] > rough.amin(1) + shift + doubt
         return {
             task: Best(rows[task], best[task]) for task, sure in enumerate(certain.tolist()) if sure
         }
@@ -128,13 +128,13 @@ def _low_is_faster(meta: Params, items: EncodedItems, clock: Callable[[], float]
     some = items.vector[:SAMPLE], items.offset[:SAMPLE]
     query = torch.zeros(1, width)
 
-    def seconds(near: NearCatalogue) -> float:
+    def seconds(approximate: ApproximateCatalogue) -> float:
         started = clock()
-        near.scores(meta, query)
+        approximate.scores(meta, query)
         return clock() - started
 
-    rivals = [NearCatalogue(meta, *some, low=low) for low in (False, True)]
+    rivals = [ApproximateCatalogue(meta, *some, low=low) for low in (False, True)]
     # In turn, so that what else the machine does meets both; the first trial prepares.
-    trials = [[seconds(near) for near in rivals] for _ in range(TRIALS + 1)]
+    trials = [[seconds(one) for one in rivals] for _ in range(TRIALS + 1)]
     single, low = (min(times) for times in zip(*trials[1:], strict=True))
     return low < single

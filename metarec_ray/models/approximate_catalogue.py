@@ -1,4 +1,4 @@
-"""The head over a whole catalogue, nearly: in low precision, to find the few items that matter.
+"""An approximate head over a whole catalogue: in low precision, to find the few items that matter.
 
 Knows what of a head depends on items alone, and prepares it once; does not know learners, requests
 or which items will be scored exactly.
@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from metarec_ray.core.batch import Params
-from metarec_ray.core.quantization import rounded
+from metarec_ray.core.quantization import quantize
 from metarec_ray.models.approximate_layers import Layer, Units, outputs, units
 from metarec_ray.models.towers import hidden_layers
 
 
-class NearCatalogue:
+class ApproximateCatalogue:
     """Items as heads that differ from task to task can score all of them.
 
     In low precision what is prepared is in 8-bit integers, and so is the first product with it; in
@@ -30,7 +30,7 @@ class NearCatalogue:
         self.first_weight = meta.get("head.0.item")
         self.vector, self.offset, self.low = vector, offset, low
         # What all items share would take digits from what tells them apart.
-        self.rounded = rounded(vector - vector.mean(0)) if low else None
+        self.quantized = quantize(vector - vector.mean(0)) if low else None
 
     @cached_property
     def inputs(self) -> Units:
@@ -54,10 +54,10 @@ class NearCatalogue:
         weight = head["head.out.weight"]
         before = weight.shape[-1] - query.shape[-1]
         wanted = query + weight[..., before:]
-        if self.rounded is None:
+        if self.quantized is None:
             found = linear(wanted, self.vector)
         else:
-            found = rounded(wanted).products(self.rounded)
+            found = quantize(wanted).products(self.quantized)
         scale = head["offset.scale"].expand(len(query))
         for task, row in enumerate(found):
             row.add_(self.offset, alpha=scale[task].item())

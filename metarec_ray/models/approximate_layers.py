@@ -1,4 +1,4 @@
-"""Hidden layers over a whole catalogue, nearly: in few passes and, if wanted, in low precision.
+"""Approximate hidden layers over a whole catalogue: few passes and, if wanted, low precision.
 
 Knows layers of relu(x @ weight + bias) and how numbers are rounded; does not know users, or what
 the outputs are added to.
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.core.quantization import LARGEST, int_mm, rounded
+from metarec_ray.core.quantization import LARGEST, int_mm, quantize
 
 CHUNK_BYTES = 2**20  # of a layer's units in 16 bits: about a core's own cache; measured
 WIDEST = 2**30  # of what 32-bit products are compared with
@@ -58,7 +58,7 @@ def units(products: Tensor, *, low: bool) -> Units:
         return Units(products, torch.ones(products.shape[1]), torch.zeros(products.shape[1]))
     # What all items share would take digits from what tells them apart.
     centre = products.mean(0)
-    columns = rounded((products - centre).T)
+    columns = quantize((products - centre).T)
     return Units(columns.value.T.contiguous(), columns.unit, centre)
 
 
@@ -123,5 +123,5 @@ def _factor(weight: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor, torch.dt
     """Return what values of a kind are multiplied by, and the products' step [G] and kind."""
     if kind != torch.int8:
         return weight.to(kind), torch.ones(weight.shape[1]), kind
-    columns = rounded(weight.T)
+    columns = quantize(weight.T)
     return columns.value.T, columns.unit, torch.int32

@@ -129,7 +129,7 @@ def hidden_layers(params: Params) -> int:
     return layers
 
 
-def askers(events: Encoded) -> Tensor:
+def users_in_context(events: Encoded) -> Tensor:
     """Return user + context, [*T, N, D], or [*T, 1, D] where all events of a task share one."""
     return events.user.unsqueeze(-2) + events.context
 
@@ -143,7 +143,7 @@ def hidden_units(params: Params, events: Encoded, *, until: int | None = None) -
     for layer in range(hidden_layers(params) if until is None else until):
         hidden = hidden @ params[f"head.{layer}.item"] + params[f"head.{layer}.bias"].unsqueeze(-2)
         hidden = torch.relu(
-            hidden + askers(events) @ params["head.0.user"] if layer == 0 else hidden
+            hidden + users_in_context(events) @ params["head.0.user"] if layer == 0 else hidden
         )
     return hidden
 
@@ -161,7 +161,7 @@ def given_score(params: Params, events: Encoded, *, beside: Tensor | None = None
 
     `beside` [*T, D] is added to every user's vector.
     """
-    query = askers(events)
+    query = users_in_context(events)
     query = query if beside is None else query + beside.unsqueeze(-2)
     if query.shape[-2] == 1:
         match = dot(events.item, query.squeeze(-2))

@@ -111,7 +111,7 @@ class Answer:
     def _of_rows(self, found: PartGradients) -> None:
         readout, lowest = self.readout, self.lowest
         second_order = self.part.head.second_order
-        own, asked, pieces = found.own, found.asked, ("item", "asker")
+        own, asked, pieces = found.own, found.asked, ("item", "user_in_context")
         if lowest is not None:
             asked |= dict(zip(pieces, lowest.of_asked(), strict=False))
             asked["start"], asked["alike"] = lowest.of_asked_start, lowest.of_asked_alike()

@@ -63,7 +63,7 @@ def part_inputs(whole: Params, places: Tensor, cut: Cut) -> Inputs:
 
     Args:
         whole: table [U, D] and lowest [U, H], what the lowest layer makes of it; given [T, M];
-            shift [T, 1 or M, H], what it adds; weights, alike and asker as in `Inputs`.
+            shift [T, 1 or M, H], what it adds; weights, alike and user_in_context as in `Inputs`.
         places: int64 [T, M], rows of the table; or [M] for all tasks.
         cut: whose.
 
@@ -82,7 +82,9 @@ def part_inputs(whole: Params, places: Tensor, cut: Cut) -> Inputs:
         weights=cut.of(whole["weights"]),
         start=start,
         alike=cut.of(whole["alike"]) if "alike" in whole else None,
-        asker=Rows(cut.of(whole["asker"])) if "asker" in whole else None,
+        user_in_context=Rows(cut.of(whole["user_in_context"]))
+        if "user_in_context" in whole
+        else None,
     )
 
 

@@ -82,7 +82,7 @@ class FastHead(NamedTuple):
             found[LOWEST], *users = part.lowest.changes()
             user, bias = self._alike_rates()
             total = part.lowest.total()
-            alike = cut.of(self.own.asker.detach()).mT
+            alike = cut.of(self.own.user_in_context.detach()).mT
             found["head.0.user"] = users[0] if users else -user * (alike @ total)
             found["head.0.bias"] = (-bias * total).squeeze(1)
         for number, layer in zip(part.head.adapting, part.adapting, strict=True):

@@ -29,7 +29,7 @@ class Inputs(NamedTuple):
         weights: [T or 1, 1, D], what scores items before descent.
         start: [T, M, H], outputs of the lowest hidden layer before descent; None without one.
         alike: [T, 1 or M, 1 or H], what `Dual` takes; None where the lowest layer does not adapt.
-        asker: rows [T, M, D], where they differ in those that a task learns from; else None.
+        user_in_context: rows [T, M, D], where the events of a task differ in them; else None.
 
     """
 
@@ -38,12 +38,12 @@ class Inputs(NamedTuple):
     weights: Tensor
     start: Tensor | None = None
     alike: Tensor | None = None
-    asker: Rows | None = None
+    user_in_context: Rows | None = None
 
     @property
     def pieces(self) -> list[Rows]:
         """Return what the lowest layer reads, besides what is alike in all rows of a task."""
-        return [self.item] if self.asker is None else [self.item, self.asker]
+        return [self.item] if self.user_in_context is None else [self.item, self.user_in_context]
 
 
 class Head(NamedTuple):

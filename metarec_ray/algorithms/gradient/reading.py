@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.fast.rows import Rate
-from metarec_ray.models.towers import askers, hidden_layers
+from metarec_ray.models.towers import hidden_layers, users_in_context
 
 Rates = float | Params
 """One rate of all weights of the head, or by the names in the model the rates of all entries."""
@@ -25,43 +25,45 @@ class Reading(NamedTuple):
     table: Tensor  # [U, D]
     places: Tensor  # int64 [T, M]: rows of the table
     offset: Tensor  # [T, M], or [1, M] where all tasks share it
-    asker: Tensor  # [T, M, D], or [T, 1, D] where the events of a task share one
+    user_in_context: Tensor  # [T, M, D], or [T, 1, D] where the events of a task share one
 
     @property
     def apart(self) -> bool:
         """Whether the events of a task differ in who asks."""
-        return self.asker.shape[-2] > 1
+        return self.user_in_context.shape[-2] > 1
 
     def in_order(self, order: Tensor) -> "Reading":
         """Return the reading with its tasks in another order, int64 [T]."""
         places = self.places if self.places.dim() == 1 else self.places.index_select(0, order)
         offset = self.offset if len(self.offset) == 1 else self.offset.index_select(0, order)
-        return Reading(self.table, places, offset, self.asker.index_select(0, order))
+        return Reading(self.table, places, offset, self.user_in_context.index_select(0, order))
 
 
 def read(events: Encoded) -> Reading:
     """Return the reading of events, or of candidates."""
-    asker, item = askers(events), events.item
+    user_in_context, item = users_in_context(events), events.item
     offset = events.offset if events.offset.dim() == 2 else events.offset.unsqueeze(0)
     if events.shares_items:
-        return Reading(item, events.index, offset, asker)
+        return Reading(item, events.index, offset, user_in_context)
     places = torch.arange(item.shape[:-1].numel(), device=item.device)
-    return Reading(item.flatten(0, -2), places.view(item.shape[:-1]), offset, asker)
+    return Reading(item.flatten(0, -2), places.view(item.shape[:-1]), offset, user_in_context)
 
 
 def reading_beside(one: Reading, other: Reading) -> Reading:
     """Return the events of both of each task; the second's may be shared by all tasks."""
     tasks, events = one.places.shape
     size, places = other.places.shape[-1], other.places + len(one.table)
-    asker = one.asker
+    user_in_context = one.user_in_context
     # One row is that of the only event, or of all of them.
-    if asker.shape[-2] == events or other.apart:
-        asker = torch.cat([asker.expand(-1, events, -1), other.asker.expand(-1, size, -1)], 1)
+    if user_in_context.shape[-2] == events or other.apart:
+        user_in_context = torch.cat(
+            [user_in_context.expand(-1, events, -1), other.user_in_context.expand(-1, size, -1)], 1
+        )
     return Reading(
         table=torch.cat([one.table, other.table]),
         places=torch.cat([one.places, places.expand(tasks, size)], 1),
         offset=torch.cat([one.offset, other.offset.expand(tasks, size)], 1),
-        asker=asker,
+        user_in_context=user_in_context,
     )
 
 
@@ -86,33 +88,36 @@ def what_is_read(meta: Params, seen: Reading, own: Reading, *, first: int, rates
         given [T or 1, M]: scores without the head. weights [T or 1, 1, D]: what scores an item.
         shift [T, 1 or M, H]: what the lowest layer adds to what it makes of an item. If it adapts,
         alike [T, 1 or M, 1 or H]: how far a slope at any event that is learned from moves the
-        outputs here, beside what items do; one rate of all is left out. And asker [T, M, D], where
-        the events that are learned from differ in it.
+        outputs here, beside what items do; one rate of all is left out. And
+        user_in_context [T, M, D], where the events that are learned from differ in it.
 
     """
-    width = seen.asker.shape[-1]
+    width = seen.user_in_context.shape[-1]
     given = meta["offset.scale"] * seen.offset
     weights = meta["head.out.weight"][-width:]
     if seen.apart:
-        given = given + (seen.asker * seen.table[seen.places]).sum(-1)
+        given = given + (seen.user_in_context * seen.table[seen.places]).sum(-1)
         found = {"given": given, "weights": weights.view(1, 1, width)}
     else:
-        found = {"given": given, "weights": weights + seen.asker}
+        found = {"given": given, "weights": weights + seen.user_in_context}
     if hidden_layers(meta):
-        found["shift"] = seen.asker @ meta["head.0.user"] + meta["head.0.bias"]
+        found["shift"] = seen.user_in_context @ meta["head.0.user"] + meta["head.0.bias"]
         if not first:
-            found |= _of_askers(seen, own, rates)
+            found |= _of_users_in_context(seen, own, rates)
     return found
 
 
-def _of_askers(seen: Reading, own: Reading, rates: Rates) -> Params:
-    by_asker, bias = None, seen.asker.new_ones(1, 1, 1)
+def _of_users_in_context(seen: Reading, own: Reading, rates: Rates) -> Params:
+    by_user, bias = None, seen.user_in_context.new_ones(1, 1, 1)
     if isinstance(rates, dict):
-        by_asker, bias = rates["head.0.user"], rates["head.0.bias"].view(1, 1, -1)
+        by_user, bias = rates["head.0.user"], rates["head.0.bias"].view(1, 1, -1)
     if own.apart:
-        return {"asker": seen.asker.expand(-1, seen.places.shape[-1], -1), "alike": bias}
-    both = seen.asker * own.asker
-    alike = both.sum(-1, keepdim=True) if by_asker is None else both @ by_asker
+        return {
+            "user_in_context": seen.user_in_context.expand(-1, seen.places.shape[-1], -1),
+            "alike": bias,
+        }
+    both = seen.user_in_context * own.user_in_context
+    alike = both.sum(-1, keepdim=True) if by_user is None else both @ by_user
     return {"alike": alike + bias}
 
 

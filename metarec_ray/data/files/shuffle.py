@@ -37,11 +37,11 @@ def write(path: Path, frames: Iterable[pl.DataFrame]) -> list[int]:
 
 
 def read(
-    spools: Sequence[tuple[Path, list[int]]], bucket: int, *, empty: pl.DataFrame
+    shuffled: Sequence[tuple[Path, list[int]]], bucket: int, *, empty: pl.DataFrame
 ) -> pl.DataFrame:
-    """Return the rows of a bucket from spools and the buckets of their batches, else `empty`."""
+    """Return the rows of a bucket from shuffled and the buckets of their batches, else `empty`."""
     found = []
-    for path, buckets in spools:
+    for path, buckets in shuffled:
         wanted = [number for number, own in enumerate(buckets) if own == bucket]
         if wanted:
             with pa.OSFile(str(path)) as stream:

@@ -51,12 +51,12 @@ def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dic
     settings = source.settings
     with tempfile.TemporaryDirectory() as folder:
         work = Work(settings, source.ids, Path(folder))
-        found, spools = _read(source, work, say)
+        found, shuffled = _read(source, work, say)
         rows = sum(batch.rows for batch in found)
         if not rows:
             raise DataError(f"a log must hold rows, got none ({settings.path})")
         say(f"check: {rows:,} rows read, grouping")
-        buckets = [stages.collapse(work, spools, bucket) for bucket in range(settings.buckets)]
+        buckets = [stages.collapse(work, shuffled, bucket) for bucket in range(settings.buckets)]
         spans = pl.concat([batch.span for batch in found])
         first = pl.concat([batch.first for batch in found])
         kept = sum(done.kept for done in buckets)
@@ -87,9 +87,9 @@ def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dic
 def _read(
     source: Source, work: Work, say: Callable[[str], None]
 ) -> tuple[list[Batch], dict[int, list[int]]]:
-    """Return what batches of the log are, and of each chunk's spool the buckets of its batches."""
+    """Return what batches of the log are, and the buckets of each chunk's shuffled batches."""
     found: list[Batch] = []
-    spools: dict[int, list[int]] = {}
+    shuffled: dict[int, list[int]] = {}
 
     def frames(chunk: Chunk) -> Iterator[pl.DataFrame]:
         for rows, one in stages.checked(work, chunk):
@@ -110,10 +110,10 @@ def _read(
             yield histories.with_bucket(events, source.settings.buckets)
 
     for number, chunk in enumerate(source.chunks):
-        spools[number] = shuffle.write(work.file("spool", number), frames(chunk))
+        shuffled[number] = shuffle.write(work.file("spool", number), frames(chunk))
         rows = sum(batch.rows for batch in found)
         say(f"check: {number + 1} of {len(source.chunks)} chunks, {rows:,} rows")
-    return found, spools
+    return found, shuffled
 
 
 def _unordered(events: pl.DataFrame) -> int:

@@ -14,7 +14,7 @@ from metarec_ray.data.settings import Data
 from metarec_ray.data.store import pipeline, writing
 from metarec_ray.data.store.manifest import Manifest, load, verify
 from metarec_ray.data.store.pipeline import Run
-from metarec_ray.data.store.previous import Past
+from metarec_ray.data.store.previous import Previous
 from metarec_ray.data.store.versions import complete
 from metarec_ray.errors import DataError
 
@@ -30,9 +30,9 @@ def append(source: Source, path: Path, run: Run, *, since: int | None = None) ->
 
     """
     complete(path)
-    past = Past(path, load(path))
-    verify(path, past.manifest)
-    settings, present = source.settings, past.manifest
+    previous = Previous(path, load(path))
+    verify(path, previous.manifest)
+    settings, present = source.settings, previous.manifest
     if writing.settings_hash(settings) != present.settings_sha256:
         raise DataError(
             f"a log is added with the settings of the store, those of data are others ({path}): "
@@ -46,7 +46,7 @@ def append(source: Source, path: Path, run: Run, *, since: int | None = None) ->
         )
     if since is not None and settings.roles.time is None:
         raise DataError("a log must have a time (data.columns.time) to be read since one")
-    return pipeline.build(source, path, run, past=past, since=since)
+    return pipeline.build(source, path, run, previous=previous, since=since)
 
 
 def _holds_rows(source: Source) -> bool:

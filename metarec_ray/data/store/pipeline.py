@@ -20,7 +20,7 @@ from metarec_ray.data.store import catalogue, histories, stages, writing
 from metarec_ray.data.store.catalogue import Catalogue, Outline, SideTables
 from metarec_ray.data.store.histories import Look, Plan, Summary
 from metarec_ray.data.store.manifest import FileEntry, Manifest, bucket_name
-from metarec_ray.data.store.previous import Past
+from metarec_ray.data.store.previous import Previous
 from metarec_ray.data.store.stages import Done, Work
 from metarec_ray.data.store.versions import Site, building, overtaken, publish
 from metarec_ray.data.store.writing import Origin, Tally
@@ -42,40 +42,46 @@ class Run(NamedTuple):
 
 
 def build(
-    source: Source, path: Path, run: Run, *, past: Past | None = None, since: int | None = None
+    source: Source,
+    path: Path,
+    run: Run,
+    *,
+    previous: Previous | None = None,
+    since: int | None = None,
 ) -> Manifest:
     """Publish a version of the store at `path` made of a log, and return its manifest.
 
-    With a `past`, the log's events from `since` on are added to it: buckets in which nothing
-    changes are shared. A build of the same input that was killed goes on from what was done.
+    With a `previous` version, the log's events from `since` on are added to it; buckets in which
+    nothing changes are shared. A build of the same input that was killed goes on from what was
+    done.
 
     Raises:
         DataError: what is in the log cannot make a store; the present version stays.
 
     """
     settings = source.settings
-    version = None if past is None else past.manifest.version
+    version = None if previous is None else previous.manifest.version
     with building(
         path, [writing.settings_hash(settings), source.fingerprint, version, since]
     ) as site:
-        if past is not None and past.manifest.version != site.version - 1:
+        if previous is not None and previous.manifest.version != site.version - 1:
             raise overtaken(path, site.version - 1)  # what came since would be lost
-        job = _Job(source, Work(settings, source.ids, site.scratch, past, since), run)
+        job = _Job(source, Work(settings, source.ids, site.scratch, previous, since), run)
         scanned = _scanned(job)
         bad, rows = (sum(getattr(done, what) for done in scanned) for what in ("rejected", "rows"))
         refuse_bad_share(bad, rows, _aside(job.work, scanned, []), settings, path)
         new = {bucket for done in scanned for bucket in done.batches or []}
-        buckets = sorted(new) if past is not None else list(range(settings.buckets))
+        buckets = sorted(new) if previous is not None else list(range(settings.buckets))
         grouped = _collapsed(job, scanned, buckets)
         outline, summaries = _outline(job.work, buckets)
-        moved = sorted(_moved(outline.entities, past) - set(buckets))
+        moved = sorted(_moved(outline.entities, previous) - set(buckets))
         grouped += _collapsed(job, scanned, moved)
         plan, items = _planned(job, outline, summaries, sorted([*buckets, *moved]))
-        others = sorted(_moved(plan.entities, past) - {*buckets, *moved})
+        others = sorted(_moved(plan.entities, previous) - {*buckets, *moved})
         grouped += _collapsed(job, scanned, others)
         files = _written(job, plan, site, [*buckets, *moved, *others])
         tally = _tally(job.work, scanned, grouped)
-        tally = tally if past is None else past.added(tally)
+        tally = tally if previous is None else previous.added(tally)
         origin = Origin(settings, source.ids, source.fingerprint, tally)
         made = writing.finish(site, files, plan, items, origin=origin)
         publish(site, made, keep=settings.versions)
@@ -91,7 +97,7 @@ class _Job(NamedTuple):
 
 
 def _scanned(job: _Job) -> list[Done]:
-    """Read the log into spools."""
+    """Read the log into shuffled."""
     chunks, path = job.source.chunks, job.source.settings.path
     if not chunks:  # a Parquet file without row groups
         raise DataError(f"a log must hold rows, got none ({path})")
@@ -106,9 +112,9 @@ def _collapsed(job: _Job, scanned: list[Done], buckets: Sequence[int]) -> list[D
     """Bring rows to their buckets."""
     if not buckets:
         return []
-    spools = {done.unit: done.batches or [] for done in scanned}
+    shuffled = {done.unit: done.batches or [] for done in scanned}
     meter = Meter(job.run.say, "grouped", "buckets", len(buckets))
-    return _done(job.run.each(partial(stages.collapse, job.work, spools), buckets), meter)
+    return _done(job.run.each(partial(stages.collapse, job.work, shuffled), buckets), meter)
 
 
 def _tally(work: Work, scanned: list[Done], grouped: list[Done]) -> Tally:
@@ -131,11 +137,13 @@ def _aside(work: Work, scanned: list[Done], grouped: list[Done]) -> Iterator[pl.
 
 def _outline(work: Work, touched: Iterable[int]) -> tuple[Outline, list[Summary]]:
     """Give numbers to what all buckets hold, those that did not change among them."""
-    past, settings, new = work.past, work.settings, set(touched)
+    previous, settings, new = work.previous, work.settings, set(touched)
     summaries, items = [], []
     for bucket in range(settings.buckets):
         one = (
-            stages.summary(work, bucket) if past is None or bucket in new else past.summary(bucket)
+            stages.summary(work, bucket)
+            if previous is None or bucket in new
+            else previous.summary(bucket)
         )
         summaries.append(one._replace(items=one.items.clear()))
         items.append(one.items)
@@ -147,13 +155,13 @@ def _outline(work: Work, touched: Iterable[int]) -> tuple[Outline, list[Summary]
     return catalogue.outline(summaries, settings, has_time=clock, known=work.known), summaries
 
 
-def _moved(entities: pl.DataFrame, past: Past | None) -> set[int]:
+def _moved(entities: pl.DataFrame, previous: Previous | None) -> set[int]:
     """Return the buckets of entities that were in another part or had other features before."""
-    if past is None:
+    if previous is None:
         return set()
     names = [name for name in entities.columns if name == "part" or name.startswith("user.")]
     now = entities.select("task_id", *names)
-    both = past.entities(names).join(now, on="task_id", suffix=" now")
+    both = previous.entities(names).join(now, on="task_id", suffix=" now")
     other = (pl.col(name).ne_missing(pl.col(f"{name} now")) for name in names)
     return set(both.filter(pl.any_horizontal(other))["bucket"])
 
@@ -176,13 +184,13 @@ def _planned(
 
 
 def _written(job: _Job, plan: Plan, site: Site, buckets: Sequence[int]) -> dict[str, FileEntry]:
-    """Write the files of buckets, and return those of all, the past's among them."""
+    """Write the files of buckets; return all files, those of the previous version among them."""
     work = job.work
     meter = Meter(job.run.say, "wrote", "buckets", len(buckets))
     stages.hand_out(work, "planned", plan.entities, buckets)
     bare = plan._replace(entities=plan.entities.clear())
     written = _done(job.run.each(partial(stages.write, work, bare, site.files), buckets), meter)
-    files = {} if work.past is None else work.past.buckets()
+    files = {} if work.previous is None else work.previous.buckets()
     for done in written:
         name = bucket_name(done.unit)
         files[name] = site.entry(name, rows=done.kept, sha256=done.sha256)

@@ -32,7 +32,7 @@ from metarec_ray.data.store.manifest import (
 from metarec_ray.data.store.writing import Tally
 
 
-class Past(NamedTuple):
+class Previous(NamedTuple):
     """A version of a store."""
 
     store: Path
@@ -114,26 +114,28 @@ def _known(store: Path, version: int, key: str) -> Known:
 
     A store may have been made anew at the same place.
     """
-    past = Past(store, load(store, version))
-    assert past.manifest.key() == key
-    settings = Data.model_validate(past.manifest.settings)
-    entity, item = past.manifest.ids
+    previous = Previous(store, load(store, version))
+    assert previous.manifest.key() == key
+    settings = Data.model_validate(previous.manifest.settings)
+    entity, item = previous.manifest.ids
     entity = entity if settings.session_gap is None else "text"
-    entities = _typed(past.table(ENTITIES, ["id", "task_id"]), entity)
-    words = json.loads(past.manifest.file(store, VOCABULARIES).read_text("utf-8"))
+    entities = _typed(previous.table(ENTITIES, ["id", "task_id"]), entity)
+    words = json.loads(previous.manifest.file(store, VOCABULARIES).read_text("utf-8"))
     encoders: dict[str, dict[str, Encoder]] = {
         side: {field.name: _encoder(field, words[side]) for field in fields}
-        for side, fields in past.manifest.features.items()
+        for side, fields in previous.manifest.features.items()
     }
-    items = _typed(_items(past, settings, encoders), item)
+    items = _typed(_items(previous, settings, encoders), item)
     return Known(entities.rename({"id": "entity"}), items, encoders)
 
 
-def _items(past: Past, settings: Data, encoders: dict[str, dict[str, Encoder]]) -> pl.DataFrame:
+def _items(
+    previous: Previous, settings: Data, encoders: dict[str, dict[str, Encoder]]
+) -> pl.DataFrame:
     """Return id and number of items, and the domain where the log said it."""
     if settings.roles.domain is None:
-        return past.table(ITEMS, ["id", "item"])
-    items = past.table(ITEMS, ["id", "item", DOMAIN])
+        return previous.table(ITEMS, ["id", "item"])
+    items = previous.table(ITEMS, ["id", "item", DOMAIN])
     return items.with_columns(_decoded(items[DOMAIN], encoders["item"][DOMAIN]))
 
 

@@ -23,7 +23,7 @@ from metarec_ray.data.store import histories
 from metarec_ray.data.store.catalogue import NOTHING, Known
 from metarec_ray.data.store.histories import Look, Plan, Summary
 from metarec_ray.data.store.manifest import bucket_name
-from metarec_ray.data.store.previous import Past
+from metarec_ray.data.store.previous import Previous
 
 
 class Work(NamedTuple):
@@ -31,7 +31,7 @@ class Work(NamedTuple):
 
     Attributes:
         scratch: the folder of what is only on its way.
-        past: the version that is added to; None where a store is made anew.
+        previous: the version that is added to; None where a store is made anew.
         since: microseconds; earlier events are filtered.
 
     """
@@ -39,13 +39,13 @@ class Work(NamedTuple):
     settings: Data
     ids: Ids
     scratch: Path
-    past: Past | None = None
+    previous: Previous | None = None
     since: int | None = None
 
     @property
     def known(self) -> Known:
-        """What the past has settled."""
-        return NOTHING if self.past is None else self.past.known()
+        """What the previous version has settled."""
+        return NOTHING if self.previous is None else self.previous.known()
 
     @property
     def columns(self) -> pl.Schema:
@@ -66,7 +66,7 @@ class Done(NamedTuple):
         kept: rows it handed on.
         rejected: rows it set aside with a reason.
         filtered: of a chunk.
-        batches: of a chunk: the bucket of each record batch of its spool.
+        batches: of a chunk: the bucket of each record batch of its shuffle file.
         sha256: of a bucket's file.
         peak_bytes: most memory that the process which did it has held.
 
@@ -90,7 +90,7 @@ def checked(work: Work, chunk: Chunk) -> Iterator[tuple[int, Checked]]:
 
 
 def scan(work: Work, chunk: Chunk, unit: int) -> Done:
-    """Read and check a chunk of the log and put its rows into a spool, by buckets."""
+    """Read and check a chunk of the log and write its rows to a shuffle file, by buckets."""
 
     def run() -> Done:
         rejected: list[pl.DataFrame] = []
@@ -112,15 +112,15 @@ def scan(work: Work, chunk: Chunk, unit: int) -> Done:
     return _once(work.file("scan", unit), run)
 
 
-def collapse(work: Work, spools: dict[int, list[int]], bucket: int) -> Done:
-    """Gather a bucket from the past and all spools; sort it, free it of duplicates and excess.
+def collapse(work: Work, shuffled: dict[int, list[int]], bucket: int) -> Done:
+    """Gather the rows of a bucket, sort them, free them of duplicates and excess.
 
-    `spools` holds, of each chunk, the bucket of each record batch.
+    `shuffled` holds, of each chunk, the bucket of each record batch.
     """
 
     def run() -> Done:
         settings = work.settings
-        rows = sessions.cut(_gathered(work, spools, bucket), settings)
+        rows = sessions.cut(_gathered(work, shuffled, bucket), settings)
         kept = histories.collapse(rows, shuffle=settings.tie_seed)
         limited, beyond = histories.truncate(kept, settings.max_events)
         found = histories.summarise(limited)
@@ -132,13 +132,13 @@ def collapse(work: Work, spools: dict[int, list[int]], bucket: int) -> Done:
     return _once(work.file("collapse", bucket), run)
 
 
-def _gathered(work: Work, spools: dict[int, list[int]], bucket: int) -> pl.DataFrame:
-    """Return the rows of a bucket, those of the past among them."""
-    files = [(work.file("spool", number), own) for number, own in sorted(spools.items())]
+def _gathered(work: Work, shuffled: dict[int, list[int]], bucket: int) -> pl.DataFrame:
+    """Return the rows of a bucket, those of the previous version among them."""
+    files = [(work.file("spool", number), own) for number, own in sorted(shuffled.items())]
     rows = shuffle.read(files, bucket, empty=pl.DataFrame(schema=work.columns))
-    if work.past is None:
+    if work.previous is None:
         return rows
-    old = work.past.rows(bucket)
+    old = work.previous.rows(bucket)
     if work.settings.session_gap is not None:
         old = sessions.known(old, work.ids.entity)
     return pl.concat([old.cast(work.columns), rows], how="diagonal")

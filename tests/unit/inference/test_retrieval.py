@@ -21,7 +21,7 @@ from metarec_ray.core.batch import Features
 from metarec_ray.data.settings import Feedback
 from metarec_ray.inference import retrieval as finders
 from metarec_ray.inference.predictor import Blend
-from metarec_ray.inference.retrieval import Best, Finder
+from metarec_ray.inference.retrieval import Best, Retriever
 from metarec_ray.inference.single import Trained
 from metarec_ray.inference.supports import Supports
 from metarec_ray.models.towers import Side, Sides, Towers
@@ -124,32 +124,32 @@ def test_the_best_are_those_of_exact_scores_and_few_are_scored_exactly(
     learner: MetaLearner, feedback: Feedback, hidden: tuple[int, ...], low: bool
 ) -> None:
     predictor, asked = served(learner, feedback, hidden), supports(3, feedback)
-    finder = Finder(predictor, ANY, BY_ID, clock=clock(low=low))
-    check(finder.best(asked, 10, exclude_seen=True), expected(predictor, asked, 10, ANY))
-    assert finder.near is not None
-    assert len(finder.shortlisted(asked, 10, exclude_seen=True)) == 3
+    retriever = Retriever(predictor, ANY, BY_ID, clock=clock(low=low))
+    check(retriever.best(asked, 10, exclude_seen=True), expected(predictor, asked, 10, ANY))
+    assert retriever.approximate is not None
+    assert len(retriever.shortlisted(asked, 10, exclude_seen=True)) == 3
 
 
 def test_the_faster_precision_is_chosen() -> None:
     for low in (True, False):
-        near = Finder(served(BayesianHead()), ANY, BY_ID, clock=clock(low=low)).near
+        near = Retriever(served(BayesianHead()), ANY, BY_ID, clock=clock(low=low)).approximate
         assert near is not None
         assert near.low == low
 
 
 def test_a_machine_that_cannot_multiply_integers_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finders, "adds_up", lambda width: False)
-    near = Finder(served(BayesianHead()), ANY, BY_ID, clock=clock(low=True)).near
+    near = Retriever(served(BayesianHead()), ANY, BY_ID, clock=clock(low=True)).approximate
     assert near is not None
     assert not near.low
 
 
 def test_several_requests_are_a_loop_over_them() -> None:
     asked = supports(7)
-    finder = Finder(served(Maml(), hidden=(6,)), ANY, BY_ID)
-    together = finder.best(asked, 20, exclude_seen=True)
+    retriever = Retriever(served(Maml(), hidden=(6,)), ANY, BY_ID)
+    together = retriever.best(asked, 20, exclude_seen=True)
     for task, one in enumerate(together):
-        alone = finder.best(asked.at(torch.tensor([task])), 20, exclude_seen=True)
+        alone = retriever.best(asked.at(torch.tensor([task])), 20, exclude_seen=True)
         check(alone, [one])
 
 
@@ -160,19 +160,19 @@ def test_what_was_seen_and_what_may_not_be_ranked_is_left_out() -> None:
     allowed = drawn(ITEMS, seed=5) < 1
     allowed[asked.item[3, :2]] = torch.tensor([True, False])
     allowed[0], predictor.items.offset[0] = True, 9.0  # the best of all, and seen by nobody
-    finder = Finder(predictor, allowed, BY_ID)
+    retriever = Retriever(predictor, allowed, BY_ID)
     for k in (10, 90):
-        best = finder.best(asked, k, exclude_seen=True)
+        best = retriever.best(asked, k, exclude_seen=True)
         check(best, expected(predictor, asked, k, allowed))
-        best = finder.best(asked, k, exclude_seen=False)
+        best = retriever.best(asked, k, exclude_seen=False)
         check(best, expected(predictor, asked, k, allowed, seen_too=True))
-        assert len(finder.shortlisted(asked, k, exclude_seen=True)) == len(asked.item)
+        assert len(retriever.shortlisted(asked, k, exclude_seen=True)) == len(asked.item)
 
 
 @pytest.mark.parametrize("k", [99, 700, 1494, 1500, 5000])
 def test_any_number_of_places_is_filled_as_far_as_there_are_items(k: int) -> None:
     predictor, asked = served(BayesianHead()), supports(3)
-    found = Finder(predictor, ANY, BY_ID).best(asked, k, exclude_seen=True)
+    found = Retriever(predictor, ANY, BY_ID).best(asked, k, exclude_seen=True)
     check(found, expected(predictor, asked, k, ANY))
 
 
@@ -180,7 +180,7 @@ def test_everything_seen_is_an_empty_ranking() -> None:
     allowed = torch.zeros(ITEMS, dtype=torch.bool)
     asked = supports(3)
     allowed[asked.item[2, :2]] = True
-    found = Finder(served(BayesianHead()), allowed, BY_ID).best(asked, 5, exclude_seen=True)
+    found = Retriever(served(BayesianHead()), allowed, BY_ID).best(asked, 5, exclude_seen=True)
     assert [len(one.rows) for one in found] == [
         2,
         1 + (asked.item[1, 0] not in asked.item[2, :2]),
@@ -196,7 +196,7 @@ def test_twins_are_in_the_order_of_their_ids() -> None:
     )
     asked = supports(3)
     for allowed in (ANY, torch.arange(ITEMS) % 7 > 0):
-        found = Finder(predictor, allowed, BY_ID).best(asked, 50, exclude_seen=True)
+        found = Retriever(predictor, allowed, BY_ID).best(asked, 50, exclude_seen=True)
         check(found, expected(predictor, asked, 50, allowed))
 
 
@@ -207,20 +207,22 @@ def test_where_all_items_tie_all_are_scored_and_the_first_ids_are_best(bias: flo
     predictor.items = predictor.items._replace(
         vector=torch.zeros(ITEMS, DIM), offset=torch.zeros(ITEMS)
     )
-    finder = Finder(predictor, ANY, BY_ID)
+    retriever = Retriever(predictor, ANY, BY_ID)
     asked = supports(1)
-    assert finder.shortlisted(asked, 5, exclude_seen=True) == {}
-    assert finder.best(asked, 5, exclude_seen=True)[0].rows.tolist() == BY_ID.argsort()[:5].tolist()
+    assert retriever.shortlisted(asked, 5, exclude_seen=True) == {}
+    assert (
+        retriever.best(asked, 5, exclude_seen=True)[0].rows.tolist() == BY_ID.argsort()[:5].tolist()
+    )
 
 
 def test_a_request_that_goes_wrong_is_ranked_by_id_and_its_neighbours_as_ever() -> None:
     predictor, asked = served(PrototypeNetwork()), supports(4)
     wrong = asked._replace(label=asked.label.clone())
     wrong.label[2, 0] = math.nan
-    finder = Finder(predictor, ANY, BY_ID)
-    assert list(finder.shortlisted(wrong, 10, exclude_seen=True)) == [0, 1, 3]
-    found = finder.best(wrong, 10, exclude_seen=True)
-    right = finder.best(asked, 10, exclude_seen=True)
+    retriever = Retriever(predictor, ANY, BY_ID)
+    assert list(retriever.shortlisted(wrong, 10, exclude_seen=True)) == [0, 1, 3]
+    found = retriever.best(wrong, 10, exclude_seen=True)
+    right = retriever.best(asked, 10, exclude_seen=True)
     check([found[task] for task in (0, 1, 3)], [right[task] for task in (0, 1, 3)])
     assert bool(found[2].scores.isnan().all())
     seen = set(asked.item[2, :2].tolist())
@@ -234,11 +236,11 @@ def test_what_is_not_a_heads_score_is_scored_whole() -> None:
     blend = Blend(members, torch.tensor([[0.3, 0.7]]), torch.tensor([0]), "implicit")
     rest = [served(one, "implicit") for one in (MatchingNetwork(), PairAttention())]
     for predictor in (blend, *rest):
-        finder = Finder(predictor, ANY, BY_ID)
-        assert finder.near is None
-        check(finder.best(asked, 10, exclude_seen=True), expected(predictor, asked, 10, ANY))
+        retriever = Retriever(predictor, ANY, BY_ID)
+        assert retriever.approximate is None
+        check(retriever.best(asked, 10, exclude_seen=True), expected(predictor, asked, 10, ANY))
 
 
 def test_a_small_catalogue_is_scored_whole() -> None:
     allowed = torch.arange(ITEMS) < finders.SMALL
-    assert Finder(served(BayesianHead()), allowed, BY_ID).near is None
+    assert Retriever(served(BayesianHead()), allowed, BY_ID).approximate is None

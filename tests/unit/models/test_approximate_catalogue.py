@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.core.batch import Encoded, Params
-from metarec_ray.models.approximate_catalogue import NearCatalogue
+from metarec_ray.models.approximate_catalogue import ApproximateCatalogue
 from metarec_ray.models.towers import Side, Sides, Towers, head_score
 
 ITEMS, DIM, TASKS = 600, 8, 3
@@ -48,6 +48,6 @@ def test_scores_are_the_heads(hidden: tuple[int, ...], names: tuple[str, ...]) -
     head = adapted(meta, names)
     expected = exactly(head, vector, offset, query)
     for low, most in ((False, 1e-5), (True, 0.1)):
-        error = NearCatalogue(meta, vector, offset, low=low).scores(head, query) - expected
+        error = ApproximateCatalogue(meta, vector, offset, low=low).scores(head, query) - expected
         error = error - error.mean(1, keepdim=True)  # a constant a task is left out
         assert float(error.abs().max() / expected.std()) < most

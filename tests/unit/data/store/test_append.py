@@ -15,7 +15,7 @@ from metarec_ray.data.store import pipeline
 from metarec_ray.data.store.append import append, instant
 from metarec_ray.data.store.manifest import Manifest, load, verify
 from metarec_ray.data.store.pipeline import Run
-from metarec_ray.data.store.previous import Past
+from metarec_ray.data.store.previous import Previous
 from metarec_ray.data.tasks.domains import items_by_value
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import DataError
@@ -101,8 +101,8 @@ def grown(folder: Path, rows: pl.DataFrame = NEW, **more: object) -> Manifest:
 
 def events(store: Path, version: int | None = None) -> pl.DataFrame:
     """Return all events with raw ids and values, in the order of histories."""
-    past = Past(store, load(store, version))
-    parts = [past.rows(bucket) for bucket in range(past.manifest.buckets)]
+    previous = Previous(store, load(store, version))
+    parts = [previous.rows(bucket) for bucket in range(previous.manifest.buckets)]
     whole = pl.concat(parts).drop("sequence")
     return whole.with_row_index().sort("entity", "index", maintain_order=True).drop("index")
 
@@ -177,9 +177,9 @@ def test_buckets_without_news_are_shared_and_the_old_version_reads_whole(folder:
 
 
 def test_a_bucket_whose_entities_change_parts_is_written_again(folder: Path) -> None:
-    before = Past(folder / "store", load(folder / "store")).entities(["part"])
+    before = Previous(folder / "store", load(folder / "store")).entities(["part"])
     made = grown(folder, since=999 * US)  # two entities more: the cutoff moves
-    after = Past(folder / "store", made).entities(["part"])
+    after = Previous(folder / "store", made).entities(["part"])
     both = before.join(after, on=["task_id", "bucket"], suffix="_now")
     assert (both["part"] != both["part_now"]).any()
     anew = pipeline.build(sources.find(asking(folder)), folder / "anew", RUN)
@@ -245,10 +245,10 @@ def test_an_append_that_was_killed_leaves_the_old_version_and_goes_on(folder: Pa
 
 
 def test_who_was_overtaken_adds_nothing(folder: Path) -> None:
-    stale = Past(folder / "store", load(folder / "store"))
+    stale = Previous(folder / "store", load(folder / "store"))
     made = grown(folder)  # by another process, after this one has looked
     with pytest.raises(DataError, match="another one has published version 2 meanwhile"):
-        pipeline.build(sources.find(asking(folder)), folder / "store", RUN, past=stale)
+        pipeline.build(sources.find(asking(folder)), folder / "store", RUN, previous=stale)
     assert load(folder / "store") == made
 
 
