@@ -12,8 +12,11 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor
 
+from metarec_ray.algorithms.losses.base import Loss
 from metarec_ray.core.batch import Encoded, Features, Params, SideInformation
+from metarec_ray.core.parameters import Declared
 from metarec_ray.data.settings import Feedback
+from metarec_ray.models.encoders.base import Encoder
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,20 +29,23 @@ class Problem(NamedTuple):
 
     Attributes:
         feedback: what a label means.
+        loss: what a set is learned by.
         predict: `(params, events) -> scores [N]` of one task, on the scale of the labels (explicit)
             or in log-odds (binary, implicit); differentiable.
         features: `(params, events) -> [N, P]`, what the last layer of `predict` is linear in.
-        support_loss: `(params, support) -> scalar`, mean loss over a set; for implicit feedback a
-            softmax against `reference`, where a positive does not compete with itself.
+        support_loss: `(params, support) -> scalar`, mean loss over a set; for implicit feedback
+            against `reference`, where a positive does not compete with itself.
         reference: a fixed sample of the catalogue (implicit feedback), else None.
         reference_log_q: log-probability [R] of each reference item to have been sampled.
-        begins: bool scalar, whether the support begins the entity's history; a new user's does.
         progress: share of meta-training that is done; None outside meta-training, where nothing may
             be random.
+        begins: bool scalar, whether the support begins the entity's history; a new user's does.
+        adapting: the encoder, where its parameters adapt to a task beside the head; else None.
 
     """
 
     feedback: Feedback
+    loss: Loss
     predict: Callable[[Params, Encoded], Tensor]
     features: Callable[[Params, Encoded], Tensor]
     support_loss: Callable[[Params, Encoded], Tensor]
@@ -47,6 +53,7 @@ class Problem(NamedTuple):
     reference_log_q: Tensor
     progress: float | None = None
     begins: Tensor = torch.tensor(True)
+    adapting: Encoder | None = None
 
 
 class Learner(BaseModel, ABC):
@@ -89,7 +96,10 @@ class MetaLearner(Learner):
     ragged: ClassVar[bool] = False
     """Whether the batched face takes supports of any length and items as rows of one table."""
 
-    def init(self, params: Params, generator: Generator) -> Params:
+    needs_curvature: ClassVar[bool] = False
+    """Whether the batched face asks the loss for its derivatives by hand."""
+
+    def init(self, params: Params, generator: Generator) -> Declared:
         """Return the meta-parameters the learner adds to the model's (learned rates, a prior).
 
         Anything random in training is drawn from torch's global generator, which is seeded a lane.

@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem
 from metarec_ray.core.batch import Encoded
-from metarec_ray.models.towers import shift_user
+from metarec_ray.core.parameters import Declared, Parameter
+from metarec_ray.models.head import dimensions, shift_user
 
 DECAY = 0.02  # of an event's weight for every later event, before training
 
@@ -37,11 +38,11 @@ class PrototypeNetwork(MetaLearner):
     name: Literal["prototype"] = "prototype"
     prior_events: PositiveFloat = 5.0
 
-    def init(self, params: Params, generator: Generator) -> Params:
+    def init(self, params: Params, generator: Generator) -> Declared:
         return {
-            "prototype.map": torch.eye(params["item.tokens"].shape[1]),
-            "prototype.log_prior_events": torch.tensor(math.log(self.prior_events)),
-            "prototype.log_decay": torch.tensor(math.log(DECAY)),
+            "prototype.map": Parameter(torch.eye(dimensions(params))),
+            "prototype.log_prior_events": Parameter(torch.tensor(math.log(self.prior_events))),
+            "prototype.log_decay": Parameter(torch.tensor(math.log(DECAY))),
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
@@ -71,13 +72,13 @@ class MatchingNetwork(MetaLearner):
     name: Literal["matching"] = "matching"
     temperature: PositiveFloat = 0.5
 
-    def init(self, params: Params, generator: Generator) -> Params:
+    def init(self, params: Params, generator: Generator) -> Declared:
         return {
-            "matching.map": torch.eye(params["item.tokens"].shape[1]),
-            "matching.log_temperature": torch.tensor(math.log(self.temperature)),
-            "matching.log_decay": torch.tensor(math.log(DECAY)),
-            "matching.nothing": torch.zeros(()),
-            "matching.scale": torch.ones(()),
+            "matching.map": Parameter(torch.eye(dimensions(params))),
+            "matching.log_temperature": Parameter(torch.tensor(math.log(self.temperature))),
+            "matching.log_decay": Parameter(torch.tensor(math.log(DECAY))),
+            "matching.nothing": Parameter(torch.zeros(())),
+            "matching.scale": Parameter(torch.ones(())),
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:

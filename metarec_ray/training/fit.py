@@ -10,6 +10,7 @@ import torch
 
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting
 from metarec_ray.algorithms.histories import read_histories
+from metarec_ray.algorithms.losses.union import loss_for
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.config.running import Train
@@ -85,6 +86,7 @@ def require_suitable(experiment: Experiment, store: TaskStore) -> None:
         )
     if isinstance(learner, FittedLearner):
         _require_no_outer_loop(experiment.train, learner.name)
+    loss_for(feedback, experiment.train.loss)
 
 
 def _require_no_outer_loop(train: Train, name: str) -> None:

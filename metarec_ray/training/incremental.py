@@ -115,7 +115,7 @@ def periods(
             yield Learned(last[1], *_judged(trainer, found))
             continue
         if last is not None:
-            copy(trainer.state, own_layout(store), last[1], last[0])
+            copy(trainer.declared, own_layout(store), last[1], last[0])
         metrics: dict[str, float] = {}
         for line in trainer.run(Alone(), steps):
             metrics = {"query_loss": line.loss, line.metric_name: line.metric}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import MetaLearner
+from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Lane
@@ -24,15 +25,16 @@ from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.ahead import Ahead
 from metarec_ray.training.artifact import assemble, require_same_run
+from metarec_ray.training.meta_step import tables
 from metarec_ray.training.meta_step.objective import lane_objective
 from metarec_ray.training.meta_step.optimizer import rate
 from metarec_ray.training.meta_step.query_loss import METRIC
 from metarec_ray.training.meta_step.step import (
     Exchange,
     LaneResult,
-    ParameterState,
     apply,
     divide,
+    fresh_state,
     lane_result,
     lane_seed,
     to_device,
@@ -83,6 +85,7 @@ class Trainer:
         self.feedback: Feedback = store.manifest.feedback
         train = experiment.train
         self.learner = meta_learner(experiment)
+        self.recipe = Recipe.of(self.learner, experiment.model, self.feedback, train.loss)
         histories = known(store.histories(tuple(train.parts.split("+"))))
         self.trained = torch.zeros(len(store.items.ids), dtype=torch.bool)
         self.trained[histories.item] = True
@@ -100,8 +103,12 @@ class Trainer:
         sizes = {"lanes": train.lanes, "lane_tasks": train.lane_tasks}
         self._ahead = Ahead(partial(self.sampler.share, experiment.run.seed, **sizes))
         self.step, self.seconds = 0, 0.0
-        state, self.copied = begin(experiment, store, self.learner, self.trained)
-        self.state = ParameterState(*({n: p.to(self.device) for n, p in s.items()} for s in state))
+        self.declared, self.copied = begin(experiment, store, self.learner, self.trained)
+        self.state = fresh_state(self.declared, self.device)
+        self.decay = {
+            name: train.weight_decay if parameter.decays else 0.0
+            for name, parameter in self.declared.items()
+        }
         self.moving, self.frozen = divide(self.state, train.freeze)
         self.buffers = {name: value.to(self.device) for name, value in self.buffers.items()}
 
@@ -114,8 +121,7 @@ class Trainer:
         with self._here:
             for index, lane in lanes.items():
                 mine[index] = lane_result(
-                    self.learner,
-                    self.feedback,
+                    self.recipe,
                     self.buffers,
                     self.moving,
                     to_device(lane, self.device),
@@ -128,7 +134,7 @@ class Trainer:
                 exchange.gather(mine, train.lanes),
                 step=self.step,
                 lr=self.outer_lr(),
-                weight_decay=train.weight_decay,
+                decay=self.decay,
                 max_norm=train.max_gradient_norm,
             )
         self.step += 1
@@ -224,11 +230,9 @@ class Trainer:
     def _measure(self, lane: Lane) -> Tensor:
         with self._here, torch.no_grad():
             lane = to_device(lane, self.device)
-            objective = lane_objective(self.learner, self.feedback, self.buffers, lane)
-            rows = {"item.ids": lane.items, "user.ids": lane.entity}
-            return objective(
-                self.state.dense, {n: t[rows[n]] for n, t in self.state.tables.items()}
-            )[1].cpu()
+            objective = lane_objective(self.recipe, self.buffers, lane)
+            rows = {n: t[tables.entries(n, lane)] for n, t in self.state.tables.items()}
+            return objective(self.state.dense, rows)[1].cpu()
 
     def _progress(self, means: Tensor, tasks_per_s: float, lr: float) -> Progress:
         loss, metric = means.tolist()

@@ -11,7 +11,8 @@ from torch.nn.functional import softplus
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.linear_head import bernoulli_posterior, choice_posterior, gaussian_posterior
-from metarec_ray.models.towers import score_of
+from metarec_ray.core.parameters import Declared, Parameter
+from metarec_ray.models.head import score_of
 
 
 class BayesianHead(MetaLearner):
@@ -36,12 +37,14 @@ class BayesianHead(MetaLearner):
     noise_precision: PositiveFloat = 1.0
     newton_steps: Annotated[int, Field(ge=1, le=20)] = 2
 
-    def init(self, params: Params, generator: torch.Generator) -> Params:
+    def init(self, params: Params, generator: torch.Generator) -> Declared:
         width = params["head.out.weight"].shape[0]
         return {
-            "bayes.precision": torch.full((width,), _inverse_softplus(self.prior_precision)),
-            "bayes.noise": torch.tensor(_inverse_softplus(self.noise_precision)),
-            "bayes.decay": torch.tensor(_inverse_softplus(0.02)),
+            "bayes.precision": Parameter(
+                torch.full((width,), _inverse_softplus(self.prior_precision))
+            ),
+            "bayes.noise": Parameter(torch.tensor(_inverse_softplus(self.noise_precision))),
+            "bayes.decay": Parameter(torch.tensor(_inverse_softplus(0.02))),
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:

@@ -11,6 +11,7 @@ from metarec_ray.algorithms.base import MetaLearner, Params, Problem
 from metarec_ray.algorithms.metric import residual
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.linear_head import ridge
+from metarec_ray.core.parameters import Declared, Parameter
 
 
 class DifferentiableRidge(MetaLearner):
@@ -32,10 +33,10 @@ class DifferentiableRidge(MetaLearner):
     name: Literal["differentiable_ridge"] = "differentiable_ridge"
     penalty: PositiveFloat = 1.0
 
-    def init(self, params: Params, generator: Generator) -> Params:
+    def init(self, params: Params, generator: Generator) -> Declared:
         return {
-            "ridge.log_penalty": torch.tensor(math.log(self.penalty)),
-            "ridge.scale": torch.ones(()),
+            "ridge.log_penalty": Parameter(torch.tensor(math.log(self.penalty))),
+            "ridge.scale": Parameter(torch.ones(())),
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:

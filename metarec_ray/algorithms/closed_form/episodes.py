@@ -41,8 +41,9 @@ def _batch(
     n, width = mask.shape
     side = histories.take(entities).users
     user = torch.zeros(n, 0) if side is None else side.matrix()
+    index = torch.where(mask, histories.item[place], 0)
     return Encoded(
-        index=torch.where(mask, histories.item[place], 0),
+        index=index,
         item=torch.zeros(n, width, 0),
         offset=torch.zeros(n, width),
         user=user,
@@ -51,4 +52,5 @@ def _batch(
         age=(mask.sum(1, keepdim=True) - 1 - torch.arange(width)).clamp(min=0).float(),
         mask=mask,
         time=torch.zeros_like(place),
+        place=index,
     )

@@ -29,9 +29,10 @@ from metarec_ray.algorithms.gradient.reading import (
     what_is_read,
 )
 from metarec_ray.algorithms.gradient.scores import Descents
+from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss
 from metarec_ray.core.batch import Encoded
-from metarec_ray.core.fast.curvature import Choice, Curvature, Logistic, Squared
-from metarec_ray.models.towers import hidden_layers
+from metarec_ray.core.fast.curvature import Curvature
+from metarec_ray.models.head import hidden_layers
 
 __all__ = ["FastHead", "Rates", "beside", "descend"]
 LOWEST = "head.0.item"
@@ -170,11 +171,13 @@ def _curvature(
     def events(column: Tensor) -> Tensor:
         return column.index_select(0, tasks)[:, :longest]
 
-    if problem.reference is None:
-        kind = Squared if problem.feedback == "explicit" else Logistic
-        return kind(events(support.label), events(weight))
+    loss = problem.loss
+    if isinstance(loss, LabelLoss):
+        return loss.curvature(events(support.label), events(weight))
+    assert isinstance(loss, ChoiceLoss)
+    assert problem.reference is not None
     competes = events(support.index).unsqueeze(-1) != problem.reference.index
-    return Choice(events(weight), competes, problem.reference_log_q)
+    return loss.curvature(events(weight), competes, problem.reference_log_q)
 
 
 def beside(one: Encoded, other: Encoded) -> Encoded:
@@ -187,17 +190,20 @@ def beside(one: Encoded, other: Encoded) -> Encoded:
     if context.shape[-2] == one.mask.shape[-1] or other.context.shape[-2] > 1:
         own = [e.context.expand(*tasks, e.mask.shape[-1], -1) for e in (one, other)]
         context = torch.cat(own, -2)
-    flat = ("index", "offset", "label", "age", "mask", "time")
-    both = {name: torch.cat([getattr(one, name), getattr(other, name)], -1) for name in flat}
-    order = torch.sort(~both["mask"], dim=-1, stable=True).indices
 
-    def in_order(rows: Tensor) -> Tensor:
-        return rows.gather(-2, order.unsqueeze(-1).expand(*order.shape, rows.shape[-1]))
+    def columns(name: str) -> Tensor:
+        return torch.cat([getattr(one, name), getattr(other, name)], -1)
 
-    shared = one.shares_items
-    return Encoded(
-        **{name: value.gather(-1, order) for name, value in both.items()},
-        item=one.item if shared else in_order(torch.cat([one.item, other.item], -2)),
+    both = Encoded(
+        index=columns("index"),
+        item=one.item if one.shares_items else torch.cat([one.item, other.item], -2),
+        offset=columns("offset"),
         user=one.user,
-        context=context if context.shape[-2] == 1 else in_order(context),
+        context=context,
+        label=columns("label"),
+        age=columns("age"),
+        mask=columns("mask"),
+        time=columns("time"),
+        place=columns("place"),
     )
+    return both.at(torch.sort(~both.mask, dim=-1, stable=True).indices)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.fast.rows import Rate
-from metarec_ray.models.towers import hidden_layers, users_in_context
+from metarec_ray.models.head import hidden_layers, users_in_context
 
 Rates = float | Params
 """One rate of all weights of the head, or by the names in the model the rates of all entries."""
@@ -44,7 +44,7 @@ def read(events: Encoded) -> Reading:
     user_in_context, item = users_in_context(events), events.item
     offset = events.offset if events.offset.dim() == 2 else events.offset.unsqueeze(0)
     if events.shares_items:
-        return Reading(item, events.index, offset, user_in_context)
+        return Reading(item, events.place, offset, user_in_context)
     places = torch.arange(item.shape[:-1].numel(), device=item.device)
     return Reading(item.flatten(0, -2), places.view(item.shape[:-1]), offset, user_in_context)
 

@@ -14,8 +14,10 @@ from torch import Generator, Tensor
 from torch.nn.functional import dropout, softplus
 
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem
-from metarec_ray.algorithms.in_context.shared import Share, keep, normal, surprise
+from metarec_ray.algorithms.in_context.shared import Share, keep, surprise, weights, zeros
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.parameters import Declared, Parameter
+from metarec_ray.models.head import dimensions
 
 
 class PairAttention(MetaLearner):
@@ -43,17 +45,18 @@ class PairAttention(MetaLearner):
     item_dropout: Share = 0.1
     init_decay: PositiveFloat = 0.1
 
-    def init(self, params: Params, generator: Generator) -> Params:
-        dim, inner = params["item.tokens"].shape[1], self.heads * self.width
+    def init(self, params: Params, generator: Generator) -> Declared:
+        dim, inner = dimensions(params), self.heads * self.width
+        decay = torch.full((self.heads,), self.init_decay).expm1().log()
         return {
-            "context.query.weight": normal((dim, inner), dim**-0.5, generator),
-            "context.key.weight": normal((dim, inner), dim**-0.5, generator),
-            "context.kernel.bias": torch.zeros(self.heads),
-            "context.kernel.label": torch.zeros(self.heads),
-            "context.kernel.decay": torch.full((self.heads,), self.init_decay).expm1().log(),
-            "context.kernel.shrink": torch.zeros(self.heads),
-            "context.near": torch.zeros(self.heads),
-            "context.liked": torch.zeros(self.heads),
+            "context.query.weight": weights((dim, inner), dim**-0.5, generator),
+            "context.key.weight": weights((dim, inner), dim**-0.5, generator),
+            "context.kernel.bias": zeros(self.heads),
+            "context.kernel.label": zeros(self.heads),
+            "context.kernel.decay": Parameter(decay),
+            "context.kernel.shrink": zeros(self.heads),
+            "context.near": zeros(self.heads),
+            "context.liked": zeros(self.heads),
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Params, Problem
-from metarec_ray.algorithms.in_context.shared import SequenceReader, normal
+from metarec_ray.algorithms.in_context.shared import SequenceReader, weights, zeros
+from metarec_ray.core.parameters import Declared
 
 
 class Recurrent(SequenceReader):
@@ -17,12 +18,12 @@ class Recurrent(SequenceReader):
 
     name: Literal["recurrent"] = "recurrent"
 
-    def network(self, dim: int, generator: torch.Generator) -> Params:
+    def network(self, dim: int, generator: torch.Generator) -> Declared:
         return {
-            "context.token.weight": normal((dim, 3 * dim), dim**-0.5, generator),
-            "context.token.bias": torch.zeros(3 * dim),
-            "context.state.weight": normal((dim, 3 * dim), dim**-0.5, generator),
-            "context.state.bias": torch.zeros(dim),
+            "context.token.weight": weights((dim, 3 * dim), dim**-0.5, generator),
+            "context.token.bias": zeros(3 * dim),
+            "context.state.weight": weights((dim, 3 * dim), dim**-0.5, generator),
+            "context.state.bias": zeros(dim),
         }
 
     def read(self, problem: Problem, meta: Params, tokens: Tensor) -> Tensor:

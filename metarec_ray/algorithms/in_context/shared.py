@@ -17,6 +17,8 @@ from torch.nn.functional import dropout, layer_norm
 
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.parameters import Declared, Parameter
+from metarec_ray.models.head import dimensions
 
 GAPS = (1.0, 10.0, 30.0, 120.0, 3600.0)  # seconds to the event before: edges of its buckets
 SECOND = 1_000_000
@@ -24,8 +26,18 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 def normal(shape: tuple[int, ...], scale: float, generator: torch.Generator) -> Tensor:
-    """Return fresh weights ~ N(0, scale^2)."""
+    """Return fresh values ~ N(0, scale^2)."""
     return torch.randn(shape, generator=generator) * scale
+
+
+def weights(shape: tuple[int, ...], scale: float, generator: torch.Generator) -> Parameter:
+    """Return fresh weights ~ N(0, scale^2), which decay."""
+    return Parameter(normal(shape, scale, generator), decays=True)
+
+
+def zeros(*shape: int) -> Parameter:
+    """Return what begins at zero and does not decay."""
+    return Parameter(torch.zeros(shape))
 
 
 def newest(support: Encoded, limit: int) -> Encoded:
@@ -33,7 +45,7 @@ def newest(support: Encoded, limit: int) -> Encoded:
     if support.mask.shape[-1] <= limit:
         return support
     first = (support.mask.sum(-1, keepdim=True) - limit).clamp(min=0)
-    return _events(support, first + torch.arange(limit))
+    return support.at(first + torch.arange(limit))
 
 
 def surprise(problem: Problem, events: Encoded) -> Tensor:
@@ -90,23 +102,23 @@ class SequenceReader(MetaLearner):
         """Return the states [*T, K, D] after each token [*T, K, D]; a state sees no later token."""
 
     @abstractmethod
-    def network(self, dim: int, generator: torch.Generator) -> Params:
+    def network(self, dim: int, generator: torch.Generator) -> Declared:
         """Return the fresh parameters of `read`."""
 
-    def init(self, params: Params, generator: torch.Generator) -> Params:
-        dim, width = params["item.tokens"].shape[1], params["head.out.weight"].shape[0]
+    def init(self, params: Params, generator: torch.Generator) -> Declared:
+        dim, width = dimensions(params), params["head.out.weight"].shape[0]
         made = {
-            "context.start": normal((2, dim), self.init_scale, generator),
-            "context.gap.item": normal((len(GAPS) + 1, dim), self.init_scale, generator),
-            "context.label": torch.cat(
-                [torch.ones(1, dim), normal((1, dim), self.init_scale, generator)]
+            "context.start": Parameter(normal((2, dim), self.init_scale, generator)),
+            "context.gap.item": weights((len(GAPS) + 1, dim), self.init_scale, generator),
+            "context.label": Parameter(
+                torch.cat([torch.ones(1, dim), normal((1, dim), self.init_scale, generator)])
             ),
         }
         for head in ("query", "next"):
             made |= {
-                f"context.{head}.weight": normal((dim, width), dim**-0.5, generator),
-                f"context.{head}.bias": torch.zeros(dim),
-                f"context.{head}.offset": torch.zeros(dim),
+                f"context.{head}.weight": weights((dim, width), dim**-0.5, generator),
+                f"context.{head}.bias": zeros(dim),
+                f"context.{head}.offset": zeros(dim),
             }
         return made | self.network(dim, generator)
 
@@ -142,7 +154,7 @@ class SequenceReader(MetaLearner):
 
         def one(state: Tensor, at: Tensor) -> Tensor:
             params = meta | _last_layer(meta, "next", state)
-            return problem.support_loss(params, _events(support, at.expand(*tasks, 1)))
+            return problem.support_loss(params, support.at(at.expand(*tasks, 1)))
 
         tasks, events = support.mask.shape[:-1], support.mask.shape[-1]
         losses = vmap(one, in_dims=(-2, 0))(states[..., :-1, :], torch.arange(events))
@@ -172,18 +184,6 @@ class SequenceReader(MetaLearner):
 def normed(states: Tensor) -> Tensor:
     """Return the states with mean 0 and variance 1 each."""
     return layer_norm(states, states.shape[-1:])
-
-
-def _events(events: Encoded, at: Tensor) -> Encoded:
-    """Return the events at the positions `at` [*T, n]; a context that all share stays one row."""
-    names = ("index", "offset", "label", "age", "mask", "time")
-    vector = at.unsqueeze(-1).expand(*at.shape, events.item.shape[-1])
-    shared = events.context.shape[-2] != events.mask.shape[-1]
-    return events._replace(
-        **{name: getattr(events, name).gather(-1, at) for name in names},
-        item=events.item.gather(-2, vector),
-        context=events.context if shared else events.context.gather(-2, vector),
-    )
 
 
 def _after_all(states: Tensor, support: Encoded) -> Tensor:

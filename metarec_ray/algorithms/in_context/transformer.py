@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import dropout, gelu, layer_norm
 
 from metarec_ray.algorithms.base import Params, Problem
-from metarec_ray.algorithms.in_context.shared import SequenceReader, Share, normal
+from metarec_ray.algorithms.in_context.shared import SequenceReader, Share, weights, zeros
+from metarec_ray.core.parameters import Declared, Parameter
 from metarec_ray.errors import ConfigError
 
 
@@ -34,28 +35,28 @@ class CausalTransformer(SequenceReader):
     width: PositiveInt = 256
     attention_dropout: Share = 0.2
 
-    def network(self, dim: int, generator: torch.Generator) -> Params:
+    def network(self, dim: int, generator: torch.Generator) -> Declared:
         if dim % self.heads:
             raise ConfigError(
                 f"model.dim must be a multiple of heads, got {dim} and {self.heads} "
                 "(algorithm.heads)"
             )
         made = {
-            "context.position.item": normal((self.max_events + 1, dim), self.init_scale, generator)
+            "context.position.item": weights((self.max_events + 1, dim), self.init_scale, generator)
         }
         for layer in range(self.layers):
             at = f"context.{layer}."
             made |= {
-                at + "norm.scale": torch.ones(2, dim),
-                at + "norm.shift": torch.zeros(2, dim),
-                at + "attend.weight": normal((dim, 3 * dim), dim**-0.5, generator),
-                at + "attend.bias": torch.zeros(3 * dim),
-                at + "join.weight": normal((dim, dim), dim**-0.5, generator),
-                at + "join.bias": torch.zeros(dim),
-                at + "up.weight": normal((dim, self.width), dim**-0.5, generator),
-                at + "up.bias": torch.zeros(self.width),
-                at + "down.weight": normal((self.width, dim), self.width**-0.5, generator),
-                at + "down.bias": torch.zeros(dim),
+                at + "norm.scale": Parameter(torch.ones(2, dim)),
+                at + "norm.shift": zeros(2, dim),
+                at + "attend.weight": weights((dim, 3 * dim), dim**-0.5, generator),
+                at + "attend.bias": zeros(3 * dim),
+                at + "join.weight": weights((dim, dim), dim**-0.5, generator),
+                at + "join.bias": zeros(dim),
+                at + "up.weight": weights((dim, self.width), dim**-0.5, generator),
+                at + "up.bias": zeros(self.width),
+                at + "down.weight": weights((self.width, dim), self.width**-0.5, generator),
+                at + "down.bias": zeros(dim),
             }
         return made
 

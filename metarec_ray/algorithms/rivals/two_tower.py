@@ -14,7 +14,8 @@ from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
 from metarec_ray.algorithms.metric import residual
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.inner_loop import constant_rates, descend
-from metarec_ray.models.towers import shift_user
+from metarec_ray.core.parameters import Declared, Parameter
+from metarec_ray.models.head import dimensions, shift_user
 
 HISTORY = "tower.history"
 
@@ -41,8 +42,8 @@ class TwoTower(MetaLearner):
     inner_lr: PositiveFloat = 0.1
     inner_steps: Annotated[int, Field(ge=0, le=100)] = 3
 
-    def init(self, params: Params, generator: Generator) -> Params:
-        return {HISTORY: torch.eye(params["item.tokens"].shape[1])}
+    def init(self, params: Params, generator: Generator) -> Declared:
+        return {HISTORY: Parameter(torch.eye(dimensions(params)))}
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         towers = self._with_history(problem, meta, support)

@@ -74,6 +74,7 @@ def events(index: list[int], label: list[float], padding: int = 0) -> Encoded:
         age=(len(index) - 1 - torch.arange(n)).clamp(min=0).float(),
         mask=torch.arange(n) < len(index),
         time=torch.zeros(n, dtype=torch.int64),
+        place=torch.tensor(index + [3] * padding, dtype=torch.int64),
     )
 
 

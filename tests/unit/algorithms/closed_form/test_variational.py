@@ -65,6 +65,7 @@ def support(index: list[int], label: list[float], user: Tensor, padding: int = 0
         age=torch.zeros(n),
         mask=torch.arange(n) < len(index),
         time=torch.zeros(n, dtype=torch.int64),
+        place=item,
     )
 
 

@@ -74,7 +74,7 @@ def support(*events: tuple[int, float], padding: int = 0) -> Encoded:
     item = torch.tensor([item for item, _ in events] + [1] * padding, dtype=torch.int64)
     return encode_support(
         Support(
-            EncodedItems(item, torch.zeros(n, 0), torch.zeros(n)),
+            EncodedItems(item, torch.zeros(n, 0), torch.zeros(n), torch.arange(len(item))),
             torch.zeros(n, 0),
             torch.tensor([label for _, label in events] + [9.0] * padding),
             torch.arange(n) < len(events),
