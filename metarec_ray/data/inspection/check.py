@@ -17,7 +17,7 @@ from metarec_ray.data.files import shuffle
 from metarec_ray.data.log import quarantine
 from metarec_ray.data.log.sources import Chunk, Source
 from metarec_ray.data.settings import DOMAIN, Data
-from metarec_ray.data.store import catalogue, histories, stages
+from metarec_ray.data.store import bucket_rows, catalogue, stages
 from metarec_ray.data.store.stages import Done, Work
 from metarec_ray.errors import DataError
 
@@ -107,7 +107,7 @@ def _read(
                     span=_span(events),
                 )
             )
-            yield histories.with_bucket(events, source.settings.buckets)
+            yield bucket_rows.with_bucket(events, source.settings.buckets)
 
     for number, chunk in enumerate(source.chunks):
         shuffled[number] = shuffle.write(work.file("spool", number), frames(chunk))
@@ -144,7 +144,7 @@ def _range(spans: pl.DataFrame, name: str) -> tuple[float, ...]:
 
 def _reasons(found: list[Batch], buckets: list[Done]) -> dict[str, int]:
     """Return rows set aside by reason, the most frequent first."""
-    whole = Counter({histories.BEYOND: sum(done.rejected for done in buckets)})
+    whole = Counter({bucket_rows.BEYOND: sum(done.rejected for done in buckets)})
     for batch in found:
         whole.update(batch.reasons)
     return dict(sorted((+whole).items(), key=lambda one: (-one[1], one[0])))
