@@ -83,13 +83,6 @@ class Done(NamedTuple):
     peak_bytes: int = 0
 
 
-def checked(work: Work, chunk: Chunk) -> Iterator[tuple[int, Checked]]:
-    """Read a chunk some rows at a time; yield how many, and the checked ones in the log's types."""
-    for rows, found in reading.check_chunk(chunk, work.settings, since=work.since):
-        known = pl.Schema({name: work.columns[name] for name in found.events.columns})
-        yield rows, found._replace(events=found.events.cast(known))
-
-
 def scan(work: Work, chunk: Chunk, unit: int) -> Done:
     """Read and check a chunk of the log and write its rows to a shuffle file, by buckets."""
 
@@ -97,20 +90,35 @@ def scan(work: Work, chunk: Chunk, unit: int) -> Done:
         rejected: list[pl.DataFrame] = []
         rows = kept = filtered = 0
 
-        def frames() -> Iterator[pl.DataFrame]:
+        def count(read: int, found: Checked) -> None:
             nonlocal rows, kept, filtered
-            for read, found in checked(work, chunk):
-                rejected.append(found.rejected)
-                rows, kept = rows + read, kept + len(found.events)
-                filtered += found.filtered
-                yield bucket_rows.with_bucket(found.events, work.settings.buckets)
+            rows, kept, filtered = rows + read, kept + len(found.events), filtered + found.filtered
+            rejected.append(found.rejected)
 
-        batches = shuffle.write(work.file("spool", unit), frames())
+        batches = shuffle_chunk(work, chunk, unit, see=count)
         aside = pl.concat([pl.DataFrame(schema=quarantine.COLUMNS), *rejected])
         shuffle.save(work.file("rejected", unit), aside)
         return Done(unit, rows, kept, len(aside), filtered, batches)
 
     return _once(work.file("scan", unit), run)
+
+
+def shuffle_chunk(
+    work: Work, chunk: Chunk, unit: int, *, see: Callable[[int, Checked], None]
+) -> list[int]:
+    """Check a chunk, write its rows to a shuffle file; return the bucket of each record batch.
+
+    The chunk is read some rows at a time; `see` is called with how many, and the checked ones.
+    """
+
+    def frames() -> Iterator[pl.DataFrame]:
+        for read, found in reading.check_chunk(chunk, work.settings, since=work.since):
+            known = pl.Schema({name: work.columns[name] for name in found.events.columns})
+            found = found._replace(events=found.events.cast(known))
+            see(read, found)
+            yield bucket_rows.with_bucket(found.events, work.settings.buckets)
+
+    return shuffle.write(work.file("spool", unit), frames())
 
 
 def collapse(work: Work, shuffled: dict[int, list[int]], bucket: int) -> Done:
