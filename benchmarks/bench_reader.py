@@ -83,7 +83,7 @@ def read_rates(folder: Path) -> dict[str, int]:
     reference = torch.arange(REFERENCE)
     rates = {}
     for name, cut in CUTS.items():
-        made = LaneSampler(histories, catalogue, store.items.features, cut, reference=reference)
+        made = LaneSampler(histories, catalogue, cut, reference=reference)
         made.lane(0, 0, 0, lanes=1, lane_tasks=LANE_TASKS)
         begin = time.process_time()
         for step in range(LANES):

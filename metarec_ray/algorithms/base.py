@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor
 
 from metarec_ray.algorithms.losses.base import Loss
-from metarec_ray.core.batch import Encoded, Features, Params, SideInformation
+from metarec_ray.core.batch import Encoded, Params
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.parameters import Declared
 from metarec_ray.data.settings import Feedback
 from metarec_ray.models.encoders.base import Encoder
@@ -138,48 +139,6 @@ class MetaLearner(Learner):
         return self.objective(problem, meta, support, query, loss)
 
 
-class Histories(NamedTuple):
-    """Whole histories of E entities as values + offsets, oldest first: what statistics sum over.
-
-    Attributes:
-        offsets: int64 [E + 1]; entity e owns events offsets[e]:offsets[e + 1].
-        item: int64 rows of the catalogue.
-        label: float32.
-        time: int64 microseconds, 0 without a clock.
-        n_items: size of the catalogue.
-        cutoff: int64 microseconds of the cut in time, or None.
-        users: what is known of the entities [E]; None for nothing.
-        items: what is known of the catalogue [n_items]; None for nothing.
-
-    """
-
-    offsets: Tensor
-    item: Tensor
-    label: Tensor
-    time: Tensor
-    n_items: int
-    cutoff: int | None
-    users: SideInformation | None = None
-    items: SideInformation | None = None
-
-    def take(self, entities: Tensor) -> "Histories":
-        """Return the histories of the entities at the positions `entities`, int64 [n]."""
-        sizes = self.offsets.diff()[entities]
-        ends = sizes.cumsum(0)
-        shift = self.offsets[entities] - (ends - sizes)
-        event = torch.arange(int(sizes.sum())) + shift.repeat_interleave(sizes)
-        users = self.users and self.users._replace(
-            features=Features(*(column[entities] for column in self.users.features))
-        )
-        return self._replace(
-            offsets=torch.cat([torch.zeros(1, dtype=torch.int64), ends]),
-            item=self.item[event],
-            label=self.label[event],
-            time=self.time[event],
-            users=users,
-        )
-
-
 def in_turn(function: Callable[[T], R], values: Sequence[T]) -> list[R]:
     """Return `function` of each value, one after another."""
     return [function(value) for value in values]
@@ -238,7 +197,7 @@ class StatisticalLearner(FittedLearner):
         """Return the meta-parameters after one round."""
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
-        entities = torch.arange(len(histories.offsets) - 1)
+        entities = torch.arange(histories.n_entities)
         shards = [histories.take(part) for part in entities.split(self.shard)]
         meta: Params = {}
         for _ in range(self.rounds):

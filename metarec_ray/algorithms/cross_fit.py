@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from metarec_ray.algorithms.base import FittedLearner, Fitting, Histories, Params
-from metarec_ray.algorithms.sums import keep_events
+from metarec_ray.algorithms.base import FittedLearner, Fitting, Params
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 
 
@@ -59,7 +59,7 @@ def cross_fit(
             in each fold: unseen histories then have items that are new to it.
 
     """
-    entities = len(histories.offsets) - 1
+    entities = histories.n_entities
     if not 2 <= folds <= entities:
         raise DataError(f"folds must be >= 2 and <= {entities}, the entities, got {folds}")
     generator = torch.Generator().manual_seed(fitting.seed)
@@ -71,7 +71,7 @@ def cross_fit(
         hidden = torch.zeros(histories.n_items, dtype=torch.bool)
         hidden[order.roll(-fold * size)[:size]] = True
         others = histories.take((dealt != fold).nonzero().flatten())
-        seen.append(keep_events(others, ~hidden[others.item]))
+        seen.append(others.keep(~hidden[others.item]))
     params = fitting.each(partial(_fit, backbone, fitting.seed), [*seen, histories])
     unseen = [histories.take((dealt == fold).nonzero().flatten()) for fold in range(folds)]
     final = params.pop()

@@ -98,7 +98,7 @@ class Recoder(NamedTuple):
 
     def recode(self, params: Params, events: Encoded) -> Encoded:
         """Return the events as the encoder with these parameters sees them."""
-        rows = Features(*(column[events.place] for column in self.items))
+        rows = self.items.at(events.place)
         ids = None if self.item_ids is None else self.item_ids[events.place]
         return events._replace(
             item=self.model.encode(params, "item", rows, ids),

@@ -6,8 +6,8 @@ Knows `Histories`; does not know what the sums are for.
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories
-from metarec_ray.core.batch import DAY, Encoded, entity_of
+from metarec_ray.core.batch import DAY, Encoded
+from metarec_ray.core.histories import Histories
 
 _CHUNK = 2048  # entities made dense at a time
 # Items that nobody met inside a span of positions stay in the order of their popularity.
@@ -20,15 +20,9 @@ def check_positions(first: int, last: int) -> None:
         raise ValueError(f"first_position must be < last_position {last}, got {first}")
 
 
-def position_of_event(histories: Histories) -> Tensor:
-    """Return how many earlier events the entity has, int64 [N]."""
-    starts = histories.offsets[:-1].repeat_interleave(histories.offsets.diff())
-    return torch.arange(histories.item.numel()) - starts
-
-
 def position_weight(histories: Histories, first: int, last: int) -> Tensor:
     """Return 1 for events at the positions first .. last - 1, nearly 0 elsewhere, float64 [N]."""
-    position = position_of_event(histories)
+    position = histories.position()
     inside = (position >= first) & (position < last)
     return torch.where(inside, 1.0, _OUTSIDE).double()
 
@@ -38,7 +32,7 @@ def freshness(histories: Histories, half_life_days: float) -> Tensor:
 
     0 for an entity without events; 1 for the others where the log is not cut in time.
     """
-    met = histories.offsets.diff() > 0
+    met = histories.lengths() > 0
     weight = met.double()
     if histories.cutoff is not None:
         first = histories.time[histories.offsets[:-1][met]]
@@ -70,21 +64,10 @@ def positives(support: Encoded, positive_min: float | None) -> Tensor:
     return newest(support.index, support.mask & is_positive(support.label, positive_min))
 
 
-def keep_events(histories: Histories, kept: Tensor) -> Histories:
-    """Return the same entities with the events in `kept`, bool [N], only."""
-    before = torch.cat([torch.zeros(1, dtype=torch.int64), kept.cumsum(0)])
-    return histories._replace(
-        offsets=before[histories.offsets],
-        item=histories.item[kept],
-        label=histories.label[kept],
-        time=histories.time[kept],
-    )
-
-
 def positive_pairs(histories: Histories, positive_min: float | None) -> tuple[Tensor, Tensor]:
     """Return (entity, item) of the distinct pairs with a positive event, ascending."""
     keep = is_positive(histories.label, positive_min)
-    keys = entity_of(histories.offsets)[keep] * histories.n_items + histories.item[keep]
+    keys = histories.entity()[keep] * histories.n_items + histories.item[keep]
     pairs = torch.unique(keys)
     return pairs // histories.n_items, pairs % histories.n_items
 
@@ -102,7 +85,7 @@ def gram(histories: Histories, positive_min: float | None) -> Tensor:
     """
     entity, item = positive_pairs(histories, positive_min)
     total = torch.zeros(histories.n_items, histories.n_items)
-    for start in range(0, histories.offsets.numel() - 1, _CHUNK):
+    for start in range(0, histories.n_entities, _CHUNK):
         low, high = torch.searchsorted(entity, torch.tensor([start, start + _CHUNK])).tolist()
         rows, columns = entity[low:high] - start, item[low:high]
         dense = torch.zeros(_CHUNK, histories.n_items)

@@ -15,12 +15,6 @@ Params = dict[str, Tensor]
 """Parameters by name: flat, because that is what a checkpoint holds."""
 
 
-def entity_of(offsets: Tensor) -> Tensor:
-    """Return the position of each event's entity, int64 [N]; entity e owns offsets[e]:[e + 1]."""
-    sizes = offsets.diff()
-    return torch.repeat_interleave(torch.arange(sizes.numel()), sizes)
-
-
 class Features(NamedTuple):
     """Side information of E entities: a weighted bag of tokens and a dense vector each.
 
@@ -31,6 +25,10 @@ class Features(NamedTuple):
     tokens: Tensor  # int64 [E, M]: rows of the side's token table; 0 is padding
     weights: Tensor  # float [E, M]: 0 on padding
     dense: Tensor  # float [E, F]: standardised; 0 where missing
+
+    def at(self, rows: Tensor) -> "Features":
+        """Return the features at `rows`, positions of any shape or a mask."""
+        return Features(*(column[rows] for column in self))
 
 
 class FieldSpan(NamedTuple):
@@ -55,6 +53,12 @@ class SideInformation(NamedTuple):
     def matrix(self) -> Tensor:
         """Return float [E, tokens + F]: weights of tokens (column 0, padding, is 0), then dense."""
         return plain(self.features, self.tokens)
+
+
+def nothing_known(n: int) -> SideInformation:
+    """Return the side information of n entities that have no field."""
+    none = torch.zeros(n, 0)
+    return SideInformation(Features(none.long(), none, none), fields=(), tokens=0)
 
 
 def plain(features: Features, tokens: int) -> Tensor:

@@ -23,18 +23,14 @@ class Supports(NamedTuple):
 
     def at(self, tasks: Tensor) -> "Supports":
         """Return the support sets of `tasks`, int64 [n]."""
-
-        def part(features: Features) -> Features:
-            return Features(*(column[tasks] for column in features))
-
         return Supports(
             item=self.item[tasks],
             label=self.label[tasks],
             mask=self.mask[tasks],
             time=self.time[tasks],
-            context=part(self.context),
-            user=part(self.user),
-            now=part(self.now),
+            context=self.context.at(tasks),
+            user=self.user.at(tasks),
+            now=self.now.at(tasks),
         )
 
     def encoded(

@@ -19,8 +19,9 @@ from torch import Tensor
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import Fitting
 from metarec_ray.config.experiment import Experiment
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.outer_loop import Params
-from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.training.loop import resume
 from metarec_ray.training.meta_step.step import Alone, ParameterState
 from metarec_ray.training.trainer import Progress, Trainer
@@ -82,7 +83,7 @@ def rounds(trainer: Trainer, fitting: Fitting) -> Iterator[Progress]:
         yield _line([local.last for local in found], weights)
 
 
-def shard(histories: HistoryTable, *, index: int, shards: int, seed: int) -> HistoryTable:
+def shard(histories: Histories, *, index: int, shards: int, seed: int) -> Histories:
     """Return only the events of the entities that are dealt to shard `index`.
 
     The deal is a permutation of the task ids: every shard has as many, give or take one.

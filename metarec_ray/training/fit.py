@@ -9,11 +9,11 @@ import time
 import torch
 
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting
-from metarec_ray.algorithms.histories import read_histories
 from metarec_ray.algorithms.losses.union import loss_for
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.config.running import Train
+from metarec_ray.core.batch import nothing_known
 from metarec_ray.data.tasks.domains import learned_from
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
@@ -59,9 +59,10 @@ def fit_histories(
     assert isinstance(learner, FittedLearner)
     store = learned_from(store, experiment.train.domains)
     settle(torch.device("cpu"))
-    histories = read_histories(store, tuple(experiment.train.parts.split("+")))
-    trained = torch.zeros(histories.n_items, dtype=torch.bool)
-    trained[histories.item] = True
+    histories = store.histories(tuple(experiment.train.parts.split("+")))
+    # No fitted learner reads the context of an event: workers need not be sent it.
+    histories = histories._replace(context=nothing_known(len(histories.item)).features)
+    trained = histories.met_items()
     started = time.perf_counter()
     model = learner.fit(histories, fitting._replace(seed=experiment.run.seed))
     seconds = round(time.perf_counter() - started, 1)

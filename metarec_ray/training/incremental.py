@@ -19,9 +19,10 @@ from torch import Tensor
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import Experiment
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.draws import uniform
 from metarec_ray.data.tasks.domains import learned_from
-from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, DataError
 from metarec_ray.training.artifact import require_same_run
 from metarec_ray.training.meta_step.query_loss import METRIC
@@ -174,18 +175,18 @@ def summary(found: list[Learned], periods: Periods) -> dict[str, Any]:
     }
 
 
-def _held_out(histories: HistoryTable, seed: int) -> Tensor:
+def _held_out(histories: Histories, seed: int) -> Tensor:
     """Return bool [events]: those of entities that are only judged, a pure function of ids."""
     task = histories.task_id.numpy()
     drawn = uniform(seed, np.zeros(len(task), np.int64), task, draws=5)[:, 4]
     return torch.from_numpy(drawn < HELD_OUT).repeat_interleave(histories.lengths())
 
 
-def _until(found: Periods, period: int, seed: int, histories: HistoryTable) -> HistoryTable:
+def _until(found: Periods, period: int, seed: int, histories: Histories) -> Histories:
     return histories.keep((found.of(histories.time) <= period) & ~_held_out(histories, seed))
 
 
-def _during(found: Periods, period: int, histories: HistoryTable) -> HistoryTable:
+def _during(found: Periods, period: int, histories: Histories) -> Histories:
     return histories.keep(found.of(histories.time) == period)
 
 

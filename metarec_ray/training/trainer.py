@@ -17,11 +17,12 @@ from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Lane
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.outer_loop import Params
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.domains import asked_items, learned_from
 from metarec_ray.data.tasks.lanes import Cut, LaneSampler
-from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.ahead import Ahead
 from metarec_ray.training.artifact import assemble, require_same_run
@@ -43,7 +44,7 @@ from metarec_ray.training.prior import item_buffers
 from metarec_ray.training.process import settle
 from metarec_ray.training.warm_start import begin
 
-Some = Callable[[HistoryTable], HistoryTable]
+Some = Callable[[Histories], Histories]
 """Some of the events of histories."""
 
 
@@ -150,7 +151,7 @@ class Trainer:
         valid = self.store.histories(("valid",))
         return self.judge(valid.keep(self.trained[valid.item]), self.trained)
 
-    def judge(self, histories: HistoryTable, catalogue: Tensor) -> tuple[float, float]:
+    def judge(self, histories: Histories, catalogue: Tensor) -> tuple[float, float]:
         """Return the mean query loss and metric of the starts of histories, over all ks.
 
         Every entity that is long enough for a task counts once at each k. `catalogue` bool [I] are
@@ -215,12 +216,11 @@ class Trainer:
             for name, value in own.items():
                 value.copy_(model[name])
 
-    def _lanes(self, own: HistoryTable, met: HistoryTable, items: Tensor, cut: Cut) -> LaneSampler:
+    def _lanes(self, own: Histories, met: Histories, items: Tensor, cut: Cut) -> LaneSampler:
         domains = self.experiment.train.domains
         return LaneSampler(
             own,
             items,
-            self.store.items.features,
             cut,
             reference=self.buffers["reference.items"].cpu(),
             domains=domains and (domains, asked_items(self.store, domains)),

@@ -30,11 +30,12 @@ class Regressors(NamedTuple):
         values = self.scale * plain[..., self.column] ** self.power
         return torch.cat([values.new_ones(*values.shape[:-1], 1), values], -1)
 
-    def table(self, side: SideInformation | None, rows: int) -> Tensor:
+    def table(self, side: SideInformation) -> Tensor:
         """Return the regressors of all rows of a side, sparse [R, M]."""
+        rows = len(side.features.tokens)
         ones = torch.arange(rows)
         row, column, value = [ones], [torch.zeros_like(ones)], [torch.ones(rows)]
-        if side is not None and len(self.column):
+        if len(self.column):
             place = torch.zeros(side.tokens, dtype=torch.int64)
             is_token = self.column < side.tokens
             place[self.column[is_token]] = is_token.nonzero().flatten() + 1
@@ -58,9 +59,7 @@ class Regressors(NamedTuple):
         ).coalesce()
 
 
-def choose(
-    side: SideInformation | None, scales: Mapping[str, float] | None, place: str
-) -> Regressors:
+def choose(side: SideInformation, scales: Mapping[str, float] | None, place: str) -> Regressors:
     """Return the regressors of the fields in `scales` (None: every field at scale 1).
 
     A token is one regressor, a single number three (a polynomial), a vector one a dimension.
@@ -69,7 +68,7 @@ def choose(
         ConfigError: a name that is no field of the side; `place` says where it stands.
 
     """
-    fields = {} if side is None else {field.name: field for field in side.fields}
+    fields = {field.name: field for field in side.fields}
     wanted = dict.fromkeys(fields, 1.0) if scales is None else scales
     unknown = [name for name in wanted if name not in fields]
     if unknown:
@@ -80,7 +79,6 @@ def choose(
     column, power, scale = [], [], []
     for name, weight in wanted.items():
         field = fields[name]
-        assert side is not None
         shift = 0 if field.categorical else side.tokens
         single = not field.categorical and field.end - field.first == 1
         for exponent in range(1, _POWERS + 1 if single else 2):

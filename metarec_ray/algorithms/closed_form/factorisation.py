@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params
-from metarec_ray.core.batch import entity_of
+from metarec_ray.algorithms.base import Params
+from metarec_ray.core.histories import Histories
 
 
 class Moments(NamedTuple):
@@ -53,7 +53,7 @@ def entity_step(state: Params, shard: Shard) -> Params:
     of_users = moments(user, cov)
     item_spread, item_pull = _evidence(counts.t(), values.t(), of_users)
     means = unfold(torch.sparse.mm(counts, _outer(of_items.x)))
-    known = histories.offsets.diff() > 0
+    known = histories.lengths() > 0
     return {
         "user": user,
         "user_spread": cov[known].sum(0).double(),
@@ -119,8 +119,8 @@ def _of_factors(cov: Tensor) -> Tensor:
 
 
 def _matrix(histories: Histories, values: Tensor) -> Tensor:
-    where = torch.stack([entity_of(histories.offsets), histories.item])
-    shape = (histories.offsets.numel() - 1, histories.n_items)
+    where = torch.stack([histories.entity(), histories.item])
+    shape = (histories.n_entities, histories.n_items)
     return torch.sparse_coo_tensor(where, values, shape, check_invariants=True).coalesce()
 
 
@@ -132,7 +132,7 @@ def _evidence(counts: Tensor, values: Tensor, other: Moments) -> tuple[Tensor, T
 
 def _squared_error(histories: Histories, state: Params, of_users: Moments, user: Tensor) -> Tensor:
     """Return the squared residuals of the posterior means."""
-    entity, item = entity_of(histories.offsets), histories.item
+    entity, item = histories.entity(), histories.item
     predicted = user[entity, 0] + state["item"][item, 0]
     predicted += (of_users.x[entity, 1:] * state["item"][item, 1:]).sum(1)
     return (histories.label - state["mean"] - predicted).double().square().sum()

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.func import vmap
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.closed_form.episodes import draw
 from metarec_ray.algorithms.closed_form.factorisation import regressor
 from metarec_ray.algorithms.closed_form.kernels import (
@@ -28,6 +28,7 @@ from metarec_ray.algorithms.closed_form.variational import (
 )
 from metarec_ray.algorithms.cross_fit import cross_fit
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.spd import solve_spd
 
 _START = -5.0  # log weight of a kernel before it is learned

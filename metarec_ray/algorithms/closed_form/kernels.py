@@ -14,8 +14,9 @@ item. What an item is like lies in tables named by kind:
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params
-from metarec_ray.core.batch import FieldSpan, SideInformation, entity_of
+from metarec_ray.algorithms.base import Params
+from metarec_ray.core.batch import FieldSpan, SideInformation
+from metarec_ray.core.histories import Histories
 
 _SHARPNESS = (4.0, 12.0)
 _WIDTHS = (0.2, 1.0)  # standard deviations
@@ -42,9 +43,8 @@ def item_tables(backbone: Params, histories: Histories, seed: int) -> Params:
         "linear.popularity": (popularity * met).unsqueeze(1),
         "sphere.taste": _unit(item[:, 1:] @ tastes),
     }
-    if histories.items is not None:
-        for field in histories.items.fields:
-            tables |= _field_tables(histories.items, field)
+    for field in histories.items.fields:
+        tables |= _field_tables(histories.items, field)
     return tables
 
 
@@ -128,9 +128,9 @@ def _co_rated(histories: Histories, count: Tensor, seed: int) -> Tensor:
     `both` counts the entities that met both items; the vectors are the leading singular ones, by
     subspace iteration [Halko et al., 2011].
     """
-    where = torch.stack([entity_of(histories.offsets), histories.item])
+    where = torch.stack([histories.entity(), histories.item])
     values = (count + _CO_RATED_SHRINK).rsqrt()[histories.item]
-    shape = (len(histories.offsets) - 1, histories.n_items)
+    shape = (histories.n_entities, histories.n_items)
     met = torch.sparse_coo_tensor(where, values, shape, check_invariants=True).coalesce()
     size = min(_CO_RATED_SIZE, *shape)
     generator = torch.Generator().manual_seed(seed)

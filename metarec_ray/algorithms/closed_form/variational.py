@@ -16,7 +16,6 @@ from metarec_ray.algorithms.base import (
     ALONE,
     FittedLearner,
     Fitting,
-    Histories,
     Params,
     Problem,
     StatisticalLearner,
@@ -29,6 +28,7 @@ from metarec_ray.algorithms.closed_form.factorisation import (
     regressor,
 )
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.spd import solve_spd
 from metarec_ray.errors import DataError
 
@@ -77,16 +77,16 @@ class VariationalBayes(FittedLearner):
         if not len(histories.item):
             raise DataError(
                 f"a factorisation must have at least one rating to learn from, got 0 ratings of "
-                f"{len(histories.offsets) - 1} entities"
+                f"{histories.n_entities} entities"
             )
         users = choose(histories.users, self.demographics, f"{self.name}.demographics")
         items = choose(histories.items, self.content, f"{self.name}.content")
-        sizes = histories.offsets.diff().float()
+        sizes = histories.lengths().float()
         count = torch.bincount(histories.item, minlength=histories.n_items).float()
         of_user = sizes / (sizes + self.demographic_shrink).clamp(min=1)
         of_item = count / (count + self.content_shrink).clamp(min=1)
-        user_table = users.table(histories.users, len(sizes))
-        item_table = items.table(histories.items, histories.n_items)
+        user_table = users.table(histories.users)
+        item_table = items.table(histories.items)
         sides = _Sides(
             regression(user_table, of_user, self.demographic_ridge),
             regression(item_table, of_item, self.content_ridge),
@@ -134,8 +134,8 @@ class _Sides(NamedTuple):
 def _alternate(
     histories: Histories, sides: _Sides, factors: int, sweeps: int, fitting: Fitting
 ) -> Params:
-    bare = histories._replace(users=None, items=None)
-    parts = torch.arange(len(histories.offsets) - 1).split(_SHARD)
+    parts = torch.arange(histories.n_entities).split(_SHARD)
+    bare = histories.without_features()
     shards = [bare.take(part) for part in parts]
     state = _start(histories, sides, factors, fitting.seed)
     user, sums = torch.zeros(0), Params()

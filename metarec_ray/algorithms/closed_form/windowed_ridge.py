@@ -12,14 +12,7 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from metarec_ray.algorithms.base import (
-    ALONE,
-    Fitting,
-    Histories,
-    Params,
-    Problem,
-    StatisticalLearner,
-)
+from metarec_ray.algorithms.base import ALONE, Fitting, Params, Problem, StatisticalLearner
 from metarec_ray.algorithms.closed_form.windowed_sums import (
     Reading,
     described,
@@ -29,6 +22,7 @@ from metarec_ray.algorithms.closed_form.windowed_sums import (
 )
 from metarec_ray.algorithms.sums import check_positions, freshness, position_weight
 from metarec_ray.core.batch import Encoded, SideInformation
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 
 _UNCLOCKED = float("nan")
@@ -100,12 +94,10 @@ class WindowedRidge(StatisticalLearner):
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         meta = super().fit(histories, fitting)
-        content, by_content = description(histories.items, histories.n_items), meta.pop("content")
+        content, by_content = description(histories.items), meta.pop("content")
         for row, size in enumerate(_SIZES):
             meta["weights"][row] += size.reading.content * content @ by_content[row]
-        mean = meta.pop("user_mean")
-        if histories.users is not None:
-            _unknown_is_average(meta["users"], mean, histories.users)
+        _unknown_is_average(meta["users"], meta.pop("user_mean"), histories.users)
         return meta | {"user_columns": described(histories.users)}
 
     def statistics(self, meta: Params, histories: Histories) -> Params:
@@ -116,7 +108,7 @@ class WindowedRidge(StatisticalLearner):
             )
         fresh = freshness(histories, self.half_life_days)
         weight = position_weight(histories, self.first_position, self.last_position)
-        weight *= fresh.repeat_interleave(histories.offsets.diff())
+        weight *= fresh.repeat_interleave(histories.lengths())
         prior = torch.zeros(histories.n_items, dtype=torch.float64)
         sums = {"prior": prior.index_add(0, histories.item, weight), "entities": fresh.sum()}
         for size in _SIZES:

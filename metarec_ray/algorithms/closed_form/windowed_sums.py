@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params
+from metarec_ray.algorithms.base import Params
 from metarec_ray.core.batch import SideInformation
+from metarec_ray.core.histories import Histories
 
 EDGES = (0, 5, 19, 59)  # offsets up to each are centred together: a start is unlike its middle
 _STEP = 2  # between the offsets of neighbouring windows
@@ -53,13 +54,8 @@ class Windows(NamedTuple):
     length: Tensor  # int64 [W]: events from the first to the entity's last
 
 
-def described(side: SideInformation | None) -> Tensor:
-    """Return the columns of `side.matrix()` whose fields are narrow enough to be read, int64 [P].
-
-    Empty where nothing is known.
-    """
-    if side is None:
-        return torch.zeros(0, dtype=torch.int64)
+def described(side: SideInformation) -> Tensor:
+    """Return the columns of `side.matrix()` whose fields are narrow enough to read, int64 [P]."""
     spans = [
         torch.arange(field.first, field.end) + (0 if field.categorical else side.tokens)
         for field in side.fields
@@ -68,9 +64,9 @@ def described(side: SideInformation | None) -> Tensor:
     return torch.cat([torch.zeros(0, dtype=torch.int64), *spans])
 
 
-def description(side: SideInformation | None, n: int) -> Tensor:
-    """Return the columns `described` of n entities, float [n, P]."""
-    return torch.zeros(n, 0) if side is None else side.matrix()[:, described(side)]
+def description(side: SideInformation) -> Tensor:
+    """Return the columns `described` of all entities of a side, float [E, P]."""
+    return side.matrix()[:, described(side)]
 
 
 def event_weights(
@@ -107,7 +103,7 @@ def window_sums(histories: Histories, reading: Reading, *, window: int, query: i
 
     """
     n = histories.n_items
-    users = description(histories.users, len(histories.offsets) - 1)
+    users = description(histories.users)
     sums = _zeros(n, users.shape[1])
     windows = _windows(histories, reading, window, query)
     for part in torch.arange(len(windows.first)).split(_CHUNK):
@@ -115,7 +111,7 @@ def window_sums(histories: Histories, reading: Reading, *, window: int, query: i
         _add_items(sums, bags)
         if users.shape[1]:
             _add_users(sums, bags, users)
-    return _with_content(sums, reading.content * description(histories.items, n))
+    return _with_content(sums, reading.content * description(histories.items))
 
 
 class _Bags(NamedTuple):
@@ -132,7 +128,7 @@ class _Bags(NamedTuple):
 
 def _windows(histories: Histories, reading: Reading, window: int, query: int) -> Windows:
     """Return the windows of every history; a short history gives a short one."""
-    lengths = histories.offsets.diff()
+    lengths = histories.lengths()
     last = (lengths - window - query).clamp(min=0, max=reading.offsets)
     count = torch.where(lengths >= window + _FEW, last // _STEP + 1, 0)
     entity = torch.repeat_interleave(torch.arange(len(count)), count)

@@ -10,10 +10,11 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.rivals.least_squares import System, blocks, solve_row, solve_rows
 from metarec_ray.algorithms.sums import log_shares, positive_pairs, positives
-from metarec_ray.core.batch import Encoded, entity_of
+from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 
 _START_SCALE = 0.1  # norm of the first item factors
@@ -49,7 +50,7 @@ class IAls(FittedLearner):
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         entity, item = positive_pairs(histories, self.positive_min)
         one = torch.ones(len(item))
-        n_users, n_items = histories.offsets.numel() - 1, histories.n_items
+        n_users, n_items = histories.n_entities, histories.n_items
         users, items = blocks(entity, item, one), blocks(item, entity, one)
         factors = _start(n_items, self.factors, fitting.seed)
         for sweep in range(self.sweeps):
@@ -108,10 +109,10 @@ class MfFoldIn(FittedLearner):
     sweeps: PositiveInt = 16
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
-        entity, item = entity_of(histories.offsets), histories.item
+        entity, item = histories.entity(), histories.item
         mean = histories.label.double().sum() / max(item.numel(), 1)
         residual = histories.label - mean.float()
-        n_users, n_items = histories.offsets.numel() - 1, histories.n_items
+        n_users, n_items = histories.n_entities, histories.n_items
         users, items = blocks(entity, item, residual), blocks(item, entity, residual)
         factors = _start(n_items, self.factors, fitting.seed)
         table = torch.cat([torch.zeros(n_items, 1), factors], 1)

@@ -6,8 +6,9 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params, Problem, StatisticalLearner
-from metarec_ray.core.batch import Encoded, entity_of
+from metarec_ray.algorithms.base import Params, Problem, StatisticalLearner
+from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 
 
 class UserItemBias(StatisticalLearner):
@@ -36,13 +37,13 @@ class UserItemBias(StatisticalLearner):
                 "events": torch.tensor(float(label.numel())),
                 "item": torch.zeros(histories.n_items),
             }
-        entity = entity_of(histories.offsets)
+        entity = histories.entity()
         residual = label - meta["mean"]
-        n_entities = histories.offsets.numel() - 1
+        n_entities = histories.n_entities
         left = torch.zeros(n_entities, dtype=torch.float64).index_add(
             0, entity, residual - meta["item"][item]
         )
-        user = left / (histories.offsets.diff() + self.user_shrink)
+        user = left / (histories.lengths() + self.user_shrink)
         total = torch.zeros(histories.n_items, dtype=torch.float64)
         return {
             "residual": total.index_add(0, item, residual - user[entity]),

@@ -14,7 +14,6 @@ from metarec_ray.algorithms.base import (
     ALONE,
     FittedLearner,
     Fitting,
-    Histories,
     Params,
     Problem,
     StatisticalLearner,
@@ -24,13 +23,13 @@ from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
 from metarec_ray.algorithms.sums import (
     freshness,
     is_positive,
-    keep_events,
     log_shares,
     newest,
     positives,
 )
 from metarec_ray.core import metrics
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 
 _SIZES = (1, 3, 5, 10)  # sizes of support that have a weight of their own
 # The metric of the choice: NDCG@10 of the ten positives after ten.
@@ -69,7 +68,7 @@ class PopularityBlend(FittedLearner):
         tasks = _tasks(histories.take(judges), self.positive_min)
         weight = torch.ones(len(_SIZES))
         if len(tasks.support):
-            others = torch.ones(histories.offsets.numel() - 1, dtype=torch.bool)
+            others = torch.ones(histories.n_entities, dtype=torch.bool)
             others[judges] = False
             meta = self._tables(histories.take(others.nonzero().squeeze(1)), fitting)
             weight = torch.tensor([_best_weight(meta, tasks, size) for size in _SIZES])
@@ -104,7 +103,7 @@ class PopularityBlend(FittedLearner):
 
     def _judges(self, histories: Histories, seed: int) -> Tensor:
         """Return the held-out users with enough positives, int64 [n]."""
-        users = histories.offsets.numel() - 1
+        users = histories.n_entities
         late = freshness(histories, half_life_days=365.0)
         if histories.cutoff is None:
             late = torch.rand(users, generator=torch.Generator().manual_seed(seed))
@@ -167,7 +166,7 @@ def _tasks(histories: Histories, positive_min: float | None) -> _Tasks:
 
 
 def _positives(histories: Histories, positive_min: float | None) -> Histories:
-    return keep_events(histories, is_positive(histories.label, positive_min))
+    return histories.keep(is_positive(histories.label, positive_min))
 
 
 def _best_weight(meta: Params, tasks: _Tasks, size: int) -> float:

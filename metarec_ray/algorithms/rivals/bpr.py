@@ -9,9 +9,10 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.sums import positive_pairs, positives
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.linear_head import bernoulli_posterior
 
 _BATCH = 1024
@@ -50,7 +51,7 @@ class Bpr(FittedLearner):
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         user, item = positive_pairs(histories, self.positive_min)
-        n_users, n_items = histories.offsets.numel() - 1, histories.n_items
+        n_users, n_items = histories.n_entities, histories.n_items
         generator = torch.Generator().manual_seed(fitting.seed)
         met = torch.sort(user * n_items + item).values
         table = {

@@ -10,10 +10,11 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.rivals.biases import UserItemBias
 from metarec_ray.algorithms.sums import count_pairs, positives
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.spd import solve_spd
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import DataError
@@ -116,8 +117,6 @@ class ContentProfile(FittedLearner):
 
 def _item_content(name: str, histories: Histories, limit: int) -> Tensor:
     """Return the plain features of the catalogue, float [I, F]; F = 0 where nothing is known."""
-    if histories.items is None:
-        return torch.zeros(histories.n_items, 0)
     width = histories.items.tokens + histories.items.features.dense.shape[1]
     if width > limit:
         raise DataError(

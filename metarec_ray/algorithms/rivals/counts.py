@@ -9,7 +9,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params, Problem, StatisticalLearner
+from metarec_ray.algorithms.base import Params, Problem, StatisticalLearner
 from metarec_ray.algorithms.sums import (
     check_positions,
     count_pairs,
@@ -19,6 +19,7 @@ from metarec_ray.algorithms.sums import (
     position_weight,
 )
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 
 
 class Random(StatisticalLearner):
@@ -111,7 +112,7 @@ class RecencyPopularity(StatisticalLearner):
         weight = position_weight(histories, self.first_position, self.last_position)
         weight *= is_positive(histories.label, self.positive_min)
         fresh = freshness(histories, self.half_life_days)
-        weight *= fresh.repeat_interleave(histories.offsets.diff())
+        weight *= fresh.repeat_interleave(histories.lengths())
         count = torch.zeros(histories.n_items, dtype=torch.float64)
         return {"count": count.index_add(0, histories.item, weight)}
 

@@ -10,11 +10,12 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.rivals.als import IAls
 from metarec_ray.algorithms.rivals.least_squares import blocks, solve_rows
 from metarec_ray.algorithms.sums import positive_pairs, positives
-from metarec_ray.core.batch import Encoded, SideInformation
+from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 
 _SAMPLE = 1024  # items a batch of users is compared on, half of them met by the batch
 
@@ -98,7 +99,7 @@ class DropoutNet(FittedLearner):
         )
         meta = factorization.fit(histories, fitting)
         user, item = positive_pairs(histories, self.positive_min)
-        n_users = histories.offsets.numel() - 1
+        n_users = histories.n_entities
         system = factorization.system(meta["item"], meta["gram"])
         rows = blocks(user, item, torch.ones(len(item)))
         counts = torch.bincount(user, minlength=n_users)
@@ -110,8 +111,8 @@ class DropoutNet(FittedLearner):
             known=counts.nonzero().squeeze(1),
             user=users / squares.sqrt().clamp(min=1e-9),
             item=table,
-            user_content=_plain_features(histories.users, n_users),
-            item_content=_plain_features(histories.items, histories.n_items),
+            user_content=histories.users.matrix(),
+            item_content=histories.items.matrix(),
             starts=counts.cumsum(0) - counts,
             counts=counts,
             met=item,
@@ -186,7 +187,3 @@ def _tower(net: Params, side: str, preference: Tensor, content: Tensor) -> Tenso
 
 def _rms(table: Tensor) -> Tensor:
     return table.square().mean().sqrt().clamp(min=1e-9)
-
-
-def _plain_features(side: SideInformation | None, n: int) -> Tensor:
-    return torch.zeros(n, 0) if side is None else side.matrix()

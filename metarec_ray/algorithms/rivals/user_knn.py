@@ -10,10 +10,11 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.rivals.biases import UserItemBias
 from metarec_ray.algorithms.sums import log_shares, newest, positive_pairs, positives
-from metarec_ray.core.batch import Encoded, entity_of
+from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import DataError
 
@@ -43,7 +44,7 @@ class UserKNN(FittedLearner):
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         _check_cells(self.name, histories, self.max_cells)
         user, item = positive_pairs(histories, self.positive_min)
-        met = torch.zeros(histories.n_items, histories.offsets.numel() - 1)
+        met = torch.zeros(histories.n_items, histories.n_entities)
         met[item, user] = 1.0
         return {"met": met, "count": met.sum(1), "size": met.sum(0)}
 
@@ -88,10 +89,10 @@ class RatingUserKNN(FittedLearner):
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         _check_cells(self.name, histories, self.max_cells)
         bias = self._biases().fit(histories, fitting)
-        user, n_users = entity_of(histories.offsets), histories.offsets.numel() - 1
+        user, n_users = histories.entity(), histories.n_entities
         residual = histories.label - bias["mean"] - bias["item"][histories.item]
         total = torch.zeros(n_users).index_add(0, user, residual)
-        centred = residual - (total / (histories.offsets.diff() + self.user_shrink))[user]
+        centred = residual - (total / (histories.lengths() + self.user_shrink))[user]
         rating = torch.zeros(histories.n_items, n_users)
         met = torch.zeros(histories.n_items, n_users)
         pair = user * histories.n_items + histories.item
@@ -127,7 +128,7 @@ def _nearest(similarity: Tensor, neighbours: int) -> Tensor:
 
 
 def _check_cells(name: str, histories: Histories, limit: int) -> None:
-    users, items = histories.offsets.numel() - 1, histories.n_items
+    users, items = histories.n_entities, histories.n_items
     if users * items > limit:
         raise DataError(
             f"{name} keeps an items x users matrix and takes at most {limit} cells, "

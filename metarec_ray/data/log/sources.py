@@ -68,7 +68,9 @@ def find(settings: Data, *, data_dir: Path | None = None) -> Source:
     # Before the log, which may have to be fetched if it is a data set by name.
     sides = selection.locate(settings, data_dir)
     source = _find(settings, data_dir)
-    _refuse_roles(source.settings)
+    for name in ("session_gap", "since", "until"):
+        if getattr(source.settings, name) is not None:
+            require_time(source.settings, f"data.{name}")
     found = [path for path in sides if path is not None]
     if not found:
         return source
@@ -108,14 +110,10 @@ def _find(settings: Data, data_dir: Path | None) -> Source:
     return Source(effective, path, layout, chunks, INTEGERS, fingerprint)
 
 
-def _refuse_roles(settings: Data) -> None:
-    """Raise a DataError where a log lacks a role that its settings need."""
-    asked = {name: getattr(settings, name) for name in ("session_gap", "since", "until")}
-    given = [name for name, value in asked.items() if value is not None]
-    if given and settings.roles.time is None:
-        raise DataError(
-            f"data.columns.time must be named for data.{given[0]}, got none ({settings.path})"
-        )
+def require_time(settings: Data, key: str) -> None:
+    """Raise a DataError where the log has no time column, which `key` needs."""
+    if settings.roles.time is None:
+        raise DataError(f"data.columns.time must be named for {key}, got none ({settings.path})")
 
 
 def with_text_ids(source: Source, kinds: tuple[IdKind, IdKind]) -> Source:

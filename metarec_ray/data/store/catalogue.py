@@ -12,8 +12,9 @@ from metarec_ray.data.fields import COLD
 from metarec_ray.data.log import encode, sessions
 from metarec_ray.data.log.encode import Encoder, Seen
 from metarec_ray.data.settings import DOMAIN, Data, Feature
-from metarec_ray.data.store import histories
-from metarec_ray.data.store.histories import Look, Plan, Summary
+from metarec_ray.data.store import split
+from metarec_ray.data.store.bucket_files import Plan
+from metarec_ray.data.store.bucket_rows import Look, Summary
 from metarec_ray.errors import DataError
 
 
@@ -77,7 +78,7 @@ def outline(
     numbered = enumerate(summaries)
     entities = pl.concat([one.entities.with_columns(bucket=number) for number, one in numbered])
     entities = _numbered(entities, "entity", "task_id", known.entities)
-    part, cutoff = histories.parts(entities, settings, has_time=has_time)
+    part, cutoff = split.parts(entities, settings, has_time=has_time)
     counts = {name: int((part == name).sum()) for name in ("train", "valid", "test")}
     wanted = ("train", "valid", "test") if settings.cutoff_quantile < 1 else ("train", "valid")
     if min(counts[name] for name in wanted) == 0:
@@ -89,7 +90,7 @@ def outline(
     items = pl.concat([summary.items for summary in summaries])
     _refuse_two_domains(items, settings.path)
     bare = items.drop(DOMAIN, strict=False)
-    cold = histories.cold_items(bare, settings, has_time=has_time)
+    cold = split.cold_items(bare, settings, has_time=has_time)
     return Outline(entities.with_columns(part=part), cutoff, has_time, cold)
 
 

@@ -16,9 +16,10 @@ from metarec_ray.data.log import reading
 from metarec_ray.data.log.quarantine import refuse_bad_share
 from metarec_ray.data.log.sources import Source
 from metarec_ray.data.progress import Meter
-from metarec_ray.data.store import catalogue, histories, stages, writing
+from metarec_ray.data.store import bucket_rows, catalogue, stages, writing
+from metarec_ray.data.store.bucket_files import Plan
+from metarec_ray.data.store.bucket_rows import Look, Summary
 from metarec_ray.data.store.catalogue import Catalogue, Outline, SideTables
-from metarec_ray.data.store.histories import Look, Plan, Summary
 from metarec_ray.data.store.manifest import FileEntry, Manifest, bucket_name
 from metarec_ray.data.store.previous import Previous
 from metarec_ray.data.store.stages import Done, Work
@@ -148,9 +149,9 @@ def _outline(work: Work, touched: Iterable[int]) -> tuple[Outline, list[Summary]
         summaries.append(one._replace(items=one.items.clear()))
         items.append(one.items)
         if len(items) == AT_ONCE:
-            items = [histories.first_met(items)]
+            items = [bucket_rows.first_met(items)]
     # Each bucket knows nearly all items: kept apart they would be items x buckets.
-    summaries[0] = summaries[0]._replace(items=histories.first_met(items))
+    summaries[0] = summaries[0]._replace(items=bucket_rows.first_met(items))
     clock = settings.roles.time is not None
     return catalogue.outline(summaries, settings, has_time=clock, known=work.known), summaries
 

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.log.encode import Encoder
 from metarec_ray.data.settings import DOMAIN, Data
+from metarec_ray.data.store.bucket_rows import BEFORE, Summary, summarise
 from metarec_ray.data.store.catalogue import Known
-from metarec_ray.data.store.histories import BEFORE, Summary, summarise
 from metarec_ray.data.store.manifest import (
     ENTITIES,
     ITEMS,

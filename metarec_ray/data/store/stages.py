@@ -19,9 +19,10 @@ from metarec_ray.data.log import quarantine, reading, sessions, validate
 from metarec_ray.data.log.sources import Chunk
 from metarec_ray.data.log.validate import Checked, Ids
 from metarec_ray.data.settings import Data
-from metarec_ray.data.store import histories
+from metarec_ray.data.store import bucket_files, bucket_rows
+from metarec_ray.data.store.bucket_files import Plan
+from metarec_ray.data.store.bucket_rows import Look, Summary
 from metarec_ray.data.store.catalogue import NOTHING, Known
-from metarec_ray.data.store.histories import Look, Plan, Summary
 from metarec_ray.data.store.manifest import bucket_name
 from metarec_ray.data.store.previous import Previous
 
@@ -82,13 +83,6 @@ class Done(NamedTuple):
     peak_bytes: int = 0
 
 
-def checked(work: Work, chunk: Chunk) -> Iterator[tuple[int, Checked]]:
-    """Read a chunk some rows at a time; yield how many, and the checked ones in the log's types."""
-    for rows, found in reading.check_chunk(chunk, work.settings, since=work.since):
-        known = pl.Schema({name: work.columns[name] for name in found.events.columns})
-        yield rows, found._replace(events=found.events.cast(known))
-
-
 def scan(work: Work, chunk: Chunk, unit: int) -> Done:
     """Read and check a chunk of the log and write its rows to a shuffle file, by buckets."""
 
@@ -96,20 +90,35 @@ def scan(work: Work, chunk: Chunk, unit: int) -> Done:
         rejected: list[pl.DataFrame] = []
         rows = kept = filtered = 0
 
-        def frames() -> Iterator[pl.DataFrame]:
+        def count(read: int, found: Checked) -> None:
             nonlocal rows, kept, filtered
-            for read, found in checked(work, chunk):
-                rejected.append(found.rejected)
-                rows, kept = rows + read, kept + len(found.events)
-                filtered += found.filtered
-                yield histories.with_bucket(found.events, work.settings.buckets)
+            rows, kept, filtered = rows + read, kept + len(found.events), filtered + found.filtered
+            rejected.append(found.rejected)
 
-        batches = shuffle.write(work.file("spool", unit), frames())
+        batches = shuffle_chunk(work, chunk, unit, see=count)
         aside = pl.concat([pl.DataFrame(schema=quarantine.COLUMNS), *rejected])
         shuffle.save(work.file("rejected", unit), aside)
         return Done(unit, rows, kept, len(aside), filtered, batches)
 
     return _once(work.file("scan", unit), run)
+
+
+def shuffle_chunk(
+    work: Work, chunk: Chunk, unit: int, *, see: Callable[[int, Checked], None]
+) -> list[int]:
+    """Check a chunk, write its rows to a shuffle file; return the bucket of each record batch.
+
+    The chunk is read some rows at a time; `see` is called with how many, and the checked ones.
+    """
+
+    def frames() -> Iterator[pl.DataFrame]:
+        for read, found in reading.check_chunk(chunk, work.settings, since=work.since):
+            known = pl.Schema({name: work.columns[name] for name in found.events.columns})
+            found = found._replace(events=found.events.cast(known))
+            see(read, found)
+            yield bucket_rows.with_bucket(found.events, work.settings.buckets)
+
+    return shuffle.write(work.file("spool", unit), frames())
 
 
 def collapse(work: Work, shuffled: dict[int, list[int]], bucket: int) -> Done:
@@ -121,9 +130,9 @@ def collapse(work: Work, shuffled: dict[int, list[int]], bucket: int) -> Done:
     def run() -> Done:
         settings = work.settings
         rows = sessions.cut(_gathered(work, shuffled, bucket), settings)
-        kept = histories.collapse(rows, shuffle=settings.tie_seed)
-        limited, beyond = histories.truncate(kept, settings.max_events)
-        found = histories.summarise(limited)
+        kept = bucket_rows.collapse(rows, shuffle=settings.tie_seed)
+        limited, beyond = bucket_rows.truncate(kept, settings.max_events)
+        found = bucket_rows.summarise(limited)
         made = {"rows": limited, "beyond": beyond, "entities": found.entities, "items": found.items}
         for name, frame in made.items():
             shuffle.save(work.file(name, bucket), frame)
@@ -158,13 +167,13 @@ def hand_out(work: Work, name: str, entities: pl.DataFrame, buckets: Collection[
 
 
 def look(work: Work, cutoff: int | None, cold: pl.DataFrame, bucket: int) -> tuple[int, Look]:
-    """Return what a bucket's training rows hold, with its number (see `histories.look`).
+    """Return what a bucket's training rows hold, with its number (see `bucket_rows.look`).
 
     The `parts` of its entities were handed out.
     """
     rows = shuffle.load(work.file("rows", bucket))
     entities = shuffle.load(work.file("parts", bucket))
-    return bucket, histories.look(rows, entities, cutoff, work.settings.context, cold)
+    return bucket, bucket_rows.look(rows, entities, cutoff, work.settings.context, cold)
 
 
 def write(work: Work, plan: Plan, folder: Path, bucket: int) -> Done:
@@ -173,7 +182,7 @@ def write(work: Work, plan: Plan, folder: Path, bucket: int) -> Done:
     def run() -> Done:
         rows = shuffle.load(work.file("rows", bucket))
         own = plan._replace(entities=shuffle.load(work.file("planned", bucket)))
-        table = histories.build(rows, own)
+        table = bucket_files.build(rows, own)
         sha256 = write_table(table, folder / bucket_name(bucket))
         return Done(bucket, len(rows), table.num_rows, sha256=sha256)
 

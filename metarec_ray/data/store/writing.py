@@ -1,7 +1,7 @@
 """Write a task store: bucket files, entities, items, vocabularies, quarantine, manifest last.
 
-Knows files and their order; what a row holds is `histories`' business. `build_store` runs all
-of it in one process; the steps are functions so that workers can write buckets beside each other.
+Knows files and their order; does not know what a row holds (`bucket_files`). `build_store` does
+all of it in one process.
 """
 
 import importlib.metadata
@@ -22,9 +22,9 @@ from metarec_ray.data.log.quarantine import refuse_bad_share
 from metarec_ray.data.log.reading import Log
 from metarec_ray.data.log.validate import Ids
 from metarec_ray.data.settings import Data
-from metarec_ray.data.store import catalogue, histories
+from metarec_ray.data.store import bucket_files, bucket_rows, catalogue
+from metarec_ray.data.store.bucket_files import Plan
 from metarec_ray.data.store.catalogue import Catalogue, SideTables
-from metarec_ray.data.store.histories import Plan
 from metarec_ray.data.store.manifest import (
     ENTITIES,
     ITEMS,
@@ -62,12 +62,12 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
     """
     asked = effective(settings, log.settings)
     refuse_bad_share(len(log.rejected), log.rows_in, [log.rejected], asked, path)
-    bucketed = sessions.cut(histories.with_bucket(log.events, asked.buckets), asked)
-    collapsed = histories.collapse(bucketed, shuffle=asked.tie_seed)
+    bucketed = sessions.cut(bucket_rows.with_bucket(log.events, asked.buckets), asked)
+    collapsed = bucket_rows.collapse(bucketed, shuffle=asked.tie_seed)
     by_bucket = collapsed.partition_by("bucket", as_dict=True, include_key=False)
     empty = collapsed.clear().drop("bucket")
     parts = [by_bucket.get((bucket,), empty) for bucket in range(asked.buckets)]
-    cut = [histories.truncate(part, asked.max_events) for part in parts]
+    cut = [bucket_rows.truncate(part, asked.max_events) for part in parts]
     rows = [kept for kept, _ in cut]
     tally = Tally(
         rows_in=log.rows_in,
@@ -75,10 +75,10 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
         collapsed=len(bucketed) - len(collapsed),
         rejected=[log.rejected, *(beyond for _, beyond in cut)],
     )
-    summaries = [histories.summarise(part) for part in rows]
+    summaries = [bucket_rows.summarise(part) for part in rows]
     outline = catalogue.outline(summaries, asked, has_time="time" in log.events.columns)
     looks = [
-        histories.look(part, outline.entities, outline.cutoff, asked.context, outline.cold)
+        bucket_rows.look(part, outline.entities, outline.cutoff, asked.context, outline.cold)
         for part in rows
     ]
     tables = SideTables(log.users, log.items)
@@ -86,7 +86,7 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
     with building(path, [settings_hash(asked), log.fingerprint]) as site:
         files = {}
         for bucket, part in enumerate(rows):
-            name, table = bucket_name(bucket), histories.build(part, plan)
+            name, table = bucket_name(bucket), bucket_files.build(part, plan)
             hashed = write_table(table, site.files / name)
             files[name] = site.entry(name, rows=table.num_rows, sha256=hashed)
         ids = Ids(log.events["entity"].dtype, log.events["item"].dtype)

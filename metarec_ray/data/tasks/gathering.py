@@ -55,9 +55,9 @@ class _Layout(NamedTuple):
 
 
 def gather(buckets: Buckets, wanted: Wanted, allocate: Allocate) -> list[Tensor]:
-    """Return task_id, offsets, item, label, time, the context's columns, the user's.
+    """Return task_id, offsets, item, label, time, the context's columns, the users'.
 
-    What they hold is said by `HistoryTable`. An entity may be left without an event.
+    What they hold is said by `Histories`. An entity may be left without an event.
     """
     layout = _layout([_outline(buckets, wanted, number) for number in buckets.numbers])
     columns = allocate(_shapes(buckets, layout))

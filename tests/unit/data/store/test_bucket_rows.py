@@ -2,8 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from metarec_ray.data.settings import Data
-from metarec_ray.data.store import histories
+from metarec_ray.data.store import bucket_rows
 
 ROWS = pl.DataFrame(
     {
@@ -26,14 +25,14 @@ def test_a_shuffle_changes_the_order_inside_a_timestamp_only() -> None:
             "sequence": list(range(40)),
         }
     )
-    orders = [histories.collapse(rows, shuffle=seed)["item"].to_list() for seed in (0, 0, 1)]
+    orders = [bucket_rows.collapse(rows, shuffle=seed)["item"].to_list() for seed in (0, 0, 1)]
     assert orders[0] == orders[1]
     assert orders[0] != orders[2]
     for order in orders:
         assert order != list(range(40))
         assert [item // 10 for item in order] == [at // 10 for at in range(40)]
     mixed = rows.sample(fraction=1.0, shuffle=True, seed=3)
-    assert histories.collapse(mixed, shuffle=0)["item"].to_list() == orders[0]
+    assert bucket_rows.collapse(mixed, shuffle=0)["item"].to_list() == orders[0]
 
 
 def tied(entities: list, sequence: list[int]) -> pl.DataFrame:
@@ -55,75 +54,49 @@ def tied(entities: list, sequence: list[int]) -> pl.DataFrame:
 def test_a_shuffle_needs_no_sequence_and_differs_between_entities(
     entities: list, sequence: list[int]
 ) -> None:
-    found = histories.collapse(tied(entities, sequence), shuffle=0)
+    found = bucket_rows.collapse(tied(entities, sequence), shuffle=0)
     orders = [tuple(of["item"]) for of in found.partition_by("entity", maintain_order=True)]
     assert all(sorted(order) == list(range(10)) for order in orders)
     assert len({tuple(range(10)), *orders}) == 4
-    alone = histories.collapse(tied(entities[1:2], sequence), shuffle=0)
+    alone = bucket_rows.collapse(tied(entities[1:2], sequence), shuffle=0)
     assert tuple(alone["item"]) == orders[1]
 
 
 def test_events_are_sorted_by_time_then_sequence_then_item() -> None:
-    found = histories.collapse(ROWS)
+    found = bucket_rows.collapse(ROWS)
     assert found["item"].to_list() == [2, 1, 3, 1]
 
 
 def test_of_a_repeated_event_the_last_by_sequence_is_kept() -> None:
-    found = histories.collapse(ROWS).filter((pl.col("entity") == "u") & (pl.col("item") == 3))
+    found = bucket_rows.collapse(ROWS).filter((pl.col("entity") == "u") & (pl.col("item") == 3))
     assert found["label"].to_list() == [5.0]
 
 
 def test_of_a_repeated_event_without_sequence_the_largest_label_is_kept() -> None:
     same = ROWS.with_columns(sequence=pl.lit(0, pl.Int64), time=pl.lit(1, pl.Int64))
     for order in ([0, 2], [2, 0]):
-        assert histories.collapse(same[order])["label"].to_list() == [5.0]
+        assert bucket_rows.collapse(same[order])["label"].to_list() == [5.0]
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
-    whole = histories.collapse(ROWS)
+    whole = bucket_rows.collapse(ROWS)
     rng = np.random.default_rng(0)
     for _ in range(5):
-        assert histories.collapse(ROWS[rng.permutation(len(ROWS)).tolist()]).equals(whole)
+        assert bucket_rows.collapse(ROWS[rng.permutation(len(ROWS)).tolist()]).equals(whole)
 
 
 def test_without_a_clock_an_item_counts_once() -> None:
-    found = histories.collapse(ROWS.drop("time"))
+    found = bucket_rows.collapse(ROWS.drop("time"))
     assert found.filter(pl.col("entity") == "u")["item"].to_list() == [2, 3, 1]
 
 
 def test_a_history_is_cut_after_max_events_and_what_is_cut_is_counted() -> None:
-    kept, rejected = histories.truncate(histories.collapse(ROWS), 2)
+    kept, rejected = bucket_rows.truncate(bucket_rows.collapse(ROWS), 2)
     assert kept["item"].to_list() == [2, 1, 1]
     assert rejected.select("value", "rows").rows() == [("u", 1)]
 
 
 def test_the_bucket_of_an_id_is_that_of_its_text() -> None:
-    numbers = histories.with_bucket(pl.DataFrame({"entity": [1, 2, 3]}), 8)["bucket"]
-    texts = histories.with_bucket(pl.DataFrame({"entity": ["1", "2", "3"]}), 8)["bucket"]
+    numbers = bucket_rows.with_bucket(pl.DataFrame({"entity": [1, 2, 3]}), 8)["bucket"]
+    texts = bucket_rows.with_bucket(pl.DataFrame({"entity": ["1", "2", "3"]}), 8)["bucket"]
     assert numbers.to_list() == texts.to_list()
-
-
-def test_the_last_to_begin_are_test_and_before_them_valid() -> None:
-    # first times 0, 10, .., 190: the 0.8 quantile lies at 15.2 of 0..19, so 160 is the cutoff
-    entities = pl.DataFrame({"entity": list(range(20)), "first": list(range(0, 200, 10))})
-    part, cutoff = histories.parts(entities, Data(valid_share=0.25), has_time=True)
-    assert cutoff == 160
-    assert part.to_list() == ["train"] * 12 + ["valid"] * 4 + ["test"] * 4  # 0.25 * 16 = 4
-
-
-def test_entities_that_begin_together_are_held_out_by_task_id() -> None:
-    entities = pl.DataFrame({"entity": list(range(10)), "first": [0] * 8 + [5, 5]})
-    part, cutoff = histories.parts(entities, Data(valid_share=0.25), has_time=True)
-    assert cutoff == 5  # 0.8 * 9 = 7.2, rounded up to the entity at place 8
-    assert part.to_list() == ["train"] * 6 + ["valid"] * 2 + ["test"] * 2
-
-
-def test_without_a_clock_a_hash_of_the_id_decides_who_is_held_out() -> None:
-    ids = [f"user {number}" for number in range(4000)]
-    part, cutoff = histories.parts(pl.DataFrame({"entity": ids}), Data(), has_time=False)
-    assert cutoff is None
-    shares = {name: (part == name).mean() for name in ("train", "valid", "test")}
-    for name, share in {"train": 0.72, "valid": 0.08, "test": 0.2}.items():  # 0.8 * 0.9, 0.8 * 0.1
-        assert abs(float(str(shares[name])) - share) < 0.03
-    fewer, _ = histories.parts(pl.DataFrame({"entity": ids[:50]}), Data(), has_time=False)
-    assert fewer.to_list() == part[:50].to_list()
