@@ -97,7 +97,7 @@ class MetaLearner(Learner):
     ragged: ClassVar[bool] = False
     """Whether the batched face takes supports of any length and items as rows of one table."""
 
-    needs_curvature: ClassVar[bool] = False
+    needs_derivatives: ClassVar[bool] = False
     """Whether the batched face asks the loss for its derivatives by hand."""
 
     def init(self, params: Params, generator: Generator) -> Declared:

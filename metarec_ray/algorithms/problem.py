@@ -36,7 +36,7 @@ class Recipe(NamedTuple):
     @property
     def batched(self) -> bool:
         """Whether the learner takes T tasks at once; else vmap makes T of one."""
-        by_hand = self.loss.has_curvature or not self.learner.needs_curvature
+        by_hand = self.loss.has_derivatives or not self.learner.needs_derivatives
         return self.learner.batched and by_hand and not self.model.encoder.adapts
 
 

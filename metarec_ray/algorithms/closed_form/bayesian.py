@@ -1,4 +1,4 @@
-"""A closed-form learner: the posterior of the head's last layer under a learned prior."""
+"""The posterior of the head's last layer under a learned prior."""
 
 import math
 from typing import Annotated, ClassVar, Literal
@@ -16,18 +16,19 @@ from metarec_ray.models.head import score_of
 
 
 class BayesianHead(MetaLearner):
-    """Bayesian linear head with everything learned across tasks but the posterior itself.
+    """Bayesian linear head whose prior, noise and features are meta-learned.
 
     The last layer's weights have a Gaussian prior around the zero-shot model, with a learned
     diagonal precision; a support set gives their posterior mean in closed form (ratings) or in a
-    few Newton steps (clicks, choices). Empirical Bayes by the query loss, as in [Bertinetto et al.,
-    2019, arXiv:1805.08136] with a proper likelihood and a prior; the choice likelihood is the
-    conditional logit [McFadden, 1974]. Older events count less by a learned decay.
+    few Newton steps (clicks, choices). The query loss learns the prior (empirical Bayes), as in
+    [Bertinetto et al., 2019, arXiv:1805.08136], but with a prior mean and each feedback's own
+    likelihood; that of choices is the conditional logit [McFadden, 1974]. Older events weigh less,
+    by a learned decay.
 
     Attributes:
         prior_precision: initial precision of every weight.
         noise_precision: initial precision of one observation.
-        newton_steps: steps for clicks and choices; ratings are exact in one.
+        newton_steps: for clicks and choices; ratings need none.
 
     """
 

@@ -1,7 +1,7 @@
-"""Episodes for heads that are trained on whole histories: some events of an entity, shuffled.
+"""Episodes to train heads on: random events of an entity's whole history.
 
-Knows `Histories`; does not know learners. Meant for ratings without an order: windows in time are
-`data.tasks.lanes`' business. Axes: T episodes, N events.
+Knows `Histories`; does not know learners. For ratings, whose order is ignored; windows in time are
+made by `data.tasks.lanes`. Axes: T episodes, N events.
 """
 
 import torch
@@ -15,10 +15,10 @@ _BATCH = 32  # episodes padded together
 def draw(
     histories: Histories, generator: torch.Generator, *, episodes: int, events: int
 ) -> list[Encoded]:
-    """Return an episode [N] of each entity with two events or more, of at most `episodes` of them.
+    """Return batches of episodes [T, N] of random entities with two events or more.
 
-    An episode has at most `events` events, drawn without replacement; a batch [T, N] holds episodes
-    of about one length, padded at the end.
+    There are at most `episodes`, one for each entity, of at most `events` events, drawn without
+    replacement. A batch holds episodes of similar length, padded at the end.
     """
     sizes = histories.lengths().clamp(max=events)
     usable = (sizes >= 2).nonzero().flatten()

@@ -47,7 +47,7 @@ class GradientLearner(MetaLearner):
 
     batched: ClassVar[bool] = True
     ragged: ClassVar[bool] = True
-    needs_curvature: ClassVar[bool] = True
+    needs_derivatives: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
     layers: PositiveInt | None = None
     inner_lr: PositiveFloat = 0.1

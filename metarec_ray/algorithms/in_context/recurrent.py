@@ -1,6 +1,6 @@
 """A gated recurrent network over the support.
 
-Knows tokens and states; tokens, losses and the head are the shared reader's business.
+Knows how states follow from tokens; `SequenceReader` makes the tokens, the losses and the head.
 """
 
 from typing import Literal
@@ -14,7 +14,7 @@ from metarec_ray.core.parameters import Declared
 
 
 class Recurrent(SequenceReader):
-    """Gated recurrent units, one step an event [Hidasi et al., 2016, arXiv:1511.06939]."""
+    """Gated recurrent units, one step for each event [Hidasi et al., 2016, arXiv:1511.06939]."""
 
     name: Literal["recurrent"] = "recurrent"
 

@@ -1,6 +1,6 @@
 """A causal transformer over the support.
 
-Knows tokens and states; tokens, losses and the head are the shared reader's business.
+Knows how states follow from tokens; `SequenceReader` makes the tokens, the losses and the head.
 """
 
 from typing import Literal
@@ -20,12 +20,12 @@ class CausalTransformer(SequenceReader):
     """Self-attention over the events so far, pre-norm [Vaswani et al., 2017, arXiv:1706.03762].
 
     A sequential recommender [Kang & McAuley, 2018, arXiv:1808.09781] trained as an in-context
-    learner: what it writes after k events is the head of a user who is known by k events.
+    learner: its output after k events is the head's last layer for a user with these k events.
 
     Attributes:
-        layers, heads: of self-attention; the encoders' dimensions are a multiple of `heads`.
-        width: hidden units of each layer's two-layer network.
-        attention_dropout: share of attention that is hidden in training.
+        layers, heads: of self-attention; `model.dim` must be a multiple of `heads`.
+        width: hidden units of each feed-forward network.
+        attention_dropout: share of attention weights that are dropped in training.
 
     """
 
@@ -81,7 +81,7 @@ class CausalTransformer(SequenceReader):
         parts = joint.unflatten(-1, (3, self.heads, dim // self.heads)).unbind(-3)
         query, key, value = (part.transpose(-3, -2) for part in parts)  # [*T, heads, n, width]
         logits = query @ key.mT / (dim // self.heads) ** 0.5
-        # Padding comes last: what is causal never sees it.
+        # Padding comes last, so the causal mask covers it.
         later = torch.arange(n)[None, :] > torch.arange(n)[:, None]
         share = torch.softmax(logits.masked_fill(later, -torch.inf), -1)
         share = dropout(share, self.attention_dropout) if training else share

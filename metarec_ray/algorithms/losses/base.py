@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metarec_ray.core.fast.curvature import Curvature
+from metarec_ray.core.fast_weights.loss_derivatives import SupportLoss
 from metarec_ray.data.settings import Feedback, Settings
 
 
@@ -19,14 +19,14 @@ class Loss(Settings, ABC):
 
     Attributes:
         suits: kinds of feedback whose labels it makes sense of.
-        has_curvature: whether `curvature` gives its derivatives by hand. Gradient learners then
+        has_derivatives: whether `derivatives` gives its derivatives by hand. Gradient learners then
             descend on many tasks at once (docs/gradients.md); without, autograd does it task by
             task, several times slower.
 
     """
 
     suits: ClassVar[tuple[Feedback, ...]]
-    has_curvature: ClassVar[bool] = False
+    has_derivatives: ClassVar[bool] = False
 
 
 class LabelLoss(Loss):
@@ -36,9 +36,9 @@ class LabelLoss(Loss):
     def of_labels(self, scores: Tensor, label: Tensor, mask: Tensor) -> Tensor:
         """Return the mean loss [*T] of scores, given labels and a mask, all [*T, N]."""
 
-    def curvature(self, label: Tensor, weight: Tensor) -> Curvature:
+    def derivatives(self, label: Tensor, weight: Tensor) -> SupportLoss:
         """Return the derivatives of the sum of weighted losses, given labels and weights [T, N]."""
-        raise AssertionError("a loss without `has_curvature` was asked for it")
+        raise AssertionError("a loss without `has_derivatives` was asked for it")
 
 
 class ChoiceLoss(Loss):
@@ -80,7 +80,7 @@ class ChoiceLoss(Loss):
         competes = item.unsqueeze(-1) != torch.arange(scores.shape[-1], device=item.device)
         return self.of_choices(scores.gather(-1, item), scores, barred, mask, competes=competes)
 
-    def curvature(self, weight: Tensor, competes: Tensor, log_q: Tensor) -> Curvature:
+    def derivatives(self, weight: Tensor, competes: Tensor, log_q: Tensor) -> SupportLoss:
         """Return the derivatives of the sum of weighted losses of positives.
 
         Args:
@@ -89,4 +89,4 @@ class ChoiceLoss(Loss):
             log_q: log-probability [R] of each of these items to have been sampled.
 
         """
-        raise AssertionError("a loss without `has_curvature` was asked for it")
+        raise AssertionError("a loss without `has_derivatives` was asked for it")

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from metarec_ray.algorithms.losses.base import ChoiceLoss
 from metarec_ray.core import losses
-from metarec_ray.core.fast.curvature import Choice, Curvature
+from metarec_ray.core.fast_weights.loss_derivatives import SampledSoftmax, SupportLoss
 
 
 class Softmax(ChoiceLoss):
@@ -16,7 +16,7 @@ class Softmax(ChoiceLoss):
     """
 
     suits: ClassVar = ("implicit",)
-    has_curvature: ClassVar[bool] = True
+    has_derivatives: ClassVar[bool] = True
     name: Literal["softmax"] = "softmax"
 
     def of_choices(
@@ -33,5 +33,5 @@ class Softmax(ChoiceLoss):
     def of_catalogue(self, scores: Tensor, item: Tensor, barred: Tensor, mask: Tensor) -> Tensor:
         return losses.full_softmax(scores, item, barred, mask)
 
-    def curvature(self, weight: Tensor, competes: Tensor, log_q: Tensor) -> Curvature:
-        return Choice(weight, competes, log_q)
+    def derivatives(self, weight: Tensor, competes: Tensor, log_q: Tensor) -> SupportLoss:
+        return SampledSoftmax(weight, competes, log_q)

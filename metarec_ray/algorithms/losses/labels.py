@@ -8,21 +8,22 @@ from torch.nn.functional import huber_loss
 
 from metarec_ray.algorithms.losses.base import LabelLoss
 from metarec_ray.core import losses
-from metarec_ray.core.fast.curvature import Curvature, Logistic, Squared
+from metarec_ray.core.fast_weights import loss_derivatives
+from metarec_ray.core.fast_weights.loss_derivatives import SupportLoss
 
 
 class SquaredError(LabelLoss):
     """The squared error of a rating."""
 
     suits: ClassVar = ("explicit",)
-    has_curvature: ClassVar[bool] = True
+    has_derivatives: ClassVar[bool] = True
     name: Literal["squared_error"] = "squared_error"
 
     def of_labels(self, scores: Tensor, label: Tensor, mask: Tensor) -> Tensor:
         return losses.squared_error(scores, label, mask)
 
-    def curvature(self, label: Tensor, weight: Tensor) -> Curvature:
-        return Squared(label, weight)
+    def derivatives(self, label: Tensor, weight: Tensor) -> SupportLoss:
+        return loss_derivatives.SquaredError(label, weight)
 
 
 class Huber(LabelLoss):
@@ -49,11 +50,11 @@ class CrossEntropy(LabelLoss):
     """The binary cross-entropy of a click or a skip, scores being log-odds."""
 
     suits: ClassVar = ("binary",)
-    has_curvature: ClassVar[bool] = True
+    has_derivatives: ClassVar[bool] = True
     name: Literal["cross_entropy"] = "cross_entropy"
 
     def of_labels(self, scores: Tensor, label: Tensor, mask: Tensor) -> Tensor:
         return losses.cross_entropy(scores, label, mask)
 
-    def curvature(self, label: Tensor, weight: Tensor) -> Curvature:
-        return Logistic(label, weight)
+    def derivatives(self, label: Tensor, weight: Tensor) -> SupportLoss:
+        return loss_derivatives.CrossEntropy(label, weight)

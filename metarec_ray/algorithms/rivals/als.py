@@ -1,7 +1,6 @@
 """Matrix factorizations by alternating least squares; a new user is one more row, solved exactly.
 
-Know pairs and ratings; no content, no order. Memory: both tables of factors, nothing of items x
-items.
+Know pairs and ratings; no content, no order. Memory: both factor tables, no items x items matrix.
 """
 
 from typing import ClassVar, Literal
@@ -17,7 +16,7 @@ from metarec_ray.core.batch import Encoded
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 
-_START_SCALE = 0.1  # norm of the first item factors
+_START_SCALE = 0.1  # norm of an item's initial factors
 
 
 class IAls(FittedLearner):
@@ -30,10 +29,11 @@ class IAls(FittedLearner):
 
     Attributes:
         factors: dimensions of a vector.
-        unobserved: weight of a pair that may or may not have been met.
+        unobserved: weight of every pair, positive or not, in the term that draws scores to 0.
         penalty: of squared factors.
-        frequency: exponent of the rows' sizes in the penalty; 0 for none, 1 for weighted lambda.
-        sweeps: turns of users and items.
+        frequency: exponent of the rows' sizes in the penalty: 0 for a constant penalty, 1 for
+            weighted lambda.
+        sweeps: updates of all users and all items.
 
     """
 
@@ -96,7 +96,7 @@ class MfFoldIn(FittedLearner):
         factors: dimensions of an item's vector.
         bias_penalty: of a squared bias.
         penalty: of squared factors.
-        sweeps: turns of users and items.
+        sweeps: updates of all users and all items.
 
     """
 

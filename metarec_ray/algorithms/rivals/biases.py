@@ -12,20 +12,20 @@ from metarec_ray.core.histories import Histories
 
 
 class UserItemBias(StatisticalLearner):
-    """Mean + item bias + user bias [Koren, 2008]; the user's is what a support set teaches.
+    """Mean + item bias + user bias [Koren, 2008]; the support set gives the user's.
 
-    Item biases and user biases are fitted in turns. An item that training never met has bias 0.
+    Item and user biases are fitted alternately. An item that training never met has bias 0.
 
     Attributes:
-        item_shrink: events an item's bias is worth before its own are counted.
-        user_shrink: the same for an entity.
+        item_shrink: number of events with residual 0 that are added to each item's.
+        user_shrink: the same for entities.
 
     """
 
     name: Literal["user_item_bias"] = "user_item_bias"
     kind: ClassVar = "rival"
     suits: ClassVar = ("explicit",)
-    rounds: ClassVar = 6  # the mean, then five turns
+    rounds: ClassVar = 6  # the mean, then five updates of the biases
     item_shrink: PositiveFloat = 3.0
     user_shrink: PositiveFloat = 4.0
 

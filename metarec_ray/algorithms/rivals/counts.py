@@ -1,6 +1,6 @@
-"""The floors, and rankings that are the same for everybody.
+"""The floors, and rankings that are the same for all users.
 
-None of them adapts: the support set is read by no one here.
+None of them adapts: they do not read the support set.
 """
 
 from typing import ClassVar, Literal
@@ -23,7 +23,7 @@ from metarec_ray.core.histories import Histories
 
 
 class Random(StatisticalLearner):
-    """The floor of a ranking: every candidate scores 0, and evaluation breaks ties at random."""
+    """The floor of ranking: every candidate scores 0, and evaluation breaks ties at random."""
 
     name: Literal["random"] = "random"
     kind: ClassVar = "floor"
@@ -43,7 +43,7 @@ class Random(StatisticalLearner):
 
 
 class Constant(StatisticalLearner):
-    """The floor of a rating: the mean label of training, for every entity and item."""
+    """The floor of rating prediction: the mean training label, for every entity and item."""
 
     name: Literal["constant"] = "constant"
     kind: ClassVar = "floor"
@@ -88,11 +88,11 @@ class Popularity(StatisticalLearner):
 
 
 class RecencyPopularity(StatisticalLearner):
-    """Rank by what entities that began lately met after their first few events.
+    """Rank by what entities that began recently met after their first few events.
 
     An event counts 2^(-days between the entity's first event and the cutoff / half life) if its
-    position in the history lies in `first_position` .. `last_position - 1`. Without a clock every
-    entity counts alike.
+    position in the history is in `first_position` .. `last_position - 1`, and almost 0 otherwise.
+    Without a clock, all entities count the same.
     """
 
     name: Literal["recency_popularity"] = "recency_popularity"

@@ -1,7 +1,7 @@
-"""Rivals that know the training users themselves and ask what those like the new one met.
+"""Rivals that score a candidate by what the most similar training users did.
 
-Keep an items x users matrix, and refuse data for which it would not fit. Axes: I items, V training
-users, N events of a support.
+They keep an items x users matrix, and raise an error if the data are too large for it. Axes: I
+items, V training users, N events of a support.
 """
 
 from typing import ClassVar, Literal
@@ -20,15 +20,14 @@ from metarec_ray.errors import DataError
 
 
 class UserKNN(FittedLearner):
-    """Items of the nearest users, by the shrunk cosine of their sets of items.
+    """The sum of the similarities of the nearest users that met the candidate.
 
-    similarity = both / sqrt(n_u n_v) x both / (both + shrink) [Herlocker et al., 1999]; a candidate
-    scores the sum of the similarities of the neighbours that met it. An empty support ranks by
-    popularity.
+    similarity = both / sqrt(n_u n_v) x both / (both + shrink) [Herlocker et al., 1999]: the shrunk
+    cosine of sets of items. An empty support ranks by popularity.
 
     Attributes:
-        shrink: common items at which a cosine counts by half.
-        neighbours: nearest users that are asked; those without a common item never are.
+        shrink: number of common items at which a cosine is halved.
+        neighbours: number of nearest users; those without a common item never count.
         max_cells: largest items x users matrix, in cells of 4 bytes.
 
     """
@@ -62,15 +61,15 @@ class UserKNN(FittedLearner):
 class RatingUserKNN(FittedLearner):
     """Ratings of the nearest users, each centred by the bias model mean + b_u + b_i.
 
-    [Herlocker et al., 1999; Koren, 2008]: similarity is the shrunk cosine of centred ratings over
-    the items that both rated, and a candidate gets the neighbours' mean centred rating on top of
-    its own biases. Of several ratings of an item the last counts, in the biases all do. An empty
-    support predicts mean + b_i.
+    [Herlocker et al., 1999; Koren, 2008]. The similarity is the shrunk cosine of centred ratings
+    over the items that both rated; the prediction is the bias model's plus the neighbours' mean
+    centred rating. Of several ratings of an item only the last counts, but all do in the biases. An
+    empty support predicts mean + b_i.
 
     Attributes:
-        shrink: common items at which a cosine counts by half.
-        neighbours: most similar users that are asked; those with a cosine <= 0 never are.
-        damping: similarity that stands for a centred rating of 0.
+        shrink: number of common items at which a cosine is halved.
+        neighbours: number of nearest users; those with a cosine <= 0 never count.
+        damping: total similarity of imagined neighbours with a centred rating of 0.
         item_shrink, user_shrink: of the biases, as in `UserItemBias`.
         max_cells: largest items x users matrix, in cells of 8 bytes.
 
@@ -122,7 +121,7 @@ def _shrunk(cosine: Tensor, both: Tensor, shrink: float) -> Tensor:
 
 
 def _nearest(similarity: Tensor, neighbours: int) -> Tensor:
-    """Return the similarities [V], 0 but for the largest that are > 0."""
+    """Return the similarities [V] of the nearest users with one > 0; 0 for all others."""
     best = similarity.clamp(min=0).topk(min(neighbours, similarity.shape[0]), 0)
     return torch.zeros_like(similarity).scatter(0, best.indices, best.values)
 

@@ -65,13 +65,13 @@ def test_among_a_whole_catalogue_every_other_item_that_can_be_chosen_competes(
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
 def test_derivatives_by_hand_are_those_of_autograd(loss: Loss) -> None:
-    if not loss.has_curvature:
+    if not loss.has_derivatives:
         return
     n, others = 3, 4
     scores, change, weight = random(1, 1, n), random(1, 1, n, seed=1), random(1, n, seed=2).exp()
     if isinstance(loss, LabelLoss):
         label = torch.tensor([[1.0, 0.0, 1.0]]).double()
-        by_hand = loss.curvature(label, weight)
+        by_hand = loss.derivatives(label, weight)
 
         def total(scores: torch.Tensor) -> torch.Tensor:
             each = loss.of_labels(scores.mT, label.unsqueeze(-1), torch.ones(1, n, 1).bool())
@@ -80,7 +80,7 @@ def test_derivatives_by_hand_are_those_of_autograd(loss: Loss) -> None:
         assert isinstance(loss, ChoiceLoss)
         competes = torch.tensor([[[True, False, True, True]] * n])
         log_q = random(others, seed=3)
-        by_hand = loss.curvature(weight, competes, log_q)
+        by_hand = loss.derivatives(weight, competes, log_q)
         scores, change = random(1, 1, n + others), random(1, 1, n + others, seed=1)
 
         def total(scores: torch.Tensor) -> torch.Tensor:
@@ -91,9 +91,9 @@ def test_derivatives_by_hand_are_those_of_autograd(loss: Loss) -> None:
             )
             return (each * weight[0]).sum()
 
-    torch.testing.assert_close(by_hand.slope(scores.clone()), grad(total)(scores))
+    torch.testing.assert_close(by_hand.grad(scores.clone()), grad(total)(scores))
     expected = grad(lambda at: (grad(total)(at) * change).sum())(scores)
-    torch.testing.assert_close(by_hand.hessian_product(scores, change), expected)
+    torch.testing.assert_close(by_hand.hvp(scores, change), expected)
 
 
 def test_huber_is_quadratic_up_to_delta_and_linear_beyond() -> None:
