@@ -126,7 +126,7 @@ class _Bags(NamedTuple):
 
 
 def _windows(histories: Histories, design: Design, window: int, query: int) -> Windows:
-    """Return the windows of all histories that have query events; the last may lack some."""
+    """Return the windows of all histories with `_FEW` query events or more."""
     lengths = histories.lengths()
     last = (lengths - window - query).clamp(min=0, max=design.offsets)
     count = torch.where(lengths >= window + _FEW, last // _STEP + 1, 0)

@@ -1,4 +1,4 @@
-"""Heads of many tasks at once, held to vmap over the face of one task, in float64.
+"""Inner loops of many tasks at once, compared with vmap over one task, in float64.
 
 Numbers of tasks, lengths of supports (none and one event among them), steps, layers, rates, kinds
 of feedback and contexts are drawn; what is compared is every element of every gradient, and scores.
@@ -71,7 +71,7 @@ def cases(draw) -> Case:
     return Case(
         learner=learner(**fields),
         feedback=draw(st.sampled_from(["explicit", "binary", "implicit"])),
-        # Wide layers on few events are known by their factors, others are held.
+        # Wide layers on few events are factored, others dense.
         hidden=draw(st.sampled_from([(), (4,), (4, 5), (3, 4, 2), (24, 24)])),
         support=(*draw(st.lists(st.integers(0, 6), min_size=1, max_size=4)), *draw(LONG)),
         contexts=draw(st.booleans()),
@@ -283,7 +283,7 @@ def descended(case: Case, meta: Params, support: Encoded, *, second_order: bool)
     return case.learner.descended(problem, meta, support, second_order=second_order)
 
 
-def test_a_head_that_is_asked_twice_has_the_sum_of_both_gradients() -> None:
+def test_a_head_that_scores_twice_has_the_sum_of_both_gradients() -> None:
     meta, _ = parameters(USUAL)
     support, candidates, made = encoded(USUAL, meta)
     fast = descended(USUAL, meta, support, second_order=True)
@@ -331,7 +331,7 @@ def test_candidates_that_tasks_share_are_scored_as_those_of_each() -> None:
         assert_equal(of_all, apart)
 
 
-def test_a_descent_of_first_order_is_a_constant_to_what_it_learned_from() -> None:
+def test_a_first_order_inner_loop_is_a_constant_to_its_support() -> None:
     meta, _ = parameters(USUAL)
     support, candidates, _ = encoded(USUAL, meta)
     support = support._replace(label=support.label.clone())
@@ -343,17 +343,17 @@ def test_a_descent_of_first_order_is_a_constant_to_what_it_learned_from() -> Non
     assert_equal(score, again)
 
 
-def test_the_way_back_may_be_gone_twice() -> None:
+def test_the_backward_pass_may_run_twice() -> None:
     meta, _ = parameters(USUAL)
     support, candidates, made = encoded(USUAL, meta)
     score = descended(USUAL, meta, support, second_order=True).score(meta, candidates)
     values = list(made.values())[:2]
-    ways = [torch.autograd.grad((score**2).sum(), values, retain_graph=True) for _ in range(2)]
-    for first, again in zip(*ways, strict=True):
+    runs = [torch.autograd.grad((score**2).sum(), values, retain_graph=True) for _ in range(2)]
+    for first, again in zip(*runs, strict=True):
         assert torch.equal(first, again)
 
 
-def test_scores_that_nobody_differentiates_need_no_graph() -> None:
+def test_without_gradients_scores_have_no_graph() -> None:
     meta, _ = parameters(USUAL)
     support, candidates, _ = encoded(USUAL, meta)
     with torch.no_grad():
@@ -362,7 +362,7 @@ def test_scores_that_nobody_differentiates_need_no_graph() -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 0, 2, 1)])
-def test_tasks_stand_where_they_stood(order: tuple[int, ...]) -> None:
+def test_scores_come_in_the_order_of_the_tasks(order: tuple[int, ...]) -> None:
     meta, _ = parameters(USUAL)
     support, candidates, _ = encoded(USUAL, meta)
     index = torch.tensor(order)
