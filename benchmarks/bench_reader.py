@@ -104,15 +104,15 @@ def stall_share(folder: Path) -> float:
 
     def work(rank: int) -> None:
         trainer = Trainer(experiment, store)
-        take = trainer._ahead.take
+        get = trainer._lanes.get
 
-        def timed(*asked, **then):
+        def timed(*asked, **following):
             begin = time.perf_counter()
-            found = take(*asked, **then)
+            found = get(*asked, **following)
             waited[rank] += time.perf_counter() - begin
             return found
 
-        trainer._ahead.take = timed  # type: ignore[method-assign]
+        trainer._lanes.get = timed  # type: ignore[method-assign]
         begin = time.perf_counter()
         for _ in range(STEPS):
             trainer.train_step(Alone(rank, WORKERS))

@@ -24,9 +24,6 @@ from metarec_ray.models.towers import Side, Sides
 from metarec_ray.training.meta_step.optimizer import moments
 from metarec_ray.training.meta_step.step import ParameterState
 
-CHECKPOINTS = "checkpoints"
-"""Folder of a run that holds its checkpoints."""
-
 
 class Layout(NamedTuple):
     """What rows stand for.
@@ -95,7 +92,7 @@ def find(path: Path) -> tuple[Path, Checkpoint]:
     """
     if (path / checkpoints.COMMITTED).exists():
         return path, checkpoints.load(path)
-    found = checkpoints.latest(path / CHECKPOINTS)
+    found = checkpoints.latest(path / checkpoints.CHECKPOINTS)
     if found is None:
         raise CheckpointError(
             f"train.init_from must be a checkpoint or the folder of a trained run, got {path}"

@@ -3,7 +3,6 @@
 Knows which of these an experiment asks for and what lies in `run.dir`; a repeated command resumes.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, NamedTuple
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import FittedLearner, Fitting
-from metarec_ray.atomic import replace_text
 from metarec_ray.config.experiment import Experiment, override
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.parallel import each
@@ -22,14 +20,14 @@ from metarec_ray.errors import RunFailed
 from metarec_ray.evaluation.blend import fit_blend
 from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import require_same_run
-from metarec_ray.training.averaged import average_loop
+from metarec_ray.training.averaged import round_segments
 from metarec_ray.training.fit import fit, require_suitable
-from metarec_ray.training.incremental import Learned, Periods, period_loop, summary
-from metarec_ray.training.loop import resume
-from metarec_ray.training.trainer import Progress, Trainer
-from metarec_ray.training.warm_start import CHECKPOINTS
+from metarec_ray.training.incremental import PeriodRun
+from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.segments import resume, save, train_segments
+from metarec_ray.training.trainer import Trainer
 
-FORGETTING, MEMBERS = "forgetting.json", "members"
+MEMBERS = "members"
 
 
 class TrainResult(NamedTuple):
@@ -57,7 +55,7 @@ def train(
         source = str(Path(experiment.train.init_from).resolve())
         experiment = override(experiment, {"train.init_from": source})
     directory = experiment.directory.resolve()
-    folder = directory / CHECKPOINTS
+    folder = directory / checkpoints.CHECKPOINTS
     # Refuses a foreign checkpoint here, in one sentence, before any worker starts.
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     require_suitable(experiment, store)
@@ -73,7 +71,7 @@ def train(
         if done:
             progress(f"train: resuming at step {done} of {experiment.train.steps}")
         if experiment.train.average is not None or experiment.train.periods > 1:
-            _train_in_parts(trainer, directory, progress)
+            _train_here(trainer, directory, progress)
         else:
             train_on_workers(experiment, directory, progress)
     found = checkpoints.latest(folder)
@@ -109,8 +107,7 @@ def _fit_at_once(
         else:
             with interruptible():
                 fitted = fit(experiment, store, fitting=fitting)
-        path = checkpoints.step_path(folder, 0)
-        checkpoints.save(fitted, path)
+        path = checkpoints.save_step(fitted, folder)
     return TrainResult(path, fitted.metrics, checkpoints.parameters_sha256(fitted.model))
 
 
@@ -131,24 +128,25 @@ def _train_members(
     return found
 
 
-def _train_in_parts(trainer: Trainer, directory: Path, progress: Callable[[str], None]) -> None:
-    """Train shard by shard or period by period; shards run as Ray tasks beside each other."""
-    folder, lines = directory / CHECKPOINTS, directory / metrics_log.NAME
-    metrics_log.forget_after(lines, trainer.step)
+def _train_here(trainer: Trainer, directory: Path, progress: Callable[[str], None]) -> None:
+    """Train round by round, with shards as Ray tasks, or period by period, in this process."""
+    folder, log = directory / checkpoints.CHECKPOINTS, directory / metrics_log.NAME
+    directory.mkdir(parents=True, exist_ok=True)
+    metrics_log.forget_after(log, trainer.step)
 
     def report(line: Progress) -> None:
-        metrics_log.append(lines, line)
+        metrics_log.append(log, line)
         progress(f"train: {metrics_log.render(metrics_log.as_line(line))}")
 
-    def learned(found: list[Learned], periods: Periods) -> None:
-        table = summary(found, periods)
-        replace_text(directory / FORGETTING, json.dumps(table, indent=1) + "\n")
-        shown = " ".join(f"{quality:.4f}" for quality in found[-1].quality)
-        lost = "".join(f"  forgotten {value:.4f}" for value in table["forgetting"])
-        progress(f"train: after period {len(found)}  {table['metric']} {shown}{lost}")
+    def learned(run: PeriodRun) -> None:
+        run.write_summary(directory)
+        progress(f"train: {run.sentence()}")
 
     with interruptible():
         if trainer.experiment.train.average is not None:
-            average_loop(trainer, Fitting(each=each), folder, report=report)
+            segments = round_segments(trainer, Fitting(each=each), at_end=partial(save, folder))
         else:
-            period_loop(trainer.experiment, trainer.store, folder, report=report, learned=learned)
+            run = PeriodRun(trainer.experiment, trainer.store, learned=learned)
+            run.resume(folder)
+            segments = run.segments(lambda checkpoint: checkpoints.save_step(checkpoint, folder))
+        train_segments(segments, report=report)

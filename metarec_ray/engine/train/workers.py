@@ -9,6 +9,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch.distributed as dist
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
+from metarec_ray.checkpoint import CHECKPOINTS
 from metarec_ray.config.experiment import Experiment, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster import access
@@ -25,10 +27,17 @@ from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.train.exchange import Gathered
 from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.training import metrics_log
-from metarec_ray.training.loop import resume, train_loop
 from metarec_ray.training.meta_step.step import Alone
-from metarec_ray.training.trainer import Progress, Trainer
-from metarec_ray.training.warm_start import CHECKPOINTS
+from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.segments import (
+    Metrics,
+    checkpoint_steps,
+    resume,
+    save,
+    segments_of,
+    train_segments,
+)
+from metarec_ray.training.trainer import Trainer
 
 COLLECTIVE_TIMEOUT_S = 120
 
@@ -88,22 +97,25 @@ def _worker(config: dict[str, Any]) -> None:
     path = Path(config["store"])
     store = TaskStore.open(path, cache=access.cache(os.environ, path))
     trainer = Trainer(experiment, store, device=str(get_device()))
-    folder, lines = directory / CHECKPOINTS, directory / metrics_log.NAME
-    exchange, settings = Gathered() if dist.is_initialized() else Alone(), experiment.train
+    exchange = Gathered() if dist.is_initialized() else Alone()
+    folder, log = directory / CHECKPOINTS, directory / metrics_log.NAME
     start = resume(trainer, folder)
     if exchange.rank == 0:
-        metrics_log.forget_after(lines, start)
+        metrics_log.forget_after(log, start)
 
     def report(line: Progress) -> None:
         if exchange.rank == 0:
-            metrics_log.append(lines, line)
-        if line.step % settings.checkpoint_every == 0 or line.step == settings.steps:
-            # Every rank reports equally often: a report is a barrier.
-            ray.train.report(
-                {"step": line.step, "query_loss": line.loss, line.metric_name: line.metric}
-            )
+            metrics_log.append(log, line)
 
-    train_loop(trainer, exchange, folder, report=report)
+    def at_end(trainer: Trainer, metrics: Metrics) -> None:
+        # Every rank reports equally often: a report is a barrier.
+        ray.train.report({"step": trainer.step, **metrics})
+        if exchange.rank == 0:
+            save(folder, trainer, metrics)
+
+    steps = checkpoint_steps(experiment.train.steps, experiment.train.checkpoint_every)
+    advance = partial(Trainer.run, exchange=exchange)
+    train_segments(segments_of(trainer, steps, advance=advance, at_end=at_end), report=report)
 
 
 def _use_gpu(experiment: Experiment) -> bool:
