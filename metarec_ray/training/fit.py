@@ -21,7 +21,7 @@ from metarec_ray.training.artifact import assemble
 from metarec_ray.training.averaged import round_segments
 from metarec_ray.training.incremental import PeriodRun
 from metarec_ray.training.metrics_log import Progress
-from metarec_ray.training.process import settle
+from metarec_ray.training.process import set_up
 from metarec_ray.training.segments import segments_of, train_segments
 from metarec_ray.training.trainer import Trainer
 
@@ -56,7 +56,7 @@ def fit_histories(
     learner = experiment.algorithm
     assert isinstance(learner, FittedLearner)
     store = learned_from(store, experiment.train.domains)
-    settle(torch.device("cpu"))
+    set_up(torch.device("cpu"))
     histories = read_histories(store, tuple(experiment.train.parts.split("+")))
     trained = torch.zeros(histories.n_items, dtype=torch.bool)
     trained[histories.item] = True

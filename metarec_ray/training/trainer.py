@@ -38,7 +38,7 @@ from metarec_ray.training.meta_step.step import (
 from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.prefetcher import Prefetcher
 from metarec_ray.training.prior import item_buffers
-from metarec_ray.training.process import settle
+from metarec_ray.training.process import set_up
 from metarec_ray.training.warm_start import begin
 
 EventFilter = Callable[[HistoryTable], HistoryTable]
@@ -79,7 +79,7 @@ class Trainer:
         """
         store = learned_from(store, experiment.train.domains)
         self.experiment, self.store, self.device = experiment, store, torch.device(device)
-        self.on_device = settle(self.device)
+        self.on_device = set_up(self.device)
         self.feedback: Feedback = store.manifest.feedback
         self.learner = meta_learner(experiment)
         train = experiment.train
