@@ -24,7 +24,7 @@ from metarec_ray.algorithms.gradient.maml import Anil, Fomaml, Maml
 from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.core.batch import Encoded
 from metarec_ray.training.meta_step.step import apply, lane_result
-from metarec_ray.training.process import settle
+from metarec_ray.training.process import set_up
 
 REPETITIONS, LANES = 30, 6
 LEARNERS: dict[str, MetaLearner] = {
@@ -50,7 +50,7 @@ class Unadapted(Maml):
 
 def main() -> None:
     """Measure every part and write the table."""
-    settle(torch.device("cpu"))
+    set_up(torch.device("cpu"))
     of = world()
     lanes = [make_lane(of, seed) for seed in range(LANES)]
     state = parameters(Maml(), len(of.features.tokens))

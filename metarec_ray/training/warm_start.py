@@ -24,9 +24,6 @@ from metarec_ray.errors import CheckpointError
 from metarec_ray.models.encoders.base import Side
 from metarec_ray.models.towers import Sides
 
-CHECKPOINTS = "checkpoints"
-"""Folder of a run that holds its checkpoints."""
-
 
 class Layout(NamedTuple):
     """What rows stand for.
@@ -95,7 +92,7 @@ def find(path: Path) -> tuple[Path, Checkpoint]:
     """
     if (path / checkpoints.COMMITTED).exists():
         return path, checkpoints.load(path)
-    found = checkpoints.latest(path / CHECKPOINTS)
+    found = checkpoints.latest(path / checkpoints.CHECKPOINTS)
     if found is None:
         raise CheckpointError(
             f"train.init_from must be a checkpoint or the folder of a trained run, got {path}"

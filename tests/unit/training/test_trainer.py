@@ -15,9 +15,10 @@ from metarec_ray.data.settings import Data, Synthetic
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, RunFailed
-from metarec_ray.training.loop import resume, train_loop
 from metarec_ray.training.meta_step.step import Alone, LaneResult
-from metarec_ray.training.trainer import Progress, Trainer
+from metarec_ray.training.segments import resume
+from metarec_ray.training.trainer import Trainer
+from metarec_ray.training.validation import validate
 
 META_LEARNERS = [
     one.model_fields["name"].default
@@ -124,36 +125,9 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(
     assert parameters_sha256(first.parameters()) != parameters_sha256(straight.parameters())
 
 
-def test_the_loop_checkpoints_reports_and_continues(store: TaskStore, tmp_path: Path) -> None:
-    lines: list[Progress] = []
-    asked = experiment(train__steps=10, train__checkpoint_every=4, train__log_every=4)
-    last = train_loop(Trainer(asked, store), Alone(), tmp_path, report=lines.append)
-    assert last == checkpoints.step_path(tmp_path, 10)
-    names = [path.name for path in checkpoints.committed(tmp_path)]
-    assert names == ["step-00000004", "step-00000008", "step-00000010"]
-    assert [line.step for line in lines] == [4, 8, 10]
-    assert all(line.steps == 10 and line.tasks_per_s > 0 for line in lines)
-    # The last one is damaged: the run goes on from the one before, to the same bits.
-    (last / "model.safetensors").write_bytes(b"")
-    again = Trainer(asked, store)
-    train_loop(again, Alone(), tmp_path, report=lines.append)
-    assert [line.step for line in lines[3:]] == [10]
-    fresh = advanced(Trainer(asked, store), 10)
-    assert parameters_sha256(again.parameters()) == parameters_sha256(fresh.parameters())
-    assert checkpoints.load(last).state["step"] == 10
-
-
-def test_a_finished_run_has_nothing_to_do(store: TaskStore, tmp_path: Path) -> None:
-    asked = experiment(train__steps=2)
-    train_loop(Trainer(asked, store), Alone(), tmp_path, report=lambda line: None)
-    lines: list[Progress] = []
-    path = train_loop(Trainer(asked, store), Alone(), tmp_path, report=lines.append)
-    assert (path.name, lines) == ("step-00000002", [])
-
-
 def test_training_lowers_the_query_loss(store: TaskStore) -> None:
     asked = experiment(train__steps=30, train__lane_tasks=16, train__log_every=10)
-    losses = [line.loss for line in Trainer(asked, store).run(Alone(), 30)]
+    losses = [line.loss for line in Trainer(asked, store).run(30)]
     assert losses[-1] < losses[0]
 
 
@@ -233,7 +207,7 @@ def test_validation_changes_nothing_and_repeats(store: TaskStore) -> None:
     asked = experiment(train__parts="train", train__lane_tasks=8)
     trainer = advanced(Trainer(asked, store), 2)
     before = parameters_sha256(trainer.parameters())
-    assert trainer.validate() == trainer.validate()
+    assert validate(trainer) == validate(trainer)
     assert parameters_sha256(trainer.parameters()) == before
 
 
@@ -248,7 +222,7 @@ def test_validation_counts_every_entity_once_whatever_the_lanes(
     longer = int((valid.lengths() > asked.train.tasks.window).sum())
     assert longer % 7 != 0
     alone = Trainer(override(asked, {"train.lane_tasks": longer}), store)
-    assert trainer.validate() == pytest.approx(alone.validate(), rel=1e-5)
+    assert validate(trainer) == pytest.approx(validate(alone), rel=1e-5)
 
 
 @pytest.mark.parametrize("algorithm", META_LEARNERS)

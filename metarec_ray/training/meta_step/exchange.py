@@ -1,7 +1,7 @@
-"""How lane results travel between Ray Train workers: gathered whole, never reduced.
+"""How lane results travel between workers: gathered whole, never reduced.
 
 Knows torch.distributed; does not know what a gradient means. An all-reduce would add in an order
-that depends on the number of workers; gathered lanes are added in lane order by everybody.
+that depends on the number of workers; gathered lanes are added in lane order by every worker.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from metarec_ray.training.meta_step.step import LaneResult
 
 
-class Gathered:
+class AllGather:
     """The exchange of a process group: lane l belongs to rank l mod world."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Gathered:
         return [(i[:n], g[:n]) for i, g, n in zip(ids, gradients, counts, strict=True)]
 
     def _lanes(self, own: list[Tensor], slots: int, lanes: int) -> list[Tensor]:
-        """Return one tensor a lane; `own` are this rank's, padded: all ranks send `slots`."""
+        """Return one tensor a lane; `own` are of this rank, padded to `slots` for the exchange."""
         stacked = torch.stack([*own, *[torch.zeros_like(own[0])] * (slots - len(own))])
         everyone = [torch.empty_like(stacked) for _ in range(self.world)]
         dist.all_gather(everyone, stacked)
