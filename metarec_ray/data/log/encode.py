@@ -32,15 +32,15 @@ ARROW: dict[str, pa.DataType] = {
 }
 
 
-class Seen(NamedTuple):
-    """What part of a feature column holds: adds up over the parts of a log.
+class ColumnStats(NamedTuple):
+    """What the values of a feature column are; statistics of parts of a log can be merged.
 
     Attributes:
-        values: of a (multi-)categorical feature.
-        present: present numbers of a numeric feature; present vectors of a vector feature.
-        total: their sum.
-        squares: the sum of their squares.
-        dims: lengths of vectors.
+        values: distinct values of a (multi-)categorical feature.
+        present: how many numbers, or vectors, are not missing.
+        total: sum of the numbers.
+        squares: sum of their squares.
+        dims: distinct lengths of the vectors.
 
     """
 
@@ -50,9 +50,9 @@ class Seen(NamedTuple):
     squares: float = 0.0
     dims: frozenset[int] = frozenset()
 
-    def merge(self, other: "Seen") -> "Seen":
-        """Return what both parts hold; call it in a fixed order, floats are summed."""
-        return Seen(
+    def merge(self, other: "ColumnStats") -> "ColumnStats":
+        """Return the statistics of both parts; merge in a fixed order, floats are summed."""
+        return ColumnStats(
             self.values | other.values,
             self.present + other.present,
             self.total + other.total,
@@ -100,50 +100,54 @@ def is_not_finite(name: str, feature: Feature) -> pl.Expr:
     return pl.lit(False)
 
 
-def look(column: pl.Series, feature: Feature) -> Seen:
-    """Return what a canonical column holds."""
+def column_stats(column: pl.Series, feature: Feature) -> ColumnStats:
+    """Return the statistics of a canonical column."""
     present = column.drop_nulls()
     if feature.kind == "categorical":
-        return Seen(values=frozenset(present.unique().to_list()))
+        return ColumnStats(values=frozenset(present.unique().to_list()))
     if feature.kind == "multi_categorical":
-        return Seen(values=frozenset(present.explode(empty_as_null=False).unique().to_list()))
+        tokens = present.explode(empty_as_null=False).unique()
+        return ColumnStats(values=frozenset(tokens.to_list()))
     if feature.kind == "vector":
-        return Seen(present=len(present), dims=frozenset(present.list.len().unique().to_list()))
+        dims = frozenset(present.list.len().unique().to_list())
+        return ColumnStats(present=len(present), dims=dims)
     numbers = present.cast(pl.Float64).to_numpy()
-    return Seen(
+    return ColumnStats(
         present=len(numbers), total=float(numbers.sum()), squares=float(np.square(numbers).sum())
     )
 
 
-def encoder(
-    name: str, feature: Feature, seen: Seen, place: str, *, known: Encoder | None = None
+def make_encoder(
+    name: str,
+    feature: Feature,
+    stats: ColumnStats,
+    *,
+    place: str,
+    known: Encoder | None = None,
 ) -> Encoder:
-    """Return how a feature is written, given what the training rows hold.
+    """Return the encoder of a feature, from the statistics of the training rows.
 
-    What is `known` of an older version stays: its values keep their places, new ones come after
-    them, and numbers keep their mean and standard deviation.
+    What is `known` of an older version stays: values keep their numbers and new ones follow, a
+    numeric feature keeps its mean and standard deviation. `place` names the feature in an error.
+
+    Raises:
+        DataError: vectors of more than one length.
+
     """
-    vocabulary = sorted(seen.values)
-    if known is not None and known.field.kind == feature.kind:
-        vocabulary = known.vocabulary + sorted(seen.values.difference(known.vocabulary))
-        if feature.kind == "numeric":
-            return known
-        if feature.kind == "vector":
-            seen = seen._replace(dims=seen.dims | {known.field.dim} - {0})
-    if feature.kind == "vector":
-        if len(seen.dims) > 1:
-            raise DataError(
-                f"vectors of a feature must have one length, got {sorted(seen.dims)} ({place})"
-            )
-        dim = next(iter(seen.dims), 0)
-        return Encoder(FeatureField(name=name, kind=feature.kind, dim=dim), vocabulary)
+    if known is not None and known.field.kind != feature.kind:
+        known = None
     if feature.kind == "numeric":
-        mean = seen.total / seen.present if seen.present else 0.0
-        variance = seen.squares / seen.present - mean**2 if seen.present else 0.0
-        std = math.sqrt(variance) if variance > 1e-12 * max(1.0, mean**2) else 1.0
-        return Encoder(
-            FeatureField(name=name, kind=feature.kind, dim=1, mean=mean, std=std), vocabulary
-        )
+        return known or Encoder(_numeric_field(name, stats), [])
+    if feature.kind == "vector":
+        old = {known.field.dim} - {0} if known is not None else set()
+        dims = stats.dims | old
+        if len(dims) > 1:
+            raise DataError(
+                f"vectors of a feature must have one length, got {sorted(dims)} ({place})"
+            )
+        return Encoder(FeatureField(name=name, kind=feature.kind, dim=next(iter(dims), 0)), [])
+    first = [] if known is None else known.vocabulary
+    vocabulary = first + sorted(stats.values.difference(first))
     return Encoder(FeatureField(name=name, kind=feature.kind, size=len(vocabulary)), vocabulary)
 
 
@@ -171,6 +175,13 @@ def encode(column: pl.Series, using: Encoder, *, place: str | None = None) -> pl
     empty = pl.lit([], dtype=pl.List(pl.Int32))
     joined = rows.select("row").join(lists, on="row", how="left", maintain_order="left")
     return joined.select(pl.col("token").fill_null(empty)).to_series()
+
+
+def _numeric_field(name: str, stats: ColumnStats) -> FeatureField:
+    mean = stats.total / stats.present if stats.present else 0.0
+    variance = stats.squares / stats.present - mean**2 if stats.present else 0.0
+    std = math.sqrt(variance) if variance > 1e-12 * max(1.0, mean**2) else 1.0
+    return FeatureField(name=name, kind="numeric", dim=1, mean=mean, std=std)
 
 
 def _of_length(column: pl.Series, field: FeatureField, place: str) -> pl.Series:
