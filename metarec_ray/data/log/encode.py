@@ -1,9 +1,10 @@
-"""Side information: from raw columns to canonical ones, from canonical ones to numbers.
+"""Feature columns: from raw to canonical, from canonical to encoded.
 
 Canonical dtypes: categorical String, multi_categorical List(String), numeric Float32, vector
-List(Float32); null is missing. Numbers: index into the sorted vocabulary + 1, 0 for an unknown or
-missing value; numeric and vector columns stay raw (the reader standardises). Knows columns; does
-not know which rows may be looked at: the caller hands in those of the training entities.
+List(Float32); null is missing. Encoded: a categorical value is its index in the sorted vocabulary
++ 1, 0 if unknown or missing; numeric and vector columns stay as they are (the reader standardises).
+
+Knows columns; does not know which rows are training rows: the caller passes these.
 """
 
 import math
@@ -62,7 +63,7 @@ class ColumnStats(NamedTuple):
 
 
 class Encoder(NamedTuple):
-    """A feature as it is written: its field in the manifest and its sorted vocabulary."""
+    """How a feature is encoded: its field in the manifest and its vocabulary."""
 
     field: FeatureField
     vocabulary: list[str]
@@ -71,7 +72,9 @@ class Encoder(NamedTuple):
 def canonical(column: pl.Series, feature: Feature, place: str) -> pl.Series:
     """Return the column in its canonical dtype; NaN becomes missing.
 
-    `place` names the column in an error.
+    Raises:
+        DataError: its dtype cannot hold such a feature; `place` names the column.
+
     """
     refused = DataError(f"a {feature.kind} feature cannot be read from {column.dtype} ({place})")
     kind, dtype = feature.kind, column.dtype
@@ -79,7 +82,7 @@ def canonical(column: pl.Series, feature: Feature, place: str) -> pl.Series:
         return column.cast(CANONICAL[kind])
     if kind == "numeric" and dtype.is_numeric():
         return one_zero(column.cast(pl.Float32).fill_nan(None))
-    if kind == "categorical" and _is_label(dtype):
+    if kind == "categorical" and _is_category(dtype):
         return column.cast(pl.String)
     if kind == "multi_categorical":
         return _tokens(column, feature, refused)
@@ -89,7 +92,7 @@ def canonical(column: pl.Series, feature: Feature, place: str) -> pl.Series:
 
 
 def is_not_finite(name: str, feature: Feature) -> pl.Expr:
-    """Return whether a canonical column holds a number that is none: a missing value is not one."""
+    """Return whether a row of a canonical column holds NaN or infinity; missing is neither."""
     column = pl.col(name)
     if feature.kind == "numeric":
         return column.is_infinite().fill_null(False)
@@ -152,12 +155,11 @@ def make_encoder(
 
 
 def encode(column: pl.Series, using: Encoder, *, place: str | None = None) -> pl.Series:
-    """Return a canonical column as numbers; a missing list becomes an empty one.
-
-    `place` names the column in an error, by default the feature's name does.
+    """Return a canonical column encoded; a missing list becomes an empty one.
 
     Raises:
-        DataError: a vector has another length than those of training.
+        DataError: a vector has another length than those of training; `place` names the column,
+            the feature's name by default.
 
     """
     kind = using.field.kind
@@ -185,7 +187,7 @@ def _numeric_field(name: str, stats: ColumnStats) -> FeatureField:
 
 
 def _of_length(column: pl.Series, field: FeatureField, place: str) -> pl.Series:
-    """Return vectors as they are: none is known where training met none."""
+    """Return the vectors, all missing where training had none."""
     if not field.dim:
         return pl.repeat(None, len(column), dtype=column.dtype, eager=True)
     other = column.list.len().drop_nulls()
@@ -208,7 +210,7 @@ def _indices(column: pl.Series, known: dict[str, int]) -> pl.Series:
     return joined["index"].fill_null(0)
 
 
-def _is_label(dtype: pl.DataType) -> bool:
+def _is_category(dtype: pl.DataType) -> bool:
     return dtype.is_integer() or dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)
 
 
@@ -220,7 +222,7 @@ def _is_list_of_numbers(dtype: pl.DataType) -> bool:
 
 
 def _tokens(column: pl.Series, feature: Feature, refused: DataError) -> pl.Series:
-    if isinstance(column.dtype, pl.List) and _is_label(column.dtype.inner):  # type: ignore[arg-type]
+    if isinstance(column.dtype, pl.List) and _is_category(column.dtype.inner):  # type: ignore[arg-type]
         return column.cast(pl.List(pl.String))
     if column.dtype != pl.String or feature.separator is None:
         raise refused

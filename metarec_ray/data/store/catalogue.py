@@ -127,7 +127,7 @@ def _users(log: WholeLog, settings: Data, mappings: Mappings) -> tuple[pl.DataFr
         return entities, []
     user = pl.col("entity")
     if settings.session_gap is not None:
-        user = sessions.of(user, log.tables.users["id"].dtype)
+        user = sessions.entity_of(user, log.tables.users["id"].dtype)
     joined = entities.join(log.tables.users, left_on=user, right_on="id", how="left")
     joined = joined.sort("task_id")
     encoders, columns = _encoded(

@@ -151,7 +151,7 @@ def _gathered(work: Work, shuffled: dict[int, list[int]], bucket: int) -> pl.Dat
         return rows
     old = work.previous.rows(bucket)
     if work.settings.session_gap is not None:
-        old = sessions.known(old, work.ids.entity)
+        old = sessions.with_session(old, work.ids.entity)
     return pl.concat([old.cast(work.columns), rows], how="diagonal")
 
 
