@@ -17,7 +17,8 @@ from metarec_ray.data.log import quarantine
 from metarec_ray.data.log.sources import Source
 from metarec_ray.data.log.validate import Checked
 from metarec_ray.data.settings import DOMAIN, Data
-from metarec_ray.data.store import bucket_rows, catalogue, stages
+from metarec_ray.data.store import bucket_rows, stages
+from metarec_ray.data.store.split import split_log
 from metarec_ray.data.store.stages import Done, Work
 from metarec_ray.errors import DataError
 
@@ -56,7 +57,7 @@ def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dic
         if not rows:
             raise DataError(f"a log must hold rows, got none ({settings.path})")
         say(f"check: {rows:,} rows read, grouping")
-        buckets = [stages.collapse(work, shuffled, bucket) for bucket in range(settings.buckets)]
+        buckets = [stages.group(work, shuffled, bucket) for bucket in range(settings.buckets)]
         spans = pl.concat([batch.span for batch in found])
         first = pl.concat([batch.first for batch in found])
         kept = sum(done.kept for done in buckets)
@@ -142,7 +143,7 @@ def _range(spans: pl.DataFrame, name: str) -> tuple[float, ...]:
 
 def _reasons(found: list[Batch], buckets: list[Done]) -> dict[str, int]:
     """Return rows set aside by reason, the most frequent first."""
-    whole = Counter({bucket_rows.BEYOND: sum(done.rejected for done in buckets)})
+    whole = Counter({bucket_rows.TOO_LONG: sum(done.rejected for done in buckets)})
     for batch in found:
         whole.update(batch.reasons)
     return dict(sorted((+whole).items(), key=lambda one: (-one[1], one[0])))
@@ -161,15 +162,15 @@ def _wholes(work: Work, settings: Data) -> dict[str, object]:
     }
     clock = settings.roles.time is not None
     try:
-        outline = catalogue.outline(summaries, settings, has_time=clock)
+        split = split_log(summaries, settings, has_time=clock)
     except DataError as error:  # too few to hold some out, an item in two domains: see `prepare`
         return found | {"cold": str(error)}
-    parts = outline.entities["part"]
+    parts = split.entities["part"]
     cold: dict[str, object] = {f"{p} entities": int((parts == p).sum()) for p in ("valid", "test")}
-    if outline.cutoff is not None:
+    if split.cutoff is not None:
         begun = items.group_by("item").agg(pl.col("first").min())
-        cold["cutoff"] = times.written(outline.cutoff)
-        cold["items first met later"] = int((begun["first"] >= outline.cutoff).sum())
+        cold["cutoff"] = times.written(split.cutoff)
+        cold["items first met later"] = int((begun["first"] >= split.cutoff).sum())
     return found | {"cold": cold}
 
 

@@ -1,9 +1,8 @@
-"""The rows of one bucket: sorted, freed of duplicates, cut short, summed up; pure functions.
+"""The rows of one bucket: sorted, deduplicated, cut short, summed up; pure functions.
 
 Rows hold entity, item (int64 or string), label float32, time int64 microseconds (absent without a
 clock), sequence int64, domain string (where the log says it) and `context.<feature>` columns in
-canonical dtypes. Does not know where rows come from, who calls it for which bucket, or where a
-table is written.
+canonical dtypes. Does not know files, nor what other buckets hold.
 """
 
 from collections.abc import Sequence
@@ -12,31 +11,23 @@ from typing import NamedTuple
 import polars as pl
 
 from metarec_ray.data.draws import mixed
-from metarec_ray.data.log import encode
-from metarec_ray.data.log.encode import Seen
-from metarec_ray.data.settings import Feature
+from metarec_ray.data.settings import DOMAIN
 from metarec_ray.data.store import id_hashes
 
-BEYOND = "history is longer than data.max_events"
-BEFORE = -(2**62)
-"""Sequence of the first old event of a bucket: old ones precede what is new at their instant."""
+TOO_LONG = "history is longer than data.max_events"
+"""Why the events after the first `data.max_events` of an entity are quarantined."""
+OLD_SEQUENCE = -(2**62)
+"""Sequence of a bucket's first event of the previous version: old ones come first in a tie."""
 
 
 class Summary(NamedTuple):
     """What one bucket holds: `entities` (entity, first, events), `items` (item, first).
 
-    With domains `items` has one row an item and `domain`.
+    `first` is the time of the first event. With domains, `items` has a row an item and `domain`.
     """
 
     entities: pl.DataFrame
     items: pl.DataFrame
-
-
-class Look(NamedTuple):
-    """What the training rows of one bucket hold: `items` (item), and `seen` of context columns."""
-
-    items: pl.DataFrame
-    seen: dict[str, Seen]
 
 
 def with_bucket(rows: pl.DataFrame, buckets: int) -> pl.DataFrame:
@@ -47,15 +38,15 @@ def with_bucket(rows: pl.DataFrame, buckets: int) -> pl.DataFrame:
     return rows.join(table, on="entity", how="left", maintain_order="left")
 
 
-def collapse(rows: pl.DataFrame, *, shuffle: int | None = None) -> pl.DataFrame:
+def deduplicate(rows: pl.DataFrame, *, shuffle: int | None = None) -> pl.DataFrame:
     """Sort rows by (entity, time, sequence, item) and keep one of each (entity, item, time).
 
-    With `shuffle`, a seed, the rows of one entity and time lie in a random order, drawn from
-    (entity, item, sequence): where the order inside one timestamp could tell what follows. Old
-    events (see `BEFORE`) stay as they lay, before the others.
+    The last by sequence is kept, of those the one with the largest label; the other columns decide
+    the rest, so that the result does not depend on the order of `rows`.
 
-    The last by sequence is kept, then the one of the largest label; whatever is left to choose is
-    decided by the other columns, so the result does not depend on the order of `rows`.
+    With `shuffle`, a seed, events of one entity and time are in a random order, drawn from (entity,
+    item, sequence): where the order inside one timestamp could tell what follows. Events of the
+    previous version (see `OLD_SEQUENCE`) keep their order and come first.
     """
     clock = ["time"] if "time" in rows.columns else []
     known = {"entity", "item", "time", "sequence", "label", "bucket"}
@@ -69,22 +60,22 @@ def collapse(rows: pl.DataFrame, *, shuffle: int | None = None) -> pl.DataFrame:
     )
     if shuffle is None:
         return unique.sort("entity", *clock, "sequence", "item")
-    # The entity too: with a sequence of its own for each, all would be shuffled alike.
+    # Without the entity in the hash, histories with the same sequences would be shuffled alike.
     numbers = [id_hashes.stable_hashes(unique["entity"]), id_hashes.stable_hashes(unique["item"])]
     numbers.append(unique["sequence"].cast(pl.Int64).fill_null(0).to_numpy())
     drawn = unique.with_columns(order=pl.Series(mixed(shuffle, *numbers)))
-    old = pl.when(pl.col("sequence") < BEFORE // 2).then("sequence").otherwise(0)
+    old = pl.when(pl.col("sequence") < OLD_SEQUENCE // 2).then("sequence").otherwise(0)
     return drawn.sort("entity", *clock, old, "order", "sequence", "item").drop("order")
 
 
 def truncate(rows: pl.DataFrame, max_events: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Keep the first `max_events` of each entity; also return what was cut, as rejected rows."""
+    """Return the first `max_events` of each entity, and as rejected rows how many were cut."""
     position = pl.int_range(pl.len()).over("entity")
-    beyond = rows.filter(position >= max_events).group_by("entity").agg(rows=pl.len())
-    rejected = beyond.sort("entity").select(
+    cut = rows.filter(position >= max_events).group_by("entity").agg(rows=pl.len())
+    rejected = cut.sort("entity").select(
         file=pl.lit(""),
         row=pl.lit(None, pl.Int64),
-        reason=pl.lit(BEYOND),
+        reason=pl.lit(TOO_LONG),
         value=pl.col("entity").cast(pl.String),
         rows=pl.col("rows").cast(pl.Int64),
     )
@@ -92,40 +83,23 @@ def truncate(rows: pl.DataFrame, max_events: int) -> tuple[pl.DataFrame, pl.Data
 
 
 def summarise(rows: pl.DataFrame) -> Summary:
-    """Return the entities and items of one bucket with their first times (0 without clock)."""
+    """Return the entities and items of one bucket; `first` is 0 without a clock."""
     first = pl.col("time").min() if "time" in rows.columns else pl.lit(0, pl.Int64)
     entities = rows.group_by("entity").agg(first=first, events=pl.len().cast(pl.Int64))
-    items = rows.group_by(_kinds(rows)).agg(first=first)
-    return Summary(entities.sort("entity"), items.sort(_kinds(rows)))
-
-
-def look(
-    rows: pl.DataFrame,
-    entities: pl.DataFrame,
-    cutoff: int | None,
-    context: dict[str, Feature],
-    cold: pl.DataFrame,
-) -> Look:
-    """Return the items of one bucket's training rows, and what their context columns hold.
-
-    Training rows are those of entities not held out for test, before the cutoff, on items that are
-    not among the `cold` ones.
-    """
-    known = entities.filter(pl.col("part") != "test").select("entity")
-    kept = rows.join(known, on="entity", how="semi", maintain_order="left")
-    kept = kept.join(cold, on="item", how="anti", maintain_order="left")
-    if cutoff is not None:
-        kept = kept.filter(pl.col("time") < cutoff)
-    seen = {name: encode.look(kept[f"context.{name}"], context[name]) for name in sorted(context)}
-    return Look(kept.select("item").unique().sort("item"), seen)
+    items = rows.group_by(_item_key(rows)).agg(first=first)
+    return Summary(entities.sort("entity"), items.sort(_item_key(rows)))
 
 
 def first_met(items: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Return every item of some buckets once, or once a domain, with its first time."""
+    """Return the items of some summaries with their first time, each once (once a domain)."""
     whole = pl.concat(items)
-    return whole.group_by(_kinds(whole)).agg(pl.col("first").min()).sort(_kinds(whole))
+    return whole.group_by(_item_key(whole)).agg(pl.col("first").min()).sort(_item_key(whole))
 
 
-def _kinds(rows: pl.DataFrame) -> list[str]:
-    """Return what tells items apart."""
-    return [name for name in ("item", "domain") if name in rows.columns]
+def item_domains(items: pl.DataFrame) -> pl.DataFrame:
+    """Return each item once with each domain that it was met in; rows without one do not count."""
+    return items.drop_nulls(DOMAIN).select("item", DOMAIN).unique()
+
+
+def _item_key(rows: pl.DataFrame) -> list[str]:
+    return [name for name in ("item", DOMAIN) if name in rows.columns]

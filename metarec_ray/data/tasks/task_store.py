@@ -30,7 +30,7 @@ from metarec_ray.data.store.manifest import (
     verify,
 )
 from metarec_ray.data.tasks.features import FeatureSpace
-from metarec_ray.data.tasks.gathering import Buckets, Wanted, gather
+from metarec_ray.data.tasks.gathering import Buckets, EventFilter, gather
 
 PARTS = ("train", "valid", "test")
 
@@ -113,9 +113,9 @@ class TaskStore:
             DataError: a bucket is missing, torn or altered.
 
         """
-        wanted = Wanted(parts)
+        keep = EventFilter(parts)
         if cut:
-            wanted = Wanted(parts, self._learned.numpy(), self.manifest.cutoff)
+            keep = EventFilter(parts, self._learned.numpy(), self.manifest.cutoff)
         buckets = Buckets(
             range(self.manifest.buckets),
             self._bucket,
@@ -123,7 +123,7 @@ class TaskStore:
             user=self.user_space,
             context=self.context_space,
         )
-        made = partial(gather, buckets, wanted)
+        made = partial(gather, buckets, keep)
         if self._cache is None:
             return self._joined(made(in_memory))
         name = "-".join([*parts, *(["cut"] if cut else [])])
