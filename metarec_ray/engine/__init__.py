@@ -1,7 +1,8 @@
 """Ray Data, Train, Tune, Serve and Jobs: the only package that imports ray.
 
 Importing it asks for token authentication first, because Ray reads `RAY_AUTH_MODE` once, when it
-is itself imported.
+is itself imported. Not here: mathematics. Begin with `quickstart`, which runs all of it once, or
+with the `driver` of a room.
 """
 
 import os

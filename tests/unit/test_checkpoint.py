@@ -99,15 +99,16 @@ def damage(path: Path, kind: str, source: random.Random) -> None:
 @pytest.mark.parametrize("kind", ["flip", "replace", "truncate", "append", "delete"])
 def test_every_damage_is_detected(tmp_path: Path, name: str, kind: str) -> None:
     source = random.Random(f"{name} {kind}")
-    good = saved(tmp_path)
-    for trial in range(12):
-        broken = tmp_path / f"broken-{trial}"
-        shutil.copytree(good, broken)
-        damage(broken / name, kind, source)
+    path = saved(tmp_path)
+    whole = (path / name).read_bytes()
+    for _ in range(12 if kind in ("flip", "replace", "truncate") else 1):
+        damage(path / name, kind, source)
         with pytest.raises(CheckpointError, match=r"checkpoint must") as caught:
-            load(broken)
+            load(path)
         assert name in str(caught.value) or name == "COMMITTED" or name == "manifest.json"
-        assert str(broken) in str(caught.value)
+        assert str(path) in str(caught.value)
+        (path / name).write_bytes(whole)
+    load(path)
 
 
 def test_the_byte_of_the_manifest_that_json_would_not_miss_counts_too(tmp_path: Path) -> None:
@@ -281,6 +282,13 @@ FORBIDDEN_CALLS = {
 }
 
 
+def called(function: ast.expr) -> str:
+    """Return `name` or `module.name`, empty for anything else that can be called."""
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        return f"{function.value.id}.{function.attr}"
+    return function.id if isinstance(function, ast.Name) else ""
+
+
 def dangers(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -295,7 +303,7 @@ def dangers(tree: ast.AST) -> Iterator[str]:
                 if f"{node.module}.{alias.name}" in FORBIDDEN_CALLS
             )
         elif isinstance(node, ast.Call):
-            if (name := ast.unparse(node.func)) in FORBIDDEN_CALLS:
+            if (name := called(node.func)) in FORBIDDEN_CALLS:
                 yield name
             yield from (
                 word.arg for word in node.keywords if word.arg in ("weights_only", "allow_pickle")

@@ -1,5 +1,7 @@
 """The layers of a head with fast weights: their inner loop and exact second-order derivatives.
 
+Not here: which layers a model has, or what is learned. Begin with docs/gradients.md and `layers`.
+
 Forward passes, VJPs, JVPs and HVPs of T tasks at once, written by hand (docs/gradients.md).
 
 ======================  ===================  ===========================================

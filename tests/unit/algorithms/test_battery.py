@@ -33,8 +33,8 @@ SMALL = {"inner_lr": 0.1, "inner_steps": 2, "half_life": 2.0, "prior_events": 1.
 CLASSES = [c for c in get_args(get_args(Algorithm)[0]) if issubclass(c, MetaLearner)]
 LEARNERS = [c(**{k: v for k, v in SMALL.items() if k in c.model_fields}) for c in CLASSES]
 CASES = [(learner, feedback) for learner in LEARNERS for feedback in learner.suits]
-# These learners' meta-gradients are not derivatives of their objective: test_gradient.py holds them
-# to their own definitions.
+# The meta-gradients of the others are not derivatives of their objective: gradient/test_maml.py
+# holds them to their own definitions.
 EXACT = [case for case in CASES if not getattr(case[0], "first_order", False)]
 
 
@@ -73,7 +73,7 @@ def events(n, counts, feedback):
 
 
 def lane(feedback, *, support=(0, 2, 4), negatives=0):
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     return Lane(
         entity=torch.arange(TASKS),
         user=features((TASKS,)),
@@ -111,16 +111,21 @@ def buffers():
     }
 
 
-def gradient_of(learner, feedback, lane):
+def gradient_of(learner, feedback, lane, *, oracle=False):
     dense, tables = parameters(learner)
-    return meta_gradient(
-        lane_objective(Recipe.of(learner, MODEL, feedback), buffers(), lane), dense, tables
-    )
+    recipe = Recipe.of(learner, MODEL, feedback)
+    made = lane_objective(recipe, buffers(), lane, oracle=oracle)
+    return meta_gradient(made, dense, tables)
 
 
 @cache
-def usual(learner, feedback):
-    return gradient_of(learner, feedback, lane(feedback))
+def usual(learner, feedback, negatives=0):
+    return gradient_of(learner, feedback, lane(feedback, negatives=negatives))
+
+
+@cache
+def one_by_one(learner, feedback, negatives):
+    return gradient_of(learner, feedback, lane(feedback, negatives=negatives), oracle=True)
 
 
 def select(value, index):
@@ -160,17 +165,8 @@ def test_tasks_at_once_are_learned_from_as_one_by_one(
     learner, feedback, negatives, overhead, monkeypatch
 ):
     monkeypatch.setattr(objective, "buckets", partial(buckets, overhead=overhead))
-    whole = lane(feedback, negatives=negatives)
-    dense, tables = parameters(learner)
-    at_once, one_by_one = (
-        meta_gradient(
-            lane_objective(Recipe.of(learner, MODEL, feedback), buffers(), whole, oracle=oracle),
-            dense,
-            tables,
-        )
-        for oracle in (False, True)
-    )
-    assert_same(at_once, one_by_one)
+    at_once = gradient_of(learner, feedback, lane(feedback, negatives=negatives))
+    assert_same(at_once, one_by_one(learner, feedback, negatives))
 
 
 @each_case
@@ -295,10 +291,10 @@ def test_an_empty_support_changes_no_prediction_from_one_task_to_another(learner
 @pytest.mark.parametrize(("learner", "feedback"), EXACT, ids=named(EXACT))
 @pytest.mark.parametrize("negatives", [0, 5])
 def test_the_meta_gradient_is_the_finite_difference(learner, feedback, negatives):
-    task_lane = lane(feedback, negatives=negatives)
+    gradient = usual(learner, feedback, negatives)
     dense, tables = parameters(learner)
-    value_of = lane_objective(Recipe.of(learner, MODEL, feedback), buffers(), task_lane)
-    gradient = meta_gradient(value_of, dense, tables)
+    recipe = Recipe.of(learner, MODEL, feedback)
+    value_of = lane_objective(recipe, buffers(), lane(feedback, negatives=negatives))
     # Along one direction that moves every parameter at once.
     generator = torch.Generator().manual_seed(3)
     direction = {n: torch.randn(v.shape, generator=generator).double() for n, v in dense.items()}

@@ -2,14 +2,12 @@ import math
 
 import pytest
 import torch
-from scipy import stats
-from sklearn.calibration import calibration_curve
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 
 from metarec_ray.core import label_metrics
 
+# The oracles, scikit-learn and scipy.stats, take two seconds to import. Tests do it themselves, so
+# that of several workers only those wait that need them.
 ALL = torch.ones(1, 4, dtype=torch.bool)
 
 
@@ -38,6 +36,8 @@ def test_errors_reproduce_arithmetic_over_masked_entries():
 
 
 def test_correlations_agree_with_scipy():
+    from scipy import stats
+
     predicted, label, mask = ragged()
     linear = label_metrics.pearson(predicted, label, mask)
     ranks = label_metrics.spearman(predicted, label, mask)
@@ -48,6 +48,8 @@ def test_correlations_agree_with_scipy():
 
 
 def test_ranks_agree_with_scipy_where_entries_tie():
+    from scipy import stats
+
     predicted, _, mask = ragged()
     predicted[3, 0], predicted[3, 1] = math.inf, -math.inf
     found = label_metrics.average_ranks(predicted, mask)
@@ -57,6 +59,8 @@ def test_ranks_agree_with_scipy_where_entries_tie():
 
 
 def test_the_auc_agrees_with_scikit_learn_and_counts_a_tie_half():
+    from sklearn.metrics import roc_auc_score
+
     predicted, label, mask = ragged()
     found = label_metrics.auc(predicted, label >= 4, mask)
     for task in range(20):
@@ -68,6 +72,8 @@ def test_the_auc_agrees_with_scikit_learn_and_counts_a_tie_half():
 
 
 def test_the_log_loss_agrees_with_scikit_learn():
+    from sklearn.metrics import log_loss
+
     logit = torch.randn(1, 200, generator=seeded(2))
     label = (torch.rand(1, 200, generator=seeded(3)) < 0.4).float()
     mask = torch.ones_like(logit, dtype=torch.bool)
@@ -76,6 +82,8 @@ def test_the_log_loss_agrees_with_scikit_learn():
 
 
 def test_the_calibration_error_agrees_with_scikit_learn():
+    from sklearn.calibration import calibration_curve
+
     chance = torch.rand(1000, generator=seeded(4))
     label = (torch.rand(1000, generator=seeded(5)) < chance**2).float()
     truth, mean = calibration_curve(
@@ -101,6 +109,8 @@ def test_the_calibration_error_takes_more_entries_than_a_quantile_of_torch_does(
 
 
 def test_the_slope_of_ratings_is_that_of_least_squares():
+    from scipy import stats
+
     predicted = torch.randn(300, generator=seeded(7))
     label = 0.5 * predicted + torch.randn(300, generator=seeded(8))
     expected = stats.linregress(predicted.numpy(), label.numpy())[0]
@@ -111,6 +121,8 @@ def test_the_slope_of_ratings_is_that_of_least_squares():
 
 
 def test_the_slope_of_clicks_agrees_with_a_logistic_regression():
+    from sklearn.linear_model import LogisticRegression
+
     logit = 2 * torch.randn(500, generator=seeded(9))
     label = (torch.rand(500, generator=seeded(10)) < torch.sigmoid(0.6 * logit)).float()
     oracle = LogisticRegression(C=1e9, tol=1e-8).fit(logit.unsqueeze(1).numpy(), label.numpy())

@@ -4,7 +4,6 @@ from itertools import combinations
 import pytest
 import torch
 from scipy.sparse import csr_array
-from sklearn.metrics import average_precision_score, ndcg_score
 from torch import Tensor
 
 from metarec_ray.core import metrics
@@ -120,6 +119,9 @@ def test_diversity_is_the_mean_distance_of_the_pairs_that_are_shown():
 
 
 def test_lists_agree_with_scikit_learn():
+    # Here and not above: it takes a second, and of several workers one needs it.
+    from sklearn.metrics import average_precision_score, ndcg_score
+
     scores = torch.rand(20, 30, generator=seeded(9))
     gains = (torch.rand(20, 30, generator=seeded(10)) < 0.3).float()
     gains[:, 0] = 1

@@ -11,8 +11,6 @@ from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.engine.evaluate import evaluate
-from metarec_ray.engine.evaluate_protocol import protocol_rows
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.fit import fit
 
@@ -50,6 +48,10 @@ def experiment(folder: Path, **data: Any) -> Experiment:
 
 
 def rows(asked: Experiment, protocol: str) -> list[dict[str, Any]]:
+    # Here and not above: with it come ray.data and ray.train, two seconds, and of several workers
+    # one needs them.
+    from metarec_ray.engine.evaluate_protocol import protocol_rows
+
     return protocol_rows(asked, None, protocol, data_dir=None, progress=lambda line: None)
 
 
@@ -85,6 +87,8 @@ def test_a_log_without_ratings_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_trained_method_stands_for_the_standard_one_of_its_name(tmp_path: Path) -> None:
+    from metarec_ray.engine.evaluate import evaluate
+
     asked = experiment(tmp_path)
     changed = override(asked, {"algorithm": {"name": "user_item_bias", "user_shrink": 1000.0}})
     store = TaskStore.open(asked.store)

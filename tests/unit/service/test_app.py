@@ -16,14 +16,21 @@ BEARER = {"Authorization": f"Bearer {KEY}"}
 JSON = BEARER | {"Content-Type": "application/json"}
 
 
-@pytest.fixture
-def ranker() -> FakeRanker:
+@pytest.fixture(scope="module")
+def served() -> FakeRanker:
     return FakeRanker()
 
 
+@pytest.fixture(scope="module")
+def client(served: FakeRanker) -> Client:
+    return Client(build_app({"films": served}, keys=Keyring.of(KEY)))
+
+
 @pytest.fixture
-def client(ranker: FakeRanker) -> Client:
-    return Client(build_app({"films": ranker}, keys=Keyring.of(KEY)))
+def ranker(served: FakeRanker) -> FakeRanker:
+    """What the client asks, before it has been asked anything."""
+    served.asked = []
+    return served
 
 
 def raw(client: Client, body: bytes | str, headers: dict[str, str] = JSON) -> Response:

@@ -79,14 +79,21 @@ def sides(folder: Path, colours: str, towns: str) -> None:
     pl.DataFrame(town).write_csv(folder / "log" / "users.csv")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a log, its side tables, and a store of it."""
-    (tmp_path / "log").mkdir()
-    OLD.write_parquet(tmp_path / "log" / "old.parquet")
-    sides(tmp_path, "blue", "x")
-    pipeline.build(sources.find(asking(tmp_path)), tmp_path / "store", RUN)
-    return tmp_path
+    folder = tmp_path_factory.mktemp("begun")
+    (folder / "log").mkdir()
+    OLD.write_parquet(folder / "log" / "old.parquet")
+    sides(folder, "blue", "x")
+    pipeline.build(sources.find(asking(folder)), folder / "store", RUN)
+    return folder
+
+
+@pytest.fixture
+def folder(begun: Path, tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    return shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
 
 
 def grown(folder: Path, rows: pl.DataFrame = NEW, **more: object) -> Manifest:

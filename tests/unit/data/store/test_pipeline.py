@@ -190,12 +190,24 @@ def killed_after(limit: int) -> Callable:
     return each
 
 
+@pytest.fixture(scope="module")
+def in_two_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("log")
+    return in_files(folder / "log", [log()[::2], log()[1::2]], groups=1000)
+
+
+@pytest.fixture(scope="module")
+def at_once(in_two_files: Path) -> Manifest:
+    """The store of three buckets that was never killed."""
+    return build(asking(in_two_files, buckets=3), in_two_files.parent / "at once")
+
+
 @pytest.mark.parametrize("units", [0, 1, 3, 7, 10])
-def test_a_build_that_was_killed_goes_on_where_it_was(tmp_path: Path, units: int) -> None:
-    folder = in_files(tmp_path / "log", [log()[::2], log()[1::2]], groups=1000)
-    first = build(asking(folder), tmp_path / "store")
-    asked = asking(folder, buckets=3)
-    expected = build(asked, tmp_path / "at once")
+def test_a_build_that_was_killed_goes_on_where_it_was(
+    tmp_path: Path, in_two_files: Path, at_once: Manifest, units: int
+) -> None:
+    first = build(asking(in_two_files), tmp_path / "store")
+    asked = asking(in_two_files, buckets=3)
     with pytest.raises(Killed):
         build(asked, tmp_path / "store", each=killed_after(min(units, 10)))
     assert load(tmp_path / "store") == first
@@ -213,8 +225,8 @@ def test_a_build_that_was_killed_goes_on_where_it_was(tmp_path: Path, units: int
             kept.update({p: p.stat().st_mtime_ns for p in marks if p.exists()})
 
     made = build(asked, tmp_path / "store", each=each)
-    assert made.store_sha256 == expected.store_sha256
-    assert made.counts == expected.counts
+    assert made.store_sha256 == at_once.store_sha256
+    assert made.counts == at_once.counts
     assert kept == marks  # what was done was not done again
 
 
@@ -304,11 +316,11 @@ def test_sessions_are_tasks(tmp_path: Path) -> None:
     assert made.tasks == kept.select(new.fill_null(True).sum()).item() > 40
     assert made.ids == ("integer", "integer")
     store = TaskStore.open(tmp_path / "store")
+    histories = store.histories(cut=False)
     for task, name in enumerate(store.entity_ids()):
         user, begins = name.split("@")
         assert store.user_fields(task)["town"] == f"t{int(user) % 3}"
-        own = store.histories(cut=False)
-        assert own.time[own.offsets[task]] == int(begins)
+        assert histories.time[histories.offsets[task]] == int(begins)
 
 
 def test_sessions_and_spans_need_a_clock(tmp_path: Path) -> None:

@@ -163,8 +163,12 @@ def test_histories_are_those_of_a_plain_reading(
         assert same(plain.restricted(some).histories(parts), expected)
 
 
-def test_the_store_of_these_tests_holds_what_they_are_about(tmp_path: Path) -> None:
-    store = TaskStore.open(build(tmp_path, buckets=8))
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TaskStore:
+    return TaskStore.open(build(tmp_path_factory.mktemp("eight"), buckets=8))
+
+
+def test_the_store_of_these_tests_holds_what_they_are_about(store: TaskStore) -> None:
     whole, cut = store.histories(cut=False), store.histories()
     assert 0 < len(cut.item) < len(whole.item) == len(LOG)
     assert int(cut.lengths().min()) == 0
@@ -181,8 +185,7 @@ def test_the_store_of_these_tests_holds_what_they_are_about(tmp_path: Path) -> N
     assert all(max(one) > min(other) for one, other in pairwise(ids))
 
 
-def test_known_words_of_a_user_are_those_of_the_table(tmp_path: Path) -> None:
-    store = TaskStore.open(build(tmp_path, buckets=8))
+def test_known_words_of_a_user_are_those_of_the_table(store: TaskStore) -> None:
     known = set(store.vocabularies["user"]["word"])
     words = dict(PEOPLE.select("id", "word").rows())
     for task, user in enumerate(store.entity_ids()):
