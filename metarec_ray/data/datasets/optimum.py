@@ -58,15 +58,10 @@ def optimum(
     if truth.feedback == "explicit":
         return offset + _gaussian_mean(truth, prior, evidence) @ items.T
     noise = _draws(draws, prior.shape[1], seed)
+    shards = [slice(low, low + USERS_AT_ONCE) for low in range(0, len(users), USERS_AT_ONCE)]
     parts = [
-        _predictive(
-            truth,
-            prior[low : low + USERS_AT_ONCE],
-            _part(evidence, slice(low, low + USERS_AT_ONCE)),
-            catalogue=(items, offset),
-            noise=noise,
-        )
-        for low in range(0, len(users), USERS_AT_ONCE)
+        _predictive(truth, prior[own], _part(evidence, own), catalogue=(items, offset), noise=noise)
+        for own in shards
     ]
     return np.concatenate(parts) if parts else np.zeros((0, len(candidates)))
 

@@ -1,4 +1,4 @@
-"""What people ask of data before a run: what a log holds, what a store holds.
+"""Reports for people: what a log contains, what a store contains.
 
 Not here: anything that a run needs. Begin with `check` (a log) or `describe` (a store).
 """

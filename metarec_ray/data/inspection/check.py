@@ -1,7 +1,7 @@
-"""What a log holds, in numbers a person reads before anything is made of it.
+"""Report what a log contains, before a store is made of it.
 
-Reads the log once, in the units of `data.store.stages`: memory is that of a chunk and of a bucket.
-Knows no store: what would become of the rows is counted, and thrown away.
+Reads the log once, with the stages of `data.store`, in the memory of one chunk or bucket. Writes no
+store: the rows are counted and thrown away.
 """
 
 import tempfile
@@ -22,31 +22,31 @@ from metarec_ray.data.store.split import split_log
 from metarec_ray.data.store.stages import Done, Work
 from metarec_ray.errors import DataError
 
-SHOWN = 10  # of the bad rows
+SHOWN = 10  # bad rows in the report
 LENGTHS = (1, 2, 3, 5, 10, 20, 50, 100, 1000)
-"""Upper ends of the histogram of events an entity has."""
+"""Upper ends of the histogram of events per entity."""
 EXACT = {"float32": 2**24, "float64": 2**53}
-"""Up to where each type of floats tells whole numbers apart."""
+"""Up to where each type of floats holds every whole number."""
 
 
 class Batch(NamedTuple):
-    """What some rows of the log are."""
+    """Counts of some rows of the log."""
 
     rows: int
     kept: int
     filtered: int
     unordered: int
-    first: pl.DataFrame  # of the bad rows
-    reasons: dict[str, int]
-    missing: dict[str, int]  # of each context column
-    span: pl.DataFrame  # least and greatest of some columns, one row
+    first: pl.DataFrame  # bad rows
+    reasons: dict[str, int]  # bad rows by reason
+    missing: dict[str, int]  # missing values of each context column
+    span: pl.DataFrame  # smallest and largest value of some columns, one row
 
 
 def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dict[str, object]:
-    """Return what is in a log and what `prepare` would make of it; `say` is told how far it is.
+    """Return a report of a log and of what `prepare` would make of it; `say` gets progress lines.
 
     Raises:
-        DataError: a file cannot be read, or the log holds no rows.
+        DataError: a file cannot be read, or the log has no rows.
 
     """
     settings = source.settings
@@ -58,37 +58,25 @@ def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dic
             raise DataError(f"a log must hold rows, got none ({settings.path})")
         say(f"check: {rows:,} rows read, grouping")
         buckets = [stages.group(work, shuffled, bucket) for bucket in range(settings.buckets)]
-        spans = pl.concat([batch.span for batch in found])
-        first = pl.concat([batch.first for batch in found])
-        kept = sum(done.kept for done in buckets)
-        return {
-            "rows": rows,
-            "kept": kept,
-            "filtered": sum(batch.filtered for batch in found),
-            "duplicates": sum(done.rows - done.kept - done.rejected for done in buckets),
-            "quarantined": _reasons(found, buckets),
-            "first bad rows": [
-                f"row {row['row']} of {row['file']}: {row['reason']}, got {row['value']}"
-                for row in first.head(SHOWN).iter_rows(named=True)
-            ],
-            "out of order": _share(
-                sum(batch.unordered for batch in found), sum(batch.kept for batch in found)
-            ),
-            **_wholes(work, settings),
-            "labels": list(_range(spans, "label")),
-            "time": [times.written(int(stamp)) for stamp in _range(spans, "time")],
-            "ids": _ids(source, spans),
-            "features": _features(settings),
-            "missing context": {
-                name: sum(batch.missing[name] for batch in found) for name in found[0].missing
-            },
-        }
+        wholes = _wholes(work, settings)
+    spans = pl.concat([batch.span for batch in found])
+    return {
+        **_rows(found, buckets),
+        **wholes,
+        "labels": list(_range(spans, "label")),
+        "time": [times.written(int(stamp)) for stamp in _range(spans, "time")],
+        "ids": _ids(source, spans),
+        "features": _features(settings),
+        "missing context": {
+            name: sum(batch.missing[name] for batch in found) for name in found[0].missing
+        },
+    }
 
 
 def _read(
     source: Source, work: Work, say: Callable[[str], None]
 ) -> tuple[list[Batch], dict[int, list[int]]]:
-    """Return what batches of the log are, and the buckets of each chunk's shuffled batches."""
+    """Return the batches of the log, and the bucket of each record batch by chunk."""
     found: list[Batch] = []
     shuffled: dict[int, list[int]] = {}
     for number, chunk in enumerate(source.chunks):
@@ -98,6 +86,24 @@ def _read(
         rows = sum(batch.rows for batch in found)
         say(f"check: {number + 1} of {len(source.chunks)} chunks, {rows:,} rows")
     return found, shuffled
+
+
+def _rows(found: list[Batch], buckets: list[Done]) -> dict[str, object]:
+    """Return what happens to the rows."""
+    first = pl.concat([batch.first for batch in found]).head(SHOWN)
+    unordered, good = sum(one.unordered for one in found), sum(one.kept for one in found)
+    return {
+        "rows": sum(batch.rows for batch in found),
+        "kept": sum(done.kept for done in buckets),
+        "filtered": sum(batch.filtered for batch in found),
+        "duplicates": sum(done.rows - done.kept - done.rejected for done in buckets),
+        "quarantined": _reasons(found, buckets),
+        "first bad rows": [
+            f"row {row['row']} of {row['file']}: {row['reason']}, got {row['value']}"
+            for row in first.iter_rows(named=True)
+        ],
+        "out of order": _share(unordered, good),
+    }
 
 
 def _batch(rows: int, checked: Checked) -> Batch:
@@ -116,7 +122,7 @@ def _batch(rows: int, checked: Checked) -> Batch:
 
 
 def _unordered(events: pl.DataFrame) -> int:
-    """Return how many events lie after a later one of their entity."""
+    """Return how many events come after a later one of their entity."""
     if "time" not in events.columns:
         return 0
     before = pl.col("time").cum_max().over("entity")
@@ -135,14 +141,14 @@ def _span(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _range(spans: pl.DataFrame, name: str) -> tuple[float, ...]:
-    """Return the least and the greatest value; nothing where there is none."""
+    """Return the smallest and the largest value; () if there is none."""
     if f"{name} min" not in spans.columns or spans[f"{name} min"].null_count() == len(spans):
         return ()
     return spans.select(pl.col(f"{name} min").min(), pl.col(f"{name} max").max()).rows()[0]
 
 
 def _reasons(found: list[Batch], buckets: list[Done]) -> dict[str, int]:
-    """Return rows set aside by reason, the most frequent first."""
+    """Return rejected rows by reason, the most frequent first."""
     whole = Counter({bucket_rows.TOO_LONG: sum(done.rejected for done in buckets)})
     for batch in found:
         whole.update(batch.reasons)
@@ -150,7 +156,7 @@ def _reasons(found: list[Batch], buckets: list[Done]) -> dict[str, int]:
 
 
 def _wholes(work: Work, settings: Data) -> dict[str, object]:
-    """Return what is known of entities and items when all buckets are."""
+    """Return what all buckets together say about entities and items."""
     summaries = [stages.summary(work, bucket) for bucket in range(settings.buckets)]
     lengths = pl.concat([one.entities for one in summaries])["events"]
     items = pl.concat([one.items for one in summaries])
@@ -163,7 +169,7 @@ def _wholes(work: Work, settings: Data) -> dict[str, object]:
     clock = settings.roles.time is not None
     try:
         split = split_log(summaries, settings, has_time=clock)
-    except DataError as error:  # too few to hold some out, an item in two domains: see `prepare`
+    except DataError as error:  # what `prepare` would refuse
         return found | {"cold": str(error)}
     parts = split.entities["part"]
     cold: dict[str, object] = {f"{p} entities": int((parts == p).sum()) for p in ("valid", "test")}
@@ -175,7 +181,7 @@ def _wholes(work: Work, settings: Data) -> dict[str, object]:
 
 
 def _domains(items: pl.DataFrame) -> dict[str, object]:
-    """Return how many items lie in each domain, where the log says it."""
+    """Return the number of items in each domain, if the log has domains."""
     if DOMAIN not in items.columns:
         return {}
     counts = items.group_by(DOMAIN).agg(pl.col("item").n_unique()).sort(DOMAIN)
@@ -183,7 +189,7 @@ def _domains(items: pl.DataFrame) -> dict[str, object]:
 
 
 def _lengths(lengths: pl.Series) -> dict[str, object]:
-    """Return the spread of the number of events of an entity, and how many have how many."""
+    """Return median, maximum and histogram of the number of events per entity."""
     if lengths.is_empty():
         return {}
     found: dict[str, object] = {"median": lengths.median(), "max": lengths.max()}
@@ -201,7 +207,7 @@ def _lengths(lengths: pl.Series) -> dict[str, object]:
 
 
 def _ids(source: Source, spans: pl.DataFrame) -> dict[str, str]:
-    """Return the types of ids and, of integers, which floats would confuse them."""
+    """Return the types of ids and, for integers, which floats cannot hold them."""
     found = {}
     for name, dtype in source.ids._asdict().items():
         ends = _range(spans, name)

@@ -1,6 +1,6 @@
-"""What a store holds, and that its histories cannot tell the future.
+"""Report what a store contains, and that no history leaks the future.
 
-Reads bucket by bucket. Knows the contract of a store; does not know tasks' sizes.
+Reads bucket by bucket. Knows the files of a store; does not know how tasks are cut.
 """
 
 from pathlib import Path
@@ -14,10 +14,10 @@ from metarec_ray.data.store.versions import versions
 
 
 def describe(store: Path, version: int | None = None) -> dict[str, object]:
-    """Return what a version of a store holds, the present one unless another is named.
+    """Return a report of a version of a store, by default of the present one.
 
     Raises:
-        DataError: it is missing, torn or altered.
+        DataError: a file is missing or damaged.
 
     """
     made = load(store, version)
@@ -46,11 +46,11 @@ def describe(store: Path, version: int | None = None) -> dict[str, object]:
 
 
 def _proof(made: Manifest, counts: dict[str, int]) -> dict[str, str]:
-    """Return what makes every task's query later than its support, counted."""
+    """Return the counts that show that every query is later than its support."""
     if not made.has_time:
         return {"no clock": "histories are in the order of the sequence, nothing is cut in time"}
     found = {
-        # Support and query are neighbours in a history, in this order.
+        # In a history the query follows the support.
         "histories in order of time": f"{counts['ordered']} of {made.tasks}",
         "events that share their instant with the one before": str(counts["tied"]),
     }
@@ -62,7 +62,7 @@ def _proof(made: Manifest, counts: dict[str, int]) -> dict[str, str]:
 
 
 def _bucket(store: Path, made: Manifest, number: int) -> pl.DataFrame:
-    """Return counts over one bucket, a row."""
+    """Return the counts of one bucket, a row."""
     path = made.file(store, bucket_name(number))
     columns = ["part", "time"] if made.has_time else ["part"]
     rows = pl.DataFrame(pq.read_table(path, columns=columns))

@@ -1,5 +1,5 @@
-"""How a store of tasks is made: bucket by bucket, version by version, whole or not at all.
+"""Write a task store: bucket by bucket, each version published in one step.
 
-Not here: Ray, which spreads the units of work; readers of a store. Begin with `pipeline`, then
-`stages`, `bucket_rows` and `versions`.
+Not here: Ray, which distributes the units of work; the reader of a store (`data.tasks`). Begin with
+`pipeline`, then `stages`, `bucket_rows` and `versions`.
 """

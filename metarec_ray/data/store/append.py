@@ -1,8 +1,8 @@
-"""Add what is new in a log to a store: a version that shares the buckets nothing happened in.
+"""Add the new events of a log to a store: a version that shares all buckets without a change.
 
-Ids and vocabularies of the present version keep their numbers, new ones come after them, and
-numeric features keep their mean and standard deviation: what was trained on the older version can
-be served with the newer one. Parts and the cut in time are decided anew, over all entities.
+Ids and vocabularies keep their numbers, new ones follow, and numeric features keep their mean and
+standard deviation: a model trained on the older version can be served with the newer one. Parts and
+cutoff are computed again, over all entities.
 """
 
 from pathlib import Path
@@ -20,13 +20,13 @@ from metarec_ray.errors import DataError
 
 
 def append(source: Source, path: Path, run: Run, *, since: int | None = None) -> Manifest:
-    """Publish a version of the store at `path` with the events of a log added, and return it.
+    """Publish a version of the store at `path` with the events of a log added; return its manifest.
 
-    Events that it has already are duplicates; those before `since`, microseconds, are filtered.
+    Events that the store has are duplicates; those before `since` (microseconds) are filtered.
 
     Raises:
-        DataError: there is no store, its settings or types of ids are others, a log without a clock
-            has no `since`, or too many rows are bad; the present version stays.
+        DataError: no store, other settings or types of ids than the store's, `since` without a
+            clock, or too many bad rows; the present version stays.
 
     """
     complete(path)
@@ -50,13 +50,13 @@ def append(source: Source, path: Path, run: Run, *, since: int | None = None) ->
 
 
 def _holds_rows(source: Source) -> bool:
-    """Return whether a log holds anything: ids of none are of no type."""
+    """Return whether a log has a row; without one its ids have no type."""
     frames = (raw for chunk in source.chunks for raw in reading.read_chunk(chunk, source.settings))
     return any(len(raw) for raw in frames)
 
 
 def instant(text: str, settings: Data) -> int:
-    """Return a date or time, in the zone of the log if it names none, as microseconds.
+    """Return a date or time as microseconds, in the zone of the log if it names none.
 
     Raises:
         DataError: it is neither.

@@ -1,7 +1,6 @@
-"""The manifest of a task store: what a version of it holds and the hashes that prove it.
+"""The manifest of a task store: what a version holds, and the checksums of its files.
 
-Knows file names and hashes; does not know how a row of a bucket is read or written, nor how a
-version comes to be (`versions`).
+Knows file names; does not know what a file contains, nor how a version is published (`versions`).
 """
 
 import hashlib
@@ -27,7 +26,7 @@ SCHEMA_VERSION = 3
 
 
 class Counts(Frozen):
-    """What became of every row of the log: the parts sum to `rows_in`."""
+    """What happened to the rows of the log; `rows_in` is the sum of the others."""
 
     rows_in: int
     kept: int
@@ -37,7 +36,7 @@ class Counts(Frozen):
 
 
 class FileEntry(Frozen):
-    """Rows, hash and place in the store of one file; a JSON file has 0 rows."""
+    """Rows, SHA-256 and path in the store of one file; a JSON file has 0 rows."""
 
     rows: int
     sha256: str
@@ -48,21 +47,21 @@ class Manifest(Frozen):
     """What a task store holds.
 
     Attributes:
-        version: of the store, from 1; each publication is one.
-        counts: rows of the log by what became of them.
+        version: number, from 1.
+        counts: rows of the log, by what happened to them.
         tasks: number of entities, one row each.
         events: number of kept events, before any cut in time.
         parts: number of tasks by part: train, valid, test.
-        entity: the log's column whose values have the histories.
-        ids: types of the log's ids of entities and items; sessions of either have text.
+        entity: the log's column of entities.
+        ids: types of the log's ids of entities and items; a session's id is text.
         has_time: whether the log has a time role.
         cutoff: microseconds; None where nothing is cut in time.
-        features: encoded features by side, in the order of their names.
-        files: every file of this version but the manifest, by name; a file that an older version
-            wrote stays where it is.
-        settings: the `data` section that led here, defaults of the layout filled in.
-        source_fingerprint: of the input files' names, sizes and contents.
-        store_sha256: over the hashes of buckets, entities, items and vocabularies in name order.
+        features: encoded features by side, sorted by name.
+        files: every file of this version except the manifest, by name; some are in the folders of
+            older versions.
+        settings: the `data` section, with the defaults of the layout.
+        source_fingerprint: hash of the input files' names, sizes and contents.
+        store_sha256: over the hashes of buckets, entities, items and vocabularies, by name.
 
     """
 
@@ -89,15 +88,15 @@ class Manifest(Frozen):
     created_at: str
 
     def file(self, store: Path, name: str) -> Path:
-        """Return where a file of this version lies, given its name."""
+        """Return the path of a file of this version, by its name."""
         return Path(store) / self.files[name].path
 
     def key(self) -> str:
-        """Return a name that no other manifest has."""
+        """Return a name that is unique to this manifest."""
         return sha256_json(self.model_dump(mode="json"))[:16]
 
     def summary(self) -> dict[str, JsonValue]:
-        """Return what one reads first: sizes, parts, rows set aside and the store's hash."""
+        """Return the most important numbers: sizes, parts, rows left out, the store's hash."""
         return {
             "tasks": self.tasks,
             "events": self.events,
@@ -111,7 +110,7 @@ class Manifest(Frozen):
 
 
 def version_name(version: int) -> str:
-    """Return the folder of what a version wrote.
+    """Return the name of a version's folder.
 
     >>> version_name(3)
     'v000003'
@@ -129,16 +128,20 @@ def bucket_name(bucket: int) -> str:
 
 
 def store_hash(files: dict[str, FileEntry]) -> str:
-    """Return the hash of a store's content; the quarantine does not belong to it."""
+    """Return the hash of a store's content, without the quarantine."""
     names = sorted(name for name in files if name != QUARANTINE)
     lines = "".join(f"{name} {files[name].sha256}\n" for name in names)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def load(store: Path, version: int | None = None) -> Manifest:
-    """Return the manifest of a store, of its present version unless another is named.
+    """Return the manifest of a version of a store, by default of the present one.
 
-    The files themselves are not touched (see `verify`).
+    Other files are not read (see `verify`).
+
+    Raises:
+        DataError: there is none, or it is damaged or of another schema version.
+
     """
     path = Path(store) / MANIFEST
     if version is not None:
@@ -169,7 +172,7 @@ def load(store: Path, version: int | None = None) -> Manifest:
 
 
 def save(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest by a temporary name, fsync and rename: it is whole or as it was."""
+    """Write the manifest atomically: temporary name, fsync, rename."""
     path = folder / MANIFEST
     temporary = folder / UNFINISHED
     with temporary.open("w", encoding="utf-8") as stream:
@@ -180,7 +183,7 @@ def save(folder: Path, manifest: Manifest) -> None:
 
 
 def existing(store: Path, manifest: Manifest, name: str) -> Path:
-    """Return where a file of the manifest lies; a DataError names it if it is not there."""
+    """Return the path of a file of the manifest; DataError if it does not exist."""
     path = manifest.file(store, name)
     if not path.is_file():
         raise DataError(f"a file of the manifest must exist, {name} is missing ({store})")
@@ -188,9 +191,9 @@ def existing(store: Path, manifest: Manifest, name: str) -> Path:
 
 
 def verify(store: Path, manifest: Manifest, names: Iterable[str] | None = None) -> None:
-    """Raise a DataError that names the first file whose bytes are not those of the manifest.
+    """Raise a DataError that names the first file whose SHA-256 is not that of the manifest.
 
-    Only files among `names` are read where these are given.
+    Reads all files, or those in `names`.
     """
     for name in sorted(manifest.files if names is None else names):
         found, expected = sha256_file(existing(store, manifest, name)), manifest.files[name].sha256

@@ -25,8 +25,8 @@ from metarec_ray.data.store.previous import Previous
 from metarec_ray.data.store.split import Split, split_log
 from metarec_ray.data.store.stages import Done, Work
 from metarec_ray.data.store.training_rows import TrainingSummary
-from metarec_ray.data.store.versions import Site, building, overtaken, publish
-from metarec_ray.data.store.writing import Origin, Tally
+from metarec_ray.data.store.versions import Staging, building, overtaken, publish
+from metarec_ray.data.store.writing import Origin, RowCounts
 from metarec_ray.errors import DataError
 
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
@@ -64,18 +64,18 @@ def build(
     settings = source.settings
     version = None if previous is None else previous.manifest.version
     key = [writing.settings_hash(settings), source.fingerprint, version, since]
-    with building(path, key) as site:
-        if version is not None and version != site.version - 1:
-            raise overtaken(path, site.version - 1)  # the rows of that version would be lost
-        work = Work(settings, source.ids, site.scratch, previous, since)
-        job = _Job(source, work, run, site)
+    with building(path, key) as staging:
+        if version is not None and version != staging.version - 1:
+            raise overtaken(path, staging.version - 1)  # the rows of that version would be lost
+        work = Work(settings, source.ids, staging.scratch, previous, since)
+        job = _Job(source, work, run, staging)
         scanned = _scan(job)
         plan, grouped = _plan(job, scanned)
         buckets = _write(job, plan.buckets, [done.unit for done in grouped])
-        tally = _tally(work, scanned, grouped)
-        origin = Origin(settings, source.ids, source.fingerprint, tally)
-        made = writing.finish(site, buckets, plan, origin=origin)
-        publish(site, made, keep=settings.versions)
+        counts = _row_counts(work, scanned, grouped)
+        origin = Origin(settings, source.ids, source.fingerprint, counts)
+        made = writing.finish(staging, buckets, plan, origin=origin)
+        publish(staging, made, keep=settings.versions)
     return made
 
 
@@ -85,7 +85,7 @@ class _Job(NamedTuple):
     source: Source
     work: Work
     run: Run
-    site: Site
+    staging: Staging
 
 
 def _scan(job: _Job) -> list[Done]:
@@ -100,7 +100,7 @@ def _scan(job: _Job) -> list[Done]:
     rows, bad = sum(done.rows for done in scanned), sum(done.rejected for done in scanned)
     if not rows:
         raise empty
-    refuse_bad_share(bad, rows, _rejected(job.work, scanned, []), settings, job.site.store)
+    refuse_bad_share(bad, rows, _rejected(job.work, scanned, []), settings, job.staging.store)
     return scanned
 
 
@@ -185,23 +185,23 @@ def _write(job: _Job, plan: BucketPlan, buckets: Sequence[int]) -> dict[str, Fil
     meter = Meter(job.run.say, "wrote", "buckets", len(buckets))
     stages.partition(job.work, "plan", plan.entities, buckets)
     bare = plan._replace(entities=plan.entities.clear())
-    write = partial(stages.write, job.work, bare, job.site.files)
+    write = partial(stages.write, job.work, bare, job.staging.files)
     files = {} if job.work.previous is None else job.work.previous.buckets()
     for done in _metered(job.run.each(write, buckets), meter):
         name = bucket_name(done.unit)
-        files[name] = job.site.entry(name, rows=done.kept, sha256=done.sha256)
+        files[name] = job.staging.entry(name, rows=done.kept, sha256=done.sha256)
     return files
 
 
-def _tally(work: Work, scanned: list[Done], grouped: list[Done]) -> Tally:
+def _row_counts(work: Work, scanned: list[Done], grouped: list[Done]) -> RowCounts:
     """Return what became of all rows, those of the previous version among them."""
-    tally = Tally(
+    counts = RowCounts(
         rows_in=sum(done.rows for done in scanned),
         filtered=sum(done.filtered for done in scanned),
         collapsed=sum(done.rows - done.kept - done.rejected for done in grouped),
         rejected=_rejected(work, scanned, grouped),
     )
-    return tally if work.previous is None else work.previous.added(tally)
+    return counts if work.previous is None else work.previous.added(counts)
 
 
 def _rejected(work: Work, scanned: list[Done], grouped: list[Done]) -> Iterator[pl.DataFrame]:

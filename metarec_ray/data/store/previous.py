@@ -29,11 +29,11 @@ from metarec_ray.data.store.manifest import (
     load,
 )
 from metarec_ray.data.store.mappings import Mappings
-from metarec_ray.data.store.writing import Tally
+from metarec_ray.data.store.writing import RowCounts
 
 
 class Previous(NamedTuple):
-    """A version of a store."""
+    """The version that is added to."""
 
     store: Path
     manifest: Manifest
@@ -41,7 +41,7 @@ class Previous(NamedTuple):
     def rows(self, bucket: int) -> pl.DataFrame:
         """Return the events of a bucket in canonical columns, with raw ids.
 
-        A value of a context column, or a domain, that was unknown when it was written is missing.
+        Values of the context that were not in the vocabulary are missing.
         """
         table = self.table(bucket_name(bucket))
         lists = [n for n in ("item", "label", "time") if n in table.columns]
@@ -67,11 +67,11 @@ class Previous(NamedTuple):
         )
 
     def summary(self, bucket: int) -> Summary:
-        """Return what a bucket holds."""
+        """Return the summary of a bucket."""
         return summarise(self.rows(bucket))
 
     def entities(self, columns: list[str]) -> pl.DataFrame:
-        """Return task_id, bucket and columns of the bucket files of every entity."""
+        """Return task_id, bucket and these columns of the bucket files, of all entities."""
         tables = [
             self.table(bucket_name(number), ["task_id", *columns]).with_columns(bucket=number)
             for number in range(self.manifest.buckets)
@@ -79,18 +79,18 @@ class Previous(NamedTuple):
         return pl.concat(tables)
 
     def buckets(self) -> dict[str, FileEntry]:
-        """Return the files of all buckets, by name."""
+        """Return the entries of all bucket files, by name."""
         files = self.manifest.files.items()
         return {name: entry for name, entry in files if name.startswith("bucket-")}
 
-    def added(self, tally: Tally) -> Tally:
-        """Return what became of all rows, those of this version and of what is added."""
+    def added(self, rows: RowCounts) -> RowCounts:
+        """Return the counts of this version and of the added rows together."""
         counts = self.manifest.counts
-        return Tally(
-            rows_in=counts.rows_in + tally.rows_in,
-            filtered=counts.filtered + tally.filtered,
-            collapsed=counts.collapsed + tally.collapsed,
-            rejected=chain(self._quarantined(), tally.rejected),
+        return RowCounts(
+            rows_in=counts.rows_in + rows.rows_in,
+            filtered=counts.filtered + rows.filtered,
+            collapsed=counts.collapsed + rows.collapsed,
+            rejected=chain(self._quarantined(), rows.rejected),
         )
 
     def _quarantined(self) -> Iterator[pl.DataFrame]:
@@ -103,7 +103,7 @@ class Previous(NamedTuple):
         return _mappings(self.store, self.manifest.version, self.manifest.key())
 
     def table(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
-        """Return columns of a file of the version, all by default."""
+        """Return columns of a Parquet file of the version, all by default."""
         return pl.DataFrame(pq.read_table(self.manifest.file(self.store, name), columns=columns))
 
 
@@ -131,7 +131,7 @@ def _mappings(store: Path, version: int, key: str) -> Mappings:
 def _items(
     previous: Previous, settings: Data, encoders: dict[str, dict[str, Encoder]]
 ) -> pl.DataFrame:
-    """Return id and number of items, and the domain where the log said it."""
+    """Return id and item, and the domain if the log has one."""
     if settings.roles.domain is None:
         return previous.table(ITEMS, ["id", "item"])
     items = previous.table(ITEMS, ["id", "item", DOMAIN])
@@ -147,7 +147,7 @@ def _encoder(field: FeatureField, words: dict[str, list[str]]) -> Encoder:
 
 
 def _decoded(column: pl.Series, encoder: Encoder) -> pl.Series:
-    """Return a context column as it was before it was encoded."""
+    """Return an encoded column in canonical form; a value that was unknown is missing."""
     if not encoder.field.kind.endswith("categorical"):
         return column
     values = pl.DataFrame(

@@ -1,8 +1,7 @@
-"""Units of the work that makes a store out of a log: a chunk, a bucket.
+"""What a worker does to make a store: with one chunk of the log, or with one bucket.
 
-Each reads files and writes files, and puts down what it did when it is done: a unit that is done is
-not done again, whoever was killed. Knows no workers: `pipeline` says which units there are, a
-caller where they run.
+Each stage reads files, writes files, and leaves a mark when it is done: after a kill, finished
+units are not done again. Does not know workers, nor which units there are (`pipeline`).
 """
 
 import json
@@ -33,8 +32,10 @@ class Work(NamedTuple):
     """What every unit knows.
 
     Attributes:
-        scratch: the folder of what is only on its way.
-        previous: the version that is added to; None where a store is made anew.
+        settings: of the log.
+        ids: types of its ids.
+        scratch: folder of temporary files, which all workers see.
+        previous: the version to add to; None for a new store.
         since: microseconds; earlier events are filtered.
 
     """
@@ -52,11 +53,11 @@ class Work(NamedTuple):
 
     @property
     def columns(self) -> pl.Schema:
-        """Canonical columns of an event."""
+        """Canonical columns of an event and their types."""
         return validate.schema(self.settings, self.ids)
 
     def file(self, name: str, number: int) -> Path:
-        """Return where the unit of that number puts what has that name."""
+        """Return the path of a temporary file of the unit `number`."""
         return self.scratch / f"{name}-{number:06d}"
 
 
@@ -64,14 +65,14 @@ class Done(NamedTuple):
     """What a unit did.
 
     Attributes:
-        unit: its number.
-        rows: rows it was given.
-        kept: rows it handed on.
-        rejected: rows it set aside with a reason.
-        filtered: of a chunk.
-        batches: of a chunk: the bucket of each record batch of its shuffle file.
-        sha256: of a bucket's file.
-        peak_bytes: most memory that the process which did it has held.
+        unit: number of the chunk or bucket.
+        rows: input rows.
+        kept: output rows.
+        rejected: rows to quarantine.
+        filtered: rows that the settings leave out; of a chunk.
+        batches: bucket of each record batch of the shuffle file; of a chunk.
+        sha256: of the bucket file.
+        peak_bytes: peak memory of the process.
 
     """
 
@@ -86,7 +87,7 @@ class Done(NamedTuple):
 
 
 def scan(work: Work, chunk: Chunk, unit: int) -> Done:
-    """Read and check a chunk of the log and write its rows to a shuffle file, by buckets."""
+    """Check a chunk of the log; write good rows to a shuffle file, rejected ones to another."""
 
     def run() -> Done:
         rejected: list[pl.DataFrame] = []
@@ -108,9 +109,9 @@ def scan(work: Work, chunk: Chunk, unit: int) -> Done:
 def shuffle_chunk(
     work: Work, chunk: Chunk, unit: int, *, see: Callable[[int, Checked], None]
 ) -> list[int]:
-    """Check a chunk, write its rows to a shuffle file; return the bucket of each record batch.
+    """Write the good rows of a chunk to a shuffle file; return the bucket of each record batch.
 
-    The chunk is read some rows at a time; `see` is called with how many, and the checked ones.
+    The chunk is read a batch at a time; `see` gets the number of rows read, and the checked ones.
     """
 
     def frames() -> Iterator[pl.DataFrame]:
@@ -120,13 +121,13 @@ def shuffle_chunk(
             see(read, found)
             yield bucket_rows.with_bucket(found.events, work.settings.buckets)
 
-    return shuffle.write(work.file("spool", unit), frames())
+    return shuffle.write(work.file("shuffle", unit), frames())
 
 
 def group(work: Work, shuffled: dict[int, list[int]], bucket: int) -> Done:
-    """Gather the rows of a bucket, cut them into sessions, sort, deduplicate and truncate them.
+    """Read the rows of a bucket; cut them into sessions, sort, deduplicate and truncate them.
 
-    `shuffled` holds, for each chunk, the bucket of each record batch.
+    `shuffled` has, for each chunk, the bucket of each record batch.
     """
 
     def run() -> Done:
@@ -144,8 +145,8 @@ def group(work: Work, shuffled: dict[int, list[int]], bucket: int) -> Done:
 
 
 def _gathered(work: Work, shuffled: dict[int, list[int]], bucket: int) -> pl.DataFrame:
-    """Return the rows of a bucket, those of the previous version among them."""
-    files = [(work.file("spool", number), own) for number, own in sorted(shuffled.items())]
+    """Return the rows of a bucket, new ones and those of the previous version."""
+    files = [(work.file("shuffle", number), own) for number, own in sorted(shuffled.items())]
     rows = shuffle.read(files, bucket, empty=pl.DataFrame(schema=work.columns))
     if work.previous is None:
         return rows
@@ -156,12 +157,12 @@ def _gathered(work: Work, shuffled: dict[int, list[int]], bucket: int) -> pl.Dat
 
 
 def summary(work: Work, bucket: int) -> Summary:
-    """Return what a grouped bucket holds."""
+    """Return the summary of a bucket that was grouped."""
     return Summary(*(shuffle.load(work.file(name, bucket)) for name in Summary._fields))
 
 
 def partition(work: Work, name: str, entities: pl.DataFrame, buckets: Collection[int]) -> None:
-    """Write the entities of each bucket to a file of that name: no unit holds those of others."""
+    """Write the entities of each bucket to a file `name` of their own, for the units to read."""
     empty = entities.clear()
     parts = entities.partition_by("bucket", as_dict=True)
     for bucket in buckets:
@@ -169,9 +170,9 @@ def partition(work: Work, name: str, entities: pl.DataFrame, buckets: Collection
 
 
 def summarise_training(work: Work, split: Split, bucket: int) -> tuple[int, TrainingSummary]:
-    """Return what a bucket's training rows hold, with its number.
+    """Return the number of a bucket and the summary of its training rows.
 
-    The entities of the split were partitioned as `split`.
+    The bucket's entities are read from the file `split` (see `partition`).
     """
     rows = shuffle.load(work.file("rows", bucket))
     own = split._replace(entities=shuffle.load(work.file("split", bucket)))
@@ -179,7 +180,7 @@ def summarise_training(work: Work, split: Split, bucket: int) -> tuple[int, Trai
 
 
 def write(work: Work, plan: BucketPlan, folder: Path, bucket: int) -> Done:
-    """Write the file of a bucket; the entities of its plan were partitioned as `plan`."""
+    """Write the file of a bucket; its entities are read from the file `plan` (see `partition`)."""
 
     def run() -> Done:
         rows = shuffle.load(work.file("rows", bucket))
@@ -192,12 +193,12 @@ def write(work: Work, plan: BucketPlan, folder: Path, bucket: int) -> Done:
 
 
 def _once(mark: Path, run: Callable[[], Done]) -> Done:
-    """Return what `mark` says was done; do it and write that down, if there is none."""
+    """Return the result in the file `mark`; if there is none, call `run` and write it."""
     if mark.is_file():
         return Done(**json.loads(mark.read_text("utf-8")))
     done = run()
     done = done._replace(peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    # Nothing on its way is synced: what the machine's end took, its next start knows by itself.
+    # Not synced: after a reboot nothing is resumed (see `versions.building`).
     temporary = mark.with_suffix(".tmp")
     temporary.write_text(json.dumps(done._asdict()), encoding="utf-8")
     temporary.rename(mark)

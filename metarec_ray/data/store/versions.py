@@ -1,8 +1,8 @@
-"""Versions of a task store: built aside by one process at a time, published in one step.
+"""Versions of a task store: built by one process at a time, published in one step.
 
-A store is a folder. Each version has a folder of its own in it, for the files that it wrote, and
-refers to those of older versions that did not change; `manifest.json` is that of the present one.
-Knows folders; does not know what a file holds.
+A store is a folder, and each version a folder in it with the files it wrote; files that did not
+change are those of older versions. `manifest.json` is the manifest of the present version. Does not
+know what is in a file.
 """
 
 import re
@@ -36,13 +36,13 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _VERSION = re.compile(r"v(\d{6,})")
 
 
-class Site(NamedTuple):
-    """Where the next version of a store is built.
+class Staging(NamedTuple):
+    """The folders in which the next version of a store is built.
 
     Attributes:
-        store: the folder of the store.
-        scratch: what only building needs; a build that was killed finds its work here.
-        files: the files of the version.
+        store: of the store.
+        scratch: of temporary files; a build that was killed is resumed from them.
+        files: of the files of the version.
         version: its number.
 
     """
@@ -53,33 +53,37 @@ class Site(NamedTuple):
     version: int
 
     def entry(self, name: str, *, rows: int, sha256: str) -> FileEntry:
-        """Return what the manifest says of a file of the version."""
+        """Return the manifest's entry of a file of the version."""
         place = f"{version_name(self.version)}/{name}"
         return FileEntry(rows=rows, sha256=sha256, path=place)
 
     def write_table(self, name: str, table: pa.Table) -> FileEntry:
-        """Write a table as a file of the version and return its entry."""
+        """Write a table as a file of the version; return its entry."""
         sha256 = write_table(table, self.files / name)
         return self.entry(name, rows=table.num_rows, sha256=sha256)
 
 
 @contextmanager
-def building(store: Path, key: JsonValue) -> Iterator[Site]:
-    """Hand out where the next version of `store` is built; one process at a time.
+def building(store: Path, key: JsonValue) -> Iterator[Staging]:
+    """Lock a store and give the folders of its next version, until the block ends.
 
-    What a build of the same `key` (JSON) left behind when it was killed is still there. A
-    `DataError` in the block takes away what was built, and the store, if it is new.
+    A build of the same `key` (JSON) that was killed has left its files there. A `DataError` in the
+    block removes what was built, and the store if it is new.
+
+    Raises:
+        DataError: another process is writing the store, or the folder has other files.
+
     """
     if _holds_other_files(store):
         raise DataError(f"a task store must not replace other files, {store} holds some")
     store.mkdir(parents=True, exist_ok=True)
     with _locked(store):
-        # A folder a key: units of another build that still run somewhere write to theirs.
+        # A folder for each key: units of a killed build may still run, and write to theirs.
         scratch = store / BUILDING / sha256_json([key, last(store), _boot(), __version__])[:16]
         _discard(store, but=scratch)
         (scratch / FILES).mkdir(parents=True, exist_ok=True)
         try:
-            yield Site(store, scratch, scratch / FILES, last(store) + 1)
+            yield Staging(store, scratch, scratch / FILES, last(store) + 1)
         except DataError:
             _discard(store)
             raise
@@ -88,27 +92,27 @@ def building(store: Path, key: JsonValue) -> Iterator[Site]:
                 _clear(store)
 
 
-def publish(site: Site, manifest: Manifest, *, keep: int) -> None:
-    """Make the version the present one, in one step; older ones but the last `keep` - 1 go.
+def publish(staging: Staging, manifest: Manifest, *, keep: int) -> None:
+    """Make the version the present one, in one step; keep `keep` versions, remove older ones.
 
     Raises:
         DataError: another process has published meanwhile.
 
     """
-    save(site.files, manifest)
+    save(staging.files, manifest)
     try:
-        site.files.rename(site.store / version_name(site.version))
+        staging.files.rename(staging.store / version_name(staging.version))
     except OSError as error:
-        raise overtaken(site.store, site.version) from error
-    sync(site.store)
-    save(site.store, manifest)
-    sync(site.store)
-    _discard(site.store)
-    _prune(site.store, keep=keep)
+        raise overtaken(staging.store, staging.version) from error
+    sync(staging.store)
+    save(staging.store, manifest)
+    sync(staging.store)
+    _discard(staging.store)
+    _prune(staging.store, keep=keep)
 
 
 def overtaken(store: Path, version: int) -> DataError:
-    """Return what is raised where another process has published that version meanwhile."""
+    """Return the error to raise if another process has published that version meanwhile."""
     return DataError(
         f"a store must be written by one process at a time, another one has published version "
         f"{version} meanwhile ({store})"
@@ -116,7 +120,7 @@ def overtaken(store: Path, version: int) -> DataError:
 
 
 def complete(store: Path) -> None:
-    """Make the newest version the present one, where a process was killed just before it did."""
+    """Make the newest version the present one, if a process was killed just before that step."""
     if _is_announced(store):
         return
     with _locked(store):
@@ -136,7 +140,7 @@ def last(store: Path) -> int:
 
 
 def prune(store: Path, *, keep: int) -> list[int]:
-    """Remove all versions but the newest `keep`, and return which; files they share stay.
+    """Remove all versions but the newest `keep` and return their numbers; shared files stay.
 
     Raises:
         DataError: another process is writing the store.
@@ -166,7 +170,10 @@ def _prune(store: Path, *, keep: int) -> list[int]:
 
 
 def _discard(store: Path, *, but: Path | None = None) -> None:
-    """Remove what was built, `but` one folder: at once, so that nobody leaves half of it there."""
+    """Remove what was built, except the folder `but`.
+
+    Each folder is renamed first: a kill must not leave half of it under a name that is resumed.
+    """
     for path in list((store / BUILDING).glob("*")):
         if path != but:
             gone = Path(tempfile.mkdtemp(dir=store / BUILDING))
@@ -183,7 +190,7 @@ def _is_announced(store: Path) -> bool:
 
 
 def _readable(store: Path, numbers: list[int]) -> list[Manifest]:
-    """Return the manifests of versions but those that cannot be read: these need nothing."""
+    """Return the manifests of these versions, without those that cannot be read."""
     found = []
     for number in numbers:
         with suppress(DataError):
@@ -193,10 +200,12 @@ def _readable(store: Path, numbers: list[int]) -> list[Manifest]:
 
 @contextmanager
 def _locked(store: Path) -> Iterator[None]:
-    """Hold the lock of a store; it falls with the process that holds it."""
+    """Hold the lock of a store; the system releases it if the process dies."""
     with (store / LOCK).open("w", encoding="utf-8") as stream:
         try:
-            lock(stream, wait=False)  # where there are none the number of a version decides
+            lock(
+                stream, wait=False
+            )  # without locks, only one rename to the version's number succeeds
         except BlockingIOError as error:
             raise DataError(
                 f"a store must be written by one process at a time, another one is writing {store}"
@@ -214,11 +223,11 @@ def _holds_other_files(store: Path) -> bool:
 
 
 def _boot() -> str:
-    """Return what a machine's start is called: files of an earlier one may have lost their end."""
+    """Return the id of this boot: files that were not synced may be damaged after another one."""
     return _BOOT.read_text("utf-8") if _BOOT.exists() else ""
 
 
 def _clear(store: Path) -> None:
-    """Remove the folder of a store that never came to be."""
+    """Remove the folder of a store without a version."""
     (store / LOCK).unlink()
     store.rmdir()

@@ -1,7 +1,7 @@
-"""Write a task store: bucket files, entities, items, vocabularies, quarantine, manifest last.
+"""Write the files of a task store besides the buckets, and its manifest.
 
-Knows files and their order; does not know what a row holds (`bucket_files`). `build_store` does
-all of it in one process.
+Does not know what a row of a bucket is (`bucket_files`). `build_store` makes a whole store of a log
+in memory.
 """
 
 import importlib.metadata
@@ -37,11 +37,11 @@ from metarec_ray.data.store.manifest import (
 )
 from metarec_ray.data.store.split import split_log
 from metarec_ray.data.store.training_rows import summarise_training
-from metarec_ray.data.store.versions import Site, building, publish
+from metarec_ray.data.store.versions import Staging, building, publish
 
 
-class Tally(NamedTuple):
-    """What became of the rows of a log; `rejected` lists the quarantined ones, frame by frame."""
+class RowCounts(NamedTuple):
+    """What happened to the rows of a log; `rejected` has those to quarantine, frame by frame."""
 
     rows_in: int
     filtered: int
@@ -50,76 +50,72 @@ class Tally(NamedTuple):
 
 
 def effective(settings: Data, log: Data) -> Data:
-    """Return `settings` with the roles, tables and features that were read with the log."""
+    """Return `settings` with the roles, tables and features of the settings `log`."""
     read = ("columns", "label_min", "time_unit", "users", "items", "context")
     return settings.model_copy(update={name: getattr(log, name) for name in read})
 
 
 class Origin(NamedTuple):
-    """Where a store comes from: effective settings, types of ids, the input's hash, its rows."""
+    """What a store is made of: effective settings, types of ids, hash and rows of the input."""
 
     settings: Data
     ids: Ids
     fingerprint: str
-    tally: Tally
+    rows: RowCounts
 
 
 def settings_hash(settings: Data) -> str:
-    """Return the hash of what a store depends on: not of where the log lies, its content counts."""
+    """Return the hash of the settings that a store depends on: without the path of the log."""
     return sha256_json(settings.model_dump(mode="json", exclude={"path", "versions"}))
 
 
 def build_store(log: Log, settings: Data, path: Path) -> Manifest:
-    """Write the store of a checked log to `path`, whole or not at all, and return its manifest.
+    """Publish the store of a checked log at `path` and return its manifest.
 
-    What `log.settings` says of roles, tables and features wins over `settings`. A store that is
-    there already is replaced. All in memory: what `pipeline.build` does unit by unit.
+    Roles, tables and features are those of `log.settings`. Does in memory what `pipeline.build`
+    does unit by unit; the files are the same.
+
+    Raises:
+        DataError: the log cannot make a store; the present version stays.
+
     """
     asked = effective(settings, log.settings)
     refuse_bad_share(len(log.rejected), log.rows_in, [log.rejected], asked, path)
-    rows, tally = _grouped(log, asked)
+    rows, counts = _grouped(log, asked)
     summaries = [bucket_rows.summarise(part) for part in rows]
     split = split_log(summaries, asked, has_time="time" in log.events.columns)
     training = [summarise_training(part, split, context=asked.context) for part in rows]
     tables = SideTables(log.users, log.items)
     plan = plan_store(WholeLog(split, summaries, training, tables), asked)
-    with building(path, [settings_hash(asked), log.fingerprint]) as site:
+    with building(path, [settings_hash(asked), log.fingerprint]) as staging:
         names = [bucket_name(bucket) for bucket in range(asked.buckets)]
         files = {
-            name: site.write_table(name, bucket_table(part, plan.buckets))
+            name: staging.write_table(name, bucket_table(part, plan.buckets))
             for name, part in zip(names, rows, strict=True)
         }
         ids = Ids(log.events["entity"].dtype, log.events["item"].dtype)
-        made = finish(site, files, plan, origin=Origin(asked, ids, log.fingerprint, tally))
-        publish(site, made, keep=asked.versions)
+        made = finish(staging, files, plan, origin=Origin(asked, ids, log.fingerprint, counts))
+        publish(staging, made, keep=asked.versions)
     return made
 
 
 def finish(
-    site: Site, buckets: dict[str, FileEntry], plan: StorePlan, *, origin: Origin
+    staging: Staging, buckets: dict[str, FileEntry], plan: StorePlan, *, origin: Origin
 ) -> Manifest:
-    """Write what is not a bucket and return the manifest of the version.
-
-    Args:
-        site: where it is built.
-        buckets: the files of all buckets, by name.
-        plan: what they were written by.
-        origin: what the version is made of.
-
-    """
-    aside = quarantine.write(origin.tally.rejected, site.files / QUARANTINE)
-    files = buckets | _whole_log_files(site, plan)
-    files[QUARANTINE] = site.entry(QUARANTINE, rows=aside.lines, sha256=aside.sha256)
+    """Write all files but `buckets` and the manifest; return the manifest of the version."""
+    rejected = quarantine.write(origin.rows.rejected, staging.files / QUARANTINE)
+    files = buckets | _whole_log_files(staging, plan)
+    files[QUARANTINE] = staging.entry(QUARANTINE, rows=rejected.lines, sha256=rejected.sha256)
     entities, settings = plan.buckets.entities, origin.settings
     counts = Counts(
-        rows_in=origin.tally.rows_in,
+        rows_in=origin.rows.rows_in,
         kept=int(entities["events"].sum()),
-        filtered=origin.tally.filtered,
-        collapsed=origin.tally.collapsed,
-        quarantined=aside.reasons,
+        filtered=origin.rows.filtered,
+        collapsed=origin.rows.collapsed,
+        quarantined=rejected.reasons,
     )
     return Manifest(
-        version=site.version,
+        version=staging.version,
         feedback=settings.feedback,
         entity=settings.roles.entity,
         ids=origin.ids.kinds,
@@ -142,35 +138,35 @@ def finish(
     )
 
 
-def _grouped(log: Log, settings: Data) -> tuple[list[pl.DataFrame], Tally]:
-    """Return the rows of each bucket, sorted and deduplicated, and what became of all rows."""
+def _grouped(log: Log, settings: Data) -> tuple[list[pl.DataFrame], RowCounts]:
+    """Return the rows of each bucket, sorted and deduplicated, and the counts of all rows."""
     rows = sessions.cut(bucket_rows.with_bucket(log.events, settings.buckets), settings)
     unique = bucket_rows.deduplicate(rows, shuffle=settings.tie_seed)
     by_bucket = unique.partition_by("bucket", as_dict=True, include_key=False)
     empty = unique.clear().drop("bucket")
     parts = [by_bucket.get((bucket,), empty) for bucket in range(settings.buckets)]
     cut = [bucket_rows.truncate(part, settings.max_events) for part in parts]
-    tally = Tally(
+    counts = RowCounts(
         rows_in=log.rows_in,
         filtered=log.filtered,
         collapsed=len(rows) - len(unique),
         rejected=[log.rejected, *(too_long for _, too_long in cut)],
     )
-    return [kept for kept, _ in cut], tally
+    return [kept for kept, _ in cut], counts
 
 
-def _whole_log_files(site: Site, plan: StorePlan) -> dict[str, FileEntry]:
+def _whole_log_files(staging: Staging, plan: StorePlan) -> dict[str, FileEntry]:
     """Write entities, items and vocabularies."""
     entities = plan.buckets.entities
     entities = entities.select("task_id", pl.col("entity").cast(pl.String).alias("id"))
     schema = pa.schema([("task_id", pa.int64()), ("id", pa.string())])
-    vocabularies = site.files / VOCABULARIES
+    vocabularies = staging.files / VOCABULARIES
     text = json.dumps(plan.vocabularies(), indent=0, sort_keys=True)
     vocabularies.write_text(text, encoding="utf-8")
     return {
-        ENTITIES: site.write_table(ENTITIES, entities.to_arrow().cast(schema)),
-        ITEMS: site.write_table(ITEMS, plan.catalogue.table),
-        VOCABULARIES: site.entry(VOCABULARIES, rows=0, sha256=sha256_file(vocabularies)),
+        ENTITIES: staging.write_table(ENTITIES, entities.to_arrow().cast(schema)),
+        ITEMS: staging.write_table(ITEMS, plan.catalogue.table),
+        VOCABULARIES: staging.entry(VOCABULARIES, rows=0, sha256=sha256_file(vocabularies)),
     }
 
 

@@ -214,7 +214,7 @@ def test_a_build_that_was_killed_goes_on_where_it_was(
     verify(tmp_path / "store", first)
     marks = {
         path: path.stat().st_mtime_ns
-        for kind in ("scan", "collapse", "write")
+        for kind in ("scan", "group", "write")
         for path in (tmp_path / "store" / ".building").glob(f"*/{kind}-*")
     }
     kept: dict[Path, int] = {}

@@ -11,18 +11,18 @@ import pytest
 from metarec_ray.data.files.hashes import sha256_file
 from metarec_ray.data.store import versions
 from metarec_ray.data.store.manifest import SCHEMA_VERSION, FileEntry, Manifest, load, verify
-from metarec_ray.data.store.versions import Site, building, complete, prune, publish
+from metarec_ray.data.store.versions import Staging, building, complete, prune, publish
 from metarec_ray.errors import DataError
 
 
-def written(site: Site, like: Manifest, content: str, **older: FileEntry) -> Manifest:
+def written(staging: Staging, like: Manifest, content: str, **older: FileEntry) -> Manifest:
     """Write one file and return the manifest of a version that holds it, and older ones."""
-    path = site.files / "new.txt"
+    path = staging.files / "new.txt"
     path.write_text(content)
-    entry = site.entry("new.txt", rows=0, sha256=sha256_file(path))
+    entry = staging.entry("new.txt", rows=0, sha256=sha256_file(path))
     return like.model_copy(
         update={
-            "version": site.version,
+            "version": staging.version,
             "files": {"new.txt": entry, **older},
             "tasks": len(content),
         }
@@ -35,9 +35,9 @@ def like(synthetic_store: Path) -> Manifest:
 
 
 def published(store: Path, like: Manifest, content: str, *, keep: int = 9, **older) -> Manifest:
-    with building(store, content) as site:
-        made = written(site, like, content, **older)
-        publish(site, made, keep=keep)
+    with building(store, content) as staging:
+        made = written(staging, like, content, **older)
+        publish(staging, made, keep=keep)
     verify(store, load(store))
     return made
 
@@ -81,7 +81,7 @@ def test_old_versions_go_and_files_that_are_still_needed_stay(
 
 def test_a_store_has_one_writer_at_a_time(tmp_path: Path, like: Manifest) -> None:
     store = tmp_path / "store"
-    with building(store, "a") as site:
+    with building(store, "a") as staging:
         with (
             pytest.raises(
                 DataError, match=r"one process at a time, another one is writing .*store"
@@ -89,20 +89,20 @@ def test_a_store_has_one_writer_at_a_time(tmp_path: Path, like: Manifest) -> Non
             building(store, "a"),
         ):
             pass
-        publish(site, written(site, like, "a"), keep=1)
+        publish(staging, written(staging, like, "a"), keep=1)
     assert load(store).tasks == 1
 
 
 def test_a_writer_that_was_overtaken_publishes_nothing(tmp_path: Path, like: Manifest) -> None:
     # On a file system without locks two may build; one of them is the first to name the version.
     store = tmp_path / "store"
-    with building(store, "a") as site:
-        made = written(site, like, "a")
+    with building(store, "a") as staging:
+        made = written(staging, like, "a")
         other = store / "v000001"
         other.mkdir()
         (other / "manifest.json").write_text("theirs")
         with pytest.raises(DataError, match="another one has published version 1 meanwhile"):
-            publish(site, made, keep=1)
+            publish(staging, made, keep=1)
         assert not (store / "manifest.json").exists()
         assert (other / "manifest.json").read_text() == "theirs"
 
@@ -115,9 +115,9 @@ def test_what_was_built_is_found_again_for_the_same_input_only(
     def interrupted(key: str) -> list[str]:
         """Return what an earlier build has left."""
         found = ["none was handed out"]
-        with suppress(KeyboardInterrupt), building(store, key) as site:
-            found = [path.read_text() for path in site.files.iterdir()]
-            (site.files / "half").write_text(key)
+        with suppress(KeyboardInterrupt), building(store, key) as staging:
+            found = [path.read_text() for path in staging.files.iterdir()]
+            (staging.files / "half").write_text(key)
             raise KeyboardInterrupt
         return found
 
@@ -159,23 +159,23 @@ def test_versions_are_not_removed_while_one_is_written(tmp_path: Path, like: Man
     store = tmp_path / "store"
     published(store, like, "a")
     with (
-        building(store, "b") as site,
+        building(store, "b") as staging,
         pytest.raises(DataError, match="another one is writing"),
     ):
         prune(store, keep=1)
     second = published(store, like, "b")
-    assert site.version == second.version == 2
+    assert staging.version == second.version == 2
 
 
 def test_a_build_that_goes_on_somewhere_does_not_reach_another_one(
     tmp_path: Path, like: Manifest
 ) -> None:
     store = tmp_path / "store"
-    with suppress(KeyboardInterrupt), building(store, "a") as site:
+    with suppress(KeyboardInterrupt), building(store, "a") as staging:
         raise KeyboardInterrupt
     with building(store, "b") as other:
         with pytest.raises(FileNotFoundError):
-            (site.scratch / "scan-000000").write_text("of a")
+            (staging.scratch / "scan-000000").write_text("of a")
         assert [path.name for path in other.scratch.iterdir()] == ["version"]
         publish(other, written(other, like, "b"), keep=1)
 
