@@ -88,17 +88,17 @@ class MetaLearner(Learner):
     By default the meta-gradient goes straight through `adapt`, and the fast weights are parameters
     that the model predicts with.
 
-    There are two faces of one mathematics: `adapt`, `score` and `objective` are of one task, which
-    vmap makes into T; of learners that are `batched`, the methods that end in `_batch` take T tasks
-    at once, with a leading axis on everything that tasks do not share. Both give the same numbers.
+    `adapt`, `score` and `objective` are of one task, which vmap makes into T. Of learners that are
+    `batched`, the methods that end in `_batch` take T tasks at once, with a leading axis on
+    everything that tasks do not share. Both forms give the same numbers.
     """
 
     batched: ClassVar[bool] = False
     ragged: ClassVar[bool] = False
-    """Whether the batched face takes supports of any length and items as rows of one table."""
+    """Whether the batched form takes supports of any length and items as rows of one table."""
 
     needs_derivatives: ClassVar[bool] = False
-    """Whether the batched face asks the loss for its derivatives by hand."""
+    """Whether the batched form asks the loss for its derivatives by hand."""
 
     def init(self, params: Params, generator: Generator) -> Declared:
         """Return the meta-parameters the learner adds to the model's (learned rates, a prior).

@@ -1,12 +1,12 @@
 """Whether learning from tasks at once, in buckets, is as good as one by one on the strict protocol.
 
-    METAREC_DATA=DIR python benchmarks/bench_faces.py [--steps N]
+    METAREC_DATA=DIR python benchmarks/bench_batching.py [--steps N]
 
 Trains each learner three times on MovieLens-1M: tasks one by one (vmap, everything padded alike),
 tasks at once, and tasks at once from another seed, which says how large noise is; then judges the
-test users. Bar: at no k do the two faces differ more than noise allows, which is where the paired
+test users. Bar: at no k do the two ways differ more than noise allows, which is where the paired
 bootstrap finds the difference, corrected over all rows, significant.
-Writes benchmarks/results/faces_<hardware>_<date>.md; exit code 1 if the bar is missed.
+Writes benchmarks/results/batching_<hardware>_<date>.md; exit code 1 if the bar is missed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from metarec_ray.training.meta_step.objective import lane_objective
 from metarec_ray.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
-CONFIG, RUN = ROOT / "jobs/configs/ml-1m-strict-head.yaml", ROOT / "runs/faces"
+CONFIG, RUN = ROOT / "jobs/configs/ml-1m-strict-head.yaml", ROOT / "runs/batching"
 LEARNERS: dict[str, dict] = {
     "bayesian_head": {},
     "maml": {"algorithm": {"name": "maml"}, "model.hidden": [32]},
@@ -42,8 +42,10 @@ RESAMPLES, LEVEL = 20_000, 0.05
 
 
 def main() -> int:
-    """Train, compare, write the result file; 1 if the faces differ."""
-    parser = argparse.ArgumentParser(description="Hold both faces against each other.")
+    """Train, compare, write the result file; 1 if the two ways differ."""
+    parser = argparse.ArgumentParser(
+        description="Hold learning at once against learning one by one."
+    )
     parser.add_argument("--steps", type=int, default=300)
     asked = parser.parse_args()
     command = [sys.executable, "-m", "metarec_ray", "prepare", str(CONFIG)]
@@ -63,9 +65,9 @@ def main() -> int:
             f"| {low:+.4f} to {high:+.4f} | {seed - at_once:+.4f} | {p:.3f} |"
         )
     text = "\n".join(lines)
-    command = f"python benchmarks/bench_faces.py --steps {asked.steps}"
+    command = f"python benchmarks/bench_batching.py --steps {asked.steps}"
     title = "Tasks at once and one by one, MovieLens-1M, strict, NDCG@10"
-    write_result("faces", title, command, text)
+    write_result("batching", title, command, text)
     print(text)
     return int(min(corrected) < LEVEL)
 
@@ -74,7 +76,7 @@ Compared = tuple[str, int, float, float, tuple[float, float], float, float]
 
 
 def compared(name: str, base: Experiment, store: TaskStore, tasks: StrictTasks) -> list[Compared]:
-    """Return k, the levels of both faces, their difference's interval, another seed's level, p."""
+    """Return k, the levels of both ways, their difference's interval, another seed's level, p."""
     experiment = override(base, LEARNERS[name])
     one = trained(experiment, store, tasks, oracle=True)
     at_once = trained(experiment, store, tasks, oracle=False)
@@ -93,13 +95,13 @@ def compared(name: str, base: Experiment, store: TaskStore, tasks: StrictTasks) 
 def trained(
     experiment: Experiment, store: TaskStore, tasks: StrictTasks, *, oracle: bool
 ) -> dict[int, Tensor]:
-    """Return the NDCG@10 of each test user, by k, after training by one face."""
+    """Return the NDCG@10 of each test user, by k, after training in one of the two ways."""
     step.lane_objective = partial(lane_objective, oracle=oracle)
     trainer = Trainer(experiment, store)
     started = time.process_time()
     for line in trainer.run(experiment.train.steps):
-        face = "one by one" if oracle else "at once"
-        print(f"{experiment.algorithm.name} {face} {line.step}/{line.steps}", file=sys.stderr)
+        way = "one by one" if oracle else "at once"
+        print(f"{experiment.algorithm.name} {way} {line.step}/{line.steps}", file=sys.stderr)
     print(f"{time.process_time() - started:.0f} CPU s", file=sys.stderr)
     recommender = Recommender(trainer.checkpoint({}))
     measured = measure(
