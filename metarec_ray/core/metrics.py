@@ -86,14 +86,41 @@ def rank(
 def ndcg(ranked: Ranked, k: int) -> Tensor:
     """Return the discounted cumulative gain of the first k over that of the best order.
 
-    [Jarvelin & Kekalainen, 2002]; discount 1 / log2(1 + position). A task without a relevant
-    candidate is an error.
+    [Jarvelin & Kekalainen, 2002]. A task without a relevant candidate is an error.
     """
     gain, ideal = _first(ranked.gain, k), _first(ranked.ideal, k)
-    discount = 1 / torch.log2(torch.arange(2, k + 2, dtype=gain.dtype))
-    best = ideal @ discount
+    weight = discount(torch.arange(k, dtype=gain.dtype))
+    best = ideal @ weight
     _check_relevant(best)
-    return (gain @ discount) / best
+    return (gain @ weight) / best
+
+
+def ndcg_of_positives(positives: Tensor, scores: Tensor, *, mask: Tensor, k: int) -> Tensor:
+    """Return the NDCG@k [*T] of `positives` [*T, Q] among `scores` [*T, S], which hold them.
+
+    The metric of every training step: faster than `rank` and `ndcg`, with a gain of 1 for each
+    positive in `mask` and no generator. Ties take their mean position and NaN takes the last one,
+    so that a learner that has collapsed does not look perfect.
+    """
+    # The best 2k + 1 tell every position below k: what ties with the last of them, g places from
+    # the top, has a mean position of at least g + (2k - g) / 2. To topk, NaN is the greatest.
+    best = scores.topk(min(2 * k + 1, scores.shape[-1]), sorted=False).values.unsqueeze(-2)
+    above = (~(best <= positives.unsqueeze(-1))).sum(-1)
+    equal = (best == positives.unsqueeze(-1)).sum(-1)
+    position = above + (equal - 1) / 2
+    gain = torch.where(mask & (position < k), discount(position), 0.0).sum(-1)
+    place = torch.arange(positives.shape[-1])
+    found = place < mask.sum(-1, keepdim=True).clamp(max=k)
+    ideal = torch.where(found, discount(place), 0.0).sum(-1)
+    return gain / ideal.clamp(min=1e-9)
+
+
+def discount(position: Tensor) -> Tensor:
+    """Return what a gain counts at a position, 1 / log2(2 + position); the first position is 0.
+
+    The mean position of ties may lie between two.
+    """
+    return 1 / torch.log2(position + 2.0)
 
 
 def hit_rate(ranked: Ranked, k: int) -> Tensor:

@@ -5,7 +5,7 @@ those; then every member is fitted again on all training entities.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import ALONE, Fitting
+from metarec_ray.algorithms.blending import select, sharpness
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.outer_loop import Params
@@ -23,8 +24,6 @@ from metarec_ray.inference.predictor import MEMBER, SIZES, WEIGHTS, member_score
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.artifact import assemble
 from metarec_ray.training.fit import fit
-
-POWERS = tuple(2.0 ** (step / 2) for step in range(-6, 15))
 
 
 def fit_blend(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -> Checkpoint:
@@ -98,41 +97,6 @@ def blend(
     )
 
 
-def select(parts: Tensor, quality: Callable[[Tensor], Tensor], *, rounds: int) -> Tensor:
-    """Return the weights [M], multiples of 1 / rounds or coarser, of a greedy forward selection.
-
-    Every round adds, with replacement, the member that makes the mean best; the best round of all
-    is kept [Caruana et al., 2004].
-
-    Args:
-        parts: [M, T, I], what is added up.
-        quality: scores [T, I] -> [T], higher is better.
-        rounds: members taken, at most.
-
-    """
-    counts, total = torch.zeros(len(parts)), torch.zeros_like(parts[0])
-    best, weights = -torch.inf, counts
-    for taken in range(1, rounds + 1):
-        means = torch.stack([quality((total + part) / taken).mean() for part in parts])
-        chosen = int(means.argmax())
-        counts[chosen] += 1
-        total = total + parts[chosen]
-        if means[chosen] > best:
-            best, weights = float(means[chosen]), counts / taken
-    return weights
-
-
-def sharpness(shares: Tensor, query: Tensor, candidates: Tensor) -> Tensor:
-    """Return the power of `shares` [T, I], log-probabilities, that makes `query` [T, Q] likeliest.
-
-    Scores of different learners have different scales; probabilities have one. Only `candidates`
-    [T, I] share the probability: what is never ranked must not decide.
-    """
-    ranked = shares.masked_fill(~candidates, -torch.inf)
-    likelihood = [torch.log_softmax(power * ranked, 1).gather(1, query).mean() for power in POWERS]
-    return torch.tensor(POWERS[int(torch.stack(likelihood).argmax())])
-
-
 def _weights(
     experiment: Experiment, store: TaskStore, members: list[Checkpoint], fitting: Fitting
 ) -> Tensor:
@@ -146,7 +110,7 @@ def _weights(
         powers = torch.ones(len(parts))
         if judge.feedback == "implicit":
             candidates = judge.tasks.candidates(k)
-            powers = torch.stack([sharpness(p, judge.tasks.query, candidates) for p in parts])
+            powers = torch.tensor([sharpness(p, judge.tasks.query, candidates) for p in parts])
             parts = parts * powers[:, None, None]
         weights = select(parts, partial(judge.quality, k=k), rounds=experiment.blend.rounds)
         rows.append(weights * powers)

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metarec_ray.algorithms.blending import ranking_quality
 from metarec_ray.config.experiment import Experiment
-from metarec_ray.core import losses, metrics
+from metarec_ray.core import losses
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.evaluation.protocols.strict import StrictTasks, cut_tasks, positive_threshold
@@ -31,14 +32,7 @@ class Validation(NamedTuple):
         its labels.
         """
         if self.ranks:
-            ranked = metrics.rank(
-                scores,
-                self.tasks.gains(),
-                depth=10,
-                generator=torch.Generator().manual_seed(0),
-                candidates=self.tasks.candidates(k),
-            )
-            return metrics.ndcg(ranked, 10)
+            return ranking_quality(scores, self.tasks.gains(), candidates=self.tasks.candidates(k))
         asked = scores.gather(1, self.tasks.query)
         if self.feedback == "explicit":
             return -(asked - self.tasks.query_label).square().mean(1)

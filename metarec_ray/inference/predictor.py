@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import FittedLearner, Params
+from metarec_ray.algorithms.blending import weights_row
 from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Features
@@ -61,8 +62,8 @@ class Blend:
         parts = torch.stack(
             [member_scores(m, supports, self.feedback, items) for m in self.members]
         )
-        row = (supports.mask.sum(1, keepdim=True) >= self.ks).sum(1) - 1
-        return torch.einsum("tm,mti->ti", self.weights[row], parts)
+        weights = self.weights[weights_row(supports.mask.sum(1), self.ks)]
+        return torch.einsum("tm,mti->ti", weights, parts)
 
     def adapted(self, supports: Supports) -> int:
         return sum(member.adapted(supports) for member in self.members)

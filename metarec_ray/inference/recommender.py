@@ -22,11 +22,10 @@ from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.features import FeatureSpace, encode_record, stack
 from metarec_ray.errors import RequestError
+from metarec_ray.inference.limits import MAX_SUPPORT
 from metarec_ray.inference.predictor import SIZES, WEIGHTS, predictor_of
 from metarec_ray.inference.retrieval import Best, Retriever
 from metarec_ray.inference.supports import Supports
-
-MAX_SUPPORT = 200
 
 
 class SupportEvent(NamedTuple):

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from pydantic_core import PydanticCustomError
 
+from metarec_ray.inference.limits import MAX_SUPPORT
+
 MAX_BODY_BYTES = 1 << 20
-MAX_SUPPORT = 200
 MAX_ITEMS = 500
 MAX_K = 1000
 MAX_ID_CHARS = 256

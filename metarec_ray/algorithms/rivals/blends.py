@@ -18,6 +18,7 @@ from metarec_ray.algorithms.base import (
     Problem,
     StatisticalLearner,
 )
+from metarec_ray.algorithms.blending import DEPTH, best_of, ranking_quality, weights_row
 from metarec_ray.algorithms.rivals.counts import Popularity, RecencyPopularity
 from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
 from metarec_ray.algorithms.sums import (
@@ -27,13 +28,12 @@ from metarec_ray.algorithms.sums import (
     newest,
     positives,
 )
-from metarec_ray.core import metrics
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.histories import Histories
 
 _SIZES = (1, 3, 5, 10)  # support sizes that have their own weight
-# Weights are chosen by the NDCG@10 of the ten positives after the first ten.
-_WINDOW, _QUERY, _DEPTH = 10, 10, 10
+# Weights are chosen by the ranking of the ten positives after the first ten.
+_WINDOW, _QUERY = 10, 10
 _WEIGHTS = (0.0, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 
@@ -79,8 +79,7 @@ class PopularityBlend(FittedLearner):
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         positive = positives(support, self.positive_min)
         kept = positive.to(meta["popularity"].dtype)
-        size = (torch.tensor(_SIZES) <= positive.sum()).sum() - 1
-        weight = meta["weight"][size.clamp(min=0)]
+        weight = meta["weight"][weights_row(positive.sum(), torch.tensor(_SIZES))]
         evidence = kept @ meta["similarity"][support.index]
         blended = evidence + weight * meta["popularity"]
         return {"scores": torch.where(positive.any(), blended, meta["popularity"])}
@@ -161,7 +160,7 @@ def _tasks(histories: Histories, positive_min: float | None) -> _Tasks:
     allowed = torch.ones(shape, dtype=torch.bool).scatter_(1, support, False)
     # Items of the support are no candidates.
     gains = torch.zeros(shape).scatter_(1, query, 1.0) * allowed
-    judged = (gains.sum(1) > 0) & (allowed.sum(1) > _DEPTH)
+    judged = (gains.sum(1) > 0) & (allowed.sum(1) > DEPTH)
     return _Tasks(support[judged], gains[judged], allowed[judged])
 
 
@@ -174,14 +173,9 @@ def _best_weight(meta: Params, tasks: _Tasks, size: int) -> float:
     known = tasks.support[:, :size]
     kept = newest(known, torch.ones_like(known, dtype=torch.bool))
     evidence = (meta["similarity"][known] * kept.unsqueeze(2)).sum(1)
-    values: list[float] = []
-    for weight in _WEIGHTS:
-        ranked = metrics.rank(
-            evidence + weight * meta["popularity"],
-            tasks.gains,
-            depth=_DEPTH,
-            generator=torch.Generator().manual_seed(0),
-            candidates=tasks.allowed,
-        )
-        values.append(metrics.ndcg(ranked, _DEPTH).mean().item())
-    return _WEIGHTS[max(range(len(values)), key=values.__getitem__)]
+
+    def quality(weight: float) -> Tensor:
+        scores = evidence + weight * meta["popularity"]
+        return ranking_quality(scores, tasks.gains, candidates=tasks.allowed)
+
+    return best_of(_WEIGHTS, quality)

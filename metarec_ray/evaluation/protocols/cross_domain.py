@@ -117,16 +117,21 @@ def cross_domain_tasks(
         )
     training = store.histories(TRAINING if part == "test" else ("train",))
     known = _Known(training.met_items(), item_share(training))
-    whole = store.histories((part,), cut=False)
-    if settings.shuffle_days is not None:
-        generator = torch.Generator().manual_seed(settings.shuffle_days)
-        whole = shuffled_ties(whole, whole.time // DAY, generator)
+    whole = _ordered(store.histories((part,), cut=False), settings)
     found: list[CrossDomainTasks] = []
     for source, target in permutations(domains, 2):
         tasks = _direction(whole, domains[source], domains[target], known, settings)
         _check_size(len(tasks.entity), f"{source}->{target}", settings, part=part, force=force)
         found.append(tasks._replace(direction=f"{source}->{target}"))
     return found
+
+
+def _ordered(whole: Histories, settings: CrossDomain) -> Histories:
+    """Return the histories with the events of a day shuffled, if the settings ask for it."""
+    if settings.shuffle_days is None:
+        return whole
+    generator = torch.Generator().manual_seed(settings.shuffle_days)
+    return shuffled_ties(whole, whole.time // DAY, generator)
 
 
 def _direction(

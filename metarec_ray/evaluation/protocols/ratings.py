@@ -74,7 +74,6 @@ def rule_tasks(
     require_entity(store, "user")
     trained, cold = store.trained_items(), store.items.cold
     test, warm = store.histories(("test",), cut=False), store.histories(TRAINING, cut=False)
-    ids, now = store.entity_ids(), store.context_space.missing()
     found: list[RatingTasks] = []
     for place, (scenario, histories, items) in enumerate(
         zip(SCENARIOS, (test, warm, test), (trained, cold, cold), strict=True)
@@ -86,10 +85,7 @@ def rule_tasks(
         if n == 0 or (n < MIN_ENTITIES and not force):
             log.warning("%s is left out: it needs %d tasks, got %d", scenario, MIN_ENTITIES, n)
             continue
-        names = [ids[task] for task in chosen.task_id.tolist()]
-        query = torch.full((n,), settings.query_size)
-        found.append(cut(scenario, names, chosen, support=chosen.lengths() - query, query=query,
-                         now=now))  # fmt: skip
+        found.append(_last_as_query(scenario, chosen, store, settings))
         if scenario == "item_cold":
             found.append(with_history(found[-1], store))
     if not found:
@@ -99,6 +95,17 @@ def rule_tasks(
             "evaluate.force takes fewer)"
         )
     return found
+
+
+def _last_as_query(
+    scenario: str, histories: Histories, store: TaskStore, settings: RatingCut
+) -> RatingTasks:
+    """Return tasks whose queries are the last events of shuffled histories."""
+    ids, now = store.entity_ids(), store.context_space.missing()
+    names = [ids[task] for task in histories.task_id.tolist()]
+    query = torch.full((len(names),), settings.query_size)
+    support = histories.lengths() - query
+    return cut(scenario, names, histories, support=support, query=query, now=now)
 
 
 def require_entity(store: TaskStore, entity: Literal["user", "item"]) -> None:
@@ -132,7 +139,6 @@ def cut(
     """
     rows, mask = padded(histories.offsets[:-1], support)
     asked, wanted = padded(histories.offsets[:-1] + support + gap, query)
-    n = len(ids)
     return RatingTasks(
         scenario=scenario,
         entity=ids,
@@ -143,7 +149,7 @@ def cut(
             time=histories.time[rows] * mask,
             context=histories.context.at(rows),
             user=histories.users.features,
-            now=Features(*(column.expand(n, 1, -1) for column in now)),
+            now=Features(*(column.expand(len(ids), 1, -1) for column in now)),
         ),
         query=histories.item[asked] * wanted,
         label=histories.label[asked] * wanted,

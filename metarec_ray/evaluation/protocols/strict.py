@@ -115,11 +115,46 @@ def cut_tasks(
     window = max(settings.ks)
     _check_settings(window, test, settings)
     trained = training.met_items()
-    rows, events = _first_positives(test, trained, positive_min, window, settings)
+    rows, events = _eligible(test, trained, positive_min, window, settings)
+    _check_size(len(rows), test.n_entities, settings, part)
+    return _tasks(test, rows, events, trained, item_share(training), settings)
+
+
+def _eligible(
+    test: Histories,
+    trained: Tensor,
+    positive_min: float | None,
+    window: int,
+    settings: Evaluate,
+) -> tuple[Tensor, Tensor]:
+    """Return the rows [n] of eligible entities and of their first positives [n, window + query]."""
+    entity = test.entity()
+    keep = trained[test.item]
+    if positive_min is not None:
+        keep &= test.label >= positive_min
+    keep &= first_meetings(test, keep)
+    event = keep.nonzero().squeeze(1)
+    counts = torch.bincount(entity[event], minlength=test.n_entities)
+    starts = counts.cumsum(0) - counts
+    eligible = (counts >= settings.min_positives).nonzero().squeeze(1)
+    steps = torch.arange(window + settings.query_size)
+    events = event[starts[eligible].unsqueeze(1) + steps]
     if settings.boundary == "clean" and window:
         clean = test.time[events[:, window]] > test.time[events[:, window - 1]]
-        rows, events = rows[clean], events[clean]
-    _check_size(len(rows), test.n_entities, settings, part)
+        eligible, events = eligible[clean], events[clean]
+    return eligible, events
+
+
+def _tasks(
+    test: Histories,
+    rows: Tensor,
+    events: Tensor,
+    trained: Tensor,
+    share: Tensor,
+    settings: Evaluate,
+) -> StrictTasks:
+    """Return the tasks of the entities at `rows`, of their `events` [n, window + query]."""
+    window = max(settings.ks)
     support, query = events[:, :window], events[:, window:]
     return StrictTasks(
         entity=test.task_id[rows],
@@ -133,30 +168,9 @@ def cut_tasks(
         query_event=query[:, 0],
         context=test.context,
         trained=trained,
-        share=item_share(training),
+        share=share,
         mask=settings.mask,
     )
-
-
-def _first_positives(
-    test: Histories,
-    trained: Tensor,
-    positive_min: float | None,
-    window: int,
-    settings: Evaluate,
-) -> tuple[Tensor, Tensor]:
-    """Return the rows [n] of eligible entities, and of their first events [n, window + query]."""
-    entity = test.entity()
-    keep = trained[test.item]
-    if positive_min is not None:
-        keep &= test.label >= positive_min
-    keep &= first_meetings(test, keep)
-    event = keep.nonzero().squeeze(1)
-    counts = torch.bincount(entity[event], minlength=test.n_entities)
-    starts = counts.cumsum(0) - counts
-    eligible = (counts >= settings.min_positives).nonzero().squeeze(1)
-    steps = torch.arange(window + settings.query_size)
-    return eligible, event[starts[eligible].unsqueeze(1) + steps]
 
 
 def _check_settings(window: int, test: Histories, settings: Evaluate) -> None:

@@ -14,6 +14,7 @@ from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss
 from metarec_ray.algorithms.problem import EncodedItems, encode_candidates
 from metarec_ray.core import losses
 from metarec_ray.core.batch import Encoded, Task
+from metarec_ray.core.metrics import ndcg_of_positives
 from metarec_ray.data.settings import Feedback
 
 Scorer = Callable[[Encoded], Tensor]
@@ -54,7 +55,7 @@ def choice_judge(
         positives, others = scores[..., :width], scores[..., width:]
         value = loss.of_choices(positives, others, stands_for, query.mask)
         rivals = torch.cat([positives.masked_fill(~query.mask, -torch.inf), others], -1).detach()
-        return value, partial(ndcg_at_10, positives.detach(), rivals, query.mask)
+        return value, partial(ndcg_of_positives, positives.detach(), rivals, mask=query.mask, k=10)
 
     return among_some
 
@@ -73,28 +74,9 @@ def label_judge(loss: LabelLoss, query: Encoded, feedback: Feedback) -> Judge:
     return judge
 
 
-def ndcg_at_10(positives: Tensor, rivals: Tensor, mask: Tensor) -> Tensor:
-    """Return the NDCG@10 [*T] of `positives` [*T, Q] among `rivals` [*T, S], which hold them.
-
-    Ties take their mean rank and a score that is NaN the last, so that a learner that has collapsed
-    does not look perfect.
-    """
-    # The best 21 tell every rank below 10: who ties with the last of them, g places from the top,
-    # has a mean rank of at least g + (20 - g) / 2. To topk, what is not a number is the greatest.
-    best = rivals.topk(min(21, rivals.shape[-1]), sorted=False).values.unsqueeze(-2)
-    ahead = (~(best <= positives.unsqueeze(-1))).sum(-1)
-    level = (best == positives.unsqueeze(-1)).sum(-1)
-    rank = ahead + (level - 1) / 2
-    gain = torch.where(mask & (rank < 10), 1 / torch.log2(rank + 2.0), 0.0).sum(-1)
-    place = torch.arange(positives.shape[-1])
-    among = place < mask.sum(-1, keepdim=True).clamp(max=10)
-    possible = torch.where(among, 1 / torch.log2(place + 2.0), 0.0).sum(-1)
-    return gain / possible.clamp(min=1e-9)
-
-
 def _ndcg_of_items(scores: Tensor, item: Tensor, taken: Tensor, mask: Tensor) -> Tensor:
     others = scores.masked_fill(taken, -torch.inf)
-    return ndcg_at_10(others.gather(-1, item), others, mask)
+    return ndcg_of_positives(others.gather(-1, item), others, mask=mask, k=10)
 
 
 def _taken(task: Task, n_items: int) -> Tensor:

@@ -238,3 +238,54 @@ def test_a_k_beyond_the_list_is_refused():
     ranked = metrics.rank(row(3, 2, 1), row(1, 0, 0), depth=2, generator=seeded())
     with pytest.raises(DataError, match=r"k must lie in 1\.\.2.*got 3"):
         metrics.hit_rate(ranked, 3)
+
+
+def of_positives(
+    positives: list[float], others: list[float], real: list[bool] | None = None
+) -> float:
+    scores = torch.tensor(positives)
+    mask = torch.tensor(real or [True] * len(positives))
+    return float(
+        metrics.ndcg_of_positives(
+            scores, torch.cat([scores, torch.tensor(others)]), mask=mask, k=10
+        )
+    )
+
+
+def test_the_training_metric_is_ndcg_at_10() -> None:
+    # Places 1 and 3 of four.
+    expected = (1 / math.log2(2) + 1 / math.log2(4)) / (1 / math.log2(2) + 1 / math.log2(3))
+    assert of_positives([0.9, 0.5], [0.7, 0.1]) == pytest.approx(expected)
+    assert of_positives([0.9, 0.8], [0.7, 0.1]) == pytest.approx(1.0)
+    assert of_positives([0.0], [1.0] * 10) == 0.0
+
+
+def test_a_constant_scorer_gets_the_middle_not_the_top() -> None:
+    # One of five at the same score: its mean rank is 2 (counted from 0).
+    assert of_positives([1.0], [1.0] * 4) == pytest.approx(1 / math.log2(2 + 2))
+    assert of_positives([1.0], [1.0] * 60) == 0.0
+
+
+def test_a_score_that_is_not_a_number_is_the_last() -> None:
+    assert of_positives([math.nan], [math.nan] * 20) == 0.0
+
+
+def test_padding_is_no_positive() -> None:
+    assert of_positives([0.9, 9.0], [0.1], [True, False]) < 1
+    assert of_positives([0.9, -9.0], [0.1], [True, False]) == pytest.approx(1.0)
+
+
+def test_only_the_best_21_are_looked_at_and_every_tie_counts() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    for levels in (3, 40, 4000):  # nearly all tie, some tie, none
+        rivals = torch.randint(levels, (20, 500), generator=drawn).double()
+        positives = rivals[:, :6]
+        ahead = (rivals[:, None] > positives[..., None]).sum(-1)
+        level = (rivals[:, None] == positives[..., None]).sum(-1)
+        rank = ahead + (level - 1) / 2
+        gain = torch.where(rank < 10, 1 / torch.log2(rank + 2), 0.0).sum(-1)
+        ideal = sum(1 / math.log2(place + 2) for place in range(6))
+        found = metrics.ndcg_of_positives(
+            positives, rivals, mask=torch.ones(20, 6, dtype=torch.bool), k=10
+        )
+        torch.testing.assert_close(found, gain / ideal)

@@ -2,13 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from metarec_ray.checkpoint import load, save
 from metarec_ray.config.experiment import Experiment, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
-from metarec_ray.evaluation.blend import fit_blend, select, sharpness
+from metarec_ray.evaluation.blend import fit_blend
 from metarec_ray.evaluation.validation import validate, validation
 from metarec_ray.inference.predictor import member_scores
 from metarec_ray.inference.recommender import Recommender
@@ -28,35 +27,6 @@ def store(synthetic_store: Path) -> TaskStore:
 
 def asked(**sections: dict) -> Experiment:
     return parse({"evaluate": EVALUATE} | sections, "test")
-
-
-def closeness(scores: Tensor) -> Tensor:
-    return -(scores - 1.0).square().mean(1)
-
-
-def test_the_selection_finds_the_mix_that_no_member_is() -> None:
-    parts = torch.stack([torch.zeros(3, 4), torch.full((3, 4), 4.0)])
-    assert select(parts, closeness, rounds=20).tolist() == [0.75, 0.25]
-
-
-def test_a_selection_that_only_gets_worse_keeps_its_best_round() -> None:
-    parts = torch.stack([torch.ones(3, 4), torch.full((3, 4), 5.0)])
-    assert select(parts, closeness, rounds=7).tolist() == [1.0, 0.0]
-
-
-def test_sharpness_undoes_a_scale() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(200, 30, generator=generator)
-    query = torch.multinomial(
-        torch.softmax(4 * logits, 1), 8, replacement=True, generator=generator
-    )
-    every = torch.ones_like(logits, dtype=torch.bool)
-    assert sharpness(logits, query, every).item() == pytest.approx(4.0, rel=0.5)
-    assert sharpness(16 * logits, query, every).item() == pytest.approx(0.25, rel=0.5)
-    # What is no candidate does not count, however sure a learner is of it.
-    beside = torch.cat([logits, torch.full((200, 1), 50.0)], 1)
-    candidates = torch.cat([every, torch.zeros(200, 1, dtype=torch.bool)], 1)
-    assert sharpness(beside, query, candidates) == sharpness(logits, query, every)
 
 
 def test_a_blend_scores_the_weighted_sum_of_its_members(store: TaskStore) -> None:

@@ -18,7 +18,8 @@ from metarec_ray.data.tasks.features import stack
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, RequestError
 from metarec_ray.inference import single
-from metarec_ray.inference.recommender import MAX_SUPPORT, Ranking, Recommender, SupportEvent
+from metarec_ray.inference.limits import MAX_SUPPORT
+from metarec_ray.inference.recommender import Ranking, Recommender, SupportEvent
 from metarec_ray.inference.supports import Supports
 from metarec_ray.training.fit import fit
 from metarec_ray.training.meta_step.objective import lane_objective
