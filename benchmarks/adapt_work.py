@@ -15,6 +15,7 @@ from benchmarks.train_work import World, make_lane, parameters
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.gradient.maml import Anil, Maml
+from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.core.batch import Features, Params
 from metarec_ray.data.settings import Feedback
 from metarec_ray.inference.single import Trained
@@ -47,7 +48,8 @@ MODELS = (
 def predictor(of: World, model: Model) -> Trained:
     """Return what serves a model with random parameters over a catalogue."""
     items = len(of.features.tokens)
-    state = parameters(model.learner, items, Towers(dim=DIM, hidden=model.hidden))
+    towers = Towers(dim=DIM, hidden=model.hidden)
+    state = parameters(model.learner, items, towers)
     reference = torch.randperm(items, generator=torch.Generator().manual_seed(2))[:REFERENCE]
     buffers = {
         "offset": of.buffers["offset"],
@@ -55,9 +57,8 @@ def predictor(of: World, model: Model) -> Trained:
         "reference.log_q": torch.full((len(reference),), len(reference) / items).log(),
     }
     named = {f"buffer.{name}": value for name, value in buffers.items()}
-    return Trained(
-        model.learner, state.dense | state.tables | named, model.feedback, items=of.features
-    )
+    recipe = Recipe.of(model.learner, towers, model.feedback)
+    return Trained(recipe, state.dense | state.tables | named, items=of.features)
 
 
 def requests(of: World, n: int, seed: int) -> Supports:

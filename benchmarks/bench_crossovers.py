@@ -17,7 +17,7 @@ from torch.nn.functional import embedding_bag
 from torch.optim.adamw import adamw
 
 from benchmarks.machine import write_result
-from metarec_ray.training.process import settle
+from metarec_ray.training.process import set_up
 
 ENTITIES, DIM, REPETITIONS = 1100, 128, 25
 TABLES = (3_706, 10_000, 20_000, 100_000)
@@ -26,7 +26,7 @@ BAGS = ((31, 7), (128, 7), (256, 7), (500, 7), (12_000, 60))  # rows of a table,
 
 def main() -> None:
     """Measure and write the tables."""
-    settle(torch.device("cpu"))
+    set_up(torch.device("cpu"))
     torch.manual_seed(0)
     lines = [
         f"Milliseconds. {ENTITIES:,} entities, {DIM} dimensions.",

@@ -29,7 +29,6 @@ from metarec_ray.evaluation.table.statistics import bootstrap, holm
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.meta_step import step
 from metarec_ray.training.meta_step.objective import lane_objective
-from metarec_ray.training.meta_step.step import Alone
 from metarec_ray.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +97,7 @@ def trained(
     step.lane_objective = partial(lane_objective, oracle=oracle)
     trainer = Trainer(experiment, store)
     started = time.process_time()
-    for line in trainer.run(Alone(), experiment.train.steps):
+    for line in trainer.run(experiment.train.steps):
         face = "one by one" if oracle else "at once"
         print(f"{experiment.algorithm.name} {face} {line.step}/{line.steps}", file=sys.stderr)
     print(f"{time.process_time() - started:.0f} CPU s", file=sys.stderr)

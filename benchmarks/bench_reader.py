@@ -27,7 +27,7 @@ from metarec_ray.data.store.pipeline import Run
 from metarec_ray.data.tasks.lanes import Cut, LaneSampler
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.training.meta_step.step import LaneResult
-from metarec_ray.training.process import settle
+from metarec_ray.training.process import set_up
 from metarec_ray.training.trainer import Trainer
 
 ROWS, USERS, LANE_TASKS, LANES, REFERENCE = 4_000_000, 100_000, 256, 200, 512
@@ -83,7 +83,7 @@ def read_rates(folder: Path) -> dict[str, int]:
     reference = torch.arange(REFERENCE)
     rates = {}
     for name, cut in CUTS.items():
-        made = LaneSampler(histories, catalogue, store.items.features, cut, reference=reference)
+        made = LaneSampler(histories, catalogue, cut, reference=reference)
         made.lane(0, 0, 0, lanes=1, lane_tasks=LANE_TASKS)
         begin = time.process_time()
         for step in range(LANES):
@@ -100,19 +100,19 @@ def stall_share(folder: Path) -> float:
     store = TaskStore.open(folder / "synthetic")
     experiment = Experiment.model_validate({"data": settings.model_dump()})
     waited, whole = [0.0] * WORKERS, [0.0] * WORKERS
-    settle(torch.device("cpu"))
+    set_up(torch.device("cpu"))
 
     def work(rank: int) -> None:
         trainer = Trainer(experiment, store)
-        take = trainer._ahead.take
+        get = trainer._lanes.get
 
-        def timed(*asked, **then):
+        def timed(*asked, **following):
             begin = time.perf_counter()
-            found = take(*asked, **then)
+            found = get(*asked, **following)
             waited[rank] += time.perf_counter() - begin
             return found
 
-        trainer._ahead.take = timed  # type: ignore[method-assign]
+        trainer._lanes.get = timed  # type: ignore[method-assign]
         begin = time.perf_counter()
         for _ in range(STEPS):
             trainer.train_step(Alone(rank, WORKERS))

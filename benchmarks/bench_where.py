@@ -17,14 +17,14 @@ import torch
 
 from benchmarks.machine import write_result
 from benchmarks.train_cases import INNER_LR, OUTER_LR, PROGRESS
-from benchmarks.train_work import make_lane, parameters, world
+from benchmarks.train_work import MODEL, make_lane, parameters, world
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.gradient.maml import Anil, Fomaml, Maml
+from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.core.batch import Encoded
-from metarec_ray.models.towers import encode
 from metarec_ray.training.meta_step.step import apply, lane_result
-from metarec_ray.training.process import settle
+from metarec_ray.training.process import set_up
 
 REPETITIONS, LANES = 30, 6
 LEARNERS: dict[str, MetaLearner] = {
@@ -50,34 +50,33 @@ class Unadapted(Maml):
 
 def main() -> None:
     """Measure every part and write the table."""
-    settle(torch.device("cpu"))
+    set_up(torch.device("cpu"))
     of = world()
     lanes = [make_lane(of, seed) for seed in range(LANES)]
     state = parameters(Maml(), len(of.features.tokens))
 
     def step_of(learner: MetaLearner) -> float:
         own = parameters(learner, len(of.features.tokens))
+        recipe = Recipe.of(learner, MODEL, "explicit")
         return median_ms(
-            lambda i: lane_result(
-                learner, "explicit", of.buffers, own, lanes[i], progress=PROGRESS, seed=0
-            )
+            lambda i: lane_result(recipe, of.buffers, own, lanes[i], progress=PROGRESS, seed=0)
         )
 
     def encoded(i: int) -> None:
         rows = state.tables["item.ids"].index_select(0, lanes[i].items).requires_grad_()
         tokens = state.dense["item.tokens"].clone().requires_grad_()
-        vector = encode(state.dense | {"item.tokens": tokens}, "item", lanes[i].item_features, rows)
+        dense = state.dense | {"item.tokens": tokens}
+        vector = MODEL.encode(dense, "item", lanes[i].item_features, rows)
         torch.autograd.grad(vector.sum(), [rows, tokens])
 
+    recipe = Recipe.of(Maml(), MODEL, "explicit")
     results = [
-        lane_result(Maml(), "explicit", of.buffers, state, lane, progress=PROGRESS, seed=0)
-        for lane in lanes
+        lane_result(recipe, of.buffers, state, lane, progress=PROGRESS, seed=0) for lane in lanes
     ]
     encoding, unadapted = median_ms(encoded), step_of(Unadapted())
+    decay = dict.fromkeys([*state.dense, *state.tables], 0.0)
     update = median_ms(
-        lambda i: apply(
-            state, [results[i]], step=i, lr=OUTER_LR, weight_decay=0.0, max_norm=math.inf
-        )
+        lambda i: apply(state, [results[i]], step=i, lr=OUTER_LR, decay=decay, max_norm=math.inf)
     )
     lines = [
         "Milliseconds a lane of 32 tasks.",

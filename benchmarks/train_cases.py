@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import train_peers as peers
-from benchmarks.train_work import Batch, World, doubled, parameters, unpadded
+from benchmarks.train_work import MODEL, Batch, World, doubled, parameters, unpadded
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.gradient.maml import (
@@ -23,6 +23,7 @@ from metarec_ray.algorithms.gradient.maml import (
     MetaSgd,
     Reptile,
 )
+from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.core.batch import Lane, Params
 from metarec_ray.core.outer_loop import LaneObjective, meta_gradient
 from metarec_ray.training.meta_step.objective import lane_objective
@@ -88,10 +89,11 @@ def training(
     """Return what takes step i, from 0, on the lanes in turn, outer Adam included."""
     if case.implementation not in PEERS:
         computed = _own(case, of, state)
+        decay = dict.fromkeys([*state.dense, *state.tables], 0.0)
 
         def own_step(index: int) -> None:
             result = computed(lanes[index % len(lanes)])
-            apply(state, [result], step=index, lr=OUTER_LR, weight_decay=0.0, max_norm=math.inf)
+            apply(state, [result], step=index, lr=OUTER_LR, decay=decay, max_norm=math.inf)
 
         return own_step
     model, backward = _peer(case, state)
@@ -150,16 +152,16 @@ def relative_error(found: Params, expected: Params) -> float:
 
 def oracle(learner: MetaLearner, buffers: Params, lane: Lane) -> LaneObjective:
     """Return the lane's objective as vmap over the objective of one task."""
-    return lane_objective(learner, "explicit", buffers, lane, progress=PROGRESS, oracle=True)
+    recipe = Recipe.of(learner, MODEL, "explicit")
+    return lane_objective(recipe, buffers, lane, progress=PROGRESS, oracle=True)
 
 
 def _own(case: Case, of: World, state: ParameterState) -> Callable[[Lane], LaneResult]:
     """Return what computes a lane's gradients: the product's step, or the oracle in its place."""
     learner, buffers = case.learner(), of.buffers
     if case.implementation == "ours":
-        return lambda lane: lane_result(
-            learner, "explicit", buffers, state, lane, progress=PROGRESS, seed=0
-        )
+        recipe = Recipe.of(learner, MODEL, "explicit")
+        return lambda lane: lane_result(recipe, buffers, state, lane, progress=PROGRESS, seed=0)
 
     def by_oracle(lane: Lane) -> LaneResult:
         rows = {"item.ids": state.tables["item.ids"][lane.items]}

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.core.batch import Events, Features, Lane, Params, Task
-from metarec_ray.models.towers import Side, Sides, Towers
+from metarec_ray.core.parameters import split, values
+from metarec_ray.models.encoders.base import Side
+from metarec_ray.models.towers import Sides, Towers
 from metarec_ray.training.meta_step.optimizer import moments
 from metarec_ray.training.meta_step.step import ParameterState
 
@@ -153,9 +155,10 @@ def parameters(learner: MetaLearner, items: int = ITEMS, model: Towers = MODEL) 
         users=1,
         items=items,
     )
-    dense, tables = model.init(sides, generator)
-    dense["head.out.weight"] = 0.1 * torch.randn(model.features_dim, generator=generator)
-    dense |= learner.init(dense, generator)
+    dense, tables = split(model.init(sides, generator))
+    out = dense["head.out.weight"]
+    dense["head.out.weight"] = 0.1 * torch.randn(len(out), generator=generator)
+    dense |= values(learner.init(dense, generator))
     return ParameterState(dense, tables, moments(dense | tables))
 
 

@@ -27,6 +27,8 @@ CONFIG, SCHEMA, METRICS, STATE = "config.json", "schema.json", "metrics.json", "
 BUFFER = "buffer."  # what a buffer's name begins with, beside the parameters
 MANIFEST, COMMITTED = "manifest.json", "COMMITTED"
 REPLACED = ".replaced"
+CHECKPOINTS = "checkpoints"
+"""Folder of a run that holds its checkpoints."""
 
 
 class Checkpoint(NamedTuple):
@@ -88,6 +90,13 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
                 replaced.rename(path)
         raise CheckpointError(f"a checkpoint must be writable, got {error} ({path})") from error
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def save_step(checkpoint: Checkpoint, folder: Path) -> Path:
+    """Write `checkpoint` into a run's folder of checkpoints; return its path."""
+    path = step_path(folder, checkpoint.state["step"])
+    save(checkpoint, path)
+    return path
 
 
 def load(path: Path) -> Checkpoint:

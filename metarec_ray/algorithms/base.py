@@ -12,8 +12,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor
 
-from metarec_ray.core.batch import Encoded, Features, Params, SideInformation
+from metarec_ray.algorithms.losses.base import Loss
+from metarec_ray.core.batch import Encoded, Params
+from metarec_ray.core.histories import Histories
+from metarec_ray.core.parameters import Declared
 from metarec_ray.data.settings import Feedback
+from metarec_ray.models.encoders.base import Encoder
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,20 +30,23 @@ class Problem(NamedTuple):
 
     Attributes:
         feedback: what a label means.
+        loss: what a set is learned by.
         predict: `(params, events) -> scores [N]` of one task, on the scale of the labels (explicit)
             or in log-odds (binary, implicit); differentiable.
         features: `(params, events) -> [N, P]`, what the last layer of `predict` is linear in.
-        support_loss: `(params, support) -> scalar`, mean loss over a set; for implicit feedback a
-            softmax against `reference`, where a positive does not compete with itself.
+        support_loss: `(params, support) -> scalar`, mean loss over a set; for implicit feedback
+            against `reference`, where a positive does not compete with itself.
         reference: a fixed sample of the catalogue (implicit feedback), else None.
         reference_log_q: log-probability [R] of each reference item to have been sampled.
-        begins: bool scalar, whether the support begins the entity's history; a new user's does.
         progress: share of meta-training that is done; None outside meta-training, where nothing may
             be random.
+        begins: bool scalar, whether the support begins the entity's history; a new user's does.
+        adapting: the encoder, where its parameters adapt to a task beside the head; else None.
 
     """
 
     feedback: Feedback
+    loss: Loss
     predict: Callable[[Params, Encoded], Tensor]
     features: Callable[[Params, Encoded], Tensor]
     support_loss: Callable[[Params, Encoded], Tensor]
@@ -47,6 +54,7 @@ class Problem(NamedTuple):
     reference_log_q: Tensor
     progress: float | None = None
     begins: Tensor = torch.tensor(True)
+    adapting: Encoder | None = None
 
 
 class Learner(BaseModel, ABC):
@@ -89,7 +97,10 @@ class MetaLearner(Learner):
     ragged: ClassVar[bool] = False
     """Whether the batched face takes supports of any length and items as rows of one table."""
 
-    def init(self, params: Params, generator: Generator) -> Params:
+    needs_derivatives: ClassVar[bool] = False
+    """Whether the batched face asks the loss for its derivatives by hand."""
+
+    def init(self, params: Params, generator: Generator) -> Declared:
         """Return the meta-parameters the learner adds to the model's (learned rates, a prior).
 
         Anything random in training is drawn from torch's global generator, which is seeded a lane.
@@ -126,48 +137,6 @@ class MetaLearner(Learner):
     ) -> tuple[Tensor, Tensor]:
         """Return the objective [T] and the query loss to report [T]."""
         return self.objective(problem, meta, support, query, loss)
-
-
-class Histories(NamedTuple):
-    """Whole histories of E entities as values + offsets, oldest first: what statistics sum over.
-
-    Attributes:
-        offsets: int64 [E + 1]; entity e owns events offsets[e]:offsets[e + 1].
-        item: int64 rows of the catalogue.
-        label: float32.
-        time: int64 microseconds, 0 without a clock.
-        n_items: size of the catalogue.
-        cutoff: int64 microseconds of the cut in time, or None.
-        users: what is known of the entities [E]; None for nothing.
-        items: what is known of the catalogue [n_items]; None for nothing.
-
-    """
-
-    offsets: Tensor
-    item: Tensor
-    label: Tensor
-    time: Tensor
-    n_items: int
-    cutoff: int | None
-    users: SideInformation | None = None
-    items: SideInformation | None = None
-
-    def take(self, entities: Tensor) -> "Histories":
-        """Return the histories of the entities at the positions `entities`, int64 [n]."""
-        sizes = self.offsets.diff()[entities]
-        ends = sizes.cumsum(0)
-        shift = self.offsets[entities] - (ends - sizes)
-        event = torch.arange(int(sizes.sum())) + shift.repeat_interleave(sizes)
-        users = self.users and self.users._replace(
-            features=Features(*(column[entities] for column in self.users.features))
-        )
-        return self._replace(
-            offsets=torch.cat([torch.zeros(1, dtype=torch.int64), ends]),
-            item=self.item[event],
-            label=self.label[event],
-            time=self.time[event],
-            users=users,
-        )
 
 
 def in_turn(function: Callable[[T], R], values: Sequence[T]) -> list[R]:
@@ -228,7 +197,7 @@ class StatisticalLearner(FittedLearner):
         """Return the meta-parameters after one round."""
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
-        entities = torch.arange(len(histories.offsets) - 1)
+        entities = torch.arange(histories.n_entities)
         shards = [histories.take(part) for part in entities.split(self.shard)]
         meta: Params = {}
         for _ in range(self.rounds):

@@ -1,9 +1,9 @@
-"""Cross-fitting: backbones on disjoint entities, so that a head can be trained on honest episodes.
+"""Cross-fitting: heads are trained on entities that their backbone was not fitted on.
 
-A head that is meta-trained on entities its backbone was fitted on sees residuals that are too small
-and learns to trust the backbone too much [Chernozhukov et al., 2018, the same remedy]. Here every
-entity is an episode of the one backbone that has not seen it; what is served stands on a backbone
-fitted on everybody. Knows `FittedLearner`; does not know heads: they take a `CrossFit`.
+On entities that the backbone was fitted on, residuals are too small, and a head would learn to
+trust the backbone too much [Chernozhukov et al., 2018, have the same remedy]. Here each entity is
+an episode for the head on the one backbone that has not seen it. What is served uses a backbone
+that was fitted on all entities. Knows `FittedLearner`; does not know heads: they take a `CrossFit`.
 """
 
 from functools import partial
@@ -11,18 +11,18 @@ from typing import NamedTuple
 
 import torch
 
-from metarec_ray.algorithms.base import FittedLearner, Fitting, Histories, Params
-from metarec_ray.algorithms.sums import keep_events
+from metarec_ray.algorithms.base import FittedLearner, Fitting, Params
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 
 
 class Fold(NamedTuple):
-    """A backbone and what it was not shown.
+    """A backbone, and the entities it was not fitted on.
 
     Attributes:
         params: of the backbone.
-        seen: histories that it was fitted on, without events of hidden items.
-        unseen: whole histories of the other entities: episodes for a head.
+        seen: the histories it was fitted on, without events of hidden items.
+        unseen: whole histories of the other entities, as episodes for a head.
 
     """
 
@@ -32,7 +32,7 @@ class Fold(NamedTuple):
 
 
 class CrossFit(NamedTuple):
-    """Folds for the head's training, and the backbone of everybody for what it serves."""
+    """Folds to train a head on, and the backbone of all entities, which is served."""
 
     folds: list[Fold]
     final: Params
@@ -46,20 +46,20 @@ def cross_fit(
     folds: int,
     hidden_items: float = 0.0,
 ) -> CrossFit:
-    """Fit a backbone for each fold of entities, on the others, and one on everybody.
+    """Fit a backbone for each fold, on the entities of all others, and one on all entities.
 
-    The fits are independent and go through `fitting.each`: side by side where that is a cluster.
+    The fits are independent and go through `fitting.each`, in parallel where that is a cluster.
 
     Args:
         backbone: any learner that is fitted on histories.
         histories: at least `folds` entities.
         fitting: its seed shuffles entities and items.
-        folds: parts that entities are dealt into, >= 2.
-        hidden_items: share of the items whose events a fold's backbone is not shown either, others
-            in each fold: unseen histories then have items that are new to it.
+        folds: how many, >= 2.
+        hidden_items: share of the items whose events a fold's backbone is not fitted on either,
+            other items in each fold; unseen histories then have items that are new to it.
 
     """
-    entities = len(histories.offsets) - 1
+    entities = histories.n_entities
     if not 2 <= folds <= entities:
         raise DataError(f"folds must be >= 2 and <= {entities}, the entities, got {folds}")
     generator = torch.Generator().manual_seed(fitting.seed)
@@ -71,7 +71,7 @@ def cross_fit(
         hidden = torch.zeros(histories.n_items, dtype=torch.bool)
         hidden[order.roll(-fold * size)[:size]] = True
         others = histories.take((dealt != fold).nonzero().flatten())
-        seen.append(keep_events(others, ~hidden[others.item]))
+        seen.append(others.keep(~hidden[others.item]))
     params = fitting.each(partial(_fit, backbone, fitting.seed), [*seen, histories])
     unseen = [histories.take((dealt == fold).nonzero().flatten()) for fold in range(folds)]
     final = params.pop()

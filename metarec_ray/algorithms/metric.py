@@ -1,8 +1,8 @@
 """Metric learners: compare candidates with the support set in the space of encoded items.
 
 Knows one task, or T at once, without an inner loop. What the support says is added to the zero-shot
-score, so that no support leaves the prior; it is the residual of a rating or a click, the bare fact
-of a positive. Older events count less by a learned decay.
+score, so that an empty support leaves the prior: the residual of a rating or click, 1 for a
+positive. Older events weigh less, by a learned decay.
 """
 
 import math
@@ -14,22 +14,23 @@ from torch import Generator, Tensor
 
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem
 from metarec_ray.core.batch import Encoded
-from metarec_ray.models.towers import shift_user
+from metarec_ray.core.parameters import Declared, Parameter
+from metarec_ray.models.head import dimensions, shift_user
 
-DECAY = 0.02  # of an event's weight for every later event, before training
+DECAY = 0.02  # of an event's weight with each later event, before training
 
 
 class PrototypeNetwork(MetaLearner):
     """A user is the mean of the items of the support [Snell et al., 2017, arXiv:1703.05175].
 
-    The label-weighted mean is shrunk by the number of events and added to the user's own vector,
-    which is the learned prior: prototype = user + sum(w r x) M / (sum(w) + n0). Candidates are
-    scored by their inner product with it; of the paper's squared distance that leaves out the
-    length of a candidate's vector, which the head's offset and last layer may express. M tells
-    items that were met from items that are scored, and starts at the identity.
+    The mean, weighted by residuals r, is shrunk by the number of events and added to the user's own
+    vector, which is the learned prior: prototype = user + sum(w r x) M / (sum(w) + n0). A
+    candidate's score is its inner product with the prototype. The paper's squared distance has the
+    length of the candidate's vector too, which offsets and the head's last layer can express. The
+    learned matrix M maps support items to candidates and starts at the identity.
 
     Attributes:
-        prior_events: n0 before training, the number of events that weigh as much as the prior.
+        prior_events: n0 before training: number of events that weigh as much as the prior.
 
     """
 
@@ -37,29 +38,29 @@ class PrototypeNetwork(MetaLearner):
     name: Literal["prototype"] = "prototype"
     prior_events: PositiveFloat = 5.0
 
-    def init(self, params: Params, generator: Generator) -> Params:
+    def init(self, params: Params, generator: Generator) -> Declared:
         return {
-            "prototype.map": torch.eye(params["item.tokens"].shape[1]),
-            "prototype.log_prior_events": torch.tensor(math.log(self.prior_events)),
-            "prototype.log_decay": torch.tensor(math.log(DECAY)),
+            "prototype.map": Parameter(torch.eye(dimensions(params))),
+            "prototype.log_prior_events": Parameter(torch.tensor(math.log(self.prior_events))),
+            "prototype.log_decay": Parameter(torch.tensor(math.log(DECAY))),
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         weight = support.mask * torch.exp(-torch.exp(meta["prototype.log_decay"]) * support.age)
         prior = torch.exp(meta["prototype.log_prior_events"])
         share = weight / (weight.sum(-1, keepdim=True) + prior)
-        told = share * residual(problem, meta, support)
-        mean = (told.unsqueeze(-2) @ support.item).squeeze(-2)
+        evidence = share * residual(problem, meta, support)
+        mean = (evidence.unsqueeze(-2) @ support.item).squeeze(-2)
         fast = shift_user(meta, mean @ meta["prototype.map"])
-        return fast | {"head.out.bias": fast["head.out.bias"] + told.sum(-1)}
+        return fast | {"head.out.bias": fast["head.out.bias"] + evidence.sum(-1)}
 
 
 class MatchingNetwork(MetaLearner):
-    """A score is what the support says nearby [Vinyals et al., 2016, arXiv:1606.04080].
+    """A score is the attention-weighted residual of the support [Vinyals et al., 2016].
 
-    A softmax over the cosines of a candidate to the items of the support, with a learned
-    temperature, weighs their residuals; an empty place with a learned logit and residual 0 takes
-    the weight that no event deserves. The paper's context embeddings, which read the support as a
+    arXiv:1606.04080. The attention is a softmax over the cosines of a candidate to the items of the
+    support, with a learned temperature. An empty slot, with a learned logit and residual 0, takes
+    weight where no item is close. The paper's context embeddings, which read the support as a
     sequence, are left out.
 
     Attributes:
@@ -71,22 +72,22 @@ class MatchingNetwork(MetaLearner):
     name: Literal["matching"] = "matching"
     temperature: PositiveFloat = 0.5
 
-    def init(self, params: Params, generator: Generator) -> Params:
+    def init(self, params: Params, generator: Generator) -> Declared:
         return {
-            "matching.map": torch.eye(params["item.tokens"].shape[1]),
-            "matching.log_temperature": torch.tensor(math.log(self.temperature)),
-            "matching.log_decay": torch.tensor(math.log(DECAY)),
-            "matching.nothing": torch.zeros(()),
-            "matching.scale": torch.ones(()),
+            "matching.map": Parameter(torch.eye(dimensions(params))),
+            "matching.log_temperature": Parameter(torch.tensor(math.log(self.temperature))),
+            "matching.log_decay": Parameter(torch.tensor(math.log(DECAY))),
+            "matching.nothing": Parameter(torch.zeros(())),
+            "matching.scale": Parameter(torch.ones(())),
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         forgotten = -torch.exp(meta["matching.log_decay"]) * support.age
-        told = residual(problem, meta, support) * support.mask
+        evidence = residual(problem, meta, support) * support.mask
         return {
             "key": _direction(support.item @ meta["matching.map"]),
             "logit": forgotten.masked_fill(~support.mask, -torch.inf),
-            "value": meta["matching.scale"] * told,
+            "value": meta["matching.scale"] * evidence,
         }
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
@@ -94,14 +95,14 @@ class MatchingNetwork(MetaLearner):
         logits = near / torch.exp(meta["matching.log_temperature"]) + fast["logit"].unsqueeze(-2)
         nothing = meta["matching.nothing"].expand(*logits.shape[:-1], 1)
         attention = torch.softmax(torch.cat([nothing, logits], -1), -1)[..., 1:]
-        told = (attention @ fast["value"].unsqueeze(-1)).squeeze(-1)
-        return problem.predict(meta, candidates) + told
+        evidence = (attention @ fast["value"].unsqueeze(-1)).squeeze(-1)
+        return problem.predict(meta, candidates) + evidence
 
 
 def residual(problem: Problem, meta: Params, support: Encoded) -> Tensor:
-    """Return what each event says beyond the prior [*T, N]; arbitrary on padding.
+    """Return the residual of each event under the prior [*T, N]; arbitrary on padding.
 
-    The label less its expectation, on the scale of labels; 1 for a positive.
+    The label minus its expectation, on the scale of labels; 1 for a positive.
     """
     if problem.feedback == "implicit":
         return torch.ones_like(support.label)

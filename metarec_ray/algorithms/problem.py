@@ -1,6 +1,6 @@
 """From a model to what a learner may ask of it: encoded events and a `Problem`.
 
-Knows the towers and the losses; training, evaluation and serving all come through here, so that a
+Knows the model and the losses; training, evaluation and serving all come through here, so that a
 support set means the same to each of them.
 """
 
@@ -9,11 +9,35 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params, Problem
-from metarec_ray.core import losses
-from metarec_ray.core.batch import Encoded
+from metarec_ray.algorithms.base import MetaLearner, Params, Problem
+from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss, Loss
+from metarec_ray.algorithms.losses.union import AnyLoss, loss_for
+from metarec_ray.core.batch import Encoded, Features
 from metarec_ray.data.settings import Feedback
-from metarec_ray.models.towers import head_features, head_score
+from metarec_ray.models.head import head_features, head_score
+from metarec_ray.models.towers import Towers
+
+
+class Recipe(NamedTuple):
+    """What is trained and served: who learns, on which model, by which loss."""
+
+    learner: MetaLearner
+    model: Towers
+    loss: Loss
+    feedback: Feedback
+
+    @classmethod
+    def of(
+        cls, learner: MetaLearner, model: Towers, feedback: Feedback, loss: AnyLoss | None = None
+    ) -> "Recipe":
+        """Return the recipe with this loss, or with that of the kind of feedback."""
+        return cls(learner, model, loss_for(feedback, loss), feedback)
+
+    @property
+    def batched(self) -> bool:
+        """Whether the learner takes T tasks at once; else vmap makes T of one."""
+        by_hand = self.loss.has_derivatives or not self.learner.needs_derivatives
+        return self.learner.batched and by_hand and not self.model.encoder.adapts
 
 
 class EncodedItems(NamedTuple):
@@ -25,6 +49,7 @@ class EncodedItems(NamedTuple):
     index: Tensor  # int64 [*T, U]  # pyright: ignore[reportIncompatibleMethodOverride]
     vector: Tensor  # float [*T, U, D]
     offset: Tensor  # float [*T, U]
+    place: Tensor  # int64 [*T, U]: rows of the table that was encoded
 
     def at(self, position: Tensor) -> "EncodedItems":
         """Return the items at `position` [*T, N] of this table."""
@@ -34,9 +59,13 @@ class EncodedItems(NamedTuple):
             offset = self.offset.gather(-1, position.expand(*self.offset.shape[:-1], -1))
         # Its derivative costs a third of that of `vector[position]`.
         vector = self.vector.index_select(0, position.flatten())
-        return EncodedItems(
-            self.index[position], vector.view(*position.shape, vector.shape[-1]), offset
-        )
+        vector = vector.view(*position.shape, vector.shape[-1])
+        return EncodedItems(self.index[position], vector, offset, self.place[position])
+
+
+def encoded_table(index: Tensor, vector: Tensor, offset: Tensor) -> EncodedItems:
+    """Return a whole table of encoded items, given their rows of the catalogue."""
+    return EncodedItems(index, vector, offset, torch.arange(len(index), device=index.device))
 
 
 class Support(NamedTuple):
@@ -47,6 +76,34 @@ class Support(NamedTuple):
     label: Tensor
     mask: Tensor
     time: Tensor  # int64
+
+
+class Recoder(NamedTuple):
+    """Encodes the user and the items of one task anew, as an encoder that adapts has to.
+
+    Attributes:
+        model: whose encoder adapts.
+        items: features of the table of items [U].
+        item_ids: their id rows [U, D], None without ids.
+        user: features of the task's user.
+        user_id: its id row [D], 0 without one.
+
+    """
+
+    model: Towers
+    items: Features
+    item_ids: Tensor | None
+    user: Features
+    user_id: Tensor
+
+    def recode(self, params: Params, events: Encoded) -> Encoded:
+        """Return the events as the encoder with these parameters sees them."""
+        rows = self.items.at(events.place)
+        ids = None if self.item_ids is None else self.item_ids[events.place]
+        return events._replace(
+            item=self.model.encode(params, "item", rows, ids),
+            user=self.model.encode(params, "user", self.user, self.user_id),
+        )
 
 
 def encode_support(support: Support, user: Tensor) -> Encoded:
@@ -62,6 +119,7 @@ def encode_support(support: Support, user: Tensor) -> Encoded:
         age=later.clamp(min=0).to(user.dtype),
         mask=support.mask,
         time=support.time,
+        place=support.items.place,
     )
 
 
@@ -70,26 +128,28 @@ def encode_candidates(items: EncodedItems, user: Tensor, context: Tensor) -> Enc
     n = items.index.shape[-1]
     zeros = torch.zeros(n, dtype=user.dtype)
     return Encoded(
-        items.index,
-        items.vector,
-        items.offset,
-        user,
-        context,
-        zeros,
-        zeros,
-        torch.ones(n, dtype=torch.bool),
-        torch.zeros(n, dtype=torch.int64),
+        index=items.index,
+        item=items.vector,
+        offset=items.offset,
+        user=user,
+        context=context,
+        label=zeros,
+        age=zeros,
+        mask=torch.ones(n, dtype=torch.bool),
+        time=torch.zeros(n, dtype=torch.int64),
+        place=items.place,
     )
 
 
 def unencoded(n_items: int) -> EncodedItems:
     """Return the catalogue for learners that are not fitted through a model: rows only."""
-    return EncodedItems(torch.arange(n_items), torch.zeros(n_items, 0), torch.zeros(n_items))
+    return encoded_table(torch.arange(n_items), torch.zeros(n_items, 0), torch.zeros(n_items))
 
 
 def no_problem(feedback: Feedback) -> Problem:
     """Return the problem of learners that are not fitted through a model."""
-    return Problem(feedback, _not_asked, _not_asked, _not_asked, None, torch.zeros(0))
+    loss = loss_for(feedback)
+    return Problem(feedback, loss, _not_asked, _not_asked, _not_asked, None, torch.zeros(0))
 
 
 def make_problem(
@@ -99,43 +159,63 @@ def make_problem(
     user: Tensor,
     context: Tensor,
     *,
+    loss: Loss | None = None,
     progress: float | None = None,
     begins: Tensor | None = None,
+    recoder: Recoder | None = None,
 ) -> Problem:
     """Return what a learner may ask while it adapts to the task of `user`.
 
     Args:
-        feedback: what labels mean, and so the loss.
-        reference: the fixed sample of the catalogue that positives compete with; None for labels.
+        feedback: what labels mean.
+        reference: the fixed sample of the catalogue that positives compete with; not read by losses
+            of labels.
         log_q: log-probability of each reference item to have been sampled.
         user: vector [*T, D] of the task's user.
         context: [*T, 1, D] in which reference items are scored.
+        loss: what a support set is learned by; None for that of the kind of feedback.
         progress: share of meta-training that is done, None outside it.
         begins: whether the support begins a history; None for a new user's.
+        recoder: where the encoder adapts, of one task; else None.
 
     """
-    begins = torch.tensor(True, device=user.device) if begins is None else begins
-    if feedback != "implicit":
-        loss = losses.squared_error if feedback == "explicit" else losses.cross_entropy
+    loss = loss_for(feedback) if loss is None else loss
+    others = None
+    if isinstance(loss, ChoiceLoss):
+        assert reference is not None
+        others = encode_candidates(reference, user, context)
 
-        def support_loss(params: Params, support: Encoded) -> Tensor:
-            return loss(head_score(params, support), support.label, support.mask)
+    def seen(params: Params, events: Encoded) -> Encoded:
+        return events if recoder is None else recoder.recode(params, events)
 
-        return Problem(
-            feedback, head_score, head_features, support_loss, None, log_q, progress, begins
-        )
-    assert reference is not None
-    others = encode_candidates(reference, user, context)
+    def predict(params: Params, events: Encoded) -> Tensor:
+        return head_score(params, seen(params, events))
 
-    def choice_loss(params: Params, support: Encoded) -> Tensor:
+    def features(params: Params, events: Encoded) -> Tensor:
+        return head_features(params, seen(params, events))
+
+    def support_loss(params: Params, support: Encoded) -> Tensor:
+        if isinstance(loss, LabelLoss):
+            return loss.of_labels(predict(params, support), support.label, support.mask)
+        assert isinstance(loss, ChoiceLoss)
+        assert others is not None
         # A positive competes with every item of the sample but itself.
-        competes = support.index.unsqueeze(-1) != reference.index
-        rivals = head_score(params, others) - log_q
-        scores = head_score(params, support)
-        return losses.softmax(scores, rivals, support.mask, competes=competes)
+        competes = support.index.unsqueeze(-1) != others.index
+        rivals = predict(params, others)
+        scores = predict(params, support)
+        return loss.of_choices(scores, rivals, -log_q, support.mask, competes=competes)
 
     return Problem(
-        feedback, head_score, head_features, choice_loss, others, log_q, progress, begins
+        feedback=feedback,
+        loss=loss,
+        predict=predict,
+        features=features,
+        support_loss=support_loss,
+        reference=others,
+        reference_log_q=log_q,
+        progress=progress,
+        begins=torch.tensor(True, device=user.device) if begins is None else begins,
+        adapting=None if recoder is None else recoder.model.encoder,
     )
 
 

@@ -1,4 +1,4 @@
-"""Sums over histories that several rivals share.
+"""Sums over histories and supports that several rivals share.
 
 Knows `Histories`; does not know what the sums are for.
 """
@@ -6,11 +6,11 @@ Knows `Histories`; does not know what the sums are for.
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories
-from metarec_ray.core.batch import DAY, Encoded, entity_of
+from metarec_ray.core.batch import DAY, Encoded
+from metarec_ray.core.histories import Histories
 
 _CHUNK = 2048  # entities made dense at a time
-# Items that nobody met inside a span of positions stay in the order of their popularity.
+# Not 0: items that nobody met at the counted positions still rank by their popularity.
 _OUTSIDE = 1e-3
 
 
@@ -20,15 +20,9 @@ def check_positions(first: int, last: int) -> None:
         raise ValueError(f"first_position must be < last_position {last}, got {first}")
 
 
-def position_of_event(histories: Histories) -> Tensor:
-    """Return how many earlier events the entity has, int64 [N]."""
-    starts = histories.offsets[:-1].repeat_interleave(histories.offsets.diff())
-    return torch.arange(histories.item.numel()) - starts
-
-
 def position_weight(histories: Histories, first: int, last: int) -> Tensor:
     """Return 1 for events at the positions first .. last - 1, nearly 0 elsewhere, float64 [N]."""
-    position = position_of_event(histories)
+    position = histories.position()
     inside = (position >= first) & (position < last)
     return torch.where(inside, 1.0, _OUTSIDE).double()
 
@@ -36,9 +30,9 @@ def position_weight(histories: Histories, first: int, last: int) -> Tensor:
 def freshness(histories: Histories, half_life_days: float) -> Tensor:
     """Return 2^(-days between an entity's first event and the cutoff / half life), float64 [E].
 
-    0 for an entity without events; 1 for the others where the log is not cut in time.
+    0 for an entity without events. If the log has no cutoff in time, 1 for all others.
     """
-    met = histories.offsets.diff() > 0
+    met = histories.lengths() > 0
     weight = met.double()
     if histories.cutoff is not None:
         first = histories.time[histories.offsets[:-1][met]]
@@ -48,14 +42,14 @@ def freshness(histories: Histories, half_life_days: float) -> Tensor:
 
 
 def is_positive(label: Tensor, positive_min: float | None) -> Tensor:
-    """Return a bool for each event; None takes every event for a positive."""
+    """Return whether each event is a positive; with None, every event is."""
     return (
         torch.ones_like(label, dtype=torch.bool) if positive_min is None else label >= positive_min
     )
 
 
 def newest(key: Tensor, mask: Tensor) -> Tensor:
-    """Return bool [*, N]: the last of the events in `mask` for each value of `key`, int64 >= 0."""
+    """Return bool [*, N]: for each value of `key`, int64 >= 0, the last event in `mask`."""
     ordered, place = torch.where(mask, key, -1).sort(dim=-1, stable=True)
     last = ordered[..., 1:] != ordered[..., :-1]
     last = torch.cat([last, torch.ones_like(ordered[..., :1], dtype=torch.bool)], -1)
@@ -65,26 +59,15 @@ def newest(key: Tensor, mask: Tensor) -> Tensor:
 def positives(support: Encoded, positive_min: float | None) -> Tensor:
     """Return bool [N]: positive events of a support, the last one of each item.
 
-    Fits count an entity's item once, and so do supports.
+    So a support counts each item once, as fits do.
     """
     return newest(support.index, support.mask & is_positive(support.label, positive_min))
-
-
-def keep_events(histories: Histories, kept: Tensor) -> Histories:
-    """Return the same entities with the events in `kept`, bool [N], only."""
-    before = torch.cat([torch.zeros(1, dtype=torch.int64), kept.cumsum(0)])
-    return histories._replace(
-        offsets=before[histories.offsets],
-        item=histories.item[kept],
-        label=histories.label[kept],
-        time=histories.time[kept],
-    )
 
 
 def positive_pairs(histories: Histories, positive_min: float | None) -> tuple[Tensor, Tensor]:
     """Return (entity, item) of the distinct pairs with a positive event, ascending."""
     keep = is_positive(histories.label, positive_min)
-    keys = entity_of(histories.offsets)[keep] * histories.n_items + histories.item[keep]
+    keys = histories.entity()[keep] * histories.n_items + histories.item[keep]
     pairs = torch.unique(keys)
     return pairs // histories.n_items, pairs % histories.n_items
 
@@ -96,13 +79,13 @@ def count_pairs(histories: Histories, positive_min: float | None) -> Tensor:
 
 
 def gram(histories: Histories, positive_min: float | None) -> Tensor:
-    """Return how many entities have positives on both items, float [n_items, n_items].
+    """Return the number of entities with positives on both items, float [n_items, n_items].
 
     Costs pairs x n_items multiplications: about a second for 400,000 pairs and 3,400 items.
     """
     entity, item = positive_pairs(histories, positive_min)
     total = torch.zeros(histories.n_items, histories.n_items)
-    for start in range(0, histories.offsets.numel() - 1, _CHUNK):
+    for start in range(0, histories.n_entities, _CHUNK):
         low, high = torch.searchsorted(entity, torch.tensor([start, start + _CHUNK])).tolist()
         rows, columns = entity[low:high] - start, item[low:high]
         dense = torch.zeros(_CHUNK, histories.n_items)
@@ -118,10 +101,10 @@ def gram(histories: Histories, positive_min: float | None) -> Tensor:
 
 
 def log_shares(scores: Tensor, floor: float = 0.1) -> Tensor:
-    """Return log of scores [*, I] as shares of a whole, up to a constant.
+    """Return the log of scores [*, I] normalised to sum to 1, up to a constant.
 
-    Negative scores count as none, and every item has `floor` / I of the whole beforehand: without
-    it, what a rival knows nothing of would be impossible.
+    Negative scores count as 0. Every item gets `floor` / I in addition, so that no item, even one
+    the rival knows nothing of, has probability 0.
     """
     positive = scores.clamp(min=0)
     share = positive / positive.sum(-1, keepdim=True).clamp(min=1e-12)

@@ -11,8 +11,9 @@ from metarec_ray.algorithms.closed_form.eb_ridge import EBRidge
 from metarec_ray.algorithms.closed_form.gaussian_process import GaussianProcessHead
 from metarec_ray.algorithms.closed_form.variational import VariationalBayes
 from metarec_ray.algorithms.closed_form.windowed_ridge import WindowedRidge
-from metarec_ray.algorithms.gradient.maml import Anil, Fomaml, Maml, MetaEmbedding, MetaSgd, Reptile
+from metarec_ray.algorithms.gradient.maml import Anil, Fomaml, Maml, MetaSgd, Reptile
 from metarec_ray.algorithms.gradient.maml_plus_plus import MamlPlusPlus
+from metarec_ray.algorithms.gradient.meta_embedding import MetaEmbedding
 from metarec_ray.algorithms.in_context.pair_attention import PairAttention
 from metarec_ray.algorithms.in_context.recurrent import Recurrent
 from metarec_ray.algorithms.in_context.transformer import CausalTransformer

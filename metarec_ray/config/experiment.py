@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
+from metarec_ray.algorithms.gradient.maml import GradientLearner
 from metarec_ray.algorithms.union import Algorithm
 from metarec_ray.config.judging import Bench, Blending, Evaluate
 from metarec_ray.config.messages import sentence
@@ -46,6 +47,16 @@ class Experiment(Settings):
             self.members()
         except ConfigError as error:
             raise ValueError(f"{error}, of a member of the blend") from None
+        return self
+
+    @model_validator(mode="after")
+    def _an_encoder_adapts_by_descent(self) -> "Experiment":
+        adapts = self.model.encoder.adapts and not self.blend.members
+        if adapts and not isinstance(self.algorithm, GradientLearner):
+            raise ValueError(
+                "model.encoder.adapts needs a learner that descends on its support (maml and its "
+                f"relatives), got {self.algorithm.name} (algorithm.name)"
+            )
         return self
 
     @property

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from metarec_ray.algorithms.losses.union import AnyLoss
 from metarec_ray.data.settings import Settings
 from metarec_ray.data.tasks.domains import Domains
 from metarec_ray.data.tasks.lanes import Cut
@@ -62,6 +63,8 @@ class Train(Settings):
         max_gradient_norm: the meta-gradient is scaled down to this norm.
         checkpoint_every, log_every: steps between checkpoints and between lines of metrics.
         reference_items: size of the fixed sample that positives compete with in the inner loop.
+        loss: what supports and queries are learned by; None for the softmax of implicit feedback,
+            the squared error of ratings, the cross-entropy of clicks.
         max_failures: restarts of the worker group before a run gives up.
         parts: entities to train on; choices are made with `train`, judged on validation entities.
         tasks: how a history is cut into tasks.
@@ -91,6 +94,7 @@ class Train(Settings):
     checkpoint_every: PositiveInt = 200
     log_every: PositiveInt = 20
     reference_items: PositiveInt = 512
+    loss: AnyLoss | None = None
     cpus_per_worker: PositiveFloat = 0.5
     max_failures: NonNegativeInt = 3
     parts: Literal["train", "train+valid"] = "train+valid"
@@ -105,7 +109,7 @@ class Train(Settings):
         """Return the keys set here that a learner without an outer loop cannot follow."""
         asked = {
             key: getattr(self, key)
-            for key in ("init_from", "freeze", "average", "periods")
+            for key in ("init_from", "freeze", "average", "periods", "loss")
             if getattr(self, key) != Train.model_fields[key].default
         }
         if self.domains is not None and (self.domains.source or len(self.domains.asked()) > 1):

@@ -1,4 +1,4 @@
-"""Pure functions over tasks and parameters: inner and outer loop, heads, losses, metrics.
+"""Pure functions: histories and tasks, inner and outer loop, heads, losses, metrics.
 
-Not here: Ray, files, configurations, clocks. Begin with `batch`, then `outer_loop`.
+Not here: Ray, files, configurations, clocks. Begin with `histories` and `batch`, then `outer_loop`.
 """

@@ -15,12 +15,6 @@ Params = dict[str, Tensor]
 """Parameters by name: flat, because that is what a checkpoint holds."""
 
 
-def entity_of(offsets: Tensor) -> Tensor:
-    """Return the position of each event's entity, int64 [N]; entity e owns offsets[e]:[e + 1]."""
-    sizes = offsets.diff()
-    return torch.repeat_interleave(torch.arange(sizes.numel()), sizes)
-
-
 class Features(NamedTuple):
     """Side information of E entities: a weighted bag of tokens and a dense vector each.
 
@@ -31,6 +25,10 @@ class Features(NamedTuple):
     tokens: Tensor  # int64 [E, M]: rows of the side's token table; 0 is padding
     weights: Tensor  # float [E, M]: 0 on padding
     dense: Tensor  # float [E, F]: standardised; 0 where missing
+
+    def at(self, rows: Tensor) -> "Features":
+        """Return the features at `rows`, positions of any shape or a mask."""
+        return Features(*(column[rows] for column in self))
 
 
 class FieldSpan(NamedTuple):
@@ -55,6 +53,12 @@ class SideInformation(NamedTuple):
     def matrix(self) -> Tensor:
         """Return float [E, tokens + F]: weights of tokens (column 0, padding, is 0), then dense."""
         return plain(self.features, self.tokens)
+
+
+def nothing_known(n: int) -> SideInformation:
+    """Return the side information of n entities that have no field."""
+    none = torch.zeros(n, 0)
+    return SideInformation(Features(none.long(), none, none), fields=(), tokens=0)
 
 
 def plain(features: Features, tokens: int) -> Tensor:
@@ -97,13 +101,14 @@ class Lane(NamedTuple):
 class Encoded(NamedTuple):
     """Events of ONE task as a head sees them: after the shared encoders.
 
-    `index` is the item's row in the catalogue and `age` counts the later events of the set (0 is
-    the newest). Candidates have label 0, age 0, time 0 and mask True. Learners that are not fitted
-    through a model find plain features in `user` and nothing in `item` and `context`. Of T tasks,
-    `item` may be the table [U, D] of a lane's unique items: `index` is then the row in that.
+    `age` counts the later events of the set (0 is the newest). Candidates have label 0, age 0, time
+    0 and mask True. Learners that are not fitted through a model find plain features in `user` and
+    nothing in `item` and `context`. Of T tasks, `item` may be the whole table [U, D] that `place`
+    points into (`shares_items`): what is made of an item is then made once, however many events
+    have it.
     """
 
-    index: Tensor  # int64 [N]  # pyright: ignore[reportIncompatibleMethodOverride]
+    index: Tensor  # int64 [N]: rows of the catalogue  # pyright: ignore[reportIncompatibleMethodOverride]
     item: Tensor  # float [N, D]
     offset: Tensor  # float [N]: what is known of the item without the user
     user: Tensor  # float [D]
@@ -112,8 +117,30 @@ class Encoded(NamedTuple):
     age: Tensor  # float [N]
     mask: Tensor  # bool [N]
     time: Tensor  # int64 [N]: microseconds, 0 without a clock
+    place: Tensor  # int64 [N]: rows of the table that items were encoded in
 
     @property
     def shares_items(self) -> bool:
-        """Whether `item` is a table, whose rows `index` are the events' items."""
-        return self.item.dim() == self.index.dim()
+        """Whether `item` is the table, and an event's vector its row `place`."""
+        return self.item.dim() == self.place.dim()
+
+    def at(self, position: Tensor) -> "Encoded":
+        """Return the events at `position` [*T, n]; a context that all events share stays one."""
+
+        def rows(values: Tensor) -> Tensor:
+            return values.gather(
+                -2, position.unsqueeze(-1).expand(*position.shape, values.shape[-1])
+            )
+
+        one_context = self.context.shape[-2] != self.mask.shape[-1]
+        return self._replace(
+            index=self.index.gather(-1, position),
+            item=self.item if self.shares_items else rows(self.item),
+            offset=self.offset.gather(-1, position),
+            context=self.context if one_context else rows(self.context),
+            label=self.label.gather(-1, position),
+            age=self.age.gather(-1, position),
+            mask=self.mask.gather(-1, position),
+            time=self.time.gather(-1, position),
+            place=self.place.gather(-1, position),
+        )

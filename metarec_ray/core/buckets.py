@@ -1,7 +1,7 @@
-"""Which tasks of a lane stand side by side: padded sets of like length.
+"""Which tasks of a lane are computed at once: buckets of like length.
 
 Knows lengths; does not know what is computed on the tasks. A bucket costs a fixed overhead and, for
-each of its tasks, the rows of its longest: few short tasks are not worth a bucket of their own.
+each of its tasks, as many rows as its longest has: few short tasks are not worth a bucket.
 """
 
 import numpy as np
@@ -12,21 +12,21 @@ OVERHEAD = 400  # rows that cost as much as the calls of one more bucket; measur
 
 
 def buckets(mask: Tensor, *, overhead: int = OVERHEAD) -> list[Tensor]:
-    """Return positions of tasks, a tensor a bucket, that together cost least; each task once.
+    """Return the positions of the tasks in each bucket; together the buckets cost least.
 
-    Tasks of one bucket keep their order; buckets ascend in length. A pure function of the lengths,
-    so that a lane is cut alike wherever it is computed.
+    Each task is in one bucket. Tasks of a bucket keep their order; buckets ascend in length. A pure
+    function of the lengths: a lane has the same buckets wherever it is computed.
 
     Args:
         mask: bool [T, N], real events first.
-        overhead: what a bucket costs beside its padded rows, in rows.
+        overhead: cost of a bucket beside its padded rows, in rows.
 
     """
     length, order = mask.sum(1).sort(stable=True)
     sizes, tasks = length.cpu().numpy(), np.arange(len(length))
     if len(sizes) * sizes[-1] - sizes.sum() <= overhead:  # no padding is worth another bucket
         return [torch.sort(order).values]
-    # cost[j]: the least that the j shortest tasks cost; begin[j]: where their last bucket begins.
+    # cost[j]: least cost of the j shortest tasks; begin[j]: where their last bucket begins.
     cost, begin = np.zeros(len(sizes) + 1, np.int64), [0]
     for j in range(1, len(sizes) + 1):
         ways = cost[:j] + (j - tasks[:j]) * sizes[j - 1]

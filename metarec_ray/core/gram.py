@@ -1,6 +1,6 @@
 """Weighted Gram matrices plus a diagonal: the systems of regularised linear models.
 
-Knows rows, weights and a diagonal, which is all a primal or a dual system is made of; no prior, no
+Knows rows, weights and a diagonal, of which a primal or a dual system is made; no prior, no
 likelihood. Axes: M rows of P numbers, leading axes `*T` of tasks, which may share their rows.
 """
 
@@ -14,10 +14,10 @@ from metarec_ray.core.spd import factorise, lead, solve_factor
 
 
 class Pairs(NamedTuple):
-    """Products of the columns of rows that many tasks share, each pair once."""
+    """Products of all pairs of columns, of rows that many tasks share; each pair once."""
 
     product: Tensor  # [M, P (P + 1) / 2]
-    place: Tensor  # int64 [P, P]: where the product of two columns stands
+    place: Tensor  # int64 [P, P]: the column of `product` for two columns
 
 
 def solve_gram(
@@ -33,8 +33,8 @@ def solve_gram(
     """Return w and rows w: (diag(precision) + rows' diag(weight) rows) w = vector + rows' mixture.
 
     Factorises the smaller of the primal system, P x P, and the dual, M x M (Woodbury's identity).
-    The gradient needs neither system nor a square root of a weight: it is exact at weight 0 too.
-    Errors grow with the weighted squares of rows in units of the precision: ask in float64.
+    The gradient takes no square root of a weight, so it is exact at weight 0 too. Rounding errors
+    grow with weight x rows^2 / precision: pass float64.
 
     Args:
         rows: [M, P], shared by all tasks, or [*T, M, P].
@@ -42,8 +42,8 @@ def solve_gram(
         precision: [P] or [*T, P], > 0.
         vector: [P] or [*T, P].
         mixture: [*T, M].
-        centred: in the matrix, take a task's rows for deviations from their weighted mean.
-        pairs: those of shared rows, for who solves with them more than once.
+        centred: whether the matrix is made of a task's rows less their weighted mean.
+        pairs: of shared rows, from `pair_columns`, for callers that solve with them repeatedly.
 
     Returns:
         [*T, P] and [*T, M].
@@ -56,12 +56,12 @@ def solve_gram(
     system = _dual(*known, centred) if _is_dual(rows) else _primal(*known, centred, pairs)
     factor = factorise(system, torch.finfo(system.dtype).eps)
     parts = (rows, weight, precision, vector, mixture, factor, centred)
-    # A request has no gradient, and binding a Function's arguments takes as long as its work.
+    # Requests need no gradient; calling a Function takes as long as solving theirs.
     return _Solution.apply(*parts) if torch.is_grad_enabled() else _Solution.forward(*parts)
 
 
 def pair_columns(rows: Tensor, tasks: int) -> Pairs | None:
-    """Return the pairs of `rows`, or None where `tasks` Gram matrices come cheaper without."""
+    """Return the pairs of `rows`, or None where `tasks` Gram matrices are cheaper without them."""
     width = rows.shape[-1]
     if rows.dim() > 2 or _is_dual(rows) or width + 1 >= 2 * tasks:
         return None
@@ -84,7 +84,10 @@ def combine(weight: Tensor, rows: Tensor) -> Tensor:
 
 
 class _Solution(Function):
-    """As `solve_gram`, with the factor of either system; as a linear map it is its own adjoint."""
+    """`solve_gram`, given the factor of either system.
+
+    As a map of (vector, mixture) it is linear and its own adjoint: the VJP is one more solve.
+    """
 
     @staticmethod
     def forward(rows, weight, precision, vector, mixture, factor, centred) -> tuple[Tensor, Tensor]:
@@ -95,8 +98,8 @@ class _Solution(Function):
         if share is not None:
             vector = vector + mixture.sum(-1, keepdim=True) * combine(share, rows)
         root, scaled = _roots(weight), vector / precision
-        # Taking what the mixture adds from what the vector adds would lose the digits of a close
-        # fit: the mixture meets the dual system alone.
+        # The mixture enters the dual system directly: in a close fit, its part of the solution and
+        # the vector's nearly cancel, and their difference would have few digits.
         inner = mixture / root - root * _deviations(times(rows, scaled), share)
         inner = root * solve_factor(factor, inner)
         if share is not None:
@@ -110,17 +113,19 @@ class _Solution(Function):
         ctx.save_for_backward(rows, weight, precision, mixture, factor, *output)
 
     @staticmethod
-    def backward(ctx, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, precision, mixture, factor, solution, fitted = ctx.saved_tensors
-        pulled, seen = _Solution.apply(rows, weight, precision, *slopes, factor, ctx.centred)
+        solved = _Solution.apply(rows, weight, precision, *grads, factor, ctx.centred)
+        grad_vector, grad_mixture = solved
         share = _shares(weight) if ctx.centred else None
-        a, b = _deviations(seen, share), _deviations(fitted, share)
-        # The matrix moves against pulled solution', which a row meets from both sides.
-        left = torch.stack([weight * b - mixture, weight * a - slopes[1]], -2)
-        right = torch.stack([pulled, solution], -2)
+        a, b = _deviations(grad_mixture, share), _deviations(fitted, share)
+        # The gradient of the matrix is -grad_vector solution', and rows stand on both sides of it.
+        left = torch.stack([weight * b - mixture, weight * a - grads[1]], -2)
+        right = torch.stack([grad_vector, solution], -2)
         if rows.dim() == 2:
             left, right = left.flatten(0, -2), right.flatten(0, -2)
-        return -left.mT @ right, -a * b, -pulled * solution, pulled, seen, None, None
+        of_rows, of_precision = -left.mT @ right, -grad_vector * solution
+        return of_rows, -a * b, of_precision, grad_vector, grad_mixture, None, None
 
     @staticmethod
     def vmap(info, in_dims, *parts) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
@@ -144,7 +149,7 @@ def _shares(weight: Tensor) -> Tensor:
 
 
 def _roots(weight: Tensor) -> Tensor:
-    # Of 0 next to nothing, by which a mixture can still be divided.
+    # Never 0: the mixture is divided by it.
     return weight.clamp(min=torch.finfo(weight.dtype).tiny ** 0.5).sqrt()
 
 

@@ -15,11 +15,11 @@ def trajectory(
     """Return the fast weights after each step of SGD on `loss`, a step for every entry of `rates`.
 
     Args:
-        loss: scalar loss of the support set under fast weights; everything slow is closed over.
+        loss: scalar loss of the support set under fast weights; slow weights are closed over.
         fast: weights before the first step.
-        rates: of each step, the inner learning rate of each fast weight, scalar or of its shape.
-        first_order: treat the steps' gradients as constants, so that the result's derivative with
-            respect to `fast` is the identity and with respect to slow weights is zero.
+        rates: for each step, the learning rate of each fast weight: scalar or of its shape.
+        first_order: treat the steps' gradients as constants: the derivative of the result is the
+            identity with respect to `fast`, and 0 with respect to slow weights.
 
     """
     path = []

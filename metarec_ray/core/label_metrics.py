@@ -1,11 +1,11 @@
 """Metrics of predicted labels: errors, correlations, likelihood, calibration.
 
-Knows predictions and the labels they are held against; does not know what predicted. Lists are
-judged by `core.metrics`.
+Knows predictions and true labels; does not know what predicted them. Ranked lists are judged by
+`core.metrics`.
 
 Axes: T tasks, N entries of a padded task, M entries of all tasks in one row. `mask` is False on
-padding. Metrics of tasks return one value a task [T], NaN where the labels do not allow any; the
-mean over tasks is the caller's.
+padding. Metrics of tasks return one value for each task [T], NaN where it is not defined; the mean
+over tasks is the caller's.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 BINS = 10
 _STEPS = 50  # of Newton's method in two dimensions: it converges in ten or not at all
-_SEPARATED = 1e3  # a slope beyond it has no finite optimum
+_SEPARATED = 1e3  # a slope beyond it: the labels are separated, there is no finite optimum
 
 
 def squared_error(predicted: Tensor, label: Tensor, mask: Tensor) -> Tensor:
@@ -34,8 +34,7 @@ def mae(predicted: Tensor, label: Tensor, mask: Tensor) -> Tensor:
 def pearson(predicted: Tensor, label: Tensor, mask: Tensor) -> Tensor:
     """Return the linear correlation of each task.
 
-    0 where the predictions are all the same, which know nothing; NaN where the labels are, which
-    nothing can correlate with.
+    0 for constant predictions, NaN for constant labels.
     """
     x, y = _centred(predicted, mask), _centred(label, mask)
     found = (x * y).sum(1) / (x.square().sum(1) * y.square().sum(1)).sqrt()
@@ -49,7 +48,7 @@ def spearman(predicted: Tensor, label: Tensor, mask: Tensor) -> Tensor:
 
 
 def auc(scores: Tensor, positive: Tensor, mask: Tensor) -> Tensor:
-    """Return how often a positive scores above a negative of its task, a tie counting half.
+    """Return the share of pairs in which the positive scores above the negative; ties count half.
 
     [Mann & Whitney, 1947]. NaN for a task without a positive or without a negative.
 
@@ -62,14 +61,14 @@ def auc(scores: Tensor, positive: Tensor, mask: Tensor) -> Tensor:
     positive, negative = positive & mask, ~positive & mask
     found, others = positive.sum(1), negative.sum(1)
     wins = torch.zeros(len(scores), dtype=torch.float64)
-    # Positives are few: comparing each with the task's negatives is cheaper than a sort of all.
+    # Positives are few: comparing each with all negatives is cheaper than a sort.
     most = int(found.max())
     places = positive.to(torch.int8).topk(most, 1).indices
-    rivals = torch.where(negative, scores, torch.nan)
+    negatives = torch.where(negative, scores, torch.nan)
     for place in range(most):
         score = scores.gather(1, places[:, place : place + 1])
-        below = (rivals < score).sum(1, dtype=torch.int32)
-        level = (rivals == score).sum(1, dtype=torch.int32)
+        below = (negatives < score).sum(1, dtype=torch.int32)
+        level = (negatives == score).sum(1, dtype=torch.int32)
         wins += torch.where(place < found, below + level / 2, 0.0)
     return torch.where(found * others > 0, wins / (found * others), torch.nan).to(scores.dtype)
 
@@ -81,7 +80,7 @@ def log_loss(logit: Tensor, label: Tensor, mask: Tensor) -> Tensor:
 
 
 def calibration_error(predicted: Tensor, label: Tensor, *, bins: int = BINS) -> float:
-    """Return how far the mean label of a bin lies from its mean prediction, in labels.
+    """Return the mean distance between the mean label and the mean prediction of a bin, in labels.
 
     The expected calibration error [Naeini et al., 2015] over bins of equal mass; predictions that
     are equal share a bin. `predicted` and `label` are [M]: ratings, or probabilities and clicks.
@@ -93,9 +92,9 @@ def calibration_error(predicted: Tensor, label: Tensor, *, bins: int = BINS) -> 
 
 
 def calibration_slope(predicted: Tensor, label: Tensor) -> float:
-    """Return the slope of labels on predictions by least squares; NaN for a constant.
+    """Return the slope of labels on predictions by least squares; NaN for constant predictions.
 
-    1 is calibrated; below 1 the predictions are too far apart. Both are [M].
+    1 is calibrated; below 1, predictions vary too much. Both are [M].
     """
     x = predicted.double() - predicted.double().mean()
     spread = x.square().sum()
@@ -107,17 +106,17 @@ def calibration_slope(predicted: Tensor, label: Tensor) -> float:
 def logistic_slope(logit: Tensor, label: Tensor) -> float:
     """Return the slope of clicks on predicted log-odds by maximum likelihood [Cox, 1958].
 
-    1 is calibrated; below 1 the predictions are too sure. NaN where it has no finite optimum: a
-    constant, labels of one kind, or predictions that separate them. Both are [M].
+    1 is calibrated; below 1, predictions are too confident. NaN where there is no finite optimum:
+    constant predictions, constant labels, or predictions that separate them. Both are [M].
     """
     x = torch.stack([logit.double(), torch.ones(len(logit), dtype=torch.float64)], 1)
     weights = torch.zeros(2, dtype=torch.float64)
     if logit.max() == logit.min() or label.max() == label.min():
         return float("nan")
     for _ in range(_STEPS):
-        chance = torch.sigmoid(x @ weights)
-        curvature = x.T @ (x * (chance * (1 - chance)).unsqueeze(1))
-        step, failed = torch.linalg.solve_ex(curvature, x.T @ (label.double() - chance))
+        probability = torch.sigmoid(x @ weights)
+        curvature = x.T @ (x * (probability * (1 - probability)).unsqueeze(1))
+        step, failed = torch.linalg.solve_ex(curvature, x.T @ (label.double() - probability))
         if failed or not bool(step.isfinite().all()) or bool(weights.abs().max() > _SEPARATED):
             return float("nan")
         weights = weights + step
@@ -125,9 +124,9 @@ def logistic_slope(logit: Tensor, label: Tensor) -> float:
 
 
 def average_ranks(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the ascending rank from 1 of each masked entry in its task, ties at their mean rank.
+    """Return the ascending rank, from 1, of each entry in its task; ties get their mean rank.
 
-    Ranks of padding mean nothing.
+    Ranks of padding are arbitrary.
     """
     largest = torch.finfo(values.dtype).max
     held = values.nan_to_num(nan=largest, posinf=largest, neginf=-largest)
@@ -140,7 +139,7 @@ def average_ranks(values: Tensor, mask: Tensor) -> Tensor:
 def _quantiles(values: Tensor, bins: int) -> Tensor:
     """Return the inner edges [bins - 1] of bins of equal mass, interpolated between neighbours.
 
-    `torch.quantile` says the same of at most 2^24 values.
+    As `torch.quantile`, which takes at most 2^24 values.
     """
     place = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1] * (len(values) - 1)
     below, ordered = place.long(), values.sort().values

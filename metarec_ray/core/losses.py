@@ -1,7 +1,7 @@
 """Losses of the three kinds of feedback, over padded sets: of one task, or of T at once.
 
-The last axis is the set; a leading `*T` stays. Every mean is over the true entries of `mask`; an
-empty set has loss 0 and gradient 0.
+The last axis is the set; a leading `*T` is kept. Every mean is over the entries where `mask` is
+True; an empty set has loss 0 and gradient 0.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of `values` where `mask`, 0 if there is none; `mask` may hold weights."""
-    # What does not count may be infinite, and 0 times infinity is not 0.
+    # Masked values may be infinite, and 0 times infinity is not 0.
     return (torch.where(mask > 0, values, 0.0) * mask).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
@@ -32,25 +32,25 @@ def softmax(
 
     Args:
         positives: scores [*T, N].
-        others: scores [*T, S] of the items it competes with, log-correction for sampling included.
-            The positive itself is added to the sum: with S = 0 the loss is 0.
+        others: scores [*T, S] of the items it competes with, less their log-probability of having
+            been sampled. The positive itself is added to the sum: with S = 0 the loss is 0.
         mask: True on real positives [*T, N].
-        competes: bool [*T, N, S], False where another item is the positive itself; None for
-            nowhere.
+        competes: bool [*T, N, S], False where one of the others is the positive itself; None if
+            that is nowhere so.
 
     """
     if not others.shape[-1]:
-        rivals = torch.full_like(positives, -torch.inf)
+        competitors = torch.full_like(positives, -torch.inf)
     elif competes is None:
-        rivals = torch.logsumexp(others, -1, keepdim=True).expand_as(positives)
+        competitors = torch.logsumexp(others, -1, keepdim=True).expand_as(positives)
     else:
-        rivals = competing(others, competes)
-    return masked_mean(torch.logaddexp(positives, rivals) - positives, mask)
+        competitors = competing(others, competes)
+    return masked_mean(torch.logaddexp(positives, competitors) - positives, mask)
 
 
 def competing(others: Tensor, competes: Tensor) -> Tensor:
-    """Return the logsumexp [*T, N] of what each positive competes with, as `softmax` takes them."""
-    # One exponential an item, not one a pair. Where it vanishes, the positive is far larger.
+    """Return the logsumexp [*T, N] of the scores that each positive competes with in `softmax`."""
+    # One exponential for each item, not for each pair. Where it is 0, the positive is far larger.
     top = others.detach().amax(-1, keepdim=True)
     total = competes.to(others.dtype) @ torch.exp(others - top).unsqueeze(-1)
     return top + torch.log(total.squeeze(-1).clamp(min=torch.finfo(total.dtype).tiny))
@@ -80,7 +80,7 @@ def choosable(excluded: Tensor, item: Tensor, mask: Tensor) -> tuple[Tensor, Ten
         mask: True on real positives [*T, N].
 
     """
-    # Without a choice nothing is barred: no positive counts then, and nothing is infinite.
+    # If everything is excluded, nothing is barred: no positive counts then, and no score is -inf.
     some_left = ~excluded.all(-1, keepdim=True)
     barred = torch.zeros_like(excluded, dtype=torch.float32)
     barred = barred.masked_fill(excluded & some_left, -torch.inf)

@@ -4,9 +4,9 @@ Knows scores and relevance; does not know which learner gave the scores or how t
 Predicted labels are judged by `core.label_metrics`.
 
 Axes: T tasks, I candidates (a catalogue or the items of a query), K the length of the ranked lists.
-Metrics return one value a task [T]; the mean over tasks is the caller's. Ties are broken at random
-with a seeded generator, so that a constant scorer gets the random floor and not the order of the
-file.
+Metrics return one value for each task [T]; the mean over tasks is the caller's. Ties are broken at
+random with a seeded generator, so that a constant scorer gets the value of a random order, not that
+of the order of the file.
 """
 
 from typing import NamedTuple
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from metarec_ray.errors import DataError
 
-AS_THEY_ARE = (0.0, 10.0)  # the span of labels whose gains begin at label 0
-LONGEST = 60  # span of labels: sums of gains up to 2^60 are far from the end of float32
+AS_THEY_ARE = (0.0, 10.0)  # labels within this range have gain 0 at label 0
+LONGEST = 60  # range of labels: sums of gains up to 2^60 stay well within float32
 
 
 class Ranked(NamedTuple):
@@ -34,15 +34,15 @@ class Ranked(NamedTuple):
 def graded(label: Tensor, scale: tuple[float, float] | None = None) -> Tensor:
     """Return the gain 2^label - 1 of a graded label (a rating), >= 0.
 
-    Labels of a scale that lies within 0 to 10 are taken as they are. On any other scale they are
-    counted from its lowest, which then has gain 0.
+    If the scale lies within 0 to 10, labels are taken as they are. Otherwise its lowest label is
+    subtracted first, and so has gain 0.
 
     Args:
-        label: of any shape; what lies below the scale gains nothing.
+        label: of any shape; labels below the scale have gain 0.
         scale: lowest and highest label of training; None for labels to be taken as they are.
 
     Raises:
-        DataError: the scale is longer than gains can hold.
+        DataError: the scale is too long for gains in float32.
 
     """
     low, high = scale if scale is not None else AS_THEY_ARE
@@ -66,10 +66,10 @@ def rank(
     """Return the `depth` best candidates of each task.
 
     Args:
-        scores: [T, I]; NaN is refused, infinities are ordered.
-        gains: [T, I], >= 0; what a candidate is worth to the task: 1 for a positive, or `graded`.
+        scores: [T, I]; NaN is an error, infinities are ordered.
+        gains: [T, I], >= 0, of the candidates: 1 for a positive, or `graded`.
         depth: length of the list, smaller than every task's number of candidates: a list of all
-            candidates contains the relevant ones whatever the scores are.
+            candidates would contain the relevant ones whatever the scores.
         generator: breaks ties.
         candidates: bool [T, I]; None for all.
 
@@ -78,22 +78,21 @@ def rank(
         candidates = torch.ones_like(scores, dtype=torch.bool)
     _check(scores, candidates, depth)
     index = _top(scores.masked_fill(~candidates, -torch.inf), candidates, depth, generator)
-    held = torch.where(candidates, gains, torch.zeros_like(gains))
-    return Ranked(
-        index, held.gather(1, index), held.topk(depth, 1).values, (held > 0).sum(1).to(gains.dtype)
-    )
+    gains = torch.where(candidates, gains, torch.zeros_like(gains))
+    relevant = (gains > 0).sum(1).to(gains.dtype)
+    return Ranked(index, gains.gather(1, index), gains.topk(depth, 1).values, relevant)
 
 
 def ndcg(ranked: Ranked, k: int) -> Tensor:
     """Return the discounted cumulative gain of the first k over that of the best order.
 
-    [Jarvelin & Kekalainen, 2002]; discount 1 / log2(1 + position). A task that has nothing to find
-    is refused.
+    [Jarvelin & Kekalainen, 2002]; discount 1 / log2(1 + position). A task without a relevant
+    candidate is an error.
     """
     gain, ideal = _first(ranked.gain, k), _first(ranked.ideal, k)
     discount = 1 / torch.log2(torch.arange(2, k + 2, dtype=gain.dtype))
     best = ideal @ discount
-    _something_to_find(best)
+    _check_relevant(best)
     return (gain @ discount) / best
 
 
@@ -104,7 +103,7 @@ def hit_rate(ranked: Ranked, k: int) -> Tensor:
 
 def recall(ranked: Ranked, k: int) -> Tensor:
     """Return the share of the relevant candidates that is among the first k."""
-    _something_to_find(ranked.relevant)
+    _check_relevant(ranked.relevant)
     return (_first(ranked.gain, k) > 0).sum(1) / ranked.relevant
 
 
@@ -122,27 +121,30 @@ def reciprocal_rank(ranked: Ranked, k: int) -> Tensor:
 def average_precision(ranked: Ranked, k: int) -> Tensor:
     """Return the mean precision at the positions of the relevant among the first k.
 
-    Divided by what could have been found, the smaller of k and the number of relevant candidates:
-    the mean over tasks is MAP@k.
+    The sum of precisions is divided by the smaller of k and the number of relevant candidates. The
+    mean over tasks is MAP@k.
     """
-    _something_to_find(ranked.relevant)
+    _check_relevant(ranked.relevant)
     hit = (_first(ranked.gain, k) > 0).to(ranked.gain.dtype)
     precisions = hit.cumsum(1) / torch.arange(1, k + 1, dtype=hit.dtype)
     return (precisions * hit).sum(1) / ranked.relevant.clamp(max=k)
 
 
 def coverage(ranked: Ranked, k: int, *, catalogue: int) -> float:
-    """Return the share of `catalogue` items that some task is shown among its first k."""
+    """Return the share of the `catalogue` items that are among the first k of some task."""
     return _first(ranked.item, k).unique().numel() / catalogue
 
 
 def novelty(ranked: Ranked, k: int, *, share: Tensor) -> Tensor:
-    """Return the mean of -log2 share[item] over the first k; `share` [I] > 0 of training users."""
+    """Return the mean of -log2 share[item] over the first k.
+
+    `share` [I] > 0 is the share of training users that met an item.
+    """
     return -torch.log2(share)[_first(ranked.item, k)].mean(1)
 
 
 def popularity(ranked: Ranked, k: int, *, share: Tensor) -> Tensor:
-    """Return the mean of share[item] over the first k; `share` [I] of training users."""
+    """Return the mean of share[item] over the first k; `share` [I] as in `novelty`, or 0."""
     return share[_first(ranked.item, k)].mean(1)
 
 
@@ -154,7 +156,7 @@ def diversity(ranked: Ranked, k: int, *, vectors: csr_array) -> Tensor:
     Args:
         ranked: lists.
         k: their length.
-        vectors: [I, D], what an item is, each row of norm 1 or 0.
+        vectors: [I, D], of the items' features; each row has norm 1 or 0.
 
     """
     shown = _first(ranked.item, k)
@@ -162,7 +164,7 @@ def diversity(ranked: Ranked, k: int, *, vectors: csr_array) -> Tensor:
     member = (np.ones(shown.numel(), np.float32), shown.flatten().numpy(), starts)
     total = csr_array(csr_array(member, shape=(len(shown), len(vectors.indptr) - 1)) @ vectors)
     norms = vectors.power(2).sum(1)[shown.numpy()].sum(1)
-    # The square of a sum of vectors holds every pair twice.
+    # The squared norm of a sum of vectors contains every pair twice.
     return 1 - torch.from_numpy((total.power(2).sum(1) - norms) / (k * (k - 1))).to(torch.float32)
 
 
@@ -178,7 +180,7 @@ def _check(scores: Tensor, candidates: Tensor, depth: int) -> None:
         )
 
 
-def _something_to_find(amount: Tensor) -> None:
+def _check_relevant(amount: Tensor) -> None:
     if (amount <= 0).any():
         row = int((amount <= 0).nonzero()[0])
         raise DataError(
@@ -194,8 +196,8 @@ def _first(ranked: Tensor, k: int) -> Tensor:
 
 
 def _top(scores: Tensor, candidates: Tensor, depth: int, generator: torch.Generator) -> Tensor:
-    # Only the ties at the edge of the list and inside it matter: a full sort with a random
-    # second key would cost ten times as much.
+    # Only ties inside the list and at its edge matter: a full sort with a random second key would
+    # cost ten times as much.
     noise = torch.rand(scores.shape, generator=generator)
     edge = scores.topk(depth, 1).values[:, -1:]
     entry = torch.where(scores > edge, 2.0, torch.where(scores == edge, noise, -1.0))

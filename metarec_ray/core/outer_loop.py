@@ -1,6 +1,6 @@
-"""The outer loop's gradient over one lane: dense parameters and gathered embedding rows.
+"""The outer loop's gradient over one lane: dense parameters and rows of embedding tables.
 
-Knows nothing of optimizers, workers or which lane this is.
+Does not know optimizers, workers or which lane this is.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,16 @@ class MetaGradient(NamedTuple):
     """Gradient of a lane's mean objective, and its mean query metrics."""
 
     dense: Params
-    rows: Params  # of each table: gradient of the rows this lane touched
+    rows: Params  # of each table: gradient of the rows that the lane looked up
     metrics: Tensor  # float [n]: the lane's means
 
 
 def meta_gradient(objective: LaneObjective, dense: Params, rows: Params) -> MetaGradient:
     """Return the gradient of `objective(dense, rows) -> (mean objective, metrics)`.
 
-    The mean over tasks is taken inside, so that shared parameters have one gradient a lane instead
-    of one a task: the same numbers at a fraction of the memory. Plain autograd, not `torch.func`:
-    its transforms cost more than the work of a small operation.
+    The objective takes the mean over tasks: shared parameters then have one gradient for the lane,
+    not one for each task, in a fraction of the memory. Plain autograd, as the transforms of
+    `torch.func` cost more than a small operation itself.
     """
     own, touched = (
         {n: p.detach().requires_grad_() for n, p in part.items()} for part in (dense, rows)

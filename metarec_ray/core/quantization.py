@@ -1,7 +1,7 @@
-"""Vectors as 8-bit integers, each in a unit of its own: products at a quarter of the memory.
+"""Vectors as 8-bit integers, each with its own scale: inner products at a quarter of the memory.
 
-Knows rounding; does not know what the products are for. An entry is off by at most half a unit,
-1/254 of its vector's largest.
+Knows rounding; does not know what the products are for. The error of an entry is at most half a
+unit: 1/254 of the largest entry of its vector.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from torch import Tensor
 
 int_mm = torch.ops.aten._int_mm  # int8 x int8 -> int32; torch has no public name for it
 LARGEST = 127
-PROBE = 64  # rows that show whether sums of products fit this machine's registers
+PROBE = 64  # rows of the test whether this machine's sums of products overflow
 
 
 class Quantized(NamedTuple):
@@ -22,13 +22,13 @@ class Quantized(NamedTuple):
 
     def products(self, others: "Quantized") -> Tensor:
         """Return the inner products of each of these vectors with each of the others, [R, O]."""
-        # Sums of products are exact, in 32 bits, for up to 2^17 entries.
+        # 32 bits hold sums of up to 2^17 products exactly.
         found = int_mm(self.value, others.value.T).float()
         return found.mul_(others.unit).mul_(self.unit.unsqueeze(1))
 
 
 def quantize(vectors: Tensor) -> Quantized:
-    """Return float vectors [R, D] as integers."""
+    """Return float vectors [R, D], quantized."""
     largest = vectors.abs().amax(1).clamp(min=torch.finfo(vectors.dtype).tiny * LARGEST)
     unit = largest / LARGEST
     return Quantized((vectors / unit.unsqueeze(1)).round_().to(torch.int8), unit)
@@ -37,7 +37,7 @@ def quantize(vectors: Tensor) -> Quantized:
 def adds_up(width: int) -> bool:
     """Return whether this machine's products of `width` entries are exact.
 
-    Processors without VNNI add pairs of products in 16 bits, where the largest do not fit.
+    Processors without VNNI add pairs of products in 16 bits, which the largest pairs overflow.
     """
     largest = torch.full((PROBE, width), LARGEST, dtype=torch.int8)
     signs = torch.tensor([[1], [-1]], dtype=torch.int8)

@@ -4,14 +4,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 32  # scores that are first looked at as one, by their highest; measured
+BLOCK = 32  # scores in a block, of which only the maximum is looked at first; measured
 
 
 def top_k(scores: Tensor, by_id: Tensor, k: int) -> Tensor:
     """Return the rows of the k highest `scores`, highest first, ties in ascending order of `by_id`.
 
     Args:
-        scores: float [I]; -inf and NaN, which are equal, are chosen when nothing else is left.
+        scores: float [I]; -inf and NaN count the same, and are chosen last.
         by_id: int64 [I], rank of each row's id in sorted order.
         k: 0 <= k <= I.
 
@@ -19,7 +19,7 @@ def top_k(scores: Tensor, by_id: Tensor, k: int) -> Tensor:
     if k == 0:
         return torch.empty(0, dtype=torch.int64)
     scores = scores.nan_to_num(-torch.inf, torch.inf, -torch.inf)
-    # The k-th score decides who is in; all ties with it compete by id.
+    # Ties with the k-th score compete by id.
     threshold = torch.topk(scores, k, sorted=False).values.min()
     rows = torch.nonzero(scores >= threshold).flatten()
     return rows[in_order(scores[rows], by_id[rows])[:k]]
@@ -27,15 +27,15 @@ def top_k(scores: Tensor, by_id: Tensor, k: int) -> Tensor:
 
 def in_order(scores: Tensor, by_id: Tensor) -> Tensor:
     """Return the positions [*T, I] of few `scores` [*T, I] as `top_k` orders them, NaN last."""
-    # One call that sorts by both; of few scores torch's two cost several times as much.
+    # One sort by both keys; for few scores, torch's two sorts cost several times as much.
     return torch.from_numpy(np.lexsort((by_id.numpy(), -scores.numpy())))
 
 
 def shortlist(scores: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Return the highest scores [T, size] of each row of `scores` [T, I], and their positions.
 
-    They are in no order, and which of equal scores are among them is arbitrary. Looks at blocks
-    first: the best `size` scores stand in the `size` blocks with the highest maxima.
+    They are not sorted, and which of equal scores are among them is arbitrary. Looks at blocks
+    first: the best `size` scores are in the `size` blocks with the highest maxima.
 
     Args:
         scores: float.
@@ -46,7 +46,7 @@ def shortlist(scores: Tensor, size: int) -> tuple[Tensor, Tensor]:
     if blocks <= size:
         return torch.topk(scores, size, sorted=False)
     whole = blocks * BLOCK
-    # A block is every `blocks`-th score: maxima of rows are found faster than of columns.
+    # A block is every `blocks`-th score: its maximum is found faster than a run's.
     highest = scores[:, :whole].unflatten(1, (BLOCK, blocks)).amax(1)
     chosen = torch.topk(highest, size, sorted=False).indices
     searched = (chosen.unsqueeze(2) + torch.arange(0, whole, blocks)).flatten(1)

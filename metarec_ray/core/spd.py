@@ -1,9 +1,9 @@
-"""Symmetric positive definite systems: factors that report what they mended, solutions with slopes.
+"""Symmetric positive definite systems: Cholesky factors and differentiable solutions.
 
 Knows matrices in batches, by leading axes `*T` or by vmap; no prior, no likelihood. A gradient is
-one more solve by the factor at hand (the implicit function theorem), never a walk back through the
-factorisation, and can itself be differentiated. Where rounding has left a matrix indefinite its
-diagonal is raised, by no more than it takes, and an `IllConditioned` warning says so.
+one more solve with the same factor (the implicit function theorem), not backpropagation through the
+factorisation, and can itself be differentiated. If rounding made a matrix indefinite, its diagonal
+is raised, by the smallest of a few amounts that helps, and an `IllConditioned` warning says so.
 """
 
 import inspect
@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-_RAISES = (16, 256, 4096)  # of a diagonal in turn, in units of rounding relative to itself
-_LOST = 4  # units of rounding of its diagonal: a pivot as small as that holds no digit
+_RAISES = (16, 256, 4096)  # of a diagonal, tried in turn: relative to itself, in rounding errors
+_LOST = 4  # rounding errors of its diagonal entry: a smaller pivot has no correct digit
 
 
 class IllConditioned(RuntimeWarning):
-    """Some systems were indefinite in rounding and were solved with a raised diagonal."""
+    """Rounding made some systems indefinite; they were solved with a raised diagonal."""
 
 
 def solve_spd(matrix: Tensor, vector: Tensor) -> Tensor:
     """Return `matrix^-1 vector` [*T, P] for symmetric positive definite matrices [*T, P, P].
 
-    Solved in float64 whatever is handed in; what is lost in rounding is judged, and raised, by the
-    rounding of the matrix's own type. NaN where no raise made a matrix positive definite.
+    Solves in float64 whatever the input; rounding errors are those of the matrix's own type. NaN
+    where no raise made a matrix positive definite.
     """
     strict = matrix.double()
     factor = factorise(strict, torch.finfo(matrix.dtype).eps)
@@ -35,7 +35,7 @@ def solve_spd(matrix: Tensor, vector: Tensor) -> Tensor:
 def factorise(matrix: Tensor, unit: float) -> Tensor:
     """Return the lower Cholesky factors of matrices [*T, M, M], which have no gradient.
 
-    `unit` is the relative rounding error of the entries. A GPU's host waits to see what failed.
+    `unit` is the relative rounding error of the entries. On a GPU, this waits for the device.
     """
     return _Factor.apply(matrix.detach(), unit)
 
@@ -51,7 +51,7 @@ def lead(part: Tensor, dim: int | None, size: int) -> Tensor:
 
 
 class _Factor(Function):
-    """A function of its own, so that under vmap too it sees which matrices failed."""
+    """A `Function`, so that under vmap it still sees which matrices failed."""
 
     @staticmethod
     def forward(*parts) -> Tensor:
@@ -72,7 +72,7 @@ class _Factor(Function):
 
 
 class _Solution(Function):
-    """Matrix, vector and the matrix's factor to the solution; the factor only saves the work."""
+    """The solution for a matrix and a vector; the matrix's factor is given to save work."""
 
     @staticmethod
     def forward(matrix: Tensor, vector: Tensor, factor: Tensor) -> Tensor:
@@ -84,10 +84,10 @@ class _Solution(Function):
         ctx.save_for_backward(matrix, factor, output)
 
     @staticmethod
-    def backward(ctx, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         matrix, factor, solution = ctx.saved_tensors
-        pulled = _Solution.apply(matrix, *slopes, factor)
-        return -pulled.unsqueeze(-1) * solution.unsqueeze(-2), pulled, None
+        grad_vector = _Solution.apply(matrix, *grads, factor)
+        return -grad_vector.unsqueeze(-1) * solution.unsqueeze(-2), grad_vector, None
 
     @staticmethod
     def vmap(info, in_dims, *parts: Tensor) -> tuple[Tensor, int]:
@@ -96,7 +96,7 @@ class _Solution(Function):
 
 
 def _cholesky(matrix: Tensor, unit: float) -> tuple[Tensor, Tensor]:
-    """Return the factors and which of them failed [*T]."""
+    """Return the factors, and which of them failed: bool [*T]."""
     factor, info = torch.linalg.cholesky_ex(matrix)
     pivot = factor.diagonal(dim1=-2, dim2=-1).square()
     lost = pivot <= _LOST * unit * matrix.diagonal(dim1=-2, dim2=-1)
@@ -122,7 +122,7 @@ def _raised(matrix: Tensor, unit: float, total: int) -> Tensor:
 
 
 def _report(raised: int, total: int, size: int, most: float) -> None:
-    # The line that asked, however many frames of torch lie between: Python says it once a line.
+    # The calling line outside torch and this package: Python shows a warning once for each line.
     frame, level = inspect.currentframe(), 1
     while frame and str(frame.f_globals.get("__name__")).startswith(("torch.", f"{__package__}.")):
         frame, level = frame.f_back, level + 1

@@ -1,5 +1,5 @@
-"""Rows: from an interaction log to a store of tasks, and from the store to lanes of tensors.
+"""From an interaction log to a task store, and from the store to lanes of tensors.
 
-Not here: learners, Ray. Begin with `settings` (what a user says of a log), then follow an event:
-`log` -> `store` -> `tasks`; `files` lie below them, `datasets` are known by name.
+Not here: learners, Ray. Begin with `settings` (what a user says about a log), then follow an event:
+`log` -> `store` -> `tasks`. `files` reads and writes; `datasets` are logs with a known layout.
 """

@@ -1,6 +1,6 @@
-"""Random numbers that are pure functions of what they are drawn for.
+"""Counter-based random numbers: pure functions of a seed and integers.
 
-Knows integers; does not know what is drawn.
+Does not know what is drawn with them.
 """
 
 import numpy as np
@@ -9,10 +9,9 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 def uniform(seed: int, epoch: np.ndarray, task_id: np.ndarray, *, draws: int) -> np.ndarray:
-    """Return `draws` numbers in [0, 1) a task, a pure function of (seed, epoch, task id).
+    """Return numbers in [0, 1), float64 [T, draws], a pure function of (seed, epoch, task id).
 
-    A counter-based generator (the finaliser of splitmix64), so that no task's draw depends on which
-    other tasks a worker holds.
+    By the finaliser of splitmix64: no draw depends on which other tasks a worker has.
     """
     with np.errstate(over="ignore"):
         key = _mix(np.uint64(seed) + _STEP * (epoch.astype(np.uint64) + np.uint64(1)))

@@ -1,4 +1,4 @@
-"""Feature columns and kinds of ids: what the files of a log and those of a store have in common."""
+"""Feature columns and types of ids, as a log has them and a store writes them."""
 
 from typing import Literal
 
@@ -7,14 +7,14 @@ from pydantic import BaseModel, ConfigDict
 from metarec_ray.data.settings import Kind
 
 COLD = "cold"
-"""Column of the items that are held out of training; absent where none is."""
+"""Column of items.parquet: which items are held out of training; absent if none is."""
 
 IdKind = Literal["integer", "text"]
 Side = Literal["user", "item", "context"]
 
 
 class Frozen(BaseModel):
-    """What is written to a file and read again: immutable, without unknown keys."""
+    """A part of a file's content: immutable, unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -23,12 +23,12 @@ class FeatureField(Frozen):
     """One encoded feature column.
 
     Attributes:
-        name: column name without the side's prefix.
+        name: column name without `user.` or `context.`.
         kind: how the column is encoded.
-        size: number of known values of a (multi-)categorical feature, without the unknown (0).
+        size: of the vocabulary of a (multi-)categorical feature, without the unknown (0).
         dim: length of a vector feature; 1 for a numeric one, 0 for a categorical one.
-        mean: mean of the present values of a numeric feature before the cutoff; 0 otherwise.
-        std: their standard deviation, 1 where it would be 0 or has no meaning.
+        mean: mean of a numeric feature over training rows; 0 for other kinds.
+        std: its standard deviation; 1 where that is 0, and for other kinds.
 
     """
 

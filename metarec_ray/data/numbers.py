@@ -1,4 +1,4 @@
-"""Numbers of a log, which text may hold as well."""
+"""Columns of numbers, which a log may have as text."""
 
 import polars as pl
 
@@ -6,7 +6,12 @@ from metarec_ray.errors import DataError
 
 
 def number(column: pl.Series, role: str, place: str) -> pl.Series:
-    """Return the column as numbers; a string that is none becomes NaN, to be quarantined."""
+    """Return the column as numbers; a string that is no number becomes NaN, to be quarantined.
+
+    Raises:
+        DataError: no value is a number; `role` and `place` name the column.
+
+    """
     if column.dtype == pl.String:
         parsed = column.cast(pl.Float64, strict=False)
         if parsed.null_count() < len(parsed) or column.null_count() == len(column):
@@ -17,12 +22,12 @@ def number(column: pl.Series, role: str, place: str) -> pl.Series:
 
 
 def one_zero(column: pl.Series) -> pl.Series:
-    """Return floats without -0.0: equal values are equal bytes."""
+    """Return floats with 0.0 for -0.0: equal values have equal bytes."""
     return column.set(column == 0.0, 0.0)
 
 
 def first(column: pl.Series) -> str:
-    """Return the first value that is there, as a person writes it."""
+    """Return the first value that is not missing, for an error."""
     present = column.drop_nulls()
     return repr(present[0]) if len(present) else "null"
 

@@ -1,6 +1,6 @@
 """Lines of progress: the phase, units done, rows a second, memory, time left.
 
-Knows a clock and numbers; does not know what is done.
+Does not know what a unit does.
 """
 
 import time
@@ -10,7 +10,7 @@ INTERVAL_S = 2.0
 
 
 class Meter:
-    """Counts units of one phase and says so every other second, and at the end."""
+    """Counts the units of one phase; says a line every two seconds, and at the end."""
 
     def __init__(
         self,
@@ -21,13 +21,13 @@ class Meter:
         *,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Take what says a line, what was done to what, and how many there are."""
+        """Take what says a line, a phase ("read"), its units ("chunks") and their total."""
         self.say, self.phase, self.units, self.total, self.clock = say, phase, units, total, clock
         self.begun = self.said = clock()
         self.done, self.rows, self.peak = 0, 0, 0
 
     def add(self, rows: int, peak_bytes: int) -> None:
-        """Count a unit of that many rows, and the memory of the process that did it."""
+        """Count a unit of so many rows, and the peak memory of its process."""
         self.done, self.rows = self.done + 1, self.rows + rows
         self.peak = max(self.peak, peak_bytes)
         now = self.clock()
@@ -37,7 +37,7 @@ class Meter:
             self.say(f"{self._so_far(now)}, {left:.0f} s left")
 
     def end(self) -> None:
-        """Say what the phase came to."""
+        """Say the last line."""
         now = self.clock()
         self.say(f"{self._so_far(now)} in {now - self.begun:.1f} s")
 

@@ -1,6 +1,6 @@
-"""What a user says about the tasks of a protocol: sizes of supports and queries, and whose rows.
+"""Settings of the evaluation protocols: sizes of supports and queries, whose events.
 
-Knows the settings below `evaluate`; does not know how tasks are cut from events.
+Does not know how tasks are cut from events.
 """
 
 from typing import Annotated
@@ -21,11 +21,11 @@ Ks = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_
 
 
 class RatingCut(Settings):
-    """The `evaluate.ratings` section: tasks of all ratings an entity has in one scenario.
+    """The `evaluate.ratings` section: a task is all ratings of an entity in one scenario.
 
     Attributes:
-        query_size: ratings of a task that are asked about, the last of a shuffle; lists of 5 or
-            fewer have no NDCG.
+        query_size: ratings of the query, the last after a shuffle; lists of 5 or fewer have no
+            NDCG.
         min_ratings, max_ratings: an entity with fewer or more in a scenario has no task there.
 
     """
@@ -45,14 +45,14 @@ class RatingCut(Settings):
 
 
 class ItemKshot(Settings):
-    """The `evaluate.item_kshot` section: new items by their first raters.
+    """The `evaluate.item_kshot` section: new items, known by their first raters.
 
     Attributes:
         ks: sizes of the support, each a prefix of the next.
-        query_size: at most so many ratings after the largest support are asked about.
+        query_size: most ratings of a query; they follow the largest support.
         min_ratings: an item with fewer has no task.
-        rows: the ratings of the new items, named by a side file like those of `data.only`; None for
-            the test entities of the store.
+        rows: the ratings of the new items, selected by a side file as by `data.only`; None for
+            those of the test entities of the store.
 
     """
 
@@ -71,15 +71,15 @@ class ItemKshot(Settings):
 
 
 class CrossDomain(Settings):
-    """The `evaluate.cross_domain` section: what an entity does in one domain, asked in another.
+    """The `evaluate.cross_domain` section: known in one domain, asked in another.
 
     Attributes:
         feature: categorical feature of the items that names their domain.
-        ks: numbers of target events that may be known beside the source events.
-        min_query, query_size: the target events after the largest k that are to be found; an entity
-            with fewer than `min_query` has no task.
-        shuffle_days: seed that draws a new order of events inside each day, the control for what
-            that order gives away; None for the order of the store.
+        ks: numbers of target events in the support, beside the source events.
+        min_query, query_size: fewest and most target events of a query, after the largest k; an
+            entity with fewer has no task.
+        shuffle_days: seed that shuffles the events of each day, a control for what their order
+            gives away; None for the order of the store.
 
     """
 

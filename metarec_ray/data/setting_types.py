@@ -1,6 +1,6 @@
-"""What a setting of text must be: a place, a moment.
+"""Types of settings that are text: a path or URI, a date or time.
 
-Knows values; does not know what they are set for.
+Does not know what they are set for.
 """
 
 import re
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from metarec_ray.data import times
 
-# Beside the name, where it may hold a `/`, or among the options: Azure's.
+# After the user name, where it may hold a `/`, or among the options of Azure.
 _PASSWORD = re.compile(r"\w+://([^/@?]*:[^@?]*@|[^?]*\?(.*&)?(client_secret|sig)=)")
 
 
@@ -33,6 +33,6 @@ def _moment(value: object) -> str:
 
 
 Moment = Annotated[str, BeforeValidator(_moment)]
-"""A date or a time as text; in the zone of the log if it names none."""
+"""A date or time as text; in the zone of the log if it names none."""
 Place = Annotated[str, AfterValidator(_without_password)]
-"""A local path or a URI; it is written into manifests and messages."""
+"""A local path or a URI; never with a password, it is written to manifests and messages."""

@@ -1,6 +1,6 @@
-"""What a user says about a log: where it lies, what its columns mean, how it is cut.
+"""Settings of a log, the `data` section: where it is, what its columns mean, how it is split.
 
-Knows the `data` section of an experiment; does not know how anything is read.
+Does not know how anything is read.
 """
 
 from typing import Annotated, Literal
@@ -21,7 +21,7 @@ from metarec_ray.data import times
 from metarec_ray.data.setting_types import Moment, Place
 
 DOMAIN = "domain"
-"""The feature of an item that `columns.domain` gives it."""
+"""Name of the item feature that `columns.domain` makes."""
 Feedback = Literal["implicit", "binary", "explicit"]
 Kind = Literal["categorical", "multi_categorical", "numeric", "vector"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -34,18 +34,14 @@ class Settings(BaseModel):
 
 
 class Feature(Settings):
-    """One column of side information.
-
-    `separator` splits a string into the tokens of a multi-categorical feature; a list column
-    needs none.
-    """
+    """One feature column; `separator` splits a string into tokens, a list column needs none."""
 
     kind: Kind
     separator: str | None = None
 
 
 class SideTable(Settings):
-    """A table of users or items: one row an id."""
+    """A table of users or items, a row an id."""
 
     path: Place
     id: str
@@ -54,11 +50,11 @@ class SideTable(Settings):
 
 
 class Columns(Settings):
-    """Which column of the log plays which role; only entity and item are needed.
+    """The roles of the log's columns; only entity and item are required.
 
-    `event` names what happened, and `data.event_weights` what label that is; it takes the place of
-    `label`. `domain` says in which shop, market or catalogue the row's item lies: an item lies in
-    one, and has it as the categorical feature `domain`.
+    `event` is a kind of event, for which `data.event_weights` gives the label; it replaces `label`.
+    `domain` is the shop, market or catalogue of the item; an item is in one only, and has it as the
+    categorical feature `domain`.
     """
 
     entity: str = "user"
@@ -71,15 +67,10 @@ class Columns(Settings):
 
 
 class Rows(Settings):
-    """Some events of a log: those whose row in a side file has a value.
+    """The events of a log that a side file selects: its rows where `column` is `value`, as text.
 
-    Attributes:
-        path: Parquet or CSV file, in the data folder, beside the log or below the working folder.
-        column: what `value` is compared with.
-        value: compared as text.
-
-    Rows of both files are one where the column that is the log's sequence is the same.
-
+    The file is Parquet or CSV, in the data folder, beside the log or below the working folder. Its
+    rows are matched with the log's by the column that is the log's sequence.
     """
 
     path: Place
@@ -88,7 +79,7 @@ class Rows(Settings):
 
 
 class Synthetic(Settings):
-    """Constants of the generating model of `data.synthetic`.
+    """Constants of the model that generates the synthetic log.
 
     Attributes:
         mean_events: mean number of events of a user.
@@ -114,37 +105,35 @@ class Data(Settings):
 
     Attributes:
         path: `synthetic`, the name of a known data set, a file, or a folder.
-        format: `delta`: `path` is the folder or URI of a Delta table; `iceberg`: it is the name of
-            a table in the catalog that pyiceberg is configured for.
-        feedback: what a label means. `implicit`: every kept event is a positive.
-            `binary`: 1 is a click, 0 is none. `explicit`: a rating.
+        format: with `delta`, `path` is the folder or URI of a Delta table; with `iceberg`, the name
+            of a table in the catalog that pyiceberg is configured for.
+        feedback: what a label means. `implicit`: every kept event is a positive. `binary`: 1 is a
+            click, 0 is none. `explicit`: a rating.
         label_min: events with a smaller label are filtered (counted, not quarantined).
-        only, without: keep the events, or all but the events, that a side file names; the others
-            are counted as filtered.
-        columns: roles of the log's columns; None for a layout that is known by itself.
-        event_weights: the label of each kind of event; kinds that are not there are filtered.
+        only, without: side files that select events to keep, or to leave out; the others are
+            filtered.
+        columns: roles of the log's columns; None for the defaults of a known layout.
+        event_weights: the label of each kind of event; other kinds are filtered.
         time_unit: of times that are numbers.
-        time_zone: of dates and times that name none.
-        since, until: events before the one, or at or after the other, are filtered.
+        time_zone: of dates and times without one.
+        since, until: events before `since`, or at or after `until`, are filtered.
         context: columns of an event that are model inputs.
-        entity: whose histories are tasks. `item` swaps the roles: tables of users and items and the
-            columns of the log are written as ever, but items have the histories and users are what
-            they hold.
-        session_gap: seconds; an entity's events are cut wherever more than that passes between two
-            of them, and each session is a task of its own.
-        split: with a clock the last entities to begin are held out, `hash` or none: those that a
-            hash of the raw id picks.
-        cutoff_quantile: the cut in time is when this share of the entities has begun;
-            entities that begin at or after it are the test entities. 1 for no test entities.
-        cold_items: share of the items held out of training, the last to be met or, by `split`,
-            picked by hash: their events stay in the store and are not learned from.
-        valid_share: share of the training entities, the latest to begin, held out for choices.
-        ties: order of events inside one timestamp: by sequence, then item id, or shuffled by
-            `seed`, for each entity in another way.
-        versions: how many versions of the store are kept, the present one among them.
-        max_bad_share: a log with a larger share of rows that break a rule is refused.
-        max_events: of an entity's history the first so many events are kept; later ones are
-            quarantined as beyond it, and do not count as bad.
+        entity: who has the histories. With `item` users and items swap their roles; the tables and
+            the columns of the log are still named as they are.
+        session_gap: seconds; a longer gap between two events of an entity ends a session, and each
+            session is a task of its own.
+        split: `time` holds out the last entities to begin, `hash` some by a hash of the raw id; so
+            does a log without a clock.
+        cutoff_quantile: the cutoff is when this share of the entities has begun; entities that
+            begin at or after it are test entities. 1 for no test entities.
+        cold_items: share of the items held out of training: the last to be met, or by hash. Their
+            events stay in the store.
+        valid_share: share of the training entities, the last to begin, held out for validation.
+        ties: order of events with one timestamp: by sequence, then item id; or shuffled by `seed`,
+            differently for each entity.
+        versions: number of versions of the store to keep, the present one included.
+        max_bad_share: a log with a larger share of bad rows is refused.
+        max_events: later events of an entity are quarantined, and do not count as bad.
 
     """
 
@@ -215,7 +204,7 @@ class Data(Settings):
 
     @property
     def span(self) -> tuple[int | None, int | None]:
-        """Microseconds from which on, and before which, events are wanted; None for any."""
+        """`since` and `until` in microseconds, None for none."""
         begin, end = (
             None if moment is None else times.instant(moment, self.time_zone)
             for moment in (self.since, self.until)
@@ -224,17 +213,17 @@ class Data(Settings):
 
     @property
     def labelled(self) -> bool:
-        """Whether events have labels of their own."""
+        """Whether the log says the label of an event."""
         return self.roles.label is not None or self.roles.event is not None
 
     @property
     def tie_seed(self) -> int | None:
-        """Seed of the order of events inside one timestamp; None where the sequence decides."""
+        """Seed that shuffles events with one timestamp; None where the sequence decides."""
         return self.seed if self.ties == "shuffled" else None
 
     @property
     def roles(self) -> Columns:
-        """Roles of the columns; with `entity: item` users are what items hold."""
+        """Roles of the columns, swapped with `entity: item`."""
         named = self.columns if self.columns is not None else Columns()
         if self.entity == "user":
             return named
@@ -242,18 +231,18 @@ class Data(Settings):
 
     @property
     def side_names(self) -> tuple[str, str]:
-        """Sections of the entities and of what they hold."""
+        """Names of the sections of entities and of items, swapped with `entity: item`."""
         return ("users", "items") if self.entity == "user" else ("items", "users")
 
     @property
     def sides(self) -> tuple[SideTable | None, SideTable | None]:
-        """Tables of the entities and of what they hold."""
+        """Tables of entities and of items, swapped with `entity: item`."""
         entities, held = (getattr(self, name) for name in self.side_names)
         return entities, held
 
     @property
     def held_features(self) -> dict[str, Feature]:
-        """Features of what histories hold."""
+        """Features of the items in histories, the domain among them."""
         table = self.sides[1]
         features = {} if table is None else table.features
         domain = {} if self.roles.domain is None else {DOMAIN: Feature(kind="categorical")}

@@ -1,6 +1,6 @@
-"""Times of a log: numbers in a unit, dates, and text, brought to microseconds since 1970, UTC.
+"""Times of a log, numbers, dates or text, as microseconds since 1970 in UTC.
 
-Knows a column; does not know what happened then.
+Does not know what happened then.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -17,10 +17,15 @@ _ZONED = r"\d:\d\d.*(Z|[+-]\d\d:?\d\d)$"
 
 
 def read(column: pl.Series, unit: str, zone: str, place: str) -> tuple[pl.Series, pl.Series]:
-    """Return microseconds, null where there are none, and the rule that a value breaks, or null.
+    """Return the times of a column in microseconds, and why a value is rejected, or null.
 
-    What a clock shows twice is the first time, what it never shows is none. Text holds dates or
-    numbers: where one value is a date, numbers are none.
+    Args:
+        column: numbers, dates, or text of one of the two: if one value is a date, all must be.
+        unit: of numbers.
+        zone: of dates without one. Of a local time that occurs twice the first is meant, one that
+            does not occur is rejected.
+        place: names the column in an error.
+
     """
     stamps = _stamps_of(column, zone)
     if stamps is not None:
@@ -31,14 +36,15 @@ def read(column: pl.Series, unit: str, zone: str, place: str) -> tuple[pl.Series
     numbers = number(column, "time", place)
     broken = _rule(numbers, unit)
     found = _in_microseconds(numbers.set(broken.is_not_null(), None), unit)
-    if column.dtype == pl.String:  # beside a broken value nanoseconds are more than floats hold
+    # Floats do not hold nanoseconds exactly, and one bad value in text makes all numbers floats.
+    if column.dtype == pl.String:
         whole = column.cast(pl.Int64, strict=False).set(broken.is_not_null(), None)
         found = found.zip_with(whole.is_null(), _in_microseconds(whole, unit))
     return found, broken
 
 
 def instant(text: str, zone: str) -> int:
-    """Return a date or time, in the zone if it names none, as microseconds.
+    """Return a date or time as microseconds, in `zone` if it names none.
 
     Raises:
         ValueError: it is neither.
@@ -50,8 +56,20 @@ def instant(text: str, zone: str) -> int:
     return (found - EPOCH) // timedelta(microseconds=1)
 
 
+def written(instant: int) -> str:
+    """Return microseconds as a date and time; as a number outside the years 1 to 9999.
+
+    >>> written(0), written(2**62)
+    ('1970-01-01T00:00:00+00:00', '4611686018427387904 us')
+    """
+    try:
+        return (EPOCH + timedelta(microseconds=instant)).isoformat()
+    except OverflowError:
+        return f"{instant} us"
+
+
 def _stamps_of(column: pl.Series, zone: str) -> pl.Series | None:
-    """Return dates and times as microseconds; None for numbers."""
+    """Return dates and times as microseconds; None if the column has numbers."""
     if isinstance(column.dtype, pl.Datetime) or column.dtype == pl.Date:
         return _stamps(column, zone)
     if column.dtype != pl.String:
@@ -61,7 +79,7 @@ def _stamps_of(column: pl.Series, zone: str) -> pl.Series | None:
 
 
 def _rule(numbers: pl.Series, unit: str) -> pl.Series:
-    """Return the rule that a number breaks, or null."""
+    """Return why a number is rejected, or null."""
     time = pl.col("time").cast(pl.Float64)
     limit = 2**62 * PER_SECOND[unit] / MICROSECONDS
     rule = (
@@ -84,18 +102,6 @@ def _in_microseconds(time: pl.Series, unit: str) -> pl.Series:
     return time.cast(pl.Int64) * (MICROSECONDS // a_second)
 
 
-def written(instant: int) -> str:
-    """Return microseconds as a date and time, or as they are beyond the years that have one.
-
-    >>> written(0), written(2**62)
-    ('1970-01-01T00:00:00+00:00', '4611686018427387904 us')
-    """
-    try:
-        return (EPOCH + timedelta(microseconds=instant)).isoformat()
-    except OverflowError:
-        return f"{instant} us"
-
-
 def _stamps(column: pl.Series, zone: str) -> pl.Series:
     """Return dates and times as microseconds."""
     named = getattr(column.dtype, "time_zone", None)
@@ -108,7 +114,7 @@ def _stamps(column: pl.Series, zone: str) -> pl.Series:
 def _dates(column: pl.Series, zone: str) -> pl.Series:
     """Return text as microseconds, null where it is no date or time."""
     words = column.set(column.cast(pl.Float64, strict=False).is_not_null(), None)
-    # polars judges by the first value whether all name a zone.
+    # polars decides by the first value whether all name a zone.
     zoned = words.str.contains(_ZONED).fill_null(False)
     named, plain = (_parsed(words.set(~which, None), zone) for which in (zoned, ~zoned))
     return named.zip_with(zoned, plain)

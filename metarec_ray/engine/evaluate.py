@@ -18,7 +18,6 @@ from metarec_ray.config.experiment import Experiment, load, override_from, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.evaluate_protocol import load_trained, protocol_rows
 from metarec_ray.engine.prepare.ensure import ensure_store
-from metarec_ray.engine.train.driver import CHECKPOINTS
 from metarec_ray.errors import CheckpointError, ConfigError
 from metarec_ray.evaluation.bench.protocols import PROTOCOLS
 from metarec_ray.evaluation.optimum import optimum_method
@@ -102,13 +101,14 @@ def _find(
     """Return the experiment of a target and its checkpoint, None for rivals only."""
     if target.is_file():
         experiment = load(target, overrides)
-        return experiment, None if rivals_only else _newest(experiment.directory / CHECKPOINTS)
-    path = target if (target / checkpoints.CONFIG).exists() else _newest(target / CHECKPOINTS)
+        return experiment, None if rivals_only else _newest(experiment.directory)
+    path = target if (target / checkpoints.CONFIG).exists() else _newest(target)
     experiment = parse(checkpoints.load(path).config, str(path))
     return override_from(experiment, overrides), None if rivals_only else path
 
 
-def _newest(folder: Path) -> Path:
+def _newest(run: Path) -> Path:
+    folder = run / checkpoints.CHECKPOINTS
     found = checkpoints.latest(folder)
     if found is None:
         raise CheckpointError(

@@ -24,31 +24,33 @@ from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.artifact import assemble
 from metarec_ray.training.fit import fit
 
-FitMembers = Callable[[Mapping[str, Experiment]], Mapping[str, Checkpoint]]
 POWERS = tuple(2.0 ** (step / 2) for step in range(-6, 15))
 
 
-def fit_blend(
-    experiment: Experiment,
-    store: TaskStore,
-    *,
-    fitting: Fitting = ALONE,
-    fit_members: FitMembers | None = None,
-) -> Checkpoint:
-    """Return the blend of `experiment`.
-
-    Args:
-        experiment: with members in `blend`.
-        store: of the whole blend.
-        fitting: says how far it is; fits the members where there is no `fit_members`.
-        fit_members: how members are fitted; every one comes twice, NAME-train (without validation
-            entities) and NAME-final.
+def fit_blend(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -> Checkpoint:
+    """Return the blend of `experiment`; its members are fitted through `fitting.each`.
 
     Raises:
-        ConfigError: a member that predicts no labels, where those are added up.
+        ConfigError: as in `member_experiments`.
 
     """
     started = time.perf_counter()
+    asked = member_experiments(experiment, store)
+    found = fitting.each(partial(_fit, path=store.path), list(asked.values()))
+    members = dict(zip(asked, found, strict=True))
+    return blend(experiment, store, members, fitting=fitting, started=started)
+
+
+def member_experiments(experiment: Experiment, store: TaskStore) -> dict[str, Experiment]:
+    """Return what is fitted for a blend: each member twice.
+
+    NAME-train is fitted without validation entities, on which the weights are chosen; NAME-final
+    is what the blend adds up.
+
+    Raises:
+        ConfigError: a member that predicts no labels, where labels are added up.
+
+    """
     members = experiment.members()
     for name, member in members.items():
         if store.manifest.feedback != "implicit" and member.algorithm.ranks_only:
@@ -56,25 +58,43 @@ def fit_blend(
                 f"a blend for {store.manifest.feedback} feedback adds predicted labels up, got "
                 f"{member.algorithm.name}, which only ranks (blend.members.{name})"
             )
-    asked = {f"{n}-train": _with_parts(m, "train") for n, m in members.items()} | {
-        f"{n}-final": _with_parts(m, "train+valid") for n, m in members.items()
+    return {f"{name}-train": _with_parts(one, "train") for name, one in members.items()} | {
+        f"{name}-final": _with_parts(one, "train+valid") for name, one in members.items()
     }
-    found = fit_members(asked) if fit_members else _beside(asked, store, fitting)
-    judged, final = ([found[f"{n}-{which}"] for n in members] for which in ("train", "final"))
+
+
+def blend(
+    experiment: Experiment,
+    store: TaskStore,
+    members: Mapping[str, Checkpoint],
+    *,
+    fitting: Fitting = ALONE,
+    started: float,
+) -> Checkpoint:
+    """Return the blend of fitted members.
+
+    Args:
+        experiment: with members in `blend`.
+        store: of the whole blend.
+        members: one for each of `member_experiments`.
+        fitting: is told the weights.
+        started: `time.perf_counter()` before the first member was fitted.
+
+    """
+    names = list(experiment.blend.members)
+    judged, final = ([members[f"{name}-{kind}"] for name in names] for kind in ("train", "final"))
     weights = _weights(experiment, store, judged, fitting)
     model: Params = {WEIGHTS: weights, SIZES: torch.tensor(_sizes(experiment))}
-    for name, checkpoint in zip(members, final, strict=True):
+    for name, checkpoint in zip(names, final, strict=True):
         model |= {f"{MEMBER}{name}.{key}": value for key, value in checkpoint.model.items()}
-    trained = torch.stack([c.model["buffer.trained"] for c in final]).all(0)
-    seconds = round(time.perf_counter() - started, 1)
     return assemble(
         experiment,
         store,
         model,
-        trained=trained,
+        trained=torch.stack([one.model["buffer.trained"] for one in final]).all(0),
         step=0,
         optimizer={},
-        metrics={"seconds": seconds},
+        metrics={"seconds": round(time.perf_counter() - started, 1)},
     )
 
 
@@ -146,13 +166,6 @@ def _sizes(experiment: Experiment) -> list[int]:
 def _with_parts(experiment: Experiment, parts: str) -> Experiment:
     train = experiment.train.model_copy(update={"parts": parts})
     return experiment.model_copy(update={"train": train})
-
-
-def _beside(
-    asked: Mapping[str, Experiment], store: TaskStore, fitting: Fitting
-) -> dict[str, Checkpoint]:
-    found = fitting.each(partial(_fit, path=store.path), list(asked.values()))
-    return dict(zip(asked, found, strict=True))
 
 
 def _fit(experiment: Experiment, path: Path) -> Checkpoint:

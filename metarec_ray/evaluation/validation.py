@@ -63,7 +63,6 @@ def validation(
         store.histories(("train",)),
         store.histories(("valid",)),
         experiment.evaluate.model_copy(update={"force": True}),
-        n_items=len(store.items.ids),
         positive_min=positive_min,
         part="valid",
     )

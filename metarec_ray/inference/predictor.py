@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import FittedLearner, Params
+from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Features
 from metarec_ray.data.settings import Feedback
@@ -106,4 +107,5 @@ def _single(
     learner = experiment.algorithm
     if isinstance(learner, FittedLearner):
         return Fitted(learner, model, feedback, n_items=len(items.tokens), user_tokens=user_tokens)
-    return Trained(learner, model, feedback, items=items)
+    recipe = Recipe.of(learner, experiment.model, feedback, experiment.train.loss)
+    return Trained(recipe, model, items=items)

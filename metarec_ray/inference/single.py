@@ -15,9 +15,12 @@ from torch.func import vmap
 from metarec_ray.algorithms.base import Learner, MetaLearner, Params, Problem
 from metarec_ray.algorithms.problem import (
     EncodedItems,
+    Recipe,
+    Recoder,
     Support,
     encode_candidates,
     encode_support,
+    encoded_table,
     make_problem,
     no_problem,
     unencoded,
@@ -25,12 +28,11 @@ from metarec_ray.algorithms.problem import (
 from metarec_ray.checkpoint import BUFFER
 from metarec_ray.core.batch import Encoded, Features, plain
 from metarec_ray.data.settings import Feedback
-from metarec_ray.inference.supports import Supports
-from metarec_ray.models.towers import TABLES, encode, head_score
+from metarec_ray.inference.supports import EncodedSupports, Supports
+from metarec_ray.models.head import head_score
+from metarec_ray.models.towers import TABLES
 
 CHUNK = 64  # tasks adapted side by side
-EVENTS = 5  # columns of a task that have an entry an event
-
 
 Adapt = Callable[[Problem, Params, Encoded], Params]
 Score = Callable[[Problem, Params, Params, Encoded], Tensor]
@@ -53,71 +55,73 @@ class _Single(ABC):
 
     items: EncodedItems
 
-    def __init__(self, learner: Learner, meta: Params):
-        self.learner, self.meta = learner, meta
-        # Learners that are batched take T tasks at once; vmap makes T of the others' one.
-        self.at_once = isinstance(learner, MetaLearner) and learner.batched
+    def __init__(self, learner: Learner, meta: Params, *, batched: bool):
+        """Take parameters; `batched` learners take T tasks at once, vmap makes T of one else."""
+        self.learner, self.meta, self.batched = learner, meta, batched
         self._adapt: Adapt = learner.adapt
         self._score: Score = learner.score
-        if isinstance(learner, MetaLearner) and learner.batched:
+        if batched:
+            assert isinstance(learner, MetaLearner)
             self._adapt, self._score = learner.adapt_batch, learner.score_batch
 
     @abstractmethod
-    def _columns(self, supports: Supports) -> list[Tensor]:
-        """Return [T, ...] item, label, mask, time and context of events, user, and the now."""
+    def _encoded(self, supports: Supports) -> EncodedSupports:
+        """Return what tasks ask, encoded."""
 
     @abstractmethod
-    def _problem(self, user: Tensor, now: Tensor) -> Problem:
-        """Return what an encoded user is asked, in an encoded context."""
+    def _problem(self, asked: EncodedSupports) -> Problem:
+        """Return what a learner may ask of the task, or of T at once."""
 
     def log_share(self, scores: Tensor) -> Tensor:
         return self.learner.log_share(scores)
 
     @torch.no_grad()
     def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
-        def judge(wanted: Tensor, *columns: Tensor) -> Params:
-            problem, support = self._asked(*columns)
+        def judge(wanted: Tensor, asked: EncodedSupports) -> Params:
+            problem, support = self._problem(asked), self._support(asked)
             fast = self._adapt(problem, self.meta, support)
             candidates = self.items if items is None else self.items.at(wanted)
-            *_, user, now = columns
-            asked = encode_candidates(candidates, user, now)
-            return {"scores": self._score(problem, self.meta, fast, asked)}
+            encoded = encode_candidates(candidates, asked.user, asked.now)
+            return {"scores": self._score(problem, self.meta, fast, encoded)}
 
-        columns = self._columns(supports)
+        asked = self._encoded(supports)
         wanted = supports.item if items is None else items
         if len(wanted) <= CHUNK:  # a request: nothing stands beside it
-            return self._each(judge, wanted, *columns)["scores"]
+            return self._each(judge, wanted, asked)["scores"]
         # Side by side are supports of like length: short ones must not pay for the longest.
         lengths = _lengths(supports.mask)
         order = lengths.argsort(stable=True)
         found = []
         for part in order.split(CHUNK):
             longest = max(1, int(lengths[part].max()))
-            of_events = [column[part, :longest] for column in columns[:EVENTS]]
-            rest = [column[part] for column in columns[EVENTS:]]
-            found.append(self._each(judge, wanted[part], *of_events, *rest)["scores"])
+            found.append(self._each(judge, wanted[part], asked.of(part, longest))["scores"])
         return torch.cat(found)[order.argsort()]
 
     @torch.no_grad()
     def adapted(self, supports: Supports) -> int:
-        problem, support = self._asked(*(column[0] for column in self._columns(supports)))
-        fast = self.learner.adapt(problem, self.meta, support)
+        asked = self._encoded(supports).first()
+        fast = self.learner.adapt(self._problem(asked), self.meta, self._support(asked))
         return sum(value.numel() for value in self._changed(fast).values())
 
-    def _each(self, of_task: Callable[..., Params], *columns: Tensor) -> Params:
-        """Return what `of_task` makes of each task's columns, [T, ...]."""
-        if self.at_once:
-            return of_task(*columns)
-        if len(columns[0]) == 1:  # without vmap, which costs a single task more than its work
-            made = of_task(*(column[0] for column in columns))
+    def _each(
+        self,
+        of_task: Callable[[Tensor, EncodedSupports], Params],
+        wanted: Tensor,
+        asked: EncodedSupports,
+    ) -> Params:
+        """Return what `of_task` makes of what each task wants and asks, [T, ...]."""
+        if self.batched:
+            return of_task(wanted, asked)
+        if len(wanted) == 1:  # without vmap, which costs a single task more than its work
+            made = of_task(wanted[0], asked.first())
             return {name: value.unsqueeze(0) for name, value in made.items()}
-        return vmap(of_task)(*columns)
+        return vmap(of_task)(wanted, asked)
 
-    def _asked(self, *columns: Tensor) -> tuple[Problem, Encoded]:
-        """Return what a task, or T at once, may ask and its support."""
-        item, label, mask, time, context, user, now = columns
-        support = Support(self.items.at(item), context, label, mask, time)
-        return self._problem(user, now), encode_support(support, user)
+    def _support(self, asked: EncodedSupports) -> Encoded:
+        """Return the support of a task, or of T at once."""
+        items = self.items.at(asked.item)
+        support = Support(items, asked.context, asked.label, asked.mask, asked.time)
+        return encode_support(support, asked.user)
 
     def _changed(self, fast: Params) -> Params:
         return {name: value for name, value in fast.items() if value is not self.meta.get(name)}
@@ -130,75 +134,73 @@ class Fitted(_Single):
         self, learner: Learner, model: Params, feedback: Feedback, *, n_items: int, user_tokens: int
     ):
         """Take parameters by their names in a checkpoint."""
-        super().__init__(learner, _parameters(model))
+        super().__init__(learner, _parameters(model), batched=False)
         self.problem, self.items = no_problem(feedback), unencoded(n_items)
         self.user_tokens = user_tokens
 
-    def _problem(self, user: Tensor, now: Tensor) -> Problem:
+    def _problem(self, asked: EncodedSupports) -> Problem:
         return self.problem
 
-    def _columns(self, supports: Supports) -> list[Tensor]:
-        users = plain(supports.user, self.user_tokens)
+    def _encoded(self, supports: Supports) -> EncodedSupports:
         nothing = torch.zeros(len(supports.item), 1, 0)
-        return [
-            supports.item,
-            supports.label,
-            supports.mask,
-            supports.time,
-            nothing,
-            users,
-            nothing,
-        ]
+        return supports.encoded(nothing, plain(supports.user, self.user_tokens), nothing)
 
 
 class Trained(_Single):
     """The predictor of a meta-learner: the towers encode, the catalogue once."""
 
-    def __init__(self, learner: Learner, model: Params, feedback: Feedback, *, items: Features):
+    def __init__(self, recipe: Recipe, model: Params, *, items: Features):
         """Take parameters by their names in a checkpoint, and the catalogue's features."""
-        super().__init__(learner, {n: p for n, p in _parameters(model).items() if n not in TABLES})
-        self.feedback: Feedback = feedback
+        own = {n: p for n, p in _parameters(model).items() if n not in TABLES}
+        super().__init__(recipe.learner, own, batched=recipe.batched)
+        self.recipe, self.features, self.ids = recipe, items, model.get("item.ids")
         self.log_q = model[BUFFER + "reference.log_q"]
         rows = torch.arange(len(items.tokens))
         with torch.no_grad():
-            vectors = encode(self.meta, "item", items, model.get("item.ids"))
-        self.items = EncodedItems(rows, vectors, model[BUFFER + "offset"])
+            vectors = recipe.model.encode(self.meta, "item", items, self.ids)
+        self.items = encoded_table(rows, vectors, model[BUFFER + "offset"])
         self.reference = self.items.at(model[BUFFER + "reference.items"])
 
     @property
     def by_head(self) -> bool:
         """Whether scores are the head's own at the adapted parameters: no more than `heads`."""
-        return type(self.learner).score is MetaLearner.score
+        learner, adapts = self.recipe.learner, self.recipe.model.encoder.adapts
+        return type(learner).score is MetaLearner.score and not adapts
 
     @torch.no_grad()
     def heads(self, supports: Supports) -> "Heads":
         """Return the head of each task after adapting on its support set."""
 
-        def adapt(*columns: Tensor) -> Params:
-            problem, support = self._asked(*columns)
-            return self._changed(self._adapt(problem, self.meta, support))
+        def adapt(wanted: Tensor, asked: EncodedSupports) -> Params:
+            problem = self._problem(asked)
+            return self._changed(self._adapt(problem, self.meta, self._support(asked)))
 
-        columns = self._columns(supports)
-        *_, user, now = columns
-        return Heads(self.meta | self._each(adapt, *columns), user, now)
+        asked = self._encoded(supports)
+        return Heads(self.meta | self._each(adapt, supports.item, asked), asked.user, asked.now)
 
-    def _problem(self, user: Tensor, now: Tensor) -> Problem:
-        begins = torch.ones(user.shape[:-1], dtype=torch.bool)
-        return make_problem(self.feedback, self.reference, self.log_q, user, now, begins=begins)
+    def _problem(self, asked: EncodedSupports) -> Problem:
+        recoder = None
+        if asked.raw:
+            user, nobody = Features(*asked.raw), torch.zeros(1)
+            recoder = Recoder(self.recipe.model, self.features, self.ids, user, nobody)
+        return make_problem(
+            self.recipe.feedback,
+            self.reference,
+            self.log_q,
+            asked.user,
+            asked.now,
+            loss=self.recipe.loss,
+            begins=torch.ones(asked.user.shape[:-1], dtype=torch.bool),
+            recoder=recoder,
+        )
 
-    def _columns(self, supports: Supports) -> list[Tensor]:
+    def _encoded(self, supports: Supports) -> EncodedSupports:
+        model = self.recipe.model
         has_context = supports.context.tokens.shape[-1] + supports.context.dense.shape[-1] > 0
-        now = encode(self.meta, "context", supports.now)
-        context = encode(self.meta, "context", supports.context) if has_context else now
-        return [
-            supports.item,
-            supports.label,
-            supports.mask,
-            supports.time,
-            context,
-            encode(self.meta, "user", supports.user),
-            now,
-        ]
+        now = model.encode(self.meta, "context", supports.now)
+        context = model.encode(self.meta, "context", supports.context) if has_context else now
+        user = model.encode(self.meta, "user", supports.user)
+        return supports.encoded(context, user, now, raw=model.encoder.adapts)
 
 
 def _lengths(mask: Tensor) -> Tensor:

@@ -23,16 +23,53 @@ class Supports(NamedTuple):
 
     def at(self, tasks: Tensor) -> "Supports":
         """Return the support sets of `tasks`, int64 [n]."""
-
-        def part(features: Features) -> Features:
-            return Features(*(column[tasks] for column in features))
-
         return Supports(
             item=self.item[tasks],
             label=self.label[tasks],
             mask=self.mask[tasks],
             time=self.time[tasks],
-            context=part(self.context),
-            user=part(self.user),
-            now=part(self.now),
+            context=self.context.at(tasks),
+            user=self.user.at(tasks),
+            now=self.now.at(tasks),
+        )
+
+    def encoded(
+        self, context: Tensor, user: Tensor, now: Tensor, *, raw: bool = False
+    ) -> "EncodedSupports":
+        """Return the support sets with these vectors; with `raw`, user features as well."""
+        features = tuple(self.user) if raw else ()
+        return EncodedSupports(
+            self.item, self.label, self.mask, self.time, context, user, now, features
+        )
+
+
+class EncodedSupports(NamedTuple):
+    """Support sets after the encoders; of one task without the leading T."""
+
+    item: Tensor  # int64 [T, N]: catalogue rows
+    label: Tensor
+    mask: Tensor
+    time: Tensor
+    context: Tensor  # float [T, N, D], or [T, 1, D] where all events share one
+    user: Tensor  # float [T, D]
+    now: Tensor  # float [T, 1, D]
+    raw: tuple[Tensor, ...] = ()  # features of users, where an encoder that adapts needs them
+
+    def of(self, tasks: Tensor, longest: int) -> "EncodedSupports":
+        """Return the support sets of some tasks, which have no more than `longest` events."""
+        return EncodedSupports(
+            item=self.item[tasks, :longest],
+            label=self.label[tasks, :longest],
+            mask=self.mask[tasks, :longest],
+            time=self.time[tasks, :longest],
+            context=self.context[tasks, :longest],
+            user=self.user[tasks],
+            now=self.now[tasks],
+            raw=tuple(column[tasks] for column in self.raw),
+        )
+
+    def first(self) -> "EncodedSupports":
+        """Return the support set of the first task, without the axis of tasks."""
+        return EncodedSupports(
+            *(column[0] for column in self[:-1]), raw=tuple(column[0] for column in self.raw)
         )

@@ -13,8 +13,8 @@ from torch.nn.functional import linear
 
 from metarec_ray.core.batch import Params
 from metarec_ray.core.quantization import quantize
-from metarec_ray.models.approximate_layers import Layer, Units, outputs, units
-from metarec_ray.models.towers import hidden_layers
+from metarec_ray.models.approximate_layers import Units, outputs, units
+from metarec_ray.models.head import Head, Layer, head_of
 
 
 class ApproximateCatalogue:
@@ -26,7 +26,11 @@ class ApproximateCatalogue:
 
     def __init__(self, meta: Params, vector: Tensor, offset: Tensor, *, low: bool):
         """Take shared parameters, and the vectors [R, D] and offsets [R] of items, in float32."""
-        self.dims = {n: value.dim() for n, value in meta.items() if n.startswith("head.")}
+        self.dims = {
+            n: value.dim()
+            for n, value in meta.items()
+            if n.startswith("head.") or n == "offset.scale"
+        }
         self.first_weight = meta.get("head.0.item")
         self.vector, self.offset, self.low = vector, offset, low
         # What all items share would take digits from what tells them apart.
@@ -51,34 +55,33 @@ class ApproximateCatalogue:
             query: user + context [T, D].
 
         """
-        weight = head["head.out.weight"]
-        before = weight.shape[-1] - query.shape[-1]
-        wanted = query + weight[..., before:]
+        dim = query.shape[-1]
+        shared = head_of(head, dim)
+        wanted = query + shared.of_item
         if self.quantized is None:
             found = linear(wanted, self.vector)
         else:
             found = quantize(wanted).products(self.quantized)
-        scale = head["offset.scale"].expand(len(query))
+        scale = shared.offset_scale.expand(len(query))
         for task, row in enumerate(found):
             row.add_(self.offset, alpha=scale[task].item())
-            if before:
-                row.add_(self._hidden(self._of(head, task), query[task]))
+            if shared.layers:
+                row.add_(self._hidden(head_of(self._of(head, task), dim), query[task]))
         return found
 
     def _of(self, head: Params, task: int) -> Params:
+        """Return the parameters of one task."""
         return {
             name: head[name][task] if head[name].dim() > dim else head[name]
             for name, dim in self.dims.items()
         }
 
-    def _hidden(self, head: Params, query: Tensor) -> Tensor:
+    def _hidden(self, head: Head, query: Tensor) -> Tensor:
         """Return what the hidden layers add to one task's scores [R]."""
-        count = hidden_layers(head)
-        layers = [Layer(head[f"head.{i}.item"], head[f"head.{i}.bias"]) for i in range(count)]
-        weight, bias = layers[0]
-        bias = bias + query @ head["head.0.user"]
-        out = head["head.out.weight"][: -len(query), None]
-        last = Layer(out, out.new_zeros(1))
+        assert head.user is not None
+        (weight, bias), *above = head.layers
+        bias = bias + query @ head.user
+        above.append(Layer(head.of_units.unsqueeze(-1), head.of_units.new_zeros(1)))
         if weight is self.first_weight:
-            return outputs(self.first, [*layers[1:], last], bias=bias)
-        return outputs(self.inputs, [Layer(weight, bias), *layers[1:], last])
+            return outputs(self.first, above, bias=bias)
+        return outputs(self.inputs, [Layer(weight, bias), *above])

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.core.quantization import LARGEST, int_mm, quantize
+from metarec_ray.models.head import Layer
 
 CHUNK_BYTES = 2**20  # of a layer's units in 16 bits: about a core's own cache; measured
 WIDEST = 2**30  # of what 32-bit products are compared with
@@ -26,13 +27,6 @@ class Units(NamedTuple):
     value: Tensor  # int8 or float32 [R, H]
     step: Tensor  # float32 [H]
     centre: Tensor  # float32 [H]
-
-
-class Layer(NamedTuple):
-    """A layer as it is, in float32."""
-
-    weight: Tensor  # [H, G]
-    bias: Tensor  # [G]
 
 
 class _Stage(NamedTuple):

@@ -5,11 +5,12 @@ Knows stores and checkpoints, and when two runs are one; does not know how param
 
 import json
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from metarec_ray.checkpoint import BUFFER, Checkpoint
-from metarec_ray.config.experiment import Experiment
+from metarec_ray.config.experiment import Experiment, parse
 from metarec_ray.core.outer_loop import Params
 from metarec_ray.data.store.manifest import ITEMS
 from metarec_ray.data.tasks.task_store import TaskStore
@@ -42,7 +43,7 @@ def assemble(
     return Checkpoint(
         model=model | {BUFFER + "trained": trained},
         optimizer=optimizer,
-        config=json.loads(experiment.model_dump_json()),
+        config=_tree(experiment),
         schema={
             "feedback": manifest.feedback,
             "features": {
@@ -72,12 +73,18 @@ def require_same_run(
             f"a run resumes on the store and seed it began with, {path} has {state}, "
             f"now {expected}; choose another run.dir to begin anew"
         )
-    changed = _changed(checkpoint.config, json.loads(experiment.model_dump_json()))
+    # Keys that are newer than the checkpoint have their defaults.
+    begun = parse(checkpoint.config, f"config.json of {path}")
+    changed = _changed(_tree(begun), _tree(experiment))
     if changed is not None:
         raise CheckpointError(
             f"a run resumes with the configuration it began with, {changed} differs "
             f"from that of {path}; choose another run.dir to begin anew"
         )
+
+
+def _tree(experiment: Experiment) -> dict[str, Any]:
+    return json.loads(experiment.model_dump_json())
 
 
 def _changed(old: dict, new: dict) -> str | None:

@@ -9,20 +9,22 @@ import time
 import torch
 
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting
-from metarec_ray.algorithms.histories import read_histories
+from metarec_ray.algorithms.losses.union import loss_for
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.config.running import Train
+from metarec_ray.core.batch import nothing_known
 from metarec_ray.data.tasks.domains import learned_from
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import assemble
-from metarec_ray.training.averaged import rounds
-from metarec_ray.training.incremental import periods
-from metarec_ray.training.meta_step.step import Alone
-from metarec_ray.training.process import settle
-from metarec_ray.training.trainer import Progress, Trainer
+from metarec_ray.training.averaged import round_segments
+from metarec_ray.training.incremental import PeriodRun
+from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.process import set_up
+from metarec_ray.training.segments import segments_of, train_segments
+from metarec_ray.training.trainer import Trainer
 
 
 def fit(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -> Checkpoint:
@@ -31,23 +33,21 @@ def fit(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -
     if isinstance(experiment.algorithm, FittedLearner):
         return fit_histories(experiment, store, fitting=fitting)
 
-    def say(line: Progress) -> None:
+    def report(line: Progress) -> None:
         fitting.progress(metrics_log.render(metrics_log.as_line(line)))
 
     if experiment.train.periods > 1:
-        *_, learned = periods(experiment, store, report=say)
-        return learned.checkpoint
+        run = PeriodRun(experiment, store)
+        train_segments(run.segments(), report=report)
+        return run.models[-1].checkpoint
     trainer = Trainer(experiment, store)
     if trainer.copied is not None:
         fitting.progress(trainer.copied.sentence())
-    averaged = experiment.train.average is not None
-    metrics: dict[str, float] = {}
-    for line in (
-        rounds(trainer, fitting) if averaged else trainer.run(Alone(), experiment.train.steps)
-    ):
-        metrics = {"query_loss": line.loss, line.metric_name: line.metric}
-        say(line)
-    return trainer.checkpoint(metrics | {"seconds": round(trainer.seconds, 1)})
+    if experiment.train.average is not None:
+        segments = round_segments(trainer, fitting)
+    else:
+        segments = segments_of(trainer, [experiment.train.steps])
+    return trainer.checkpoint(train_segments(segments, report=report))
 
 
 def fit_histories(
@@ -57,10 +57,11 @@ def fit_histories(
     learner = experiment.algorithm
     assert isinstance(learner, FittedLearner)
     store = learned_from(store, experiment.train.domains)
-    settle(torch.device("cpu"))
-    histories = read_histories(store, tuple(experiment.train.parts.split("+")))
-    trained = torch.zeros(histories.n_items, dtype=torch.bool)
-    trained[histories.item] = True
+    set_up(torch.device("cpu"))
+    histories = store.histories(tuple(experiment.train.parts.split("+")))
+    # No fitted learner reads the context of an event: workers need not be sent it.
+    histories = histories._replace(context=nothing_known(len(histories.item)).features)
+    trained = histories.met_items()
     started = time.perf_counter()
     model = learner.fit(histories, fitting._replace(seed=experiment.run.seed))
     seconds = round(time.perf_counter() - started, 1)
@@ -85,6 +86,7 @@ def require_suitable(experiment: Experiment, store: TaskStore) -> None:
         )
     if isinstance(learner, FittedLearner):
         _require_no_outer_loop(experiment.train, learner.name)
+    loss_for(feedback, experiment.train.loss)
 
 
 def _require_no_outer_loop(train: Train, name: str) -> None:

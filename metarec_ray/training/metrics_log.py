@@ -1,16 +1,27 @@
-"""`metrics.jsonl`: one line of metrics an interval, always, for people and machines.
+"""Lines of progress, and `metrics.jsonl`, the file that keeps them.
 
-Knows one file; does not know who reads it.
+Does not know how anything is trained, or who reads the file.
 """
 
 import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-
-from metarec_ray.training.trainer import Progress
+from typing import NamedTuple
 
 NAME = "metrics.jsonl"
+
+
+class Progress(NamedTuple):
+    """One line of progress: means since the last line."""
+
+    step: int
+    steps: int
+    loss: float
+    metric_name: str
+    metric: float
+    tasks_per_s: float
+    outer_lr: float
 
 
 def append(path: Path, progress: Progress) -> None:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from metarec_ray.core.batch import DAY
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.outer_loop import Params
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.negatives import Sampling
-from metarec_ray.data.tasks.task_store import HistoryTable
 from metarec_ray.models.towers import Towers
 
 SHRINKAGE = 5.0
@@ -19,7 +19,7 @@ OUTSIDE = 1e-3  # weight of events outside `prior_positions`: they rank what has
 
 
 def item_buffers(
-    table: HistoryTable,
+    table: Histories,
     trained: Tensor,
     model: Towers,
     feedback: Feedback,
@@ -55,7 +55,7 @@ def item_buffers(
 
 
 def _offset(
-    table: HistoryTable, trained: Tensor, weight: Tensor, feedback: Feedback
+    table: Histories, trained: Tensor, weight: Tensor, feedback: Feedback
 ) -> tuple[Tensor, Tensor]:
     """Return the offsets [I] that events of these weights give, and the weight of each item."""
     n_items = len(trained)
@@ -106,15 +106,14 @@ def _inclusion(q: Tensor, size: int) -> Tensor:
     return inclusion
 
 
-def _weights(table: HistoryTable, model: Towers, cutoff: int | None) -> Tensor:
+def _weights(table: Histories, model: Towers, cutoff: int | None) -> Tensor:
     """Return the weight of every event in the item statistics."""
-    lengths = table.lengths()
     weight = torch.ones(len(table.item), dtype=torch.float64)
     if not len(weight):
         return weight
-    entity = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    entity = table.entity()
     if model.prior_positions is not None:
-        position = torch.arange(len(table.item)) - table.offsets[entity]
+        position = table.position()
         first, end = model.prior_positions
         weight *= ((position >= first) & (position < end)).double().clamp(min=OUTSIDE)
     if model.prior_days is not None and cutoff is not None:

@@ -1,4 +1,4 @@
-"""Meta-training of one experiment on one store: the state, its steps, and what it resumes from.
+"""Meta-training of one experiment on one store: the meta-parameters and the steps they take.
 
 Knows experiments, stores and checkpoints; does not know ray: workers come in as an `Exchange`.
 """
@@ -7,60 +7,64 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import MetaLearner
+from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Lane
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.outer_loop import Params
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.domains import asked_items, learned_from
 from metarec_ray.data.tasks.lanes import Cut, LaneSampler
-from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
-from metarec_ray.training.ahead import Ahead
 from metarec_ray.training.artifact import assemble, require_same_run
-from metarec_ray.training.meta_step.objective import lane_objective
 from metarec_ray.training.meta_step.optimizer import rate
 from metarec_ray.training.meta_step.query_loss import METRIC
 from metarec_ray.training.meta_step.step import (
+    Alone,
     Exchange,
     LaneResult,
-    ParameterState,
     apply,
     divide,
+    fresh_state,
     lane_result,
     lane_seed,
     to_device,
 )
+from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.prefetcher import Prefetcher
 from metarec_ray.training.prior import item_buffers
-from metarec_ray.training.process import settle
+from metarec_ray.training.process import set_up
 from metarec_ray.training.warm_start import begin
 
-Some = Callable[[HistoryTable], HistoryTable]
-"""Some of the events of histories."""
+EventFilter = Callable[[Histories], Histories]
+"""Keeps some of the events of histories."""
+_ALONE = Alone()
 
 
-class Progress(NamedTuple):
-    """One line of progress: means since the last line."""
-
-    step: int
-    steps: int
-    loss: float
-    metric_name: str
-    metric: float
-    tasks_per_s: float
-    outer_lr: float
+def every_event(histories: Histories) -> Histories:
+    """Return the histories as they are."""
+    return histories
 
 
 class Trainer:
     """The meta-parameters of an experiment and how they change.
 
-    `seconds` counts training so far; `copied` says what `train.init_from` gave.
+    Attributes:
+        step: meta-steps taken.
+        seconds: spent on them, over all runs that were resumed.
+        trained: bool [I], items of the catalogue that training meets.
+        recipe: who learns, on which model, by which loss.
+        declared: the parameters as their owners declare them.
+        state: parameters and moments of the outer optimizer; a step changes them in place.
+        copied: what `train.init_from` gave.
+
     """
 
     def __init__(
@@ -69,99 +73,34 @@ class Trainer:
         store: TaskStore,
         *,
         device: str = "cpu",
-        known: Some = lambda histories: histories,
-        taught: Some = lambda histories: histories,
+        statistics_from: EventFilter = every_event,
+        tasks_from: EventFilter = every_event,
     ):
         """Initialise from the seed.
 
-        Of the histories of `train.parts`, item statistics are made of `known` events and tasks are
-        cut from `taught` ones, a part of those.
+        Item statistics are computed from the events of `train.parts` that `statistics_from` keeps;
+        tasks are cut from those of them that `tasks_from` keeps.
         """
         store = learned_from(store, experiment.train.domains)
         self.experiment, self.store, self.device = experiment, store, torch.device(device)
-        self._here = settle(self.device)
+        self.on_device = set_up(self.device)
         self.feedback: Feedback = store.manifest.feedback
-        train = experiment.train
-        self.learner = meta_learner(experiment)
-        histories = known(store.histories(tuple(train.parts.split("+"))))
-        self.trained = torch.zeros(len(store.items.ids), dtype=torch.bool)
-        self.trained[histories.item] = True
-        self.buffers = item_buffers(
-            histories,
-            self.trained,
-            experiment.model,
-            self.feedback,
-            cutoff=store.manifest.cutoff,
-            reference=train.reference_items,
-            seed=experiment.run.seed,
-            sampling=train.tasks.negative_sampling,
-        )
-        self.sampler = self._lanes(taught(histories), histories, self.trained, train.tasks)
+        train, learner = experiment.train, meta_learner(experiment)
+        self.recipe = Recipe.of(learner, experiment.model, self.feedback, train.loss)
+        histories = statistics_from(store.histories(tuple(train.parts.split("+"))))
+        self.trained = histories.met_items()
+        self.buffers = self._item_buffers(histories)
+        own = tasks_from(histories)
+        self.sampler = self.lane_sampler(own, histories, self.trained, train.tasks)
         sizes = {"lanes": train.lanes, "lane_tasks": train.lane_tasks}
-        self._ahead = Ahead(partial(self.sampler.share, experiment.run.seed, **sizes))
+        self._lanes = Prefetcher(partial(self.sampler.share, experiment.run.seed, **sizes))
         self.step, self.seconds = 0, 0.0
-        state, self.copied = begin(experiment, store, self.learner, self.trained)
-        self.state = ParameterState(*({n: p.to(self.device) for n, p in s.items()} for s in state))
-        self.moving, self.frozen = divide(self.state, train.freeze)
-        self.buffers = {name: value.to(self.device) for name, value in self.buffers.items()}
+        self.declared, self.copied = begin(experiment, store, learner, self.trained)
+        self.state = fresh_state(self.declared, self.device)
+        self.decay = {n: train.weight_decay * p.decays for n, p in self.declared.items()}
+        self.trainable, self.frozen = divide(self.state, train.freeze)
 
-    def train_step(self, exchange: Exchange) -> Tensor:
-        """Take one meta-step; return the mean [query loss, query metric] of its tasks."""
-        train, later = self.experiment.train, self.step + 1
-        own, mine = (exchange.rank, exchange.world), dict[int, LaneResult]()
-        then = (later, *own) if later < train.steps else None
-        lanes = self._ahead.take(self.step, *own, then=then)
-        with self._here:
-            for index, lane in lanes.items():
-                mine[index] = lane_result(
-                    self.learner,
-                    self.feedback,
-                    self.buffers,
-                    self.moving,
-                    to_device(lane, self.device),
-                    frozen=self.frozen,
-                    progress=self.step / train.steps,
-                    seed=lane_seed(self.experiment.run.seed, self.step, index),
-                )
-            metrics = apply(
-                self.moving,
-                exchange.gather(mine, train.lanes),
-                step=self.step,
-                lr=self.outer_lr(),
-                weight_decay=train.weight_decay,
-                max_norm=train.max_gradient_norm,
-            )
-        self.step += 1
-        return metrics
-
-    def outer_lr(self) -> float:
-        """Return the outer learning rate of the next step."""
-        train = self.experiment.train
-        return rate(self.step, steps=train.steps, peak=train.outer_lr, schedule=train.schedule)
-
-    def validate(self) -> tuple[float, float]:
-        """Return the mean query loss and metric of the validation entities' starts, over all ks."""
-        valid = self.store.histories(("valid",))
-        return self.judge(valid.keep(self.trained[valid.item]), self.trained)
-
-    def judge(self, histories: HistoryTable, catalogue: Tensor) -> tuple[float, float]:
-        """Return the mean query loss and metric of the starts of histories, over all ks.
-
-        Every entity that is long enough for a task counts once at each k. `catalogue` bool [I] are
-        the items that compete, those of the histories among them.
-        """
-        lane_tasks = self.experiment.train.lane_tasks
-        cut = self.experiment.train.tasks.model_copy(update={"start_share": 1.0})
-        totals, count = torch.zeros(2), 0
-        for one in (cut.model_copy(update={"ks": (k,)}) for k in cut.ks):
-            sampler = self._lanes(histories, histories, catalogue, one)
-            for lane in sampler.epoch(0, lane_tasks=lane_tasks):
-                totals += len(lane.entity) * self._measure(lane)
-            count += len(sampler)
-        loss, metric = (totals / count).tolist()
-        return loss, self._shown(metric)
-
-    def run(self, exchange: Exchange, until: int) -> Iterator[Progress]:
+    def run(self, until: int, exchange: Exchange = _ALONE) -> Iterator[Progress]:
         """Train up to step `until`; yield a line every `log_every` steps and at the end."""
         train = self.experiment.train
         started, first, sums = time.perf_counter(), self.step, torch.zeros(2)
@@ -172,10 +111,57 @@ class Trainer:
                 count = self.step - first
                 seconds = time.perf_counter() - started
                 self.seconds += seconds
-                yield self._progress(
-                    sums / count, count * train.lanes * train.lane_tasks / seconds, lr
-                )
+                tasks_per_s = count * train.lanes * train.lane_tasks / seconds
+                yield self._progress(sums / count, tasks_per_s, lr)
                 started, first, sums = time.perf_counter(), self.step, torch.zeros(2)
+
+    def train_step(self, exchange: Exchange) -> Tensor:
+        """Take one meta-step; return the mean [query loss, query metric] of its tasks."""
+        train = self.experiment.train
+        lanes = self._next_lanes(exchange)
+        with self.on_device:
+            results = {index: self._lane_result(index, lane) for index, lane in lanes.items()}
+            metrics = apply(
+                self.trainable,
+                exchange.gather(results, train.lanes),
+                step=self.step,
+                lr=self.outer_lr(),
+                decay=self.decay,
+                max_norm=train.max_gradient_norm,
+            )
+        self.step += 1
+        return metrics
+
+    def outer_lr(self) -> float:
+        """Return the outer learning rate of the next step."""
+        train = self.experiment.train
+        return rate(self.step, steps=train.steps, peak=train.outer_lr, schedule=train.schedule)
+
+    def reported(self, metric: float) -> float:
+        """Return a mean query metric as people read it: the root of a mean squared error."""
+        return metric**0.5 if self.feedback == "explicit" else metric
+
+    def lane_sampler(
+        self, tasks_from: Histories, histories: Histories, catalogue: Tensor, cut: Cut
+    ) -> LaneSampler:
+        """Return a sampler of lanes of tasks.
+
+        Args:
+            tasks_from: histories that tasks are cut from.
+            histories: those with everything that an entity has met, which is never a negative.
+            catalogue: bool [I], items that compete.
+            cut: how a history is cut into tasks.
+
+        """
+        domains = self.experiment.train.domains
+        return LaneSampler(
+            tasks_from,
+            catalogue,
+            cut,
+            reference=self.buffers["reference.items"].cpu(),
+            domains=domains and (domains, asked_items(self.store, domains)),
+            met=histories,
+        )
 
     def parameters(self) -> Params:
         """Return all parameters and buffers by their names in a checkpoint."""
@@ -205,39 +191,52 @@ class Trainer:
 
     def load(self, model: Params) -> None:
         """Take the parameters of `model`, all of them, by their names in a checkpoint."""
-        for own in (self.state.dense, self.state.tables):
-            for name, value in own.items():
+        for parameters in (self.state.dense, self.state.tables):
+            for name, value in parameters.items():
                 value.copy_(model[name])
 
-    def _lanes(self, own: HistoryTable, met: HistoryTable, items: Tensor, cut: Cut) -> LaneSampler:
-        domains = self.experiment.train.domains
-        return LaneSampler(
-            own,
-            items,
-            self.store.items.features,
-            cut,
-            reference=self.buffers["reference.items"].cpu(),
-            domains=domains and (domains, asked_items(self.store, domains)),
-            met=met,
+    def _item_buffers(self, histories: Histories) -> Params:
+        train = self.experiment.train
+        buffers = item_buffers(
+            histories,
+            self.trained,
+            self.experiment.model,
+            self.feedback,
+            cutoff=self.store.manifest.cutoff,
+            reference=train.reference_items,
+            seed=self.experiment.run.seed,
+            sampling=train.tasks.negative_sampling,
         )
+        return {name: value.to(self.device) for name, value in buffers.items()}
 
-    def _measure(self, lane: Lane) -> Tensor:
-        with self._here, torch.no_grad():
-            lane = to_device(lane, self.device)
-            objective = lane_objective(self.learner, self.feedback, self.buffers, lane)
-            rows = {"item.ids": lane.items, "user.ids": lane.entity}
-            return objective(
-                self.state.dense, {n: t[rows[n]] for n, t in self.state.tables.items()}
-            )[1].cpu()
+    def _next_lanes(self, exchange: Exchange) -> dict[int, Lane]:
+        """Return this worker's lanes of the next step; those of the step after are begun."""
+        worker, after = (exchange.rank, exchange.world), self.step + 1
+        following = (after, *worker) if after < self.experiment.train.steps else None
+        return self._lanes.get(self.step, *worker, following=following)
+
+    def _lane_result(self, index: int, lane: Lane) -> LaneResult:
+        return lane_result(
+            self.recipe,
+            self.buffers,
+            self.trainable,
+            to_device(lane, self.device),
+            frozen=self.frozen,
+            progress=self.step / self.experiment.train.steps,
+            seed=lane_seed(self.experiment.run.seed, self.step, index),
+        )
 
     def _progress(self, means: Tensor, tasks_per_s: float, lr: float) -> Progress:
         loss, metric = means.tolist()
-        name, metric = METRIC[self.feedback], self._shown(metric)
-        return Progress(self.step, self.experiment.train.steps, loss, name, metric, tasks_per_s, lr)
-
-    def _shown(self, metric: float) -> float:
-        # A mean squared error as its root, other metrics as they are.
-        return metric**0.5 if self.feedback == "explicit" else metric
+        return Progress(
+            step=self.step,
+            steps=self.experiment.train.steps,
+            loss=loss,
+            metric_name=METRIC[self.feedback],
+            metric=self.reported(metric),
+            tasks_per_s=tasks_per_s,
+            outer_lr=lr,
+        )
 
 
 def meta_learner(experiment: Experiment) -> MetaLearner:

@@ -17,15 +17,12 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
+from metarec_ray.core.parameters import Declared, Rows, split
 from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
-from metarec_ray.models.towers import Side, Sides
-from metarec_ray.training.meta_step.optimizer import moments
-from metarec_ray.training.meta_step.step import ParameterState
-
-CHECKPOINTS = "checkpoints"
-"""Folder of a run that holds its checkpoints."""
+from metarec_ray.models.encoders.base import Side
+from metarec_ray.models.towers import Sides
 
 
 class Layout(NamedTuple):
@@ -33,13 +30,14 @@ class Layout(NamedTuple):
 
     Attributes:
         feedback: what labels mean.
-        rows: parameter -> name of each row, None for one that nothing corresponds to; parameters
-            that are not named here mean the same where name and shape are the same.
+        rows: name of each token, column or id of a side, None for one that nothing corresponds to;
+            parameters whose rows stand for none of these mean the same where name and shape are the
+            same.
 
     """
 
     feedback: str
-    rows: dict[str, list[Hashable | None]]
+    rows: dict[Rows, list[Hashable | None]]
 
 
 class Copied(NamedTuple):
@@ -69,21 +67,20 @@ class Copied(NamedTuple):
 
 def begin(
     experiment: Experiment, store: TaskStore, learner: MetaLearner, trained: Tensor
-) -> tuple[ParameterState, Copied | None]:
+) -> tuple[Declared, Copied | None]:
     """Return the parameters of step 0, drawn from the seed, and what `train.init_from` gave.
 
     `trained` bool [I] are the items that training meets.
     """
     generator = torch.Generator().manual_seed(experiment.run.seed)
-    dense, tables = experiment.model.init(_sides(store), generator)
-    dense |= learner.init(dense, generator)
-    if "item.ids" in tables:
-        tables["item.ids"][~trained] = 0.0  # never touched: a new item is its features
-    state = ParameterState(dense, tables, moments(dense | tables))
+    declared = experiment.model.init(_sides(store), generator)
+    if "item.ids" in declared:
+        declared["item.ids"].value[~trained] = 0.0  # never touched: a new item is its features
+    declared |= learner.init(split(declared)[0], generator)
     if experiment.train.init_from is None:
-        return state, None
+        return declared, None
     path, source = find(Path(experiment.train.init_from))
-    return state, copy(state, own_layout(store), source, path)
+    return declared, copy(declared, own_layout(store), source, path)
 
 
 def find(path: Path) -> tuple[Path, Checkpoint]:
@@ -95,7 +92,7 @@ def find(path: Path) -> tuple[Path, Checkpoint]:
     """
     if (path / checkpoints.COMMITTED).exists():
         return path, checkpoints.load(path)
-    found = checkpoints.latest(path / CHECKPOINTS)
+    found = checkpoints.latest(path / checkpoints.CHECKPOINTS)
     if found is None:
         raise CheckpointError(
             f"train.init_from must be a checkpoint or the folder of a trained run, got {path}"
@@ -103,8 +100,8 @@ def find(path: Path) -> tuple[Path, Checkpoint]:
     return found
 
 
-def copy(state: ParameterState, own: Layout, source: Checkpoint, path: Path) -> Copied:
-    """Copy parameters of `source` into `state`, in place, where they mean the same.
+def copy(declared: Declared, own: Layout, source: Checkpoint, path: Path) -> Copied:
+    """Copy parameters of `source` into those declared, in place, where they mean the same.
 
     Raises:
         CheckpointError: the source learned from other labels, or has no parameter in common.
@@ -117,12 +114,12 @@ def copy(state: ParameterState, own: Layout, source: Checkpoint, path: Path) -> 
             f"{other.feedback}, now {own.feedback} (train.init_from)"
         )
     found = Copied(path, [], {}, [])
-    for name, value in (state.dense | state.tables).items():
+    for name, (value, _, rows) in sorted(declared.items(), key=lambda item: item[1].is_table):
         theirs = source.model.get(name)
         if theirs is None or value.dim() != theirs.dim() or value.shape[1:] != theirs.shape[1:]:
             found.fresh.append(name)
-        elif name in own.rows:
-            found.rows[name] = _copy_rows(value, own.rows[name], theirs, other.rows[name])
+        elif rows is not None:
+            found.rows[name] = _copy_rows(value, own.rows[rows], theirs, other.rows[rows])
         elif value.shape == theirs.shape:
             value.copy_(theirs)
             found.whole.append(name)
@@ -141,8 +138,8 @@ def own_layout(store: TaskStore) -> Layout:
     manifest = store.manifest
     fields = {side: fields for side, fields in manifest.features.items()}
     names = _feature_rows(fields, store.vocabularies)
-    names["item.ids"] = list(store.items.ids)
-    names["user.ids"] = [(manifest.store_sha256, row) for row in range(manifest.tasks)]
+    names[Rows("item", "ids")] = list(store.items.ids)
+    names[Rows("user", "ids")] = [(manifest.store_sha256, row) for row in range(manifest.tasks)]
     return Layout(manifest.feedback, names)
 
 
@@ -157,17 +154,17 @@ def _layout_of(source: Checkpoint) -> Layout:
     # Items the source was not trained on have no vector of their own yet.
     trained = source.model.get(BUFFER + "trained", torch.zeros(len(table))).tolist()
     ids = zip(table["id"].to_pylist(), trained, strict=True)
-    names["item.ids"] = [item if learned else None for item, learned in ids]
+    names[Rows("item", "ids")] = [item if learned else None for item, learned in ids]
     users = source.model.get("user.ids", torch.zeros(0))
-    names["user.ids"] = [(source.state["store_sha256"], row) for row in range(len(users))]
+    names[Rows("user", "ids")] = [(source.state["store_sha256"], row) for row in range(len(users))]
     return Layout(schema["feedback"], names)
 
 
 def _feature_rows(
     fields: Mapping[str, Sequence[FeatureField]], vocabularies: Mapping[str, Mapping[str, list]]
-) -> dict[str, list[Any]]:
-    """Return what each row of `<side>.tokens` and `<side>.dense` stands for."""
-    names: dict[str, list[Any]] = {}
+) -> dict[Rows, list[Any]]:
+    """Return what the tokens and dense columns of each side are."""
+    names: dict[Rows, list[Any]] = {}
     for side, its in fields.items():
         tokens: list[Any] = ["padding"]
         columns: list[Any] = []
@@ -177,7 +174,7 @@ def _feature_rows(
                 tokens += [(field.name, field.kind, value) for value in values]
             else:
                 columns += [(field.name, field.kind, field.dim, at) for at in range(field.dim)]
-        names |= {f"{side}.tokens": tokens, f"{side}.dense": columns}
+        names |= {Rows(side, "tokens"): tokens, Rows(side, "dense"): columns}
     return names
 
 

@@ -11,9 +11,11 @@ import torch
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import Experiment
+from metarec_ray.core.parameters import split, values
 from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.tasks.features import FeatureSpace
-from metarec_ray.models.towers import Side, Sides
+from metarec_ray.models.encoders.base import Side
+from metarec_ray.models.towers import Sides
 from metarec_ray.training.trainer import meta_learner
 
 GENRE = FeatureField(name="genre", kind="categorical", size=3)
@@ -26,7 +28,7 @@ def write_films(path: Path, *, items: int = 40, dim: int = 8) -> Path:
     spaces = {side: FeatureSpace(fields) for side, fields in FIELDS.items()}
     user, item, context = (Side(space.tokens, space.dense) for space in spaces.values())
     sizes = Sides(user, item, context, users=1, items=items)
-    dense, tables = experiment.model.init(sizes, torch.Generator().manual_seed(0))
+    dense, tables = split(experiment.model.init(sizes, torch.Generator().manual_seed(0)))
     reference = min(items, 20)
     buffers = {
         "offset": torch.linspace(1, 0, items),
@@ -37,7 +39,7 @@ def write_films(path: Path, *, items: int = 40, dim: int = 8) -> Path:
     }
     content = Checkpoint(
         model=dense
-        | meta_learner(experiment).init(dense, torch.Generator())
+        | values(meta_learner(experiment).init(dense, torch.Generator()))
         | tables
         | {f"buffer.{name}": value for name, value in buffers.items()},
         optimizer={},

@@ -9,8 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from metarec_ray.checkpoint import CHECKPOINTS
 from metarec_ray.config.experiment import Experiment, override, parse
-from metarec_ray.engine.train.driver import CHECKPOINTS, train
+from metarec_ray.engine.train.driver import train
 from metarec_ray.errors import CheckpointError, ConfigError
 from metarec_ray.training import metrics_log
 

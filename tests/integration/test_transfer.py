@@ -50,14 +50,14 @@ def test_periods_write_what_is_forgotten(
     ray_session: None, synthetic_store: Path, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    experiment = asked(tmp_path, synthetic_store, periods=2)
+    experiment = asked(tmp_path / "run", synthetic_store, periods=2)
     found = train(experiment, data_dir=None, progress=said.append)
-    table = json.loads((tmp_path / "forgetting.json").read_text())
+    table = json.loads((tmp_path / "run" / "forgetting.json").read_text())
     assert [len(row) for row in table["quality"]] == [2, 2]
     lost = table["quality"][0][0] - table["quality"][1][0]
     assert table["forgetting"] == pytest.approx([lost])
     assert said[-1].startswith("train: after period 2  query_ndcg@10 ")
-    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").open()]
     assert steps == [2, 4]
     assert train(experiment, data_dir=None, progress=said.append) == found
     with pytest.raises(CheckpointError, match=r"train.periods differs from that of"):

@@ -1,4 +1,4 @@
-"""Learners whose adaptation is a formula: posteriors, ridges, Gaussian processes.
+"""Learners that adapt in closed form: posteriors, ridge regressions, Gaussian processes.
 
-Not here: descent. Begin with `bayesian`, the shortest; `windowed_ridge` ranks best.
+Not here: gradient descent. Begin with `bayesian`, the shortest; `windowed_ridge` ranks best.
 """

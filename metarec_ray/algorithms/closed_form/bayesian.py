@@ -1,4 +1,4 @@
-"""A closed-form learner: the posterior of the head's last layer under a learned prior."""
+"""The posterior of the head's last layer under a learned prior."""
 
 import math
 from typing import Annotated, ClassVar, Literal
@@ -11,22 +11,24 @@ from torch.nn.functional import softplus
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.linear_head import bernoulli_posterior, choice_posterior, gaussian_posterior
-from metarec_ray.models.towers import score_of
+from metarec_ray.core.parameters import Declared, Parameter
+from metarec_ray.models.head import score_of
 
 
 class BayesianHead(MetaLearner):
-    """Bayesian linear head with everything learned across tasks but the posterior itself.
+    """Bayesian linear head whose prior, noise and features are meta-learned.
 
     The last layer's weights have a Gaussian prior around the zero-shot model, with a learned
     diagonal precision; a support set gives their posterior mean in closed form (ratings) or in a
-    few Newton steps (clicks, choices). Empirical Bayes by the query loss, as in [Bertinetto et al.,
-    2019, arXiv:1805.08136] with a proper likelihood and a prior; the choice likelihood is the
-    conditional logit [McFadden, 1974]. Older events count less by a learned decay.
+    few Newton steps (clicks, choices). The query loss learns the prior (empirical Bayes), as in
+    [Bertinetto et al., 2019, arXiv:1805.08136], but with a prior mean and each feedback's own
+    likelihood; that of choices is the conditional logit [McFadden, 1974]. Older events weigh less,
+    by a learned decay.
 
     Attributes:
         prior_precision: initial precision of every weight.
         noise_precision: initial precision of one observation.
-        newton_steps: steps for clicks and choices; ratings are exact in one.
+        newton_steps: for clicks and choices; ratings need none.
 
     """
 
@@ -36,12 +38,14 @@ class BayesianHead(MetaLearner):
     noise_precision: PositiveFloat = 1.0
     newton_steps: Annotated[int, Field(ge=1, le=20)] = 2
 
-    def init(self, params: Params, generator: torch.Generator) -> Params:
+    def init(self, params: Params, generator: torch.Generator) -> Declared:
         width = params["head.out.weight"].shape[0]
         return {
-            "bayes.precision": torch.full((width,), _inverse_softplus(self.prior_precision)),
-            "bayes.noise": torch.tensor(_inverse_softplus(self.noise_precision)),
-            "bayes.decay": torch.tensor(_inverse_softplus(0.02)),
+            "bayes.precision": Parameter(
+                torch.full((width,), _inverse_softplus(self.prior_precision))
+            ),
+            "bayes.noise": Parameter(torch.tensor(_inverse_softplus(self.noise_precision))),
+            "bayes.decay": Parameter(torch.tensor(_inverse_softplus(0.02))),
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:

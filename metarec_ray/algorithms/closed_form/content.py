@@ -1,7 +1,7 @@
-"""Content as regressors: which features of a side predict its latents, and the regression itself.
+"""Ridge regression of latents on content: which features are regressors, and its solution.
 
-Knows `SideInformation`; does not know what the latents are for. Axes: R rows (entities or items),
-X width of a plain feature vector, M regressors (the first is 1), P dimensions of a latent.
+Knows `SideInformation`; does not know what the latents are for. Axes: R rows (entities or items), X
+width of a plain feature vector, M regressors (the first is 1), P dimensions of a latent.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from torch import Tensor
 from metarec_ray.core.batch import SideInformation
 from metarec_ray.errors import ConfigError, DataError
 
-_POWERS = 3  # of a numeric field: a polynomial
-_LARGEST = 20_000  # dimensions of the inverse
-_LEVERAGE = 0.9  # residuals of rows that predict themselves are enlarged up to this leverage
+_POWERS = 3  # of a numeric field: degree of its polynomial
+_LARGEST = 20_000  # rows of the matrix that is inverted
+_LEVERAGE = 0.9  # largest leverage that residuals are corrected for
 
 
 class Regressors(NamedTuple):
-    """How a plain feature vector becomes regressors: 1, then scale * plain[column] ** power."""
+    """Regressors of a plain feature vector: 1, then scale * plain[column] ** power."""
 
     column: Tensor  # int64 [M - 1]
     power: Tensor  # float [M - 1]
@@ -30,11 +30,12 @@ class Regressors(NamedTuple):
         values = self.scale * plain[..., self.column] ** self.power
         return torch.cat([values.new_ones(*values.shape[:-1], 1), values], -1)
 
-    def table(self, side: SideInformation | None, rows: int) -> Tensor:
+    def table(self, side: SideInformation) -> Tensor:
         """Return the regressors of all rows of a side, sparse [R, M]."""
+        rows = len(side.features.tokens)
         ones = torch.arange(rows)
         row, column, value = [ones], [torch.zeros_like(ones)], [torch.ones(rows)]
-        if side is not None and len(self.column):
+        if len(self.column):
             place = torch.zeros(side.tokens, dtype=torch.int64)
             is_token = self.column < side.tokens
             place[self.column[is_token]] = is_token.nonzero().flatten() + 1
@@ -58,18 +59,16 @@ class Regressors(NamedTuple):
         ).coalesce()
 
 
-def choose(
-    side: SideInformation | None, scales: Mapping[str, float] | None, place: str
-) -> Regressors:
+def choose(side: SideInformation, scales: Mapping[str, float] | None, place: str) -> Regressors:
     """Return the regressors of the fields in `scales` (None: every field at scale 1).
 
-    A token is one regressor, a single number three (a polynomial), a vector one a dimension.
+    A token gives one regressor, a single number three (a polynomial), a vector one each dimension.
 
     Raises:
-        ConfigError: a name that is no field of the side; `place` says where it stands.
+        ConfigError: a name that is no field of the side; `place` is its place in the config.
 
     """
-    fields = {} if side is None else {field.name: field for field in side.fields}
+    fields = {field.name: field for field in side.fields}
     wanted = dict.fromkeys(fields, 1.0) if scales is None else scales
     unknown = [name for name in wanted if name not in fields]
     if unknown:
@@ -80,7 +79,6 @@ def choose(
     column, power, scale = [], [], []
     for name, weight in wanted.items():
         field = fields[name]
-        assert side is not None
         shift = 0 if field.categorical else side.tokens
         single = not field.categorical and field.end - field.first == 1
         for exponent in range(1, _POWERS + 1 if single else 2):
@@ -93,7 +91,7 @@ def choose(
 
 
 class Regression(NamedTuple):
-    """Weighted ridge regression on fixed regressors T, ready to be solved for any targets.
+    """Weighted ridge regression on fixed regressors T, prepared for any targets.
 
     Coefficients are `columns T' rows (target - mean)`.
     """
@@ -102,24 +100,24 @@ class Regression(NamedTuple):
     weight: Tensor  # float [R]; 0 for rows that are only predicted
     rows: Tensor  # [R, R], dense or sparse
     columns: Tensor  # [M, M], dense or sparse
-    leverage: Tensor  # float [R], how far a row's target is its own prediction
+    leverage: Tensor  # float [R]: weight of a row's target in its own prediction
 
     def solve(self, target: Tensor) -> Tensor:
-        """Return coefficients [M, P] for targets [R, P]; the targets' mean is not shrunk."""
+        """Return coefficients [M, P] for targets [R, P]; the mean of the targets is not shrunk."""
         mean = (self.weight @ target) / self.weight.sum().clamp(min=1e-12)
         found = self.columns @ torch.sparse.mm(self.table.t(), self.rows @ (target - mean))
         found[0] += mean
         return found
 
     def predict(self, coefficients: Tensor) -> Tensor:
-        """Return what the regressors say of every row [R, P]."""
+        """Return the predictions of all rows [R, P]."""
         return torch.sparse.mm(self.table, coefficients)
 
     def covariance(self, target: Tensor, expected: Tensor, spread: Tensor, scale: float) -> Tensor:
         """Return the covariance [P, P] of targets around `expected`, float64.
 
-        Residuals are divided by sqrt(1 - leverage), as in HC2 [MacKinnon & White, 1985]; `spread`
-        is the sum of the targets' own covariances and `scale` times the identity a prior's.
+        Residuals are divided by sqrt(1 - leverage), as in HC2 [MacKinnon & White, 1985]. `spread`
+        is the sum of the targets' own covariances; the prior adds `scale` times the identity.
         """
         kept = self.weight > 0
         residual = (target - expected)[kept].double()
@@ -132,7 +130,7 @@ class Regression(NamedTuple):
 def regression(table: Tensor, weight: Tensor, penalty: float) -> Regression:
     """Return the regression of rows weighted by `weight` [R] under a ridge `penalty`.
 
-    Costs one inverse of as many dimensions as there are regressors or rows, whichever are fewer.
+    Inverts a matrix of as many rows as there are regressors or weighted rows, whichever are fewer.
     """
     columns = table.shape[1]
     kept = (weight > 0).nonzero().flatten()
@@ -155,7 +153,7 @@ def _by_columns(table: Tensor, weight: Tensor, penalty: float) -> Regression:
 
 
 def _by_rows(table: Tensor, weight: Tensor, penalty: float) -> Regression:
-    # The same coefficients by the identity of Woodbury: (T'WT + aI)^-1 T'W = T'(TT' + a/W)^-1.
+    # The same coefficients by Woodbury's identity: (T'WT + aI)^-1 T'W = T'(TT' + a/W)^-1.
     kept = (weight > 0).nonzero().flatten()
     some = table.index_select(0, kept)
     gram = torch.sparse.mm(some, some.to_dense().T) + torch.diag(penalty / weight[kept])

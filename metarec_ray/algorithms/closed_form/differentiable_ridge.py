@@ -11,17 +11,18 @@ from metarec_ray.algorithms.base import MetaLearner, Params, Problem
 from metarec_ray.algorithms.metric import residual
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.linear_head import ridge
+from metarec_ray.core.parameters import Declared, Parameter
 
 
 class DifferentiableRidge(MetaLearner):
     """R2-D2: ridge regression on encoded features [Bertinetto et al., 2019, arXiv:1805.08136].
 
-    Regresses what the zero-shot model left unexplained on the features of the last layer and a
-    constant, in whichever of the primal and the dual is smaller, and adds the solution, times a
-    learned scale, to the last layer; the paper's offset is the layer's own bias. Targets are the
-    residuals of ratings and clicks. A positive has target 1 and is told from a reference sample
-    with target -1: reference items weigh their probability to be chosen under the prior, and
-    together as much as the support, which balances the two classes.
+    Regresses the residuals of the zero-shot model on the features of the last layer and a constant,
+    and adds the solution, times a learned scale, to the last layer. The smaller of the primal and
+    the dual system is solved. The paper's offset is the layer's own bias. Ratings and clicks have
+    their residuals as targets. Positives have target 1, and reference items target -1; these are
+    weighted by their probability of being chosen under the prior, and together weigh as much as
+    the support, which balances the two classes.
 
     Attributes:
         penalty: of the regression, before training.
@@ -32,10 +33,10 @@ class DifferentiableRidge(MetaLearner):
     name: Literal["differentiable_ridge"] = "differentiable_ridge"
     penalty: PositiveFloat = 1.0
 
-    def init(self, params: Params, generator: Generator) -> Params:
+    def init(self, params: Params, generator: Generator) -> Declared:
         return {
-            "ridge.log_penalty": torch.tensor(math.log(self.penalty)),
-            "ridge.scale": torch.ones(()),
+            "ridge.log_penalty": Parameter(torch.tensor(math.log(self.penalty))),
+            "ridge.scale": Parameter(torch.ones(())),
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:

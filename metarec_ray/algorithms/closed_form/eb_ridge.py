@@ -1,6 +1,6 @@
 """Empirical-Bayes ridge: a user's ratings regressed on item factors under a learned prior.
 
-Knows ratings only: it is the variational learner without content and demographics.
+Knows ratings only: this is `VariationalBayes` without content and demographics.
 """
 
 from typing import ClassVar, Literal
@@ -8,15 +8,16 @@ from typing import ClassVar, Literal
 from pydantic import PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.closed_form.variational import VariationalBayes
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 
 _BARE = VariationalBayes(content={}, demographics={})
 
 
 class EBRidge(FittedLearner):
-    """Ridge regression of residual ratings; prior mean, covariance, noise are learned over users.
+    """Ridge regression of residual ratings, under a prior and noise learned over users.
 
     [Robbins, 1956; Lim & Teh, 2007].
 

@@ -1,7 +1,7 @@
-"""Mean-field variational Bayes for ratings: both sides' Gaussian posteriors in closed form.
+"""Mean-field variational Bayes for ratings: Gaussian posteriors of both sides in closed form.
 
-Knows ratings and prior means; does not know content. Axes: R rows of a side, E entities of a shard,
-I items, P = 1 + factors, S = P (P + 1) / 2 entries of an upper triangle.
+Knows ratings and prior means; does not know content. Axes: R rows of a side, E entities of a
+shard, I items, P = 1 + factors, S = P (P + 1) / 2 entries of an upper triangle.
 
     rating = mean + b_u + b_i + p_u . q_i + noise
     a_u = (b_u, p_u) ~ N(prior_u, user_cov)
@@ -13,12 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params
-from metarec_ray.core.batch import entity_of
+from metarec_ray.algorithms.base import Params
+from metarec_ray.core.histories import Histories
 
 
 class Moments(NamedTuple):
-    """Expectations of one side's latents that the other side's posterior needs."""
+    """Expectations over one side's latents, for the posterior of the other side."""
 
     x: Tensor  # [R, P]: E[(1, factors)]
     outer: Tensor  # [R, S]: upper triangle of E[(1, factors) (1, factors)']
@@ -33,12 +33,12 @@ class Shard(NamedTuple):
 
 
 def regressor(latent: Tensor) -> Tensor:
-    """Return what the other side's latent is multiplied with: (1, factors) of (bias, factors)."""
+    """Return (1, factors) of latents (bias, factors): what the other side is regressed on."""
     return torch.cat([torch.ones_like(latent[..., :1]), latent[..., 1:]], -1)
 
 
 def entity_step(state: Params, shard: Shard) -> Params:
-    """Return the posteriors of a shard's entities and what the items' posteriors need of them.
+    """Return the posteriors of a shard's entities, and their sums for the posteriors of items.
 
     `user` [E, P] are posterior means; the rest are sums over the shard: `user_spread` [P, P] of
     posterior covariances, `item_spread` [I, S], `item_pull` [I, P], `squares` (expected squared
@@ -53,14 +53,14 @@ def entity_step(state: Params, shard: Shard) -> Params:
     of_users = moments(user, cov)
     item_spread, item_pull = _evidence(counts.t(), values.t(), of_users)
     means = unfold(torch.sparse.mm(counts, _outer(of_items.x)))
-    known = histories.offsets.diff() > 0
+    known = histories.lengths() > 0
     return {
         "user": user,
         "user_spread": cov[known].sum(0).double(),
         "item_spread": item_spread.double(),
         "item_pull": item_pull.double(),
-        # To the residuals of the means comes the variance of what is predicted: the entity's around
-        # the items' means, the items' around the entity's second moments.
+        # Squared residuals of the posterior means, plus the variance of predictions: that of the
+        # entity's latent given the items' means, and of the items' given its second moments.
         "squares": _squared_error(histories, state, of_users, user)
         + (means * cov).double().sum()
         + (unfold(item_spread) * state["item_cov"]).double().sum(),
@@ -112,27 +112,27 @@ def _outer(x: Tensor) -> Tensor:
 
 
 def _of_factors(cov: Tensor) -> Tensor:
-    """Return the covariance of (1, factors): the bias's row and column become 0."""
+    """Return the covariance of (1, factors): that of (bias, factors), with 0 for the bias."""
     keep = torch.ones(cov.shape[-1], dtype=cov.dtype)
     keep[0] = 0
     return cov * torch.outer(keep, keep)
 
 
 def _matrix(histories: Histories, values: Tensor) -> Tensor:
-    where = torch.stack([entity_of(histories.offsets), histories.item])
-    shape = (histories.offsets.numel() - 1, histories.n_items)
+    where = torch.stack([histories.entity(), histories.item])
+    shape = (histories.n_entities, histories.n_items)
     return torch.sparse_coo_tensor(where, values, shape, check_invariants=True).coalesce()
 
 
 def _evidence(counts: Tensor, values: Tensor, other: Moments) -> tuple[Tensor, Tensor]:
-    # The Gram matrices of all rows are one product with the upper triangles.
+    # One product with the upper triangles gives the Gram matrices of all rows.
     spread = torch.sparse.mm(counts, other.outer)
     return spread, torch.sparse.mm(values, other.x) - torch.sparse.mm(counts, other.twice)
 
 
 def _squared_error(histories: Histories, state: Params, of_users: Moments, user: Tensor) -> Tensor:
     """Return the squared residuals of the posterior means."""
-    entity, item = entity_of(histories.offsets), histories.item
+    entity, item = histories.entity(), histories.item
     predicted = user[entity, 0] + state["item"][item, 0]
     predicted += (of_users.x[entity, 1:] * state["item"][item, 1:]).sum(1)
     return (histories.label - state["mean"] - predicted).double().square().sum()

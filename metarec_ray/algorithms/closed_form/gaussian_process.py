@@ -1,7 +1,8 @@
-"""A Gaussian process on top of a variational backbone: many kernels, a handful of learned scalars.
+"""A Gaussian process on a variational backbone: many kernels, about twenty learned scalars.
 
-Knows whole histories; kernels come from `algorithms.closed_form.kernels`, honest episodes from
-`algorithms.cross_fit`. Axes: N support events, Q queries, G kernels, P = 1 + factors.
+Knows whole histories; kernels come from `algorithms.closed_form.kernels`, episodes of entities that
+the backbone has not seen from `algorithms.cross_fit`. Axes: N support events, Q queries, G kernels,
+P = 1 + factors.
 """
 
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -11,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.func import vmap
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.closed_form.episodes import draw
 from metarec_ray.algorithms.closed_form.factorisation import regressor
 from metarec_ray.algorithms.closed_form.kernels import (
@@ -28,31 +29,32 @@ from metarec_ray.algorithms.closed_form.variational import (
 )
 from metarec_ray.algorithms.cross_fit import cross_fit
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.spd import solve_spd
 
 _START = -5.0  # log weight of a kernel before it is learned
-_SHOWN = 10  # steps between lines of progress
-_BATCHES = 8  # of episodes in a step
+_SHOWN = 10  # steps between progress lines
+_BATCHES = 8  # of episodes in each step
 
 
 class GaussianProcessHead(FittedLearner):
     """Gaussian-process regression of a task's ratings around the backbone's prior.
 
     Prior mean: the backbone's for the entity. Covariance of two items' ratings: the backbone's, x
-    user_cov x', plus a weighted sum of kernels between items; noise: the backbone's plus what is
-    not known of the item [Rasmussen & Williams, 2006, ch. 2; Patacchiola et al., 2020,
-    arXiv:1910.05199, deep kernel transfer]. The weights of kernels and noises, about twenty
-    scalars, are meta-trained on entities that their backbone has not seen: each rating of an
-    episode is predicted from the others.
+    user_cov x', plus a weighted sum of kernels between items. Noise: the backbone's, plus the
+    uncertainty of the item [Rasmussen & Williams, 2006, ch. 2; Patacchiola et al., 2020,
+    arXiv:1910.05199, deep kernel transfer]. The weights of kernels and noises are meta-trained on
+    entities that the backbone has not seen: each rating of an episode is predicted from the
+    others.
 
     Attributes:
         backbone: what gives factors, biases, covariances and priors.
-        events: the newest events of a support go into the process; older ones into the backbone's
-            posterior, which is then the prior.
+        events: number of newest events of a support that go into the process; older ones go into
+            the backbone's posterior, which is then the prior.
         folds: backbones of the cross-fitting.
-        hidden_items: share of items a fold's backbone is not shown, so that the weights are learned
-            for new items too.
-        episodes: at most so many entities are trained on.
+        hidden_items: share of items that a fold's backbone is not fitted on, so that the weights
+            are learned for new items too.
+        episodes: largest number of entities to train on.
         steps: of Adam.
         rate: of Adam.
         penalty: of the sum of the kernels' weights.
@@ -119,7 +121,7 @@ class GaussianProcessHead(FittedLearner):
     ) -> Tensor:
         theta.requires_grad_()
         optimizer = torch.optim.Adam([theta], self.rate)
-        # Where nobody has two ratings there is nothing to learn the weights from.
+        # If no entity has two ratings, there is nothing to learn the weights from.
         for step in range(self.steps if prepared else 0):
             chosen = torch.randperm(len(prepared), generator=generator)[:_BATCHES].tolist()
             errors = torch.cat([_squared_errors(theta, prepared[one]) for one in chosen])
@@ -135,7 +137,7 @@ class GaussianProcessHead(FittedLearner):
 def _start(tables: Params) -> Tensor:
     """Return the logs of the weights before they are learned [2 + G].
 
-    The backbone's kernel and the items' uncertainty, first and last, weigh 1.
+    The backbone's kernel (first) and the items' uncertainty (last) have weight 1.
     """
     one = torch.zeros(1, dtype=torch.int64)
     theta = torch.full((len(kernels(tables, one, one)) + 2,), _START)
@@ -144,12 +146,12 @@ def _start(tables: Params) -> Tensor:
 
 
 class _Prepared(NamedTuple):
-    """Episodes with everything that does not depend on the weights, T tasks."""
+    """T episodes, with all that does not depend on the weights."""
 
     grams: Tensor  # [T, 1 + G, N, N]
-    residual: Tensor  # [T, N]: what the prior leaves unexplained
+    residual: Tensor  # [T, N]: label minus its prior mean
     mask: Tensor  # [T, N]
-    uncertainty: Tensor  # [T, N]: what is not known of the item
+    uncertainty: Tensor  # [T, N]: of the items, in units of the noise
 
 
 def _prepare(meta: Params, episodes: Encoded) -> _Prepared:
@@ -199,7 +201,7 @@ def _squared_errors(theta: Tensor, prepared: _Prepared) -> Tensor:
 
     def one(grams: Tensor, residual: Tensor, mask: Tensor, uncertainty: Tensor) -> Tensor:
         covariance = _covariance(theta, grams, mask, uncertainty)
-        # Padding has no residual, and so no error.
+        # The residual of padding is 0, and so is its error.
         return left_out_errors(covariance, residual * mask).square().sum() / mask.sum()
 
     return vmap(one)(*prepared)
@@ -208,7 +210,7 @@ def _squared_errors(theta: Tensor, prepared: _Prepared) -> Tensor:
 def _split(support: Encoded, newest: int) -> tuple[Encoded, Encoded]:
     """Return all events with the newest masked out, and those alone.
 
-    The shapes hang on the padded length only.
+    Shapes depend on the padded length only.
     """
     length = support.mask.shape[-1]
     older = support._replace(mask=support.mask & (support.age >= newest))

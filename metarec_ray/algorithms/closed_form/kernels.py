@@ -1,26 +1,27 @@
-"""Kernels between items that any log has: how alike two items are, in many ways at once.
+"""Kernels between items that any log allows: many measures of how similar two items are.
 
 Knows a variational backbone, the histories it was fitted on and the items' side information; does
 not know the ratings of a task. Axes: I items, N and C items of a set, G kernels, M tokens of an
-item. What an item is like lies in tables named by kind:
+item. Tables hold the items' features; the kind in a table's name says which kernels they have:
 
     linear.*            inner products
     sphere.*            unit vectors; exp(c (cosine - 1)) for two sharpnesses c
     number.*            a standardised number; exp(-distance^2 / 2 w^2) for two widths w
-    vector.*            unit vectors; squared cosine, 0 beyond a right angle
-    token.*             bags of tokens, with each token's share: cosine
+    vector.*            unit vectors; squared cosine, 0 for a negative cosine
+    token.*             bags of weighted tokens; cosine
 """
 
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params
-from metarec_ray.core.batch import FieldSpan, SideInformation, entity_of
+from metarec_ray.algorithms.base import Params
+from metarec_ray.core.batch import FieldSpan, SideInformation
+from metarec_ray.core.histories import Histories
 
 _SHARPNESS = (4.0, 12.0)
 _WIDTHS = (0.2, 1.0)  # standard deviations
 _CO_RATED_SHRINK = 10.0  # ratings
-_CO_RATED_SIZE = 64  # dimensions of the item vectors whose products are co-rating
+_CO_RATED_SIZE = 64  # dimensions of the vectors of the co-rating kernel
 _POWER_STEPS = 4
 _DENSE = ("linear", "sphere", "number", "vector")
 
@@ -33,7 +34,7 @@ def item_tables(backbone: Params, histories: Histories, seed: int) -> Params:
     bias, popularity = item[:, 0], torch.log1p(count)
     spread = popularity[met].std(correction=0).clamp(min=1e-6)
     popularity = (popularity - popularity[met].mean()) / spread
-    # What users make of an item: factors on the scale of their tastes.
+    # Item factors, scaled by how much users' factors vary.
     tastes = torch.linalg.cholesky(torch.linalg.inv(backbone["user_precision"])[1:, 1:])
     tables = {
         "linear.bias": (bias - bias[met].mean()).unsqueeze(1),
@@ -42,9 +43,8 @@ def item_tables(backbone: Params, histories: Histories, seed: int) -> Params:
         "linear.popularity": (popularity * met).unsqueeze(1),
         "sphere.taste": _unit(item[:, 1:] @ tastes),
     }
-    if histories.items is not None:
-        for field in histories.items.fields:
-            tables |= _field_tables(histories.items, field)
+    for field in histories.items.fields:
+        tables |= _field_tables(histories.items, field)
     return tables
 
 
@@ -55,7 +55,7 @@ def kernels(tables: Params, a: Tensor, b: Tensor) -> Tensor:
 
 
 def dense_kernels(tables: Params, a: Tensor, b: Tensor) -> list[Tensor]:
-    """Return the first kernels of `kernels`: those of all tables but bags of tokens."""
+    """Return the first kernels of `kernels`: all but those of tokens."""
     found: list[Tensor] = []
     for kind in _DENSE:
         for name in _named(tables, kind):
@@ -64,14 +64,14 @@ def dense_kernels(tables: Params, a: Tensor, b: Tensor) -> list[Tensor]:
 
 
 def token_fields(tables: Params) -> list[str]:
-    """Return the fields of the last kernels of `kernels`."""
+    """Return the fields of the last kernels of `kernels`: those of tokens."""
     return _named(tables, "token")
 
 
 def token_scores(tables: Params, given: Tensor, weight: Tensor, asked: Tensor) -> Tensor:
     """Return the sum over fields g and items n of weight[g, n] kernel_g(given[n], asked[c]) [C].
 
-    A sum of bags is a bag: the cost is that of the tokens, not of N x C kernels.
+    The weighted bags are added first: the cost is that of their tokens, not of N x C kernels.
     """
     total = torch.zeros(asked.shape)
     for field, row in zip(token_fields(tables), weight, strict=True):
@@ -97,7 +97,7 @@ def _kernel(kind: str, x: Tensor, y: Tensor) -> list[Tensor]:
 
 
 def _bags(tables: Params, field: str, index: Tensor) -> Tensor:
-    """Return the bags of the items `index` [N], a column a token of the field."""
+    """Return the bags of the items `index` [N], with a column for each token of the field."""
     tokens, shares = tables[f"token.{field}"][index], tables[f"share.{field}"][index]
     empty = tables[f"empty.{field}"].expand(len(index), -1)
     return empty.scatter_add(1, tokens, shares)
@@ -110,7 +110,7 @@ def _field_tables(side: SideInformation, field: FieldSpan) -> Params:
         if values.shape[1] == 1:
             return {f"number.{field.name}": values}
         return {f"vector.{field.name}": _unit(values)}
-    # The field's first row stands for the unknown, which is like nothing.
+    # The field's first token is the unknown value, which is similar to nothing.
     held = (tokens > field.first) & (tokens < field.end) & (weights != 0)
     width = max(int(held.sum(1).max()), 1)
     at = held.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :width]
@@ -123,14 +123,14 @@ def _field_tables(side: SideInformation, field: FieldSpan) -> Params:
 
 
 def _co_rated(histories: Histories, count: Tensor, seed: int) -> Tensor:
-    """Return vectors [I, d] whose products are both / sqrt((n_i + 10) (n_j + 10)), nearly.
+    """Return vectors [I, d] whose inner products are about both / sqrt((n_i + 10) (n_j + 10)).
 
-    `both` counts the entities that met both items; the vectors are the leading singular ones, by
-    subspace iteration [Halko et al., 2011].
+    `both` is the number of entities that met both items. A low-rank approximation by subspace
+    iteration [Halko et al., 2011].
     """
-    where = torch.stack([entity_of(histories.offsets), histories.item])
+    where = torch.stack([histories.entity(), histories.item])
     values = (count + _CO_RATED_SHRINK).rsqrt()[histories.item]
-    shape = (len(histories.offsets) - 1, histories.n_items)
+    shape = (histories.n_entities, histories.n_items)
     met = torch.sparse_coo_tensor(where, values, shape, check_invariants=True).coalesce()
     size = min(_CO_RATED_SIZE, *shape)
     generator = torch.Generator().manual_seed(seed)

@@ -1,8 +1,8 @@
 """Variational Bayes for ratings: learned priors of entities and items, posteriors in closed form.
 
-Knows whole histories and side information; the algebra of posteriors is `factorisation`,
-that of content `content`. The two sides are alike: on a log with entities and items
-exchanged the same learner adapts items to their first raters.
+Knows whole histories and side information; `factorisation` has the algebra of posteriors, `content`
+that of content. The two sides are symmetric: on a log with entities and items exchanged, the same
+learner adapts items to their first raters.
 """
 
 from functools import partial
@@ -16,7 +16,6 @@ from metarec_ray.algorithms.base import (
     ALONE,
     FittedLearner,
     Fitting,
-    Histories,
     Params,
     Problem,
     StatisticalLearner,
@@ -29,11 +28,12 @@ from metarec_ray.algorithms.closed_form.factorisation import (
     regressor,
 )
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.spd import solve_spd
 from metarec_ray.errors import DataError
 
 _START_NOISE = 0.8  # variance of a rating around its prediction, before it is learned
-_LEAST_NOISE = 1e-3  # of the variance of ratings: what float32 can still solve with
+_LEAST_NOISE = 1e-3  # of the variance of ratings: the least that float32 can solve with
 _START_SHRINK = 5.0  # of an item's mean residual, the first guess of its bias
 _START_SCALE = 0.1  # standard deviation of the first item factors
 _SHARD = StatisticalLearner.shard
@@ -42,23 +42,23 @@ Scale = Annotated[float, Field(gt=0)]
 
 
 class VariationalBayes(FittedLearner):
-    """Matrix factorisation with content priors on both sides; a new entity is an exact posterior.
+    """Matrix factorisation with content priors on both sides; exact posterior for a new entity.
 
     Mean-field variational Bayes [Lim & Teh, 2007] whose prior means are ridge regressions on
     content and demographics [Agarwal & Chen, 2009] and whose prior covariances and noise are
-    learned with them (empirical Bayes). An item without ratings has its content's latent; how sure
-    that is stands in the noise of its ratings.
+    learned with them (empirical Bayes). An item without ratings has the latent that its content
+    predicts; the uncertainty of that is added to the noise of its ratings.
 
     Attributes:
         factors: dimensions of an item's vector.
-        sweeps: rounds of entity and item posteriors.
-        content: scales of the fields of items that predict their latents; None for every field at
-            scale 1.
-        demographics: the same of entities.
+        sweeps: updates of all entities' and all items' posteriors.
+        content: fields of items that predict their latents, and their scales; None for every field
+            at scale 1.
+        demographics: the same for entities.
         content_ridge: penalty of the regression on content.
         demographic_ridge: of the regression on demographics.
-        content_shrink: an item with n ratings weighs n / (n + this) in its regression.
-        demographic_shrink: so does an entity in its own.
+        content_shrink: an item with n ratings has weight n / (n + this) in the regression.
+        demographic_shrink: the same for entities.
 
     """
 
@@ -77,16 +77,16 @@ class VariationalBayes(FittedLearner):
         if not len(histories.item):
             raise DataError(
                 f"a factorisation must have at least one rating to learn from, got 0 ratings of "
-                f"{len(histories.offsets) - 1} entities"
+                f"{histories.n_entities} entities"
             )
         users = choose(histories.users, self.demographics, f"{self.name}.demographics")
         items = choose(histories.items, self.content, f"{self.name}.content")
-        sizes = histories.offsets.diff().float()
+        sizes = histories.lengths().float()
         count = torch.bincount(histories.item, minlength=histories.n_items).float()
         of_user = sizes / (sizes + self.demographic_shrink).clamp(min=1)
         of_item = count / (count + self.content_shrink).clamp(min=1)
-        user_table = users.table(histories.users, len(sizes))
-        item_table = items.table(histories.items, histories.n_items)
+        user_table = users.table(histories.users)
+        item_table = items.table(histories.items)
         sides = _Sides(
             regression(user_table, of_user, self.demographic_ridge),
             regression(item_table, of_item, self.content_ridge),
@@ -109,7 +109,7 @@ def prior_mean(meta: Params, user: Tensor) -> Tensor:
 
 
 def user_evidence(meta: Params, prior: Tensor, support: Encoded) -> tuple[Tensor, Tensor]:
-    """Return precision [P, P] of an entity's posterior and precision x its mean [P]."""
+    """Return the precision [P, P] of an entity's posterior, and precision x mean [P]."""
     item = meta["item"][support.index]
     x = regressor(item)
     weight = support.mask / (meta["noise"] + meta["item_noise"][support.index])
@@ -119,13 +119,13 @@ def user_evidence(meta: Params, prior: Tensor, support: Encoded) -> tuple[Tensor
 
 
 def predict(meta: Params, user: Tensor, index: Tensor) -> Tensor:
-    """Return the ratings [N] that an entity with latent `user` [P] is expected to give."""
+    """Return the expected ratings [N] of an entity with latent `user` [P]."""
     item = meta["item"][index]
     return meta["mean"] + item[:, 0] + regressor(item) @ user
 
 
 class _Sides(NamedTuple):
-    """What predicts the latents of entities and of items."""
+    """The regressions that predict the latents of entities and of items."""
 
     user: Regression
     item: Regression
@@ -134,8 +134,8 @@ class _Sides(NamedTuple):
 def _alternate(
     histories: Histories, sides: _Sides, factors: int, sweeps: int, fitting: Fitting
 ) -> Params:
-    bare = histories._replace(users=None, items=None)
-    parts = torch.arange(len(histories.offsets) - 1).split(_SHARD)
+    parts = torch.arange(histories.n_entities).split(_SHARD)
+    bare = histories.without_features()
     shards = [bare.take(part) for part in parts]
     state = _start(histories, sides, factors, fitting.seed)
     user, sums = torch.zeros(0), Params()
@@ -145,7 +145,7 @@ def _alternate(
         found = fitting.each(partial(entity_step, state), given)
         user = torch.cat([one.pop("user") for one in found])
         sums = {name: torch.stack([one[name] for one in found]).sum(0) for name in found[0]}
-        if sweep > 0:  # the first posteriors hang on the start, not on the ratings
+        if sweep > 0:  # the first posteriors reflect the random start more than the ratings
             state = state | _hyper_step(state, sides, user, sums)
         state = state | _item_step(state, sums)
         fitting.progress(f"sweep {sweep + 1} of {sweeps}: noise {state['noise'].item():.4f}")
@@ -175,7 +175,7 @@ def _start(histories: Histories, sides: _Sides, factors: int, seed: int) -> Para
 
 
 def _hyper_step(state: Params, sides: _Sides, user: Tensor, sums: Params) -> Params:
-    """Return the priors and the noise that fit the posteriors."""
+    """Return the priors and the noise that fit the posteriors best."""
     user_map = sides.user.solve(user)
     item_prior = sides.item.predict(sides.item.solve(state["item"]))
     spread = state["item_cov"][sides.item.weight > 0].sum(0)
@@ -200,7 +200,7 @@ def _item_step(state: Params, sums: Params) -> Params:
 
 
 def _item_noise(state: Params, user: Tensor, spread: Tensor) -> Tensor:
-    """Return the variance [I] that not knowing an item adds to the ratings of an average entity."""
+    """Return the variance [I] that an item's uncertainty adds to an average entity's ratings."""
     x = regressor(user).double()
     second = x.T @ x
     second[1:, 1:] += spread[1:, 1:]

@@ -1,9 +1,9 @@
-"""Windowed ridge: from the first k events straight to what the next ones will be, in closed form.
+"""Windowed ridge: ridge regression of the query items on the support's k items, over windows.
 
-Knows item rows, their order and times, and what is known of users and items. A task is a window of
-a training history: x is the bag of its first k items, older ones decayed, with the user's features
-and the items' content; y is the bag of the items that follow the whole window. One ridge regression
-of y on x a k, X columns (items, user features, content) by I items.
+Knows item rows, their order and times, and features of users and items. A task is a window of a
+training history: x is the bag of its first k items, older ones decayed, with the user's features
+and the items' content; y is the bag of the items that follow the whole window. For each of a few k,
+there is one ridge regression of y on x, of X columns (items, user features, content) by I items.
 """
 
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -12,42 +12,36 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from metarec_ray.algorithms.base import (
-    ALONE,
-    Fitting,
-    Histories,
-    Params,
-    Problem,
-    StatisticalLearner,
-)
+from metarec_ray.algorithms.base import ALONE, Fitting, Params, Problem, StatisticalLearner
 from metarec_ray.algorithms.closed_form.windowed_sums import (
-    Reading,
-    described,
-    description,
+    Design,
     event_weights,
+    narrow_columns,
+    narrow_features,
     window_sums,
 )
 from metarec_ray.algorithms.sums import check_positions, freshness, position_weight
 from metarec_ray.core.batch import Encoded, SideInformation
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 
 _UNCLOCKED = float("nan")
-_LEAST = 0.002  # chance of an item that the scores give none
+_LEAST = 0.002  # added to scores, so that no item has probability 0
 
 
 class Size(NamedTuple):
-    """What reads a support of at least `reading.events` events, fewer than the next size's.
+    """The regression for supports of at least `design.events` events, fewer than the next size's.
 
     Attributes:
-        reading: of supports, and the windows it is fitted over.
-        penalty: against the learner's.
-        even: the same penalty for every column; otherwise rare ones are penalised less.
+        design: how it turns a support into a vector, and which windows it is fitted on.
+        penalty: relative to the learner's.
+        even: whether the penalty is the same for every column; if not, rare ones have a lower one.
         scale: of what the support and the user add to the prior.
-        alone: share of the regression on the user alone in that sum.
+        alone: share of a regression on the user alone in that sum; this one has the rest.
 
     """
 
-    reading: Reading
+    design: Design
     penalty: float
     even: bool
     scale: float
@@ -55,30 +49,30 @@ class Size(NamedTuple):
 
 
 _SIZES = (
-    Size(Reading(1, 1.0, _UNCLOCKED, 58, 3.0, content=0.3), 3.0, True, 1.0, 0.5),
-    Size(Reading(3, 0.7, 0.5, 58, 3.0, content=0.2), 1.0, False, 1.0, 0.0),
-    Size(Reading(5, 0.7, 0.5, 58, 3.0, content=0.4), 1.0, False, 1.25, 0.0),
-    Size(Reading(10, 0.85, 0.6, 398, 20.0, content=0.2), 0.6, True, 1.5, 0.0),
+    Size(Design(1, 1.0, _UNCLOCKED, 58, 3.0, content=0.3), 3.0, True, 1.0, 0.5),
+    Size(Design(3, 0.7, 0.5, 58, 3.0, content=0.2), 1.0, False, 1.0, 0.0),
+    Size(Design(5, 0.7, 0.5, 58, 3.0, content=0.4), 1.0, False, 1.25, 0.0),
+    Size(Design(10, 0.85, 0.6, 398, 20.0, content=0.2), 0.6, True, 1.5, 0.0),
 )
 
 
 class WindowedRidge(StatisticalLearner):
     """A linear in-context learner: ridge regression of later events on the support, over windows.
 
-    Scores estimate how likely an item is among the query events. An empty support gives the prior,
-    how often entities that began lately met the item after their first events, moved by what is
-    known of the user. A support between two sizes is read by the smaller one's regression, its
-    newest events only. Fields of more than 64 columns are not read. Keeps eight items x items
-    matrices while it is fitted and four of them afterwards.
+    A score estimates how likely the item is among the query events. An empty support gives the
+    prior: how often entities that began recently met the item after their first events, moved by
+    the user's features. A support between two sizes uses the regression of the smaller size, on as
+    many of its newest events. Fields of more than 64 columns are left out. Needs memory for eight
+    items x items matrices during the fit and for four afterwards.
 
     Attributes:
         window: events between the start of a task and its query.
         query_size: events of the query.
         penalty: of the regressions.
         half_life_days: of the prior, as in `RecencyPopularity`.
-        first_position: earlier events of an entity count next to nothing in the prior.
-        last_position: so do those from here on.
-        max_items: the largest catalogue that is fitted.
+        first_position: earlier events of an entity count almost nothing in the prior.
+        last_position: events from here on count almost nothing either.
+        max_items: largest catalogue that is accepted.
 
     """
 
@@ -100,13 +94,11 @@ class WindowedRidge(StatisticalLearner):
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         meta = super().fit(histories, fitting)
-        content, by_content = description(histories.items, histories.n_items), meta.pop("content")
+        content, by_content = narrow_features(histories.items), meta.pop("content")
         for row, size in enumerate(_SIZES):
-            meta["weights"][row] += size.reading.content * content @ by_content[row]
-        mean = meta.pop("user_mean")
-        if histories.users is not None:
-            _unknown_is_average(meta["users"], mean, histories.users)
-        return meta | {"user_columns": described(histories.users)}
+            meta["weights"][row] += size.design.content * content @ by_content[row]
+        _unknown_is_average(meta["users"], meta.pop("user_mean"), histories.users)
+        return meta | {"user_columns": narrow_columns(histories.users)}
 
     def statistics(self, meta: Params, histories: Histories) -> Params:
         if histories.n_items > self.max_items:
@@ -116,12 +108,12 @@ class WindowedRidge(StatisticalLearner):
             )
         fresh = freshness(histories, self.half_life_days)
         weight = position_weight(histories, self.first_position, self.last_position)
-        weight *= fresh.repeat_interleave(histories.offsets.diff())
+        weight *= fresh.repeat_interleave(histories.lengths())
         prior = torch.zeros(histories.n_items, dtype=torch.float64)
         sums = {"prior": prior.index_add(0, histories.item, weight), "entities": fresh.sum()}
         for size in _SIZES:
-            found = window_sums(histories, size.reading, window=self.window, query=self.query_size)
-            sums |= {f"{name}{size.reading.events}": value for name, value in found.items()}
+            found = window_sums(histories, size.design, window=self.window, query=self.query_size)
+            sums |= {f"{name}{size.design.events}": value for name, value in found.items()}
         return sums
 
     def solve(self, meta: Params, sums: Params) -> Params:
@@ -130,7 +122,7 @@ class WindowedRidge(StatisticalLearner):
         first = _equations(sums, _SIZES[0])
         n, p = len(prior), first["u"].shape[1]
         user = slice(n, n + p)
-        # Windows and penalty of the smallest size, its support left out.
+        # On the windows of the smallest size, without their supports.
         alone, mean = _ridge(_part(first, user), self.penalty, even=True)
         solved, base = [], [prior - mean @ alone]
         for size in _SIZES:
@@ -149,16 +141,16 @@ class WindowedRidge(StatisticalLearner):
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        readings = [size.reading for size in _SIZES]
-        events = torch.tensor([reading.events for reading in readings])
+        designs = [size.design for size in _SIZES]
+        events = torch.tensor([design.events for design in designs])
         which = (support.mask.sum() >= events).sum()
         row = (which - 1).clamp(min=0)
         weights = event_weights(
             support.time,
             support.age,
             support.mask & (support.age < events[row]),
-            decay=torch.tensor([reading.decay for reading in readings])[row],
-            by_second=torch.tensor([reading.by_second for reading in readings])[row],
+            decay=torch.tensor([design.decay for design in designs])[row],
+            by_second=torch.tensor([design.by_second for design in designs])[row],
         )
         user = support.user[meta["user_columns"]] @ meta["users"][which]
         return {
@@ -170,7 +162,7 @@ class WindowedRidge(StatisticalLearner):
 
 
 def _equations(sums: Params, size: Size) -> Params:
-    return {name: sums[f"{name}{size.reading.events}"] for name in ("xx", "xy", "x", "u", "y", "w")}
+    return {name: sums[f"{name}{size.design.events}"] for name in ("xx", "xy", "x", "u", "y", "w")}
 
 
 def _part(equations: Params, columns: slice) -> Params:
@@ -185,8 +177,7 @@ def _part(equations: Params, columns: slice) -> Params:
 def _ridge(equations: Params, penalty: float, *, even: bool) -> tuple[Tensor, Tensor]:
     """Return the weights [X, I] and the mean x [X] of windows that start a history.
 
-    Means of each bucket of offsets are taken out of x and y. A column that was never met gets no
-    weight.
+    x and y are centred within each bucket of offsets. A column that is always 0 gets weight 0.
     """
     xx, x, y = equations["xx"], equations["x"], equations["y"]
     centre = x / equations["w"].clamp(min=1e-12).unsqueeze(1)
@@ -201,15 +192,15 @@ def _ridge(equations: Params, penalty: float, *, even: bool) -> tuple[Tensor, Te
 
 
 def _unknown_is_average(weights: Tensor, mean: Tensor, users: SideInformation) -> None:
-    """Give the unknown value of a field, where nobody had it, what its mean user gets.
+    """If no training user had a field's unknown value, give it the weights of the mean user.
 
     Args:
         weights: [*, P, I] of user features, changed in place.
-        mean: [P], the features' mean.
-        users: which fields they are of.
+        mean: [P], of the features.
+        users: their fields.
 
     """
-    row = {column: row for row, column in enumerate(described(users).tolist())}
+    row = {column: row for row, column in enumerate(narrow_columns(users).tolist())}
     for field in users.fields:
         if field.categorical and field.first in row and mean[row[field.first]] == 0:
             rows = slice(row[field.first], row[field.first] + field.end - field.first)

@@ -1,6 +1,6 @@
-"""Sums over windows of histories: supports and what followed them, as normal equations.
+"""Normal equations of windowed ridge: sums over windows of supports and what followed them.
 
-Knows how a support is read as a vector; does not know what is solved.
+Knows how a support becomes a vector; does not solve the equations.
 
 Axes: W windows, K events of a support, I items, P columns of user features, F columns of item
 content, X = I + P + F columns of a support's vector, B buckets of offsets.
@@ -11,28 +11,29 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params
+from metarec_ray.algorithms.base import Params
 from metarec_ray.core.batch import SideInformation
+from metarec_ray.core.histories import Histories
 
-EDGES = (0, 5, 19, 59)  # offsets up to each are centred together: a start is unlike its middle
+EDGES = (0, 5, 19, 59)  # of buckets of offsets: the start of a history differs from its middle
 _STEP = 2  # between the offsets of neighbouring windows
-_FEW = 3  # query events a history must have to give a task
+_FEW = 3  # fewest query events of a window
 _CHUNK = 5_000  # windows summed at a time
 _SECOND = 1_000_000  # microseconds
-_WIDEST = 64  # columns of a field: one of more values is more a name than a description
+_WIDEST = 64  # columns of a field: one with more values is more an id than a feature
 
 
-class Reading(NamedTuple):
-    """How one regression reads a support, and over which windows it is fitted.
+class Design(NamedTuple):
+    """How one regression turns a support into a vector, and which windows it is fitted on.
 
     Attributes:
         events: support size k.
-        decay: weight of an event against the one after it.
-        by_second: weight of an event against those of the next distinct second; NaN, or a support
-            without a clock, for `decay`.
+        decay: weight of an event relative to the next one.
+        by_second: weight of an event relative to those of the next distinct second; if NaN, or if
+            the support has no clock, `decay` is used.
         offsets: largest offset of a window.
-        fade: a window of offset o weighs 1 / (1 + o / fade).
-        content: weight of the items' content beside the items themselves.
+        fade: a window at offset o has weight 1 / (1 + o / fade).
+        content: weight of the items' content, relative to the items themselves.
 
     """
 
@@ -50,16 +51,11 @@ class Windows(NamedTuple):
     entity: Tensor  # int64 [W]
     first: Tensor  # int64 [W]: first event
     offset: Tensor  # int64 [W]: earlier events of the entity
-    length: Tensor  # int64 [W]: events from the first to the entity's last
+    length: Tensor  # int64 [W]: events from the first one to the end of the history
 
 
-def described(side: SideInformation | None) -> Tensor:
-    """Return the columns of `side.matrix()` whose fields are narrow enough to be read, int64 [P].
-
-    Empty where nothing is known.
-    """
-    if side is None:
-        return torch.zeros(0, dtype=torch.int64)
+def narrow_columns(side: SideInformation) -> Tensor:
+    """Return the columns of `side.matrix()` of all fields that are narrow enough, int64 [P]."""
     spans = [
         torch.arange(field.first, field.end) + (0 if field.categorical else side.tokens)
         for field in side.fields
@@ -68,9 +64,9 @@ def described(side: SideInformation | None) -> Tensor:
     return torch.cat([torch.zeros(0, dtype=torch.int64), *spans])
 
 
-def description(side: SideInformation | None, n: int) -> Tensor:
-    """Return the columns `described` of n entities, float [n, P]."""
-    return torch.zeros(n, 0) if side is None else side.matrix()[:, described(side)]
+def narrow_features(side: SideInformation) -> Tensor:
+    """Return the `narrow_columns` of all entities of a side, float [E, P]."""
+    return side.matrix()[:, narrow_columns(side)]
 
 
 def event_weights(
@@ -82,9 +78,8 @@ def event_weights(
         time: int64 [*, K], microseconds; all 0 without a clock.
         age: [*, K], number of later events.
         real: bool [*, K].
-        decay: of an event against the one after it.
-        by_second: of an event against those of the next distinct second; NaN, or a support without
-            a clock, for `decay`.
+        decay: as in `Design`.
+        by_second: as in `Design`.
 
     """
     clock = ((time != 0) & real).any(-1, keepdim=True) & ~by_second.isnan()
@@ -96,8 +91,8 @@ def event_weights(
     return torch.where(clock, by_second**later, decay**age) * real
 
 
-def window_sums(histories: Histories, reading: Reading, *, window: int, query: int) -> Params:
-    """Return the sums of one regression; those of parts add up to those of the whole.
+def window_sums(histories: Histories, design: Design, *, window: int, query: int) -> Params:
+    """Return the sums of one regression. Sums of parts add up to those of the whole.
 
     A window's y is the bag of the `query` events that follow its first `window`.
 
@@ -107,15 +102,15 @@ def window_sums(histories: Histories, reading: Reading, *, window: int, query: i
 
     """
     n = histories.n_items
-    users = description(histories.users, len(histories.offsets) - 1)
+    users = narrow_features(histories.users)
     sums = _zeros(n, users.shape[1])
-    windows = _windows(histories, reading, window, query)
+    windows = _windows(histories, design, window, query)
     for part in torch.arange(len(windows.first)).split(_CHUNK):
-        bags = _bags(histories, reading, Windows(*(c[part] for c in windows)), window, query)
+        bags = _bags(histories, design, Windows(*(c[part] for c in windows)), window, query)
         _add_items(sums, bags)
         if users.shape[1]:
             _add_users(sums, bags, users)
-    return _with_content(sums, reading.content * description(histories.items, n))
+    return _with_content(sums, design.content * narrow_features(histories.items))
 
 
 class _Bags(NamedTuple):
@@ -130,34 +125,32 @@ class _Bags(NamedTuple):
     y_value: Tensor  # float [W, Q]
 
 
-def _windows(histories: Histories, reading: Reading, window: int, query: int) -> Windows:
-    """Return the windows of every history; a short history gives a short one."""
-    lengths = histories.offsets.diff()
-    last = (lengths - window - query).clamp(min=0, max=reading.offsets)
+def _windows(histories: Histories, design: Design, window: int, query: int) -> Windows:
+    """Return the windows of all histories with `_FEW` query events or more."""
+    lengths = histories.lengths()
+    last = (lengths - window - query).clamp(min=0, max=design.offsets)
     count = torch.where(lengths >= window + _FEW, last // _STEP + 1, 0)
     entity = torch.repeat_interleave(torch.arange(len(count)), count)
     offset = _STEP * (torch.arange(len(entity)) - (count.cumsum(0) - count)[entity])
     return Windows(entity, histories.offsets[entity] + offset, offset, lengths[entity] - offset)
 
 
-def _bags(
-    histories: Histories, reading: Reading, windows: Windows, window: int, query: int
-) -> _Bags:
-    age = torch.arange(reading.events - 1, -1, -1)
-    x = windows.first.unsqueeze(1) + torch.arange(reading.events)
+def _bags(histories: Histories, design: Design, windows: Windows, window: int, query: int) -> _Bags:
+    age = torch.arange(design.events - 1, -1, -1)
+    x = windows.first.unsqueeze(1) + torch.arange(design.events)
     steps = window + torch.arange(query)
     y = (windows.first.unsqueeze(1) + steps).clamp(max=len(histories.item) - 1)
     return _Bags(
         windows.entity,
         torch.bucketize(windows.offset, torch.tensor(EDGES)),
-        1 / (1 + windows.offset / reading.fade),
+        1 / (1 + windows.offset / design.fade),
         histories.item[x],
         event_weights(
             histories.time[x],
             age.expand(x.shape),
             torch.ones_like(x, dtype=torch.bool),
-            decay=torch.tensor(reading.decay),
-            by_second=torch.tensor(reading.by_second),
+            decay=torch.tensor(design.decay),
+            by_second=torch.tensor(design.by_second),
         ),
         histories.item[y],
         (steps < windows.length.unsqueeze(1)).float(),
@@ -192,7 +185,7 @@ def _add_items(sums: Params, bags: _Bags) -> None:
 
 
 def _add_users(sums: Params, bags: _Bags, users: Tensor) -> None:
-    # Windows of an entity are summed first: its features are the same in each.
+    # The windows of an entity are summed first, as they share its features.
     entity, place = bags.entity.unique_consecutive(return_inverse=True)
     users, place, weight = users[entity], place.unsqueeze(1), bags.weight.unsqueeze(1)
     buckets = torch.zeros(len(entity), len(EDGES) + 1)

@@ -1,11 +1,12 @@
-"""Gradient descent on the head of T tasks at once, and the meta-gradient through it, by hand.
+"""Gradient descent on the heads of T tasks at once, with the exact meta-gradient by hand.
 
-The one-task face leaves gradients and their gradients to autograd. Here an adapted head is asked
-for scores by one operation of autograd's: its inputs are what the head reads and the weights it
-began with, and its derivative goes back through all steps of descent. What is computed before, from
-parameters to what the head reads, is autograd's, as is what is made of the scores.
+`adapt` of one task leaves gradients, and gradients of gradients, to autograd. Here the scores of
+adapted heads are one autograd function (`autograd_functions`). Its inputs are the initial weights
+and what the head reads of support and query events; its backward pass goes through all steps of the
+inner loop (docs/gradients.md). Autograd differentiates what comes before it, from parameters to
+what the head reads, and what is made of the scores.
 
-Knows which learner's hyper-parameters mean what for the head; does not know how a layer learns.
+Knows what the learners' hyper-parameters mean for the head; does not know how a layer adapts.
 
 Axes: T tasks, N events of a task's support, M rows that are scored.
 """
@@ -16,84 +17,90 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Params, Problem
-from metarec_ray.algorithms.gradient.cuts import Cut, cuts, part_inputs
-from metarec_ray.algorithms.gradient.part import Head, Part
-from metarec_ray.algorithms.gradient.reading import (
+from metarec_ray.algorithms.gradient.autograd_functions import InnerLoops
+from metarec_ray.algorithms.gradient.event_inputs import (
     Rates,
-    Reading,
-    first_outputs,
+    TableEvents,
+    event_columns,
+    item_tables,
     layer_rates,
     layer_weights,
-    read,
-    reading_beside,
-    what_is_read,
+    table_events,
+    with_references,
 )
-from metarec_ray.algorithms.gradient.scores import Descents
+from metarec_ray.algorithms.gradient.inner_loop import InitialHead, InnerLoop
+from metarec_ray.algorithms.gradient.task_buckets import TaskBucket, bucket_inputs, task_buckets
+from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss
 from metarec_ray.core.batch import Encoded
-from metarec_ray.core.fast.curvature import Choice, Curvature, Logistic, Squared
-from metarec_ray.models.towers import hidden_layers
+from metarec_ray.core.fast_weights.loss_derivatives import SupportLoss
+from metarec_ray.models.head import hidden_layers
 
 __all__ = ["FastHead", "Rates", "beside", "descend"]
-LOWEST = "head.0.item"
+INPUT_WEIGHTS = "head.0.item"
 
 
 class FastHead(NamedTuple):
     """The adapted heads of T tasks."""
 
-    descents: Descents
-    own: Reading  # what was learned from, tasks in the order of the descents
-    lowest: Tensor | None  # weights of the lowest layer's items
-    tables: Params  # of items, and of what these weights make of them
-    whole: Params  # all that was read; nothing, where there is no way back through the descent
+    inner: InnerLoops
+    support: TableEvents  # tasks in the order of the inner loops
+    input_weights: Tensor | None  # of the lowest hidden layer, for items
+    tables: Params  # as `item_tables` made them with these weights
+    support_inputs: Params  # tables and columns; empty without second order
     first: int
     rates: Rates
 
     def score(self, meta: Params, events: Encoded) -> Tensor:
         """Return the scores [T, M] of events, or of candidates that all tasks share.
 
-        What was learned is added to the weights of `meta`, those that it was learned from.
+        The changes of the inner loop are added to the weights of `meta`, which it started from.
         """
-        seen = read(events).in_order(self.descents.order)
-        asked = what_is_read(meta, seen, self.own, first=self.first, rates=self.rates)
-        known = seen.table is self.own.table and meta.get(LOWEST) is self.lowest
-        if not (known and self.whole):
-            asked |= self.tables if known else first_outputs(meta, seen.table)
+        query = table_events(events).in_order(self.inner.order)
+        inputs = event_columns(meta, query, self.support, first=self.first, rates=self.rates)
+        same_items = query.item_table is self.support.item_table
+        same_tables = same_items and meta.get(INPUT_WEIGHTS) is self.input_weights
+        if not (same_tables and self.support_inputs):
+            inputs |= self.tables if same_tables else item_tables(meta, query.item_table)
         weights = layer_weights(meta)
         rates = layer_rates(meta, self.rates, first=self.first).items()
         weights |= {f"rates.{n}": rate for n, rate in rates if isinstance(rate, Tensor)}
-        return self.descents.score(seen.places, weights, self.whole, asked)
+        return self.inner.score(query.places, weights, self.support_inputs, inputs)
 
     def weights(self, meta: Params) -> Params:
-        """Return the adapted weights by their names in the model, each [T, ...]; no derivative."""
-        order, parts, some, _ = self.descents
-        changes = [self._changes(part, cut) for part, cut in zip(parts, some, strict=True)]
-        back = order.argsort()
-        return {n: meta[n].detach() + torch.cat([c[n] for c in changes])[back] for n in changes[0]}
+        """Return the adapted weights, each [T, ...], by name in the model; no derivative."""
+        order, loops, buckets, _ = self.inner
+        each = zip(loops, buckets, strict=True)
+        changes = [self._changes(loop, bucket) for loop, bucket in each]
+        inverse = order.argsort()
+        return {
+            n: meta[n].detach() + torch.cat([c[n] for c in changes])[inverse] for n in changes[0]
+        }
 
     def distance(self, meta: Params) -> Tensor:
         """Return half the squared distance [T] to `meta`; only `meta` is differentiable."""
-        before = {name: value for name, value in meta.items() if name.startswith("head.")}
-        return self.descents.distance(self._changes, before)
+        initial = {name: value for name, value in meta.items() if name.startswith("head.")}
+        return self.inner.distance(self._changes, initial)
 
-    def _changes(self, part: Part, cut: Cut) -> Params:
-        """Return what was added to the weights of the model, [T, ...]."""
+    def _changes(self, loop: InnerLoop, bucket: TaskBucket) -> Params:
+        """Return how far the inner loop moved the weights, [T, ...], by name in the model."""
         found: Params = {}
-        if part.lowest is not None:
-            found[LOWEST], *users = part.lowest.changes()
-            user, bias = self._alike_rates()
-            total = part.lowest.total()
-            alike = cut.of(self.own.user_in_context.detach()).mT
-            found["head.0.user"] = users[0] if users else -user * (alike @ total)
-            found["head.0.bias"] = (-bias * total).squeeze(1)
-        for number, layer in zip(part.head.adapting, part.adapting, strict=True):
-            found[f"head.{number}.item"], bias = layer.changes()
+        layers = loop.layers
+        if layers.input is not None:
+            found[INPUT_WEIGHTS], *users = layers.input.weight_changes()
+            user_rate, bias_rate = self._shared_rates()
+            total = layers.input.grad_total()
+            shared = bucket.select(self.support.user_in_context.detach()).mT
+            found["head.0.user"] = users[0] if users else -user_rate * (shared @ total)
+            found["head.0.bias"] = (-bias_rate * total).squeeze(1)
+        for number, layer in zip(loop.head.adapting, layers.hidden, strict=True):
+            found[f"head.{number}.item"], bias = layer.weight_changes()
             found[f"head.{number}.bias"] = bias.squeeze(1)
-        weight, bias = part.readout.changes()
+        weight, bias = layers.output.weight_changes()
         found["head.out.weight"], found["head.out.bias"] = weight.squeeze(1), bias.flatten()
         return found
 
-    def _alike_rates(self) -> tuple[float | Tensor, float | Tensor]:
-        """Return the rates of the lowest layer's weights of users and of its biases."""
+    def _shared_rates(self) -> tuple[float | Tensor, float | Tensor]:
+        """Return the rates of the lowest hidden layer's weights of users and of its biases."""
         if isinstance(self.rates, dict):
             return self.rates["head.0.user"].detach(), self.rates["head.0.bias"].detach()
         return self.rates, self.rates
@@ -110,51 +117,53 @@ def descend(
     weight: Tensor,
     second_order: bool,
 ) -> FastHead:
-    """Return the head after `steps` >= 1 steps on the sum of weighted losses of `support`.
+    """Return the heads after `steps` >= 1 steps of descent on the weighted losses of `support`.
 
     Args:
         problem: of T tasks.
         meta: shared parameters.
         support: of T tasks, real events first.
-        first: lowest layer that adapts; the last layer's number is that of the hidden layers.
-        rates: one, or by names in the model those of all entries; the same in all steps.
-        steps: of descent.
-        weight: [T, N], what each event's loss counts; 0 on padding.
-        second_order: whether scores are differentiated through the descent; or else what is learned
-            is a constant.
+        first: lowest layer that adapts, counted from 0; the output layer comes after the hidden
+            ones.
+        rates: one, or by name in the model those of all entries; the same in all steps.
+        steps: of gradient descent.
+        weight: [T, N], of each event's loss; 0 on padding.
+        second_order: whether scores are differentiated through the inner loop; if not, what was
+            learned is a constant.
 
     """
-    rivals = problem.reference
-    light = steps == 1 or first == hidden_layers(meta)
-    more = 0 if rivals is None else rivals.index.shape[-1]
-    order, parts = cuts(support.mask, more, light=light)
+    references = problem.reference
+    cheap_rows = steps == 1 or first == hidden_layers(meta)
+    size = 0 if references is None else references.index.shape[-1]
+    order, buckets = task_buckets(support.mask, size, cheap_rows=cheap_rows)
     with torch.set_grad_enabled(second_order and torch.is_grad_enabled()):
-        own = read(support).in_order(order)
-        if rivals is not None:
-            own = reading_beside(own, read(rivals).in_order(order))
-        whole = what_is_read(meta, own, own, first=first, rates=rates)
-    tables = first_outputs(meta, own.table)
+        events = table_events(support).in_order(order)
+        if references is not None:
+            events = with_references(events, table_events(references).in_order(order))
+        columns = event_columns(meta, events, events, first=first, rates=rates)
+    tables = item_tables(meta, events.item_table)
     head = _head(meta, first=first, rates=rates, steps=steps, second_order=second_order)
-    found = []
+    loops = []
     with torch.inference_mode():
-        for cut in parts:
-            loss = _curvature(problem, support, weight, order[cut.tasks], cut.longest)
-            found.append(Part(part_inputs(whole | tables, own.places, cut), head, loss))
+        for bucket in buckets:
+            loss = _support_loss(problem, support, weight, order[bucket.tasks], bucket.longest)
+            inputs = bucket_inputs(columns | tables, events.places, bucket)
+            loops.append(InnerLoop(inputs, head, loss))
     return FastHead(
-        descents=Descents(order, found, parts, own.places),
-        own=own,
-        lowest=meta.get(LOWEST),
+        inner=InnerLoops(order, loops, buckets, events.places),
+        support=events,
+        input_weights=meta.get(INPUT_WEIGHTS),
         tables=tables,
-        whole=whole | tables if second_order else {},
+        support_inputs=columns | tables if second_order else {},
         first=first,
         rates=rates,
     )
 
 
-def _head(meta: Params, *, first: int, rates: Rates, steps: int, second_order: bool) -> Head:
+def _head(meta: Params, *, first: int, rates: Rates, steps: int, second_order: bool) -> InitialHead:
     layers = hidden_layers(meta)
     every = layer_rates(meta, rates, first=first).items()
-    return Head(
+    return InitialHead(
         weights={name: value.detach() for name, value in layer_weights(meta).items()},
         rates={n: rate.detach() if isinstance(rate, Tensor) else rate for n, rate in every},
         frozen=list(range(1, first)) if first else None,
@@ -164,17 +173,19 @@ def _head(meta: Params, *, first: int, rates: Rates, steps: int, second_order: b
     )
 
 
-def _curvature(
+def _support_loss(
     problem: Problem, support: Encoded, weight: Tensor, tasks: Tensor, longest: int
-) -> Curvature:
+) -> SupportLoss:
     def events(column: Tensor) -> Tensor:
         return column.index_select(0, tasks)[:, :longest]
 
-    if problem.reference is None:
-        kind = Squared if problem.feedback == "explicit" else Logistic
-        return kind(events(support.label), events(weight))
+    loss = problem.loss
+    if isinstance(loss, LabelLoss):
+        return loss.derivatives(events(support.label), events(weight))
+    assert isinstance(loss, ChoiceLoss)
+    assert problem.reference is not None
     competes = events(support.index).unsqueeze(-1) != problem.reference.index
-    return Choice(events(weight), competes, problem.reference_log_q)
+    return loss.derivatives(events(weight), competes, problem.reference_log_q)
 
 
 def beside(one: Encoded, other: Encoded) -> Encoded:
@@ -187,17 +198,20 @@ def beside(one: Encoded, other: Encoded) -> Encoded:
     if context.shape[-2] == one.mask.shape[-1] or other.context.shape[-2] > 1:
         own = [e.context.expand(*tasks, e.mask.shape[-1], -1) for e in (one, other)]
         context = torch.cat(own, -2)
-    flat = ("index", "offset", "label", "age", "mask", "time")
-    both = {name: torch.cat([getattr(one, name), getattr(other, name)], -1) for name in flat}
-    order = torch.sort(~both["mask"], dim=-1, stable=True).indices
 
-    def in_order(rows: Tensor) -> Tensor:
-        return rows.gather(-2, order.unsqueeze(-1).expand(*order.shape, rows.shape[-1]))
+    def columns(name: str) -> Tensor:
+        return torch.cat([getattr(one, name), getattr(other, name)], -1)
 
-    shared = one.shares_items
-    return Encoded(
-        **{name: value.gather(-1, order) for name, value in both.items()},
-        item=one.item if shared else in_order(torch.cat([one.item, other.item], -2)),
+    both = Encoded(
+        index=columns("index"),
+        item=one.item if one.shares_items else torch.cat([one.item, other.item], -2),
+        offset=columns("offset"),
         user=one.user,
-        context=context if context.shape[-2] == 1 else in_order(context),
+        context=context,
+        label=columns("label"),
+        age=columns("age"),
+        mask=columns("mask"),
+        time=columns("time"),
+        place=columns("place"),
     )
+    return both.at(torch.sort(~both.mask, dim=-1, stable=True).indices)

@@ -1,16 +1,16 @@
 """MAML and its relatives: what adapts, at what rate, to what order.
 
-==============  ===================  ==============  ======
-maml            the head             one fixed rate  second
-fomaml          the head             one fixed rate  first
-anil            its last layer       one fixed rate  second
-meta_sgd        the head             learned rates   second
-reptile         the head             one fixed rate  none
-meta_embedding  the entity's vector  one fixed rate  second
-==============  ===================  ==============  ======
+========  ==============  ==============  ======
+maml      the head        one fixed rate  second
+fomaml    the head        one fixed rate  first
+anil      its last layer  one fixed rate  second
+meta_sgd  the head        learned rates   second
+reptile   the head        one fixed rate  none
+========  ==============  ==============  ======
 
-Encoders are shared and never adapted: they are learned by the outer loop alone, and a served model
-needs to encode its catalogue only once. Batch normalisation has no place in the head.
+Encoders are learned by the outer loop alone, so that a served model encodes its catalogue only
+once; `model.encoder.adapts` has the inner loop adapt them too, at `inner_lr`. Batch normalisation
+has no place in the head.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -21,10 +21,10 @@ from torch import Tensor
 
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
 from metarec_ray.algorithms.gradient.descent import FastHead, Rates, beside, descend
-from metarec_ray.core import inner_loop
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.inner_loop import constant_rates, trajectory
-from metarec_ray.models.towers import hidden_layers, shift_user
+from metarec_ray.core.parameters import Declared, Parameter
+from metarec_ray.models.head import hidden_layers
 
 RATES = "rates."
 Steps = Annotated[int, Field(ge=1, le=100)]
@@ -47,6 +47,7 @@ class GradientLearner(MetaLearner):
 
     batched: ClassVar[bool] = True
     ragged: ClassVar[bool] = True
+    needs_derivatives: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
     layers: PositiveInt | None = None
     inner_lr: PositiveFloat = 0.1
@@ -61,7 +62,7 @@ class GradientLearner(MetaLearner):
         self, problem: Problem, meta: Params, support: Encoded, *, first_order: bool
     ) -> list[Params]:
         """Return the weights after each inner step."""
-        fast = {name: meta[name] for name in self.adapted(meta)}
+        fast = {name: meta[name] for name in self.adapting(problem, meta)}
         share, mask = self._counted(support)
         # The loss is a mean over the mask, which weights turn into a weighted one.
         support = support._replace(mask=mask)
@@ -78,10 +79,15 @@ class GradientLearner(MetaLearner):
         return [constant_rates(fast, self.inner_lr)] * self.inner_steps
 
     def adapted(self, params: Params) -> list[str]:
-        """Return the names of the parameters that adapt."""
+        """Return the names of the head's parameters that adapt."""
         hidden = hidden_layers(params)
         own = (*(f"head.{layer}." for layer in range(self._first(params), hidden)), "head.out.")
         return [name for name in params if name.startswith(own)]
+
+    def adapting(self, problem: Problem, meta: Params) -> list[str]:
+        """Return the names of all that adapts: the head's, and an encoder's that adapts."""
+        encoder = () if problem.adapting is None else problem.adapting.adapted(meta)
+        return [*self.adapted(meta), *encoder]
 
     def adapt_batch(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         return meta | self.descended(problem, meta, support, second_order=False).weights(meta)
@@ -158,11 +164,15 @@ class MetaSgd(GradientLearner):
 
     name: Literal["meta_sgd"] = "meta_sgd"
 
-    def init(self, params: Params, generator: torch.Generator) -> Params:
-        return {RATES + n: torch.full_like(params[n], self.inner_lr) for n in self.adapted(params)}
+    def init(self, params: Params, generator: torch.Generator) -> Declared:
+        return {
+            RATES + name: Parameter(torch.full_like(params[name], self.inner_lr))
+            for name in self.adapted(params)
+        }
 
     def rates(self, meta: Params, fast: Params) -> list[Params]:
-        return [{name: meta[RATES + name] for name in fast}] * self.inner_steps
+        learned = {name: meta[RATES + name] for name in self.adapted(meta)}
+        return [constant_rates(fast, self.inner_lr) | learned] * self.inner_steps
 
     def fixed_rates(self, meta: Params) -> Rates:
         return {name: meta[RATES + name] for name in self.adapted(meta)}
@@ -183,7 +193,7 @@ class Reptile(GradientLearner):
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
     ) -> tuple[Tensor, Tensor]:
         adapted = self.adapt(problem, meta, _together(support, query))
-        fast = {name: adapted[name].detach() for name in self.adapted(meta)}
+        fast = {name: adapted[name].detach() for name in self.adapting(problem, meta)}
         # The gradient of half this square is Reptile's meta-gradient, theta - phi.
         distance = torch.stack([((meta[name] - fast[name]) ** 2).sum() for name in fast]).sum()
         value = loss(lambda candidates: self.score(problem, meta, meta | fast, candidates))
@@ -201,57 +211,6 @@ class Reptile(GradientLearner):
         with torch.no_grad():
             query_loss = loss(lambda candidates: judged.score(meta, candidates))
         return reached.distance(meta) + value, query_loss
-
-
-class MetaEmbedding(MetaLearner):
-    """Generate the vector of a new entity from its features, then warm it up on its first events.
-
-    [Pan et al., 2019, arXiv:1904.11547]; made for new items, so for tasks whose entity is the item
-    and whose events are its raters, but any new entity will do. The encoded features make an
-    embedding, which is added to them; gradient steps on the support move the embedding alone. The
-    objective weighs the loss before them, on the support, against the loss after them, on the
-    query. Every entity is taken for a new one: leave `model.user_ids` off, as a vector of ids would
-    be part of what the generator reads of an old one.
-
-    Attributes:
-        inner_lr: rate of the warm-up.
-        inner_steps: steps of the warm-up.
-        cold_share: weight of the loss before the warm-up.
-
-    """
-
-    name: Literal["meta_embedding"] = "meta_embedding"
-    inner_lr: PositiveFloat = 0.1
-    inner_steps: Steps = 1
-    cold_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
-
-    def init(self, params: Params, generator: torch.Generator) -> Params:
-        dim = params["user.tokens"].shape[1]
-        hidden = torch.randn((dim, dim), generator=generator) * dim**-0.5
-        return {"generator.0.weight": hidden, "generator.out.weight": torch.zeros(dim, dim)}
-
-    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        start = {"embedding": _generated(meta, support.user)}
-        warm = inner_loop.descend(
-            lambda fast: problem.support_loss(shift_user(meta, fast["embedding"]), support),
-            start,
-            constant_rates(start, self.inner_lr),
-            steps=self.inner_steps,
-            first_order=False,
-        )
-        return shift_user(meta, warm["embedding"])
-
-    def objective(
-        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
-    ) -> tuple[Tensor, Tensor]:
-        cold = problem.support_loss(shift_user(meta, _generated(meta, support.user)), support)
-        fast = self.adapt(problem, meta, support)
-        value = loss(lambda candidates: self.score(problem, meta, fast, candidates))
-        return self.cold_share * cold + (1 - self.cold_share) * value, value.detach()
-
-
-def _generated(meta: Params, vector: Tensor) -> Tensor:
-    return torch.tanh(vector @ meta["generator.0.weight"]) @ meta["generator.out.weight"]
 
 
 def _together(support: Encoded, query: Encoded) -> Encoded:

@@ -13,6 +13,8 @@ from torch import Tensor
 from metarec_ray.algorithms.base import Params, Problem, QueryLoss
 from metarec_ray.algorithms.gradient.maml import RATES, GradientLearner
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.inner_loop import constant_rates
+from metarec_ray.core.parameters import Declared, Parameter
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -32,15 +34,19 @@ class MamlPlusPlus(GradientLearner):
     multi_step_share: Share = 0.2
     first_order_share: Share = 0.4
 
-    def init(self, params: Params, generator: torch.Generator) -> Params:
+    def init(self, params: Params, generator: torch.Generator) -> Declared:
         return {
-            RATES + n: torch.full((self.inner_steps,), self.inner_lr, dtype=params[n].dtype)
+            RATES + n: Parameter(
+                torch.full((self.inner_steps,), self.inner_lr, dtype=params[n].dtype)
+            )
             for n in self.adapted(params)
         }
 
     def rates(self, meta: Params, fast: Params) -> list[Params]:
+        fixed, head = constant_rates(fast, self.inner_lr), self.adapted(meta)
         return [
-            {name: meta[RATES + name][step] for name in fast} for step in range(self.inner_steps)
+            fixed | {name: meta[RATES + name][step] for name in head}
+            for step in range(self.inner_steps)
         ]
 
     def objective(

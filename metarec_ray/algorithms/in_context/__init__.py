@@ -1,4 +1,4 @@
-"""Learners that adapt in one pass of a network over the support, without a gradient.
+"""Learners that adapt by one forward pass of a network over the support.
 
-Not here: encoders. Begin with `shared` (events as tokens), then `transformer`.
+Not here: encoders of users and items. Begin with `shared` (events as tokens), then `transformer`.
 """

@@ -1,9 +1,9 @@
-"""Attention of each candidate over the support: what is learned is a kernel between two events.
+"""Attention of each candidate over the support, with learned kernels between two events.
 
-Knows one task; what a candidate is worth without the support is the model's prediction.
+Knows one task. A candidate's score without the support is the model's prediction.
 
-Axes: N events of the support, C candidates, H heads, E inputs of a head, D the encoders'
-dimensions.
+Axes: N events of the support, C candidates, H heads, E inputs of a head, D dimensions of an encoded
+vector.
 """
 
 from typing import Literal
@@ -14,25 +14,27 @@ from torch import Generator, Tensor
 from torch.nn.functional import dropout, softplus
 
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem
-from metarec_ray.algorithms.in_context.shared import Share, keep, normal, surprise
+from metarec_ray.algorithms.in_context.shared import Share, keep, surprise, weights, zeros
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.parameters import Declared, Parameter
+from metarec_ray.models.head import dimensions
 
 
 class PairAttention(MetaLearner):
     """An attentive neural process over events [Kim et al., 2019, arXiv:1901.05761].
 
-    Every head weighs every event of the support for every candidate by a learned kernel of the two
-    item vectors, of the event's context, which is added to its item's vector, of its age and of how
-    surprising its label was; a candidate's own context does not enter. The total weight says how
-    close the support comes to a candidate; the weighted mean of the labels' surprises, shrunk, how
-    it was liked there. Nothing else of the order is seen.
+    For each candidate, every head weights the events of the support by a learned kernel: of the two
+    item vectors (the event's context is added to its own; a candidate's context is not used), of
+    the event's age and of its label's surprise. The total weight says how close the support comes
+    to the candidate, and the weighted mean of the surprises, shrunk, how similar items were liked.
+    Order enters through ages only.
 
     Attributes:
         heads: kernels.
         width: inputs of a kernel.
         embedding_dropout, item_dropout: in training, shares of kernel inputs and of whole events
-            that are hidden.
-        init_decay: fresh rate at which an event's weight falls, a step of age.
+            that are dropped.
+        init_decay: initial decay rate of an event's weight, for each step of age.
 
     """
 
@@ -43,17 +45,18 @@ class PairAttention(MetaLearner):
     item_dropout: Share = 0.1
     init_decay: PositiveFloat = 0.1
 
-    def init(self, params: Params, generator: Generator) -> Params:
-        dim, inner = params["item.tokens"].shape[1], self.heads * self.width
+    def init(self, params: Params, generator: Generator) -> Declared:
+        dim, inner = dimensions(params), self.heads * self.width
+        decay = torch.full((self.heads,), self.init_decay).expm1().log()
         return {
-            "context.query.weight": normal((dim, inner), dim**-0.5, generator),
-            "context.key.weight": normal((dim, inner), dim**-0.5, generator),
-            "context.kernel.bias": torch.zeros(self.heads),
-            "context.kernel.label": torch.zeros(self.heads),
-            "context.kernel.decay": torch.full((self.heads,), self.init_decay).expm1().log(),
-            "context.kernel.shrink": torch.zeros(self.heads),
-            "context.near": torch.zeros(self.heads),
-            "context.liked": torch.zeros(self.heads),
+            "context.query.weight": weights((dim, inner), dim**-0.5, generator),
+            "context.key.weight": weights((dim, inner), dim**-0.5, generator),
+            "context.kernel.bias": zeros(self.heads),
+            "context.kernel.label": zeros(self.heads),
+            "context.kernel.decay": Parameter(decay),
+            "context.kernel.shrink": zeros(self.heads),
+            "context.near": zeros(self.heads),
+            "context.liked": zeros(self.heads),
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
@@ -71,7 +74,7 @@ class PairAttention(MetaLearner):
         }
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        # Keys enter through their image among item vectors: C x H N products instead of C x H E.
+        # Query weights times keys first: candidates are then multiplied once.
         key = fast["key"].unflatten(1, (self.heads, self.width))
         query = meta["context.query.weight"].view(-1, self.heads, self.width)
         image = torch.einsum("dhe,nhe->dhn", query, key) / self.width**0.5

@@ -1,6 +1,6 @@
 """A gated recurrent network over the support.
 
-Knows tokens and states; tokens, losses and the head are the shared reader's business.
+Knows how states follow from tokens; `SequenceReader` makes the tokens, the losses and the head.
 """
 
 from typing import Literal
@@ -9,20 +9,21 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Params, Problem
-from metarec_ray.algorithms.in_context.shared import SequenceReader, normal
+from metarec_ray.algorithms.in_context.shared import SequenceReader, weights, zeros
+from metarec_ray.core.parameters import Declared
 
 
 class Recurrent(SequenceReader):
-    """Gated recurrent units, one step an event [Hidasi et al., 2016, arXiv:1511.06939]."""
+    """Gated recurrent units, one step for each event [Hidasi et al., 2016, arXiv:1511.06939]."""
 
     name: Literal["recurrent"] = "recurrent"
 
-    def network(self, dim: int, generator: torch.Generator) -> Params:
+    def network(self, dim: int, generator: torch.Generator) -> Declared:
         return {
-            "context.token.weight": normal((dim, 3 * dim), dim**-0.5, generator),
-            "context.token.bias": torch.zeros(3 * dim),
-            "context.state.weight": normal((dim, 3 * dim), dim**-0.5, generator),
-            "context.state.bias": torch.zeros(dim),
+            "context.token.weight": weights((dim, 3 * dim), dim**-0.5, generator),
+            "context.token.bias": zeros(3 * dim),
+            "context.state.weight": weights((dim, 3 * dim), dim**-0.5, generator),
+            "context.state.bias": zeros(dim),
         }
 
     def read(self, problem: Problem, meta: Params, tokens: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""What in-context learners share: events as tokens, losses over prefixes, noise in training.
+"""What in-context learners share: events as tokens, losses over prefixes, dropout.
 
 Knows flat parameters named `context.*`; does not know which network reads the tokens.
 
-Axes: T tasks, or none, N events of a support set, K = N + 1 prefixes (0 to N events), D the
-encoders' dimensions, P the inputs of the head's last layer.
+Axes: T tasks, or none, N events of a support set, K = N + 1 prefixes (0 to N events), D dimensions
+of an encoded vector, P inputs of the head's last layer.
 """
 
 from abc import abstractmethod
@@ -17,27 +17,39 @@ from torch.nn.functional import dropout, layer_norm
 
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.parameters import Declared, Parameter
+from metarec_ray.models.head import dimensions
 
-GAPS = (1.0, 10.0, 30.0, 120.0, 3600.0)  # seconds to the event before: edges of its buckets
+GAPS = (1.0, 10.0, 30.0, 120.0, 3600.0)  # seconds since the previous event: edges of buckets
 SECOND = 1_000_000
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 def normal(shape: tuple[int, ...], scale: float, generator: torch.Generator) -> Tensor:
-    """Return fresh weights ~ N(0, scale^2)."""
+    """Return initial values ~ N(0, scale^2)."""
     return torch.randn(shape, generator=generator) * scale
 
 
+def weights(shape: tuple[int, ...], scale: float, generator: torch.Generator) -> Parameter:
+    """Return fresh weights ~ N(0, scale^2), which decay."""
+    return Parameter(normal(shape, scale, generator), decays=True)
+
+
+def zeros(*shape: int) -> Parameter:
+    """Return what begins at zero and does not decay."""
+    return Parameter(torch.zeros(shape))
+
+
 def newest(support: Encoded, limit: int) -> Encoded:
-    """Return the newest `limit` events of a padded set, oldest first; all of a smaller set."""
+    """Return the newest `limit` events of a padded set, oldest first; a smaller set as it is."""
     if support.mask.shape[-1] <= limit:
         return support
     first = (support.mask.sum(-1, keepdim=True) - limit).clamp(min=0)
-    return _events(support, first + torch.arange(limit))
+    return support.at(first + torch.arange(limit))
 
 
 def surprise(problem: Problem, events: Encoded) -> Tensor:
-    """Return how far each label lies above what the item's offset says [*T, N]; 0 for positives."""
+    """Return each label minus what the item's offset predicts [*T, N]; 0 for positives."""
     if problem.feedback == "implicit":
         return torch.zeros_like(events.label)
     binary = problem.feedback == "binary"
@@ -46,9 +58,9 @@ def surprise(problem: Problem, events: Encoded) -> Tensor:
 
 
 def gap_vectors(table: Tensor, time: Tensor) -> Tensor:
-    """Return the row of `table` [6, D] for each event's bucketed gap to the one before [*T, N, D].
+    """Return the row of `table` [6, D] for each event's time since the previous one [*T, N, D].
 
-    The first event has no gap: it counts as 0 seconds, as every event does without a clock.
+    For the first event that is 0 seconds, and without a clock for every event.
     """
     seconds = torch.diff(time, prepend=time[..., :1]) / SECOND
     bucket = (seconds.unsqueeze(-1) >= torch.tensor(GAPS)).sum(-1, keepdim=True)
@@ -56,23 +68,24 @@ def gap_vectors(table: Tensor, time: Tensor) -> Tensor:
 
 
 def keep(share_dropped: float, like: Tensor) -> Tensor:
-    """Return 1 a row of `like` [*T, N, D], or 0 with probability `share_dropped` [*T, N, 1]."""
+    """Return 1 for each row of `like` [*T, N, D], 0 with probability `share_dropped` [*T, N, 1]."""
     return (torch.rand_like(like[..., :1]) >= share_dropped).to(like.dtype)
 
 
 class SequenceReader(MetaLearner):
-    """A network that reads the user, then the support in order, and writes the head's last layer.
+    """A network that reads the user, then the support in order, and outputs the head's last layer.
 
-    One pass serves every size of support: the state after k events has seen these only. Training
-    asks for the query after several prefixes of the support at once, and for each next event.
+    One pass gives the head for every support size: the state after k events has seen only these.
+    Training predicts the query set after several prefixes of the support, and each next event.
 
     Attributes:
-        prefixes: support sizes the query is asked for in training, beside the whole support.
-        max_events: newest events that are read; no more than training's windows hold.
-        next_weight: weight of predicting every event of the support from those before it.
+        prefixes: support sizes after which the query is predicted in training, besides the whole
+            support.
+        max_events: number of newest events that are read; no more than training windows have.
+        next_weight: weight of the loss of predicting each support event from those before it.
         embedding_dropout, item_dropout, user_dropout: in training, shares of token entries, of
-            whole items and of whole users that are hidden.
-        init_scale: standard deviation of fresh embeddings.
+            whole items and of whole users that are dropped.
+        init_scale: standard deviation of initial embeddings.
 
     """
 
@@ -87,26 +100,26 @@ class SequenceReader(MetaLearner):
 
     @abstractmethod
     def read(self, problem: Problem, meta: Params, tokens: Tensor) -> Tensor:
-        """Return the states [*T, K, D] after each token [*T, K, D]; a state sees no later token."""
+        """Return the states [*T, K, D] after each token [*T, K, D], independent of later tokens."""
 
     @abstractmethod
-    def network(self, dim: int, generator: torch.Generator) -> Params:
-        """Return the fresh parameters of `read`."""
+    def network(self, dim: int, generator: torch.Generator) -> Declared:
+        """Return the initial parameters of `read`."""
 
-    def init(self, params: Params, generator: torch.Generator) -> Params:
-        dim, width = params["item.tokens"].shape[1], params["head.out.weight"].shape[0]
+    def init(self, params: Params, generator: torch.Generator) -> Declared:
+        dim, width = dimensions(params), params["head.out.weight"].shape[0]
         made = {
-            "context.start": normal((2, dim), self.init_scale, generator),
-            "context.gap.item": normal((len(GAPS) + 1, dim), self.init_scale, generator),
-            "context.label": torch.cat(
-                [torch.ones(1, dim), normal((1, dim), self.init_scale, generator)]
+            "context.start": Parameter(normal((2, dim), self.init_scale, generator)),
+            "context.gap.item": weights((len(GAPS) + 1, dim), self.init_scale, generator),
+            "context.label": Parameter(
+                torch.cat([torch.ones(1, dim), normal((1, dim), self.init_scale, generator)])
             ),
         }
         for head in ("query", "next"):
             made |= {
-                f"context.{head}.weight": normal((dim, width), dim**-0.5, generator),
-                f"context.{head}.bias": torch.zeros(dim),
-                f"context.{head}.offset": torch.zeros(dim),
+                f"context.{head}.weight": weights((dim, width), dim**-0.5, generator),
+                f"context.{head}.bias": zeros(dim),
+                f"context.{head}.offset": zeros(dim),
             }
         return made | self.network(dim, generator)
 
@@ -128,7 +141,7 @@ class SequenceReader(MetaLearner):
             counted.append(counts.to(states.dtype))
         weight = torch.stack(counted)
         value = (torch.stack(values) * weight).sum(0) / weight.sum(0)
-        # What is reported is the loss after the whole support, as of learners without prefixes.
+        # Reported is the loss after the whole support, as for learners without prefixes.
         whole = values[-1].detach()
         if not self.next_weight:
             return value, whole
@@ -138,11 +151,11 @@ class SequenceReader(MetaLearner):
     def _next_event_loss(
         self, problem: Problem, meta: Params, states: Tensor, support: Encoded
     ) -> Tensor:
-        """Return the mean loss of each event of the support under the state before it."""
+        """Return the mean loss of the support's events, each under the state before it."""
 
         def one(state: Tensor, at: Tensor) -> Tensor:
             params = meta | _last_layer(meta, "next", state)
-            return problem.support_loss(params, _events(support, at.expand(*tasks, 1)))
+            return problem.support_loss(params, support.at(at.expand(*tasks, 1)))
 
         tasks, events = support.mask.shape[:-1], support.mask.shape[-1]
         losses = vmap(one, in_dims=(-2, 0))(states[..., :-1, :], torch.arange(events))
@@ -150,7 +163,7 @@ class SequenceReader(MetaLearner):
 
     def _read(self, problem: Problem, meta: Params, support: Encoded) -> tuple[Encoded, Tensor]:
         """Return the events that are read, and the states [*T, K, D] after the user and each."""
-        # A support that loses its oldest events does not begin the history any more.
+        # Without its oldest events, a support does not begin the history any more.
         begins = problem.begins & (support.mask.sum(-1) <= self.max_events)
         support = newest(support, self.max_events)
         training = problem.progress is not None
@@ -170,20 +183,8 @@ class SequenceReader(MetaLearner):
 
 
 def normed(states: Tensor) -> Tensor:
-    """Return the states with mean 0 and variance 1 each."""
+    """Return the states, each normalised to mean 0 and variance 1."""
     return layer_norm(states, states.shape[-1:])
-
-
-def _events(events: Encoded, at: Tensor) -> Encoded:
-    """Return the events at the positions `at` [*T, n]; a context that all share stays one row."""
-    names = ("index", "offset", "label", "age", "mask", "time")
-    vector = at.unsqueeze(-1).expand(*at.shape, events.item.shape[-1])
-    shared = events.context.shape[-2] != events.mask.shape[-1]
-    return events._replace(
-        **{name: getattr(events, name).gather(-1, at) for name in names},
-        item=events.item.gather(-2, vector),
-        context=events.context if shared else events.context.gather(-2, vector),
-    )
 
 
 def _after_all(states: Tensor, support: Encoded) -> Tensor:
@@ -193,7 +194,7 @@ def _after_all(states: Tensor, support: Encoded) -> Tensor:
 
 
 def _last_layer(meta: Params, name: str, state: Tensor) -> Params:
-    """Return the head's last layer as the state [*T, D] writes it."""
+    """Return the head's last layer for a state [*T, D]."""
     out = f"context.{name}."
     return {
         "head.out.weight": meta["head.out.weight"] + state @ meta[out + "weight"],

@@ -1,6 +1,6 @@
 """A causal transformer over the support.
 
-Knows tokens and states; tokens, losses and the head are the shared reader's business.
+Knows how states follow from tokens; `SequenceReader` makes the tokens, the losses and the head.
 """
 
 from typing import Literal
@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import dropout, gelu, layer_norm
 
 from metarec_ray.algorithms.base import Params, Problem
-from metarec_ray.algorithms.in_context.shared import SequenceReader, Share, normal
+from metarec_ray.algorithms.in_context.shared import SequenceReader, Share, weights, zeros
+from metarec_ray.core.parameters import Declared, Parameter
 from metarec_ray.errors import ConfigError
 
 
@@ -19,12 +20,12 @@ class CausalTransformer(SequenceReader):
     """Self-attention over the events so far, pre-norm [Vaswani et al., 2017, arXiv:1706.03762].
 
     A sequential recommender [Kang & McAuley, 2018, arXiv:1808.09781] trained as an in-context
-    learner: what it writes after k events is the head of a user who is known by k events.
+    learner: its output after k events is the head's last layer for a user with these k events.
 
     Attributes:
-        layers, heads: of self-attention; the encoders' dimensions are a multiple of `heads`.
-        width: hidden units of each layer's two-layer network.
-        attention_dropout: share of attention that is hidden in training.
+        layers, heads: of self-attention; `model.dim` must be a multiple of `heads`.
+        width: hidden units of each feed-forward network.
+        attention_dropout: share of attention weights that are dropped in training.
 
     """
 
@@ -34,28 +35,28 @@ class CausalTransformer(SequenceReader):
     width: PositiveInt = 256
     attention_dropout: Share = 0.2
 
-    def network(self, dim: int, generator: torch.Generator) -> Params:
+    def network(self, dim: int, generator: torch.Generator) -> Declared:
         if dim % self.heads:
             raise ConfigError(
                 f"model.dim must be a multiple of heads, got {dim} and {self.heads} "
                 "(algorithm.heads)"
             )
         made = {
-            "context.position.item": normal((self.max_events + 1, dim), self.init_scale, generator)
+            "context.position.item": weights((self.max_events + 1, dim), self.init_scale, generator)
         }
         for layer in range(self.layers):
             at = f"context.{layer}."
             made |= {
-                at + "norm.scale": torch.ones(2, dim),
-                at + "norm.shift": torch.zeros(2, dim),
-                at + "attend.weight": normal((dim, 3 * dim), dim**-0.5, generator),
-                at + "attend.bias": torch.zeros(3 * dim),
-                at + "join.weight": normal((dim, dim), dim**-0.5, generator),
-                at + "join.bias": torch.zeros(dim),
-                at + "up.weight": normal((dim, self.width), dim**-0.5, generator),
-                at + "up.bias": torch.zeros(self.width),
-                at + "down.weight": normal((self.width, dim), self.width**-0.5, generator),
-                at + "down.bias": torch.zeros(dim),
+                at + "norm.scale": Parameter(torch.ones(2, dim)),
+                at + "norm.shift": zeros(2, dim),
+                at + "attend.weight": weights((dim, 3 * dim), dim**-0.5, generator),
+                at + "attend.bias": zeros(3 * dim),
+                at + "join.weight": weights((dim, dim), dim**-0.5, generator),
+                at + "join.bias": zeros(dim),
+                at + "up.weight": weights((dim, self.width), dim**-0.5, generator),
+                at + "up.bias": zeros(self.width),
+                at + "down.weight": weights((self.width, dim), self.width**-0.5, generator),
+                at + "down.bias": zeros(dim),
             }
         return made
 
@@ -80,7 +81,7 @@ class CausalTransformer(SequenceReader):
         parts = joint.unflatten(-1, (3, self.heads, dim // self.heads)).unbind(-3)
         query, key, value = (part.transpose(-3, -2) for part in parts)  # [*T, heads, n, width]
         logits = query @ key.mT / (dim // self.heads) ** 0.5
-        # Padding comes last: what is causal never sees it.
+        # Padding comes last, so the causal mask covers it.
         later = torch.arange(n)[None, :] > torch.arange(n)[:, None]
         share = torch.softmax(logits.masked_fill(later, -torch.inf), -1)
         share = dropout(share, self.attention_dropout) if training else share

@@ -1,4 +1,4 @@
-"""Floors and simple rivals: what a meta-learner has to beat.
+"""Baselines that a meta-learner has to beat: floors and rivals.
 
-Not here: which of them stand in a table (`evaluation.rivals`). Begin with `counts`.
+Not here: which of them are in a table (`evaluation.rivals`). Begin with `counts`.
 """

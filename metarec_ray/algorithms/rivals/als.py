@@ -1,7 +1,6 @@
 """Matrix factorizations by alternating least squares; a new user is one more row, solved exactly.
 
-Know pairs and ratings; no content, no order. Memory: both tables of factors, nothing of items x
-items.
+Know pairs and ratings; no content, no order. Memory: both factor tables, no items x items matrix.
 """
 
 from typing import ClassVar, Literal
@@ -10,13 +9,14 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.rivals.least_squares import System, blocks, solve_row, solve_rows
 from metarec_ray.algorithms.sums import log_shares, positive_pairs, positives
-from metarec_ray.core.batch import Encoded, entity_of
+from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 
-_START_SCALE = 0.1  # norm of the first item factors
+_START_SCALE = 0.1  # norm of an item's initial factors
 
 
 class IAls(FittedLearner):
@@ -29,10 +29,11 @@ class IAls(FittedLearner):
 
     Attributes:
         factors: dimensions of a vector.
-        unobserved: weight of a pair that may or may not have been met.
+        unobserved: weight of every pair, positive or not, in the term that draws scores to 0.
         penalty: of squared factors.
-        frequency: exponent of the rows' sizes in the penalty; 0 for none, 1 for weighted lambda.
-        sweeps: turns of users and items.
+        frequency: exponent of the rows' sizes in the penalty: 0 for a constant penalty, 1 for
+            weighted lambda.
+        sweeps: updates of all users and all items.
 
     """
 
@@ -49,7 +50,7 @@ class IAls(FittedLearner):
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         entity, item = positive_pairs(histories, self.positive_min)
         one = torch.ones(len(item))
-        n_users, n_items = histories.offsets.numel() - 1, histories.n_items
+        n_users, n_items = histories.n_entities, histories.n_items
         users, items = blocks(entity, item, one), blocks(item, entity, one)
         factors = _start(n_items, self.factors, fitting.seed)
         for sweep in range(self.sweeps):
@@ -95,7 +96,7 @@ class MfFoldIn(FittedLearner):
         factors: dimensions of an item's vector.
         bias_penalty: of a squared bias.
         penalty: of squared factors.
-        sweeps: turns of users and items.
+        sweeps: updates of all users and all items.
 
     """
 
@@ -108,10 +109,10 @@ class MfFoldIn(FittedLearner):
     sweeps: PositiveInt = 16
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
-        entity, item = entity_of(histories.offsets), histories.item
+        entity, item = histories.entity(), histories.item
         mean = histories.label.double().sum() / max(item.numel(), 1)
         residual = histories.label - mean.float()
-        n_users, n_items = histories.offsets.numel() - 1, histories.n_items
+        n_users, n_items = histories.n_entities, histories.n_items
         users, items = blocks(entity, item, residual), blocks(item, entity, residual)
         factors = _start(n_items, self.factors, fitting.seed)
         table = torch.cat([torch.zeros(n_items, 1), factors], 1)

@@ -6,25 +6,26 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params, Problem, StatisticalLearner
-from metarec_ray.core.batch import Encoded, entity_of
+from metarec_ray.algorithms.base import Params, Problem, StatisticalLearner
+from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 
 
 class UserItemBias(StatisticalLearner):
-    """Mean + item bias + user bias [Koren, 2008]; the user's is what a support set teaches.
+    """Mean + item bias + user bias [Koren, 2008]; the support set gives the user's.
 
-    Item biases and user biases are fitted in turns. An item that training never met has bias 0.
+    Item and user biases are fitted alternately. An item that training never met has bias 0.
 
     Attributes:
-        item_shrink: events an item's bias is worth before its own are counted.
-        user_shrink: the same for an entity.
+        item_shrink: number of events with residual 0 that are added to each item's.
+        user_shrink: the same for entities.
 
     """
 
     name: Literal["user_item_bias"] = "user_item_bias"
     kind: ClassVar = "rival"
     suits: ClassVar = ("explicit",)
-    rounds: ClassVar = 6  # the mean, then five turns
+    rounds: ClassVar = 6  # the mean, then five updates of the biases
     item_shrink: PositiveFloat = 3.0
     user_shrink: PositiveFloat = 4.0
 
@@ -36,13 +37,13 @@ class UserItemBias(StatisticalLearner):
                 "events": torch.tensor(float(label.numel())),
                 "item": torch.zeros(histories.n_items),
             }
-        entity = entity_of(histories.offsets)
+        entity = histories.entity()
         residual = label - meta["mean"]
-        n_entities = histories.offsets.numel() - 1
+        n_entities = histories.n_entities
         left = torch.zeros(n_entities, dtype=torch.float64).index_add(
             0, entity, residual - meta["item"][item]
         )
-        user = left / (histories.offsets.diff() + self.user_shrink)
+        user = left / (histories.lengths() + self.user_shrink)
         total = torch.zeros(histories.n_items, dtype=torch.float64)
         return {
             "residual": total.index_add(0, item, residual - user[entity]),

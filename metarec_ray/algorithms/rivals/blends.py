@@ -1,6 +1,6 @@
-"""A neighbourhood rival with popularity added, by weights that it chooses on held-out users.
+"""A neighbourhood rival blended with popularity, with weights chosen on held-out users.
 
-Knows the two rivals and a ranking metric; histories of positives, in order.
+Knows both rivals and a ranking metric; reads histories of positives, in order.
 """
 
 from abc import abstractmethod
@@ -14,7 +14,6 @@ from metarec_ray.algorithms.base import (
     ALONE,
     FittedLearner,
     Fitting,
-    Histories,
     Params,
     Problem,
     StatisticalLearner,
@@ -24,27 +23,27 @@ from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
 from metarec_ray.algorithms.sums import (
     freshness,
     is_positive,
-    keep_events,
     log_shares,
     newest,
     positives,
 )
 from metarec_ray.core import metrics
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 
-_SIZES = (1, 3, 5, 10)  # sizes of support that have a weight of their own
-# The metric of the choice: NDCG@10 of the ten positives after ten.
+_SIZES = (1, 3, 5, 10)  # support sizes that have their own weight
+# Weights are chosen by the NDCG@10 of the ten positives after the first ten.
 _WINDOW, _QUERY, _DEPTH = 10, 10, 10
 _WEIGHTS = (0.0, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 
 class PopularityBlend(FittedLearner):
-    """Evidence of the support + weight x popularity of the item, a weight for each support size.
+    """Similarity to the support + weight x popularity, with a weight for each support size.
 
-    Weights are chosen by the NDCG@10 of held-out training users: those that began last where there
-    is a clock, random ones where there is none; then everything is fitted on all users. Without
-    users to judge by, who have enough positives and have left enough of the catalogue, all weights
-    are 1. An empty support ranks by popularity.
+    Weights maximise the NDCG@10 of held-out training users: with a clock those that began last,
+    without one random ones. Then both rivals are fitted on all users. If no held-out user has
+    enough positives, and enough of the catalogue left to rank, all weights are 1. An empty support
+    ranks by popularity.
 
     Attributes:
         held_out: share of the users that weights are chosen on.
@@ -62,14 +61,14 @@ class PopularityBlend(FittedLearner):
     @property
     @abstractmethod
     def evidence(self) -> StatisticalLearner:
-        """What reads the support; its meta-parameters hold `similarity` [I, I]."""
+        """The neighbourhood rival; its meta-parameters have `similarity` [I, I]."""
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         judges = self._judges(histories, fitting.seed)
         tasks = _tasks(histories.take(judges), self.positive_min)
         weight = torch.ones(len(_SIZES))
         if len(tasks.support):
-            others = torch.ones(histories.offsets.numel() - 1, dtype=torch.bool)
+            others = torch.ones(histories.n_entities, dtype=torch.bool)
             others[judges] = False
             meta = self._tables(histories.take(others.nonzero().squeeze(1)), fitting)
             weight = torch.tensor([_best_weight(meta, tasks, size) for size in _SIZES])
@@ -104,7 +103,7 @@ class PopularityBlend(FittedLearner):
 
     def _judges(self, histories: Histories, seed: int) -> Tensor:
         """Return the held-out users with enough positives, int64 [n]."""
-        users = histories.offsets.numel() - 1
+        users = histories.n_entities
         late = freshness(histories, half_life_days=365.0)
         if histories.cutoff is None:
             late = torch.rand(users, generator=torch.Generator().manual_seed(seed))
@@ -130,7 +129,7 @@ class EasePopularity(PopularityBlend):
 
 
 class ItemKNNPopularity(PopularityBlend):
-    """Item neighbours and popularity [Sarwar et al., 2001].
+    """Item-based neighbours and popularity [Sarwar et al., 2001].
 
     Attributes:
         shrink: of the neighbours' cosines.
@@ -146,32 +145,32 @@ class ItemKNNPopularity(PopularityBlend):
 
 
 class _Tasks(NamedTuple):
-    """Windows of J users that a ranking can be judged by."""
+    """Windows of J users to evaluate rankings on."""
 
     support: Tensor  # int64 [J, _WINDOW]: the first positives
-    gains: Tensor  # float [J, I]: 1 for the positives after those
-    allowed: Tensor  # bool [J, I]: what is not in the window
+    gains: Tensor  # float [J, I]: 1 for the positives after the support
+    allowed: Tensor  # bool [J, I]: items that are not in the support
 
 
 def _tasks(histories: Histories, positive_min: float | None) -> _Tasks:
-    """Return the tasks of users with enough positives: those with something to find and to miss."""
+    """Return the tasks that have a positive to find and more candidates than the list is long."""
     kept = _positives(histories, positive_min)
     rows = kept.offsets[:-1].unsqueeze(1) + torch.arange(_WINDOW + _QUERY)
     support, query = kept.item[rows].split([_WINDOW, _QUERY], 1)
     shape = (len(support), histories.n_items)
     allowed = torch.ones(shape, dtype=torch.bool).scatter_(1, support, False)
-    # A repeat of the window is nothing to find.
+    # Items of the support are no candidates.
     gains = torch.zeros(shape).scatter_(1, query, 1.0) * allowed
     judged = (gains.sum(1) > 0) & (allowed.sum(1) > _DEPTH)
     return _Tasks(support[judged], gains[judged], allowed[judged])
 
 
 def _positives(histories: Histories, positive_min: float | None) -> Histories:
-    return keep_events(histories, is_positive(histories.label, positive_min))
+    return histories.keep(is_positive(histories.label, positive_min))
 
 
 def _best_weight(meta: Params, tasks: _Tasks, size: int) -> float:
-    """Return the weight with the largest NDCG@10; the smallest of equals."""
+    """Return the weight with the largest NDCG@10, and of equal ones the smallest."""
     known = tasks.support[:, :size]
     kept = newest(known, torch.ones_like(known, dtype=torch.bool))
     evidence = (meta["similarity"][known] * kept.unsqueeze(2)).sum(1)

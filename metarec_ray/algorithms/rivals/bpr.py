@@ -1,4 +1,4 @@
-"""Bayesian personalised ranking: a matrix factorization fitted to pairs of items.
+"""Bayesian personalised ranking: matrix factorization with a pairwise loss.
 
 Knows positives; no content, no order. Axes: B pairs of a batch, R reference items, P factors.
 """
@@ -9,9 +9,10 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.sums import positive_pairs, positives
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.linear_head import bernoulli_posterior
 
 _BATCH = 1024
@@ -20,20 +21,20 @@ _START_SCALE = 0.1
 
 
 class Bpr(FittedLearner):
-    """Stochastic gradient ascent on log sigmoid(score of a met item - score of another).
+    """Stochastic gradient ascent on log sigmoid(score of a positive - score of another item).
 
-    [Rendle et al., 2009, arXiv:1205.2618], item biases included. A new user is folded in by
-    maximising the same likelihood over the user's factors alone: every positive against a fixed
-    sample of the catalogue, a Gaussian prior around the mean training user, a few Newton steps. An
-    empty support ranks for that mean user.
+    [Rendle et al., 2009, arXiv:1205.2618], with item biases. A new user is folded in by maximising
+    the same likelihood over the user's factors alone, in a few Newton steps: every positive against
+    a fixed sample of the catalogue, under a Gaussian prior around the mean training user. An empty
+    support ranks for that mean user.
 
     Attributes:
         factors: dimensions of a vector.
         epochs: passes over the positives.
         learning_rate: of the first epoch; it falls linearly to a tenth.
-        penalty: of squared factors and biases, a pair.
+        penalty: of squared factors and biases, for each pair.
         prior: precision of a new user's factors, in positives.
-        references: items that a new user's positives are compared with.
+        references: size of the sample that a new user's positives are compared with.
 
     """
 
@@ -50,7 +51,7 @@ class Bpr(FittedLearner):
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         user, item = positive_pairs(histories, self.positive_min)
-        n_users, n_items = histories.offsets.numel() - 1, histories.n_items
+        n_users, n_items = histories.n_entities, histories.n_items
         generator = torch.Generator().manual_seed(fitting.seed)
         met = torch.sort(user * n_items + item).values
         table = {
@@ -76,11 +77,11 @@ class Bpr(FittedLearner):
         others = meta["reference"]
         apart = meta["item"][support.index].unsqueeze(1) - meta["item"][others]
         ahead = meta["bias"][support.index].unsqueeze(1) - meta["bias"][others]
-        # A positive is no rival of itself: the pair would say nothing.
+        # A pair of an item with itself says nothing.
         pairs = weight.unsqueeze(1) * (support.index.unsqueeze(1) != others)
         share = (pairs / pairs.sum(1, keepdim=True).clamp(min=1)).flatten()
         apart, ahead = apart.flatten(0, 1), ahead.flatten()
-        # That an item met scores above another is a click whose log-odds are their distance.
+        # A pair is a click: its log-odds are the difference of the two scores.
         user = meta["mean"] + bernoulli_posterior(
             apart,
             torch.ones_like(share),

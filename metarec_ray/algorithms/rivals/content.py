@@ -1,6 +1,6 @@
-"""Rivals that know a new user by the content of what the support holds.
+"""Rivals that score items by how their content relates to that of the support.
 
-Know plain item features; without any they fall back on biases and popularity. Axes: I items, F
+Know plain item features; without features they are biases and popularity. Axes: I items, F
 columns of content, N events of a support.
 """
 
@@ -10,10 +10,11 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.rivals.biases import UserItemBias
 from metarec_ray.algorithms.sums import count_pairs, positives
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.core.spd import solve_spd
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import DataError
@@ -22,17 +23,17 @@ from metarec_ray.errors import DataError
 class ContentRidge(FittedLearner):
     """Ridge regression of a user's residual ratings on item content and a bias.
 
-    [Hoerl & Kennard, 1970; for recommenders Pazzani & Billsus, 2007]. The residual is what the
-    training mean and the item leave open; the item's bias is shrunk towards a ridge regression of
-    all items' biases on content, so that a new item is known by its content. An empty support
-    predicts mean + b_i.
+    [Hoerl & Kennard, 1970; for recommenders Pazzani & Billsus, 2007]. The residual is the rating
+    minus the training mean and the item's bias b_i. That bias is shrunk towards a ridge regression
+    of all items' biases on content, so that a new item has the bias its content predicts. An empty
+    support predicts mean + b_i.
 
     Attributes:
         penalty: of a user's squared weights.
         bias_penalty: of a user's squared bias.
         item_penalty: of the weights that predict item biases.
-        item_shrink: events an item's bias is worth before its own are counted.
-        max_features: most columns of content; the fit inverts a matrix of that size.
+        item_shrink: weight, in events, of the content's prediction of an item's bias.
+        max_features: largest number of columns of content; the fit solves a system of that size.
 
     """
 
@@ -52,7 +53,7 @@ class ContentRidge(FittedLearner):
         count = torch.bincount(histories.item, minlength=histories.n_items).float()
         content = content - _weighted_mean(content, count)
         trust = count / (count + self.item_shrink)
-        # The bias was shrunk to 0 by `trust`: bias / trust is the mean residual.
+        # The bias is the mean residual times `trust`.
         normal = (content * trust.unsqueeze(1)).T @ content
         normal += self.item_penalty * torch.eye(content.shape[1])
         expected = content @ solve_spd(normal, content.T @ meta["item"])
@@ -62,7 +63,7 @@ class ContentRidge(FittedLearner):
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         content = meta["content"][support.index] * support.mask.unsqueeze(1)
         residual = (support.label - meta["mean"] - meta["item"][support.index]) * support.mask
-        # The dual of the ridge problem: N equations, however wide the content is.
+        # The dual of the ridge problem: N equations, whatever the width of the content.
         both = support.mask.unsqueeze(1) * support.mask
         kernel = content @ content.T / self.penalty + both / self.bias_penalty
         dual = solve_spd(kernel + torch.eye(len(residual), dtype=kernel.dtype), residual)
@@ -75,15 +76,15 @@ class ContentRidge(FittedLearner):
 
 
 class ContentProfile(FittedLearner):
-    """Log-popularity plus the match of an item's content with the support's mean content.
+    """Log-popularity + similarity of an item's content to the mean content of the support.
 
-    [Rocchio, 1971; Pazzani & Billsus, 2007]: columns are centred over training events and divided
-    by their standard deviation, rows have length 1. The profile is the sum of the support's rows
-    divided by (positives + shrink). An empty support ranks by popularity.
+    [Rocchio, 1971; Pazzani & Billsus, 2007]. Columns are standardised over training events, then
+    rows are scaled to length 1. The profile is the sum of the support's rows divided by (positives
+    + shrink). An empty support ranks by popularity.
 
     Attributes:
-        strength: of the match, in units of log-popularity.
-        shrink: positives by which the profile of a small support is drawn to 0.
+        strength: weight of the similarity against log-popularity.
+        shrink: number of positives without content that are added to the support.
 
     """
 
@@ -115,9 +116,7 @@ class ContentProfile(FittedLearner):
 
 
 def _item_content(name: str, histories: Histories, limit: int) -> Tensor:
-    """Return the plain features of the catalogue, float [I, F]; F = 0 where nothing is known."""
-    if histories.items is None:
-        return torch.zeros(histories.n_items, 0)
+    """Return the plain features of the catalogue, float [I, F]; F = 0 without features."""
     width = histories.items.tokens + histories.items.features.dense.shape[1]
     if width > limit:
         raise DataError(

@@ -1,6 +1,6 @@
-"""The floors, and rankings that are the same for everybody.
+"""The floors, and rankings that are the same for all users.
 
-None of them adapts: the support set is read by no one here.
+None of them adapts: they do not read the support set.
 """
 
 from typing import ClassVar, Literal
@@ -9,7 +9,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params, Problem, StatisticalLearner
+from metarec_ray.algorithms.base import Params, Problem, StatisticalLearner
 from metarec_ray.algorithms.sums import (
     check_positions,
     count_pairs,
@@ -19,10 +19,11 @@ from metarec_ray.algorithms.sums import (
     position_weight,
 )
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 
 
 class Random(StatisticalLearner):
-    """The floor of a ranking: every candidate scores 0, and evaluation breaks ties at random."""
+    """The floor of ranking: every candidate scores 0, and evaluation breaks ties at random."""
 
     name: Literal["random"] = "random"
     kind: ClassVar = "floor"
@@ -42,7 +43,7 @@ class Random(StatisticalLearner):
 
 
 class Constant(StatisticalLearner):
-    """The floor of a rating: the mean label of training, for every entity and item."""
+    """The floor of rating prediction: the mean training label, for every entity and item."""
 
     name: Literal["constant"] = "constant"
     kind: ClassVar = "floor"
@@ -87,11 +88,11 @@ class Popularity(StatisticalLearner):
 
 
 class RecencyPopularity(StatisticalLearner):
-    """Rank by what entities that began lately met after their first few events.
+    """Rank by what entities that began recently met after their first few events.
 
     An event counts 2^(-days between the entity's first event and the cutoff / half life) if its
-    position in the history lies in `first_position` .. `last_position - 1`. Without a clock every
-    entity counts alike.
+    position in the history is in `first_position` .. `last_position - 1`, and almost 0 otherwise.
+    Without a clock, all entities count the same.
     """
 
     name: Literal["recency_popularity"] = "recency_popularity"
@@ -111,7 +112,7 @@ class RecencyPopularity(StatisticalLearner):
         weight = position_weight(histories, self.first_position, self.last_position)
         weight *= is_positive(histories.label, self.positive_min)
         fresh = freshness(histories, self.half_life_days)
-        weight *= fresh.repeat_interleave(histories.offsets.diff())
+        weight *= fresh.repeat_interleave(histories.lengths())
         count = torch.zeros(histories.n_items, dtype=torch.float64)
         return {"count": count.index_add(0, histories.item, weight)}
 

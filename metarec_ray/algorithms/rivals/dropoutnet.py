@@ -1,4 +1,4 @@
-"""DropoutNet: networks from preferences and content to scores, trained with preferences dropped.
+"""DropoutNet: networks from preferences and content to scores, trained with dropped preferences.
 
 Knows a factorization and plain features of both sides. Axes: B users of a batch, S sampled items,
 P preference factors, H hidden units.
@@ -10,31 +10,33 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.rivals.als import IAls
 from metarec_ray.algorithms.rivals.least_squares import blocks, solve_rows
 from metarec_ray.algorithms.sums import positive_pairs, positives
-from metarec_ray.core.batch import Encoded, SideInformation
+from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 
-_SAMPLE = 1024  # items a batch of users is compared on, half of them met by the batch
+_SAMPLE = 1024  # items for each batch of users, half of them items that these users met
 
 
 class DropoutNet(FittedLearner):
-    """Networks of both sides that learn to do without preferences [Volkovs et al., 2017].
+    """Networks for users and items that learn to work without preferences [Volkovs et al., 2017].
 
-    The preference input of a user is the shrunk mean of the factor vectors of some of the user's
-    items, of an item its own vector, both from iALS; each is dropped at random in training, and
-    content stands beside it. The target is the score of the factorization, fitted by squared error.
-    A new user's input comes from the support; an empty support leaves the user's content alone.
+    Inputs are preferences and content. An item's preference vector is its factors from iALS, a
+    user's the shrunk mean of those of some of the user's items; each is dropped at random in
+    training. The target is the score of iALS, with squared error. A new user's preferences come
+    from the support; with an empty support there is content alone.
 
     Attributes:
         factors, unobserved, penalty: of the factorization, as in `IAls`.
         hidden: units of the one hidden layer of each network.
         dropout: share of preference inputs that are dropped.
-        shrink: zero vectors in the mean, which tell the network how little a mean rests on.
-        longest: most items of a user that are averaged in training.
+        shrink: number of zero vectors in the mean, whose length then tells the network of how many
+            items it is.
+        longest: largest number of a user's items that are averaged in training.
         epochs: passes over the users.
-        batch: users a step.
+        batch: users in each step.
         learning_rate: of Adam; it falls linearly to 0.
 
     """
@@ -59,7 +61,7 @@ class DropoutNet(FittedLearner):
         generator = torch.Generator().manual_seed(fitting.seed)
         net = self._start(data, generator)
         optimizer = torch.optim.Adam(list(net.values()), lr=self.learning_rate)
-        # Without positives there is nothing to imitate: the networks stay as they start.
+        # Without positives there is no target: the networks stay as initialised.
         epochs = self.epochs if len(data.known) else 0
         steps = epochs * -(-len(data.known) // self.batch)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, max(steps, 1))
@@ -98,20 +100,20 @@ class DropoutNet(FittedLearner):
         )
         meta = factorization.fit(histories, fitting)
         user, item = positive_pairs(histories, self.positive_min)
-        n_users = histories.offsets.numel() - 1
+        n_users = histories.n_entities
         system = factorization.system(meta["item"], meta["gram"])
         rows = blocks(user, item, torch.ones(len(item)))
         counts = torch.bincount(user, minlength=n_users)
         table = meta["item"] / _rms(meta["item"])
         users = solve_rows(system, rows, n_users, fitting)
-        # Inputs and targets of order 1, whatever scale the factorization has.
+        # Inputs and targets of order 1, whatever the scale of the factors.
         squares = ((users.T @ users) * (table.T @ table)).sum() / (len(users) * len(table))
         return _Data(
             known=counts.nonzero().squeeze(1),
             user=users / squares.sqrt().clamp(min=1e-9),
             item=table,
-            user_content=_plain_features(histories.users, n_users),
-            item_content=_plain_features(histories.items, histories.n_items),
+            user_content=histories.users.matrix(),
+            item_content=histories.items.matrix(),
             starts=counts.cumsum(0) - counts,
             counts=counts,
             met=item,
@@ -126,7 +128,7 @@ class DropoutNet(FittedLearner):
                 "out": (self.hidden, self.factors),
             }
             for name, shape in shapes.items():
-                # The product of two outputs is a sum over factors: it starts at order 1 as well.
+                # A score sums products of outputs over factors: it starts at order 1 as well.
                 scale = max(shape[0], 1) ** -0.5 * (self.factors**-0.25 if name == "out" else 1)
                 net[f"{side}.{name}"] = torch.randn(shape, generator=generator) * scale
             net[f"{side}.bias"] = torch.zeros(self.hidden)
@@ -134,7 +136,7 @@ class DropoutNet(FittedLearner):
         return {name: weight.requires_grad_() for name, weight in net.items()}
 
     def _loss(self, net: Params, data: "_Data", users: Tensor, generator: Generator) -> Tensor:
-        """Return the mean squared distance to the factorization's scores, on a sample of items."""
+        """Return the mean squared error to the scores of iALS, on a sample of items."""
         length = torch.randint(1, self.longest + 1, (len(users), 1), generator=generator)
         draws = torch.rand(len(users), self.longest, generator=generator)
         drawn = data.met[_drawn(data.starts[users], data.counts[users], draws)]
@@ -156,7 +158,7 @@ class DropoutNet(FittedLearner):
 
 
 class _Data(NamedTuple):
-    """What training reads: preferences and content of both sides, and who met what."""
+    """What training reads: preferences and content of both sides, and each user's items."""
 
     known: Tensor  # int64: users with a positive
     user: Tensor  # float [users, P]
@@ -169,8 +171,8 @@ class _Data(NamedTuple):
 
 
 def _drawn(starts: Tensor, counts: Tensor, draws: Tensor) -> Tensor:
-    """Return places [B, n] within each user's `counts` [B] items, of draws [B, n] in [0, 1)."""
-    # Added as integers: a float32 does not tell large places apart.
+    """Return positions [B, n] in `met` of random items of each user, for draws [B, n] in [0, 1)."""
+    # Added as integers: float32 cannot represent large positions exactly.
     step = (draws * counts.unsqueeze(1)).long()
     return starts.unsqueeze(1) + torch.minimum(step, counts.unsqueeze(1) - 1)
 
@@ -186,7 +188,3 @@ def _tower(net: Params, side: str, preference: Tensor, content: Tensor) -> Tenso
 
 def _rms(table: Tensor) -> Tensor:
     return table.square().mean().sqrt().clamp(min=1e-9)
-
-
-def _plain_features(side: SideInformation | None, n: int) -> Tensor:
-    return torch.zeros(n, 0) if side is None else side.matrix()

@@ -1,7 +1,7 @@
-"""What is tried when a rival is tuned on validation users: at most twelve candidates each.
+"""Hyper-parameter grids of rivals, tuned on validation users: at most twelve candidates each.
 
-Knows fields and values; does not know how candidates are judged. A learner's candidates are the
-product of its values; fields that are not named keep their defaults.
+Knows fields and values; does not know how candidates are compared. A learner's candidates are the
+product of its values; other fields keep their defaults.
 """
 
 from collections.abc import Mapping

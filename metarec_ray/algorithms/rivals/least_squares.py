@@ -1,7 +1,7 @@
-"""Regularised least squares of one row of a matrix on known columns, and of all rows at once.
+"""Regularised least squares for one row of a matrix, and for all rows at once.
 
-Knows one side of a factorization while the other is fixed; does not know what a value stands for.
-A new row is solved by the same function as a trained one, so folding in IS one more row.
+Knows one side of a factorization while the other is fixed; does not know what values mean. A new
+row is solved by the same function as a training row: folding in is one more row.
 
 Axes: R rows, C columns, L entries of a padded row, P dimensions.
 """
@@ -16,7 +16,7 @@ from torch.func import vmap
 from metarec_ray.algorithms.base import Fitting
 from metarec_ray.core.spd import solve_spd
 
-# Of a block: what is gathered and solved at a time, and sent to a worker.
+# Limits of a block, which is solved at once and sent to a worker.
 _ENTRIES = 131_072
 _ROWS = 512
 
@@ -31,10 +31,10 @@ class Block(NamedTuple):
 
 
 class System(NamedTuple):
-    """What the rows of one side have in common: value ~ design[column] . w + offset[column].
+    """What all rows of one side share. The model is value ~ design[column] . w + offset[column].
 
-    A row of n entries pays `penalty * (n + extra) ** exponent` for each squared weight and
-    w' base w for what it says of the columns it does not have.
+    To the squared errors of a row with n entries are added w' base w, for the columns it does not
+    have, and `penalty * (n + extra) ** exponent` times each squared weight.
     """
 
     design: Tensor  # float [C, P]

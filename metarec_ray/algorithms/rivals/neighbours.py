@@ -1,6 +1,6 @@
 """Rivals that score a candidate by its similarity to the items of the support.
 
-Know an items x items matrix; refuse a catalogue for which it would not fit.
+They keep an items x items matrix, and raise an error if the catalogue is too large for it.
 """
 
 from typing import ClassVar, Literal
@@ -9,20 +9,21 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params, Problem, StatisticalLearner
+from metarec_ray.algorithms.base import Params, Problem, StatisticalLearner
 from metarec_ray.algorithms.sums import gram, log_shares, positives
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 
 
 class ItemKNN(StatisticalLearner):
-    """Sum of cosines between co-occurrence columns, shrunk where few entities met both items.
+    """Sum of cosines between items' sets of entities, shrunk where few entities met both items.
 
     similarity = cosine x both / (both + shrink) [Sarwar et al., 2001; Bell & Koren, 2007]. An empty
     support ranks by popularity.
 
     Attributes:
-        neighbours: keep the similarities of an item to its n nearest only; None for all.
+        neighbours: number of nearest items whose similarity is kept; None for all.
 
     """
 
@@ -59,8 +60,8 @@ class ItemKNN(StatisticalLearner):
 class Ease(StatisticalLearner):
     """Linear autoencoder of histories with a zero diagonal, in closed form.
 
-    [Steck, 2019, arXiv:1905.03375]. Costs one inverse of an items x items matrix. An empty support
-    ranks by popularity.
+    [Steck, 2019, arXiv:1905.03375]. The fit inverts an items x items matrix. An empty support ranks
+    by popularity.
     """
 
     name: Literal["ease"] = "ease"

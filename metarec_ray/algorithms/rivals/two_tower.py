@@ -1,6 +1,6 @@
-"""Two towers trained plainly, fine-tuned on the support: what meta-learning has to beat.
+"""Two towers with ordinary training, fine-tuned on the support: what meta-learning has to beat.
 
-Knows the model through `Problem` and `shift_user`; the outer loop is its optimizer, but nothing is
+Knows the model through `Problem` and `shift_user`. It is trained by the outer loop, but nothing is
 differentiated through adaptation.
 """
 
@@ -14,24 +14,24 @@ from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
 from metarec_ray.algorithms.metric import residual
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.inner_loop import constant_rates, descend
-from metarec_ray.models.towers import shift_user
+from metarec_ray.core.parameters import Declared, Parameter
+from metarec_ray.models.head import dimensions, shift_user
 
 HISTORY = "tower.history"
 
 
 class TwoTower(MetaLearner):
-    """User tower = user features + the shrunk mean of the history's items through a matrix.
+    """User tower = user features + a matrix times the shrunk mean of the history's items.
 
-    [Covington et al., 2016; Yi et al., 2019]. Training predicts the events after a history by the
-    softmax (ratings: the squared error) at these weights. Adaptation then takes a few steps of SGD
-    on the user's vector alone, which training does not know of. Where labels differ, an item counts
-    in the history by its label minus what the features alone predict. An empty support leaves the
-    features alone.
+    [Covington et al., 2016; Yi et al., 2019]. Training predicts the events after a history, with
+    the softmax loss (ratings: squared error), without fine-tuning. Adaptation then takes a few
+    steps of SGD on the user's vector alone. Ratings and clicks weight an item of the history by
+    the label minus its prediction from the features alone. An empty support leaves the features.
 
     Attributes:
-        shrink: zero vectors in the mean: a history of few items says less.
+        shrink: number of zero vectors in the mean: a short history says less.
         inner_lr: rate of the fine-tuning.
-        inner_steps: steps of the fine-tuning; 0 for the towers as they are.
+        inner_steps: of the fine-tuning; 0 for none.
 
     """
 
@@ -41,8 +41,8 @@ class TwoTower(MetaLearner):
     inner_lr: PositiveFloat = 0.1
     inner_steps: Annotated[int, Field(ge=0, le=100)] = 3
 
-    def init(self, params: Params, generator: Generator) -> Params:
-        return {HISTORY: torch.eye(params["item.tokens"].shape[1])}
+    def init(self, params: Params, generator: Generator) -> Declared:
+        return {HISTORY: Parameter(torch.eye(dimensions(params)))}
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         towers = self._with_history(problem, meta, support)
@@ -65,7 +65,7 @@ class TwoTower(MetaLearner):
         return value, loss(lambda candidates: problem.predict(tuned, candidates)).detach()
 
     def _with_history(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        """Return parameters under which the user's vector holds the support."""
+        """Return parameters with the mean of the support added to the user's vector."""
         weight = support.mask * residual(problem, meta, support)
         events = (support.mask.sum() + self.shrink).clamp(min=1)
         mean = weight @ support.item / events

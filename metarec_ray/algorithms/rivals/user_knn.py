@@ -1,7 +1,7 @@
-"""Rivals that know the training users themselves and ask what those like the new one met.
+"""Rivals that score a candidate by what the most similar training users did.
 
-Keep an items x users matrix, and refuse data for which it would not fit. Axes: I items, V training
-users, N events of a support.
+They keep an items x users matrix, and raise an error if the data are too large for it. Axes: I
+items, V training users, N events of a support.
 """
 
 from typing import ClassVar, Literal
@@ -10,24 +10,24 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.rivals.biases import UserItemBias
 from metarec_ray.algorithms.sums import log_shares, newest, positive_pairs, positives
-from metarec_ray.core.batch import Encoded, entity_of
+from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import DataError
 
 
 class UserKNN(FittedLearner):
-    """Items of the nearest users, by the shrunk cosine of their sets of items.
+    """The sum of the similarities of the nearest users that met the candidate.
 
-    similarity = both / sqrt(n_u n_v) x both / (both + shrink) [Herlocker et al., 1999]; a candidate
-    scores the sum of the similarities of the neighbours that met it. An empty support ranks by
-    popularity.
+    similarity = both / sqrt(n_u n_v) x both / (both + shrink) [Herlocker et al., 1999]: the shrunk
+    cosine of sets of items. An empty support ranks by popularity.
 
     Attributes:
-        shrink: common items at which a cosine counts by half.
-        neighbours: nearest users that are asked; those without a common item never are.
+        shrink: number of common items at which a cosine is halved.
+        neighbours: number of nearest users; those without a common item never count.
         max_cells: largest items x users matrix, in cells of 4 bytes.
 
     """
@@ -43,7 +43,7 @@ class UserKNN(FittedLearner):
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         _check_cells(self.name, histories, self.max_cells)
         user, item = positive_pairs(histories, self.positive_min)
-        met = torch.zeros(histories.n_items, histories.offsets.numel() - 1)
+        met = torch.zeros(histories.n_items, histories.n_entities)
         met[item, user] = 1.0
         return {"met": met, "count": met.sum(1), "size": met.sum(0)}
 
@@ -61,15 +61,15 @@ class UserKNN(FittedLearner):
 class RatingUserKNN(FittedLearner):
     """Ratings of the nearest users, each centred by the bias model mean + b_u + b_i.
 
-    [Herlocker et al., 1999; Koren, 2008]: similarity is the shrunk cosine of centred ratings over
-    the items that both rated, and a candidate gets the neighbours' mean centred rating on top of
-    its own biases. Of several ratings of an item the last counts, in the biases all do. An empty
-    support predicts mean + b_i.
+    [Herlocker et al., 1999; Koren, 2008]. The similarity is the shrunk cosine of centred ratings
+    over the items that both rated; the prediction is the bias model's plus the neighbours' mean
+    centred rating. Of several ratings of an item only the last counts, but all do in the biases. An
+    empty support predicts mean + b_i.
 
     Attributes:
-        shrink: common items at which a cosine counts by half.
-        neighbours: most similar users that are asked; those with a cosine <= 0 never are.
-        damping: similarity that stands for a centred rating of 0.
+        shrink: number of common items at which a cosine is halved.
+        neighbours: number of nearest users; those with a cosine <= 0 never count.
+        damping: total similarity of imagined neighbours with a centred rating of 0.
         item_shrink, user_shrink: of the biases, as in `UserItemBias`.
         max_cells: largest items x users matrix, in cells of 8 bytes.
 
@@ -88,10 +88,10 @@ class RatingUserKNN(FittedLearner):
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
         _check_cells(self.name, histories, self.max_cells)
         bias = self._biases().fit(histories, fitting)
-        user, n_users = entity_of(histories.offsets), histories.offsets.numel() - 1
+        user, n_users = histories.entity(), histories.n_entities
         residual = histories.label - bias["mean"] - bias["item"][histories.item]
         total = torch.zeros(n_users).index_add(0, user, residual)
-        centred = residual - (total / (histories.offsets.diff() + self.user_shrink))[user]
+        centred = residual - (total / (histories.lengths() + self.user_shrink))[user]
         rating = torch.zeros(histories.n_items, n_users)
         met = torch.zeros(histories.n_items, n_users)
         pair = user * histories.n_items + histories.item
@@ -121,13 +121,13 @@ def _shrunk(cosine: Tensor, both: Tensor, shrink: float) -> Tensor:
 
 
 def _nearest(similarity: Tensor, neighbours: int) -> Tensor:
-    """Return the similarities [V], 0 but for the largest that are > 0."""
+    """Return the similarities [V] of the nearest users with one > 0; 0 for all others."""
     best = similarity.clamp(min=0).topk(min(neighbours, similarity.shape[0]), 0)
     return torch.zeros_like(similarity).scatter(0, best.indices, best.values)
 
 
 def _check_cells(name: str, histories: Histories, limit: int) -> None:
-    users, items = histories.offsets.numel() - 1, histories.n_items
+    users, items = histories.n_entities, histories.n_items
     if users * items > limit:
         raise DataError(
             f"{name} keeps an items x users matrix and takes at most {limit} cells, "

@@ -1,4 +1,4 @@
-"""Data sets that are known by name: their layouts, where they are fetched, the synthetic log.
+"""Data sets known by name: their file layouts, how they are fetched, and the synthetic log.
 
-Not here: logs of a user's own, which need no layout. Begin with `layouts` and `synthetic`.
+Not here: any other log, whose columns the config names. Begin with `layouts` and `synthetic`.
 """

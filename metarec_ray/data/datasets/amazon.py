@@ -1,8 +1,8 @@
-"""The Amazon pair of shops, food and kitchen, as one log: user_id, item_id, timestamp, row.
+"""Two Amazon shops, food and kitchen, as one log: user_id, item_id, timestamp, row.
 
-Every user bought in both shops. Items: id, title (the shop's own number), domain (`food` or
-`kitchen`). `row` counts the events in file order; a timestamp is the first second of its day. Knows
-these two files only; not where they lie nor what becomes of them.
+Every user bought in both. Items: id, title (the shop's item number), domain (`food` or `kitchen`).
+`row` is the number of an event in its file; a timestamp is the first second of a day. Knows the
+content of these two files only.
 """
 
 import json
@@ -20,7 +20,7 @@ ITEM_FEATURES = {"domain": Feature(kind="categorical")}
 
 
 def effective(settings: Data, layout: Layout) -> Data:
-    """Fill in what the config leaves open: roles and the table of items."""
+    """Return the settings with the defaults of this layout: roles and the item table."""
     update: dict[str, object] = {}
     if settings.feedback != "implicit":
         raise DataError(
@@ -74,7 +74,7 @@ def _events(path: Path) -> pl.DataFrame:
 
 
 def _items(path: Path) -> pl.DataFrame:
-    """Read the JSON object that maps a shop's number to [id, domain 0 or 1]."""
+    """Read the JSON object that maps an item number to [id, domain 0 or 1]."""
     try:
         known = json.loads(path.read_text("utf-8"))
         rows = [(int(item), title, DOMAINS[domain]) for title, (item, domain) in known.items()]

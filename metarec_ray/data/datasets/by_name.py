@@ -1,6 +1,6 @@
-"""Where a data set that is known by name lies: looked up first, fetched only then.
+"""Find the folder of a data set by its name; fetch it if it is not there.
 
-Knows names and folders; `fetch` knows addresses.
+Knows names and folders; does not know addresses (`fetch`).
 """
 
 from collections.abc import Callable
@@ -14,7 +14,12 @@ DEFAULT_FOLDER = Path("data")
 
 
 def locate(name: str, data_dir: Path | None) -> Path | None:
-    """Return the folder of a data set below `data_dir`, or None where there is none."""
+    """Return the folder of a data set below `data_dir`, or None if there is none.
+
+    Raises:
+        DataError: the folder does not have the files of a known layout.
+
+    """
     if data_dir is None or not (data_dir / name).is_dir():
         return None
     folder = data_dir / name
@@ -27,9 +32,11 @@ def locate(name: str, data_dir: Path | None) -> Path | None:
 def obtain(
     name: str, data_dir: Path | None, progress: Callable[[str], None] = lambda line: None
 ) -> Path:
-    """Return the folder of a data set: in `data_dir`, else in `./data`, else fetched there.
+    """Return the folder of a data set, in `data_dir` or `./data`; fetch it to `data_dir` if needed.
 
-    DataError for a set that is nowhere to be fetched from.
+    Raises:
+        DataError: it is not there and cannot be fetched.
+
     """
     folder = data_dir if data_dir is not None else DEFAULT_FOLDER
     found = locate(name, folder) or locate(name, DEFAULT_FOLDER)

@@ -1,6 +1,6 @@
-"""Fetch a MovieLens archive from GroupLens: resumed, verified, unpacked whole or not at all.
+"""Fetch a MovieLens archive from GroupLens: resume, verify the checksum, unpack.
 
-Knows addresses, checksums and archives; does not know what the files in them mean.
+Knows addresses and archives; does not know what the files in them mean.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ MAX_BYTES = 1 << 30
 
 
 class Set(NamedTuple):
-    """A data set: the MD5 of its archive where it is known for certain (None asks GroupLens)."""
+    """A data set: the MD5 of its archive, None to take the one that GroupLens publishes."""
 
     md5: str | None
 
@@ -30,17 +30,21 @@ class Set(NamedTuple):
 SETS = {
     "ml-1m": Set("c4d9eecfca2ab87c1945afe126590906"),
     "ml-100k": Set("0e33842e24a9c977be4e0107933c0723"),
-    "ml-latest-small": Set(None),  # GroupLens updates it now and then
+    "ml-latest-small": Set(None),  # GroupLens updates it from time to time
 }
 
 
 def fetch(
     name: str, destination: Path, *, progress: Callable[[str], None], address: str = ADDRESS
 ) -> Path:
-    """Fetch a data set into `destination/<name>` and return that folder; a part is resumed.
+    """Return the folder `destination/<name>` of a data set; fetch it if there is none.
 
-    Raises a MachineError without a network, a DataError for an unknown name or a wrong checksum
-    (the part is then deleted). A folder that is there already is returned as it is.
+    An interrupted download is resumed.
+
+    Raises:
+        MachineError: no network, or the server fails.
+        DataError: an unknown name, or a wrong checksum; what was downloaded is then deleted.
+
     """
     if name not in SETS:
         raise DataError(f"a data set must be one of {', '.join(SETS)}, got {name!r}")
@@ -72,7 +76,7 @@ def fetch(
 
 
 def _checksum(url: str, pinned: str | None) -> str:
-    """Return the MD5 that the archive must have: the pinned one, else the published one."""
+    """Return the MD5 that the archive must have, pinned or published."""
     if pinned is not None:
         return pinned
     with urllib.request.urlopen(f"{url}.md5", timeout=TIMEOUT_S) as answer:
@@ -85,7 +89,7 @@ def _checksum(url: str, pinned: str | None) -> str:
 
 
 def _download(url: str, part: Path, progress: Callable[[str], None]) -> None:
-    """Append to the part what is missing of the archive; start over if the server cannot."""
+    """Download the rest of the archive; all of it if the server cannot resume."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -94,7 +98,7 @@ def _download(url: str, part: Path, progress: Callable[[str], None]) -> None:
         error.close()
         if error.code != 416:
             raise
-        return  # nothing is missing; a part that is too long fails its checksum
+        return  # nothing is missing; if it is too long, the checksum fails
     with answer:
         resumed = answer.status == 206 and _starts_at(answer.headers.get("Content-Range"), have)
         have = have if resumed else 0
@@ -123,7 +127,7 @@ def _verify(part: Path, expected: str, url: str) -> None:
 
 
 def _unpack(archive: Path, folder: Path, name: str) -> None:
-    """Unpack the archive's folder `name` and rename it into place."""
+    """Unpack the folder `name` of the archive; `folder` appears when all of it is there."""
     scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
     try:
         with zipfile.ZipFile(archive) as opened:

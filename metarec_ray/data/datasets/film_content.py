@@ -1,9 +1,9 @@
-"""What is known of MovieLens films beyond genres and year: names, certificates, words.
+"""More features of MovieLens films: people, certificates, words of the title.
 
-Knows the columns of `movies.dat` and the file `movies_extrainfos.dat` beside it (UTF-8): one line a
-film, `id::title::year::certificate::released::genres::directors::writers::cast::plot::poster`.
-Tokens that a single film has tell nothing of another one and are dropped, and so are title words
-that more than a fifth of the films share.
+Read from `movies.dat` and from `movies_extrainfos.dat` beside it (UTF-8), one line a film:
+`id::title::year::certificate::released::genres::directors::writers::cast::plot::poster`. Tokens of
+a single film are dropped, since no other film shares them; so are title words of more than a fifth
+of the films.
 """
 
 import math
@@ -17,16 +17,16 @@ FILE = "movies_extrainfos.dat"
 EXTRA = ("certificate", "imdb_genres", "director", "writer", "actor")
 _FIELDS = 11
 _WORD = r"[\p{L}\p{N}]+(?:'[\p{L}]+)?"
-_COMMON = 0.2  # share of the films that may have a word
+_COMMON = 0.2  # most films that may share a title word, as a share of all
 _ABSENT = ("", "N/A", "UNRATED")
 
 
 def with_content(films: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Add `released` and `title_words` to films, and the columns `EXTRA` where `path` exists.
+    """Return films with `released` and `title_words`, and the columns `EXTRA` if `path` exists.
 
     Args:
-        films: one row a film with `id` and `title` ("Title (1995)").
-        path: the file of the extra columns; films without a line in it have nulls.
+        films: `id` and `title` ("Title (1995)"), a row a film.
+        path: file of the extra columns, which are null for films without a line.
 
     """
     year = pl.col("title").str.extract(r"\((\d{4})\)$").cast(pl.Float32)
@@ -60,7 +60,7 @@ def _read(path: Path) -> pl.DataFrame:
 
 
 def _names(column: str) -> pl.Expr:
-    """Return the distinct names of a list "Ann Bee (story), Cy Dee", without what they did."""
+    """Return the distinct names of a list "Ann Bee (story), Cy Dee", without the parentheses."""
     name = pl.element().str.replace_all(r"\s*\(.*?\)", "").str.strip_chars()
     return pl.col(column).str.split(",").list.eval(name.filter(name != "").unique().sort())
 
@@ -70,7 +70,7 @@ def _words(text: pl.Expr) -> pl.Expr:
 
 
 def _shared(frame: pl.DataFrame, column: str, *, most: float = math.inf) -> pl.Series:
-    """Return the lists of a column without the tokens of one film, or of more than `most`."""
+    """Return the lists of a column without tokens of one film only, or of more than `most`."""
     flat = frame.select("id", token=column).explode("token").drop_nulls()
     kept = flat.filter(pl.len().over("token").is_between(2, max(most, 2)))
     lists = kept.group_by("id").agg(pl.col("token").sort())

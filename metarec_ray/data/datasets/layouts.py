@@ -1,6 +1,6 @@
-"""The layouts of files in a folder that are read without a word in the config.
+"""File layouts that are recognised by their file names, so that the config need not name columns.
 
-Knows their names; what lies in their files is `movielens`' and `amazon`'s business.
+Does not know what is in the files (`movielens`, `amazon`).
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ LAYOUTS = (*movielens.LAYOUTS, amazon.LAYOUT)
 
 
 def detect(folder: Path) -> Layout | None:
-    """Return the layout whose log and item files lie in the folder, or None."""
+    """Return the layout whose log and item files are in the folder, or None."""
     for layout in LAYOUTS:
         if (folder / layout.log).is_file() and (folder / layout.items).is_file():
             return layout
@@ -21,12 +21,12 @@ def detect(folder: Path) -> Layout | None:
 
 
 def named(name: str) -> Layout:
-    """Return the layout of a name that `detect` found."""
+    """Return the layout of that name, one that `detect` returned."""
     return next(one for one in LAYOUTS if one.name == name)
 
 
 def effective(settings: Data, layout: Layout, folder: Path) -> Data:
-    """Fill in what the config leaves open."""
+    """Return the settings with the defaults of a layout."""
     if layout is amazon.LAYOUT:
         return amazon.effective(settings, layout)
     return movielens.effective(settings, layout, folder)

@@ -1,8 +1,8 @@
-"""The MovieLens layouts on disk as one set of columns: user_id, movie_id, rating, timestamp, row.
+"""The MovieLens layouts, read as one set of columns: user_id, movie_id, rating, timestamp, row.
 
-Items: id, title, genres, year (bins of release), and the columns of `film_content`, which a
-config has to ask for; users: id, gender, age, occupation. `row` counts the ratings in file order.
-Knows these files only; not where they lie nor what becomes of them.
+Items: id, title, genres, year (in bins), and the columns of `film_content`, which a config must
+name. Users: id, gender, age, occupation. `row` is the number of a rating in its file. Knows the
+content of these files only.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ _GENRES_100K = (
 
 
 class Layout(NamedTuple):
-    """One way the files lie in a folder; `users` is None where nothing is known of them."""
+    """File names of a data set and functions that read them; `users` is None without user data."""
 
     name: str
     log: str
@@ -49,7 +49,12 @@ class Layout(NamedTuple):
     read_users: Callable[[Path], pl.DataFrame] | None
 
     def further(self, folder: Path, settings: Data) -> list[Path]:
-        """Return the files that are read besides the log and the side tables that it names."""
+        """Return the files to read besides the log and the side tables.
+
+        Raises:
+            DataError: a feature is asked for whose file is missing.
+
+        """
         table = settings.items
         if table is None or table.path != self.items:
             return []
@@ -64,9 +69,10 @@ class Layout(NamedTuple):
 
 
 def effective(settings: Data, layout: Layout, folder: Path) -> Data:
-    """Fill in what the config leaves open: roles, the smallest positive label, feature tables.
+    """Return the settings with the defaults of a layout: roles, `label_min`, side tables.
 
-    Explicit feedback has no time role where ratings lack their timestamp: order is then the file's.
+    With explicit feedback, a log in which some timestamps are missing has no time role: ratings are
+    then in file order.
     """
     update: dict[str, object] = {}
     if settings.columns is None:
@@ -93,7 +99,7 @@ def _all_timed(log: Path) -> bool:
 
 
 def _lines(path: Path, names: list[str], separator: str) -> pl.DataFrame:
-    """Return the fields of a text file in ISO-8859-1 that quotes nothing, as strings."""
+    """Return the fields of a text file in ISO-8859-1 without quotes, as strings."""
     try:
         text = path.read_text(encoding="iso-8859-1")
     except OSError as error:
@@ -165,9 +171,9 @@ def _movies_100k(path: Path) -> pl.DataFrame:
 
 
 def _movies(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Split genres, put the year of `Title (1995)` into one of twelve bins, add what else is known.
+    """Return films with genres as lists and the year of `Title (1995)` in one of twelve bins.
 
-    Extra columns come from the file that lies beside `path`.
+    And with the columns of `film_content`, from the file beside `path`.
     """
     title = pl.col("title").str.strip_chars()
     year = title.str.extract(r"\((\d{4})\)$").cast(pl.Int64)

@@ -1,10 +1,11 @@
-"""Rank by the posterior under the true generating model, given the same support: the best there is.
+"""The Bayes-optimal ranking of the synthetic log: by the posterior under the model that made it.
 
-The factors p of a user have the prior N(user_prior, taste_std^2 I); the support updates it by the
-model's own likelihood (see `data.synthetic`). Explicit feedback has a closed form; else a Laplace
-approximation proposes draws and importance weights correct them, so the only error is Monte Carlo.
-Axes: T users, K events of the support, C candidates, D factors, N draws. Knows the truth, so
-nothing that learns may import it.
+The factors p of a user have the prior N(user_prior, taste_std^2 I), which the likelihood of the
+support updates (see `synthetic`). For explicit feedback the posterior is in closed form. Else draws
+of a Laplace approximation are corrected by importance weights: the only error is Monte Carlo.
+
+Axes: T users, K events of the support, C candidates, D factors, N draws. Knows the truth, so no
+learner may import it.
 """
 
 from typing import NamedTuple
@@ -19,11 +20,11 @@ USERS_AT_ONCE = 32
 
 
 class _Evidence(NamedTuple):
-    """Supports of T users: positions among the candidates, factors, base scores, labels."""
+    """Supports of T users."""
 
-    position: Ints  # [T, K]
-    factors: Floats  # [T, K, D]
-    base: Floats  # [T, K]
+    position: Ints  # [T, K]: among the candidates
+    factors: Floats  # [T, K, D]: of the items
+    base: Floats  # [T, K]: scores without the user
     labels: Floats  # [T, K]
 
 
@@ -37,17 +38,17 @@ def optimum(
     draws: int = 256,
     seed: int = 0,
 ) -> Floats:
-    """Return scores [T, C]: probability of being chosen next, of a click, or the mean rating.
+    """Return scores [T, C]: probability of the next choice, of a click, or the mean rating.
 
     Args:
         truth: the generating model.
-        users: rows [T] of `truth.user_prior`; a user's raw id - 1.
-        support: item rows [T, K], oldest first, K >= 0; an item's raw id - 1.
-        candidates: item rows [C], ascending. With implicit feedback they are what a user could
-            choose among, the items of the support included: mask those afterwards.
+        users: rows [T] of `truth.user_prior`, raw ids - 1.
+        support: item rows [T, K], raw ids - 1, oldest first.
+        candidates: item rows [C], ascending; with implicit feedback all that a user could choose,
+            the support included: mask it afterwards.
         labels: [T, K] ratings or clicks; None with implicit feedback.
-        draws: Monte Carlo draws a user (even); unused with explicit feedback.
-        seed: of the draws; users share them.
+        draws: of Monte Carlo, even; unused with explicit feedback.
+        seed: of the draws, which users share.
 
     """
     evidence = _evidence(truth, support, candidates, labels)
@@ -86,7 +87,7 @@ def _part(evidence: _Evidence, rows: slice) -> _Evidence:
 
 
 def _gaussian_mean(truth: Truth, prior: Floats, evidence: _Evidence) -> Floats:
-    """Return the posterior mean of ridge regression towards the prior [T, D]."""
+    """Return the posterior mean [T, D], a ridge regression towards the prior."""
     x = evidence.factors
     residual = evidence.labels - evidence.base - np.einsum("tkd,td->tk", x, prior)
     ratio = (truth.noise_std / truth.taste_std) ** 2
@@ -103,7 +104,7 @@ def _predictive(
     catalogue: tuple[Floats, Floats],
     noise: Floats,
 ) -> Floats:
-    """Average what a candidate would get over draws of p from the posterior [T, C]."""
+    """Return the mean [T, C] of what a candidate gets, over draws of p from the posterior."""
     items, offset = catalogue
     mode, precision = _mode(truth, prior, evidence, catalogue)
     root = np.linalg.cholesky(np.linalg.inv(precision))
@@ -160,9 +161,9 @@ def _click_slope(
 def _choice_slope(
     factors: Floats, evidence: _Evidence, catalogue: tuple[Floats, Floats]
 ) -> tuple[Floats, Floats]:
-    """Return the slope and curvature of choices in sequence, without replacement.
+    """Return gradient and curvature of the log-likelihood of choices without replacement.
 
-    After each choice the item leaves the moments sum w, sum w q and sum w q q^T of what is left.
+    After each choice, the item is taken out of sum w, sum w q and sum w q q^T over what is left.
     """
     items, offset = catalogue
     size = items.shape[1]

@@ -1,19 +1,19 @@
-"""A log from a known generating model, so that the best possible ranking is known too.
+"""A synthetic log from a known model, so that the best possible ranking is known too (`optimum`).
 
-Items have a genre, one to four tags and a length; users a segment and an age band. With F
-factors, `q_j = W content_j + own noise`, `p_u = M features_u + taste`, a skewed popularity `b_j`:
+Items have a genre, one to four tags and a length; users have a segment and an age band. Factors of
+item j and user u are `q_j = W content_j + noise` and `p_u = M features_u + taste`; the popularity
+`b_j` is skewed:
 
-* implicit: user u picks items one after the other without replacement, each with probability
-  proportional to `exp(b_j + p_u . q_j)` among the items that exist when u begins;
+* implicit: user u chooses items one by one without replacement, each with a probability
+  proportional to `exp(b_j + p_u . q_j)`, among the items that exist when u begins;
 * binary: items are shown by popularity, `label ~ Bernoulli(sigmoid(offset + b_j + p_u . q_j))`;
-* explicit: items are shown by popularity, `label = mean + b_j + p_u . q_j + noise`, neither rounded
-  nor clipped, so that the posterior of p_u is closed form.
+* explicit: items are shown by popularity, `label = mean + b_j + p_u . q_j + noise`, not rounded or
+  clipped, so that the posterior of p_u is in closed form.
 
-Users and items begin all along the clock: the last users are cold, the last items are new. The hour
-of an event is drawn on its own: a context column that a learner should find useless.
+Users and items begin at any time: the last users are cold, the last items are new. The hour of an
+event is random: a context column without information.
 
-Ids count from 1 and say nothing: row r of a truth array is user or item r + 1. Knows nothing of
-files; `optimum` ranks by the truth.
+Ids count from 1: row r of an array of the truth is user or item r + 1. Does not know files.
 """
 
 from typing import NamedTuple
@@ -47,7 +47,7 @@ ITEM_FEATURES = {
 }
 CONTEXT = {"hour": Feature(kind="categorical")}
 
-VERSION = 1  # of the generating model: the same settings and seed give another log after a change
+VERSION = 1  # of the model: raised when the same settings and seed give another log
 
 _BEGIN = 1_600_000_000  # seconds: the clock starts in September 2020
 _SPAN = 400 * 86_400
@@ -62,9 +62,9 @@ class Truth(NamedTuple):
         popularity: b [J].
         item_factors: q [J, D].
         user_prior: M features_u [U, D].
-        taste_std: standard deviation of p_u about its prior mean, the same for each factor.
-        offset: what is added to every score: the mean rating, or the log-odds of a click.
-        noise_std: standard deviation of a rating about its mean.
+        taste_std: standard deviation of p_u around its prior mean, of each factor.
+        offset: added to every score: the mean rating, or the log-odds of a click.
+        noise_std: standard deviation of a rating around its mean.
 
     """
 
@@ -78,7 +78,7 @@ class Truth(NamedTuple):
 
 
 class SyntheticLog(NamedTuple):
-    """`events` user, item, label, time (seconds), hour; `users`, `items`: tables by `id`."""
+    """`events`: user, item, label, time (seconds), hour; `users`, `items`: `id` and features."""
 
     events: pl.DataFrame
     users: pl.DataFrame
@@ -87,7 +87,7 @@ class SyntheticLog(NamedTuple):
 
 
 def generate(settings: Synthetic, feedback: Feedback, seed: int) -> SyntheticLog:
-    """Return the log of (settings, feedback, seed): the same arguments give the same log."""
+    """Return the log, a pure function of the arguments."""
     rng = np.random.default_rng([seed, ("implicit", "binary", "explicit").index(feedback)])
     items, content = _items(settings, rng)
     users, features = _users(settings, rng)
@@ -155,7 +155,7 @@ def _truth(
     features: Floats,
     rng: np.random.Generator,
 ) -> Truth:
-    """Scale the factors so that the settings are standard deviations of scores p . q."""
+    """Return the model; factors are scaled so that p . q has the standard deviation of settings."""
     count, size = len(content), settings.factors
     known = content @ rng.standard_normal((content.shape[1], size))
     known = (known - known.mean(axis=0)) / known.std(axis=0)
@@ -188,7 +188,10 @@ def _lengths(settings: Synthetic, rng: np.random.Generator) -> Ints:
 def _shown(
     truth: Truth, taste: Floats, start: Ints, birth: Ints, lengths: Ints, rng: np.random.Generator
 ) -> list[Ints]:
-    """Return each user's items in order of choice: Gumbel noise makes top-n a draw in sequence."""
+    """Return each user's items in the order of choice.
+
+    The largest n of scores + Gumbel noise are a sample without replacement, in order.
+    """
     chosen: list[Ints] = []
     for low in range(0, len(taste), 500):
         part = slice(low, low + 500)

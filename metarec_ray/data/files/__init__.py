@@ -1,4 +1,4 @@
-"""Where files lie and how they are read and written: paths, URIs, tables, Parquet, hashes.
+"""Files, local and remote: how they are found, read, written and hashed.
 
 Not here: what a column means. Begin with `paths` and `tables`.
 """

@@ -1,6 +1,6 @@
-"""The file systems that Arrow knows by URI, and how long they are waited for.
+"""The file systems that Arrow opens by URI, and how long to wait for one.
 
-Knows schemes and options; does not know what lies on a file system (`paths`).
+Knows schemes and options; does not know files (`paths`).
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ from metarec_ray.errors import DataError
 SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss")
 _GOOGLE = ("gs", "gcs")
 GCS_LIMIT = "retry_limit_seconds"
-GCS_SECONDS = 20  # Google's client asks a server that does not answer for 15 minutes
+GCS_SECONDS = 20  # by default Google's client retries for 15 minutes
 
 
 def at(uri: str, options: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of a URI, and the path inside it.
 
-    `options` are those of the URI with their `?`, empty for none.
+    `options` are those of the URI, with their `?`; empty for none.
 
     Raises:
-        DataError: there is none: another scheme, no bucket, unknown options, no answer.
+        DataError: an unknown scheme or option, no bucket, or no answer.
 
     """
     scheme, _, place = uri.partition("://")
@@ -51,12 +51,12 @@ def at(uri: str, options: str) -> tuple[fs.FileSystem, str]:
 
 @lru_cache(maxsize=16)
 def _connected(uri: str) -> fs.FileSystem:
-    """Return the file system of a bucket: files of one share a client, and its handshakes."""
+    """Return the file system of a bucket, cached: its files share one client and connection."""
     return fs.FileSystem.from_uri(uri)[0]
 
 
 def tag(metadata: Mapping[str, bytes]) -> str:
-    """Return the tag that a store gives to a file's content, empty where it gives none.
+    """Return the entity tag of a file's content in an object store, empty if it has none.
 
     >>> tag({"ETag": b"amazon's"}), tag({"etag": b"google's"}), tag({})
     ("amazon's", "google's", '')
@@ -65,5 +65,5 @@ def tag(metadata: Mapping[str, bytes]) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return what an error says, in one line that is not long."""
+    """Return the message of an error as one line of at most 200 characters."""
     return " ".join(str(error).split())[:200]

@@ -1,4 +1,4 @@
-"""SHA-256 of files and of JSON: what proves that a store is what it was."""
+"""SHA-256 of files and of JSON: how changed input and damaged files are recognised."""
 
 import hashlib
 import json

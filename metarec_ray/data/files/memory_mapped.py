@@ -1,6 +1,7 @@
-"""Tensors on a local disk, made once and mapped into memory: processes of a node share the pages.
+"""Tensors on a local disk, made once and memory-mapped: the processes of a node share the pages.
 
-Files are Arrow IPC tensors. Knows no store; a folder may be deleted at any time when nobody reads.
+Files are Arrow IPC tensors. A folder of them is a cache: it may be deleted when no process uses it.
+Does not know what tensors hold.
 """
 
 import json
@@ -23,22 +24,22 @@ from metarec_ray.atomic import lock, sync
 SHAPES = "shapes.json"
 
 Shape: TypeAlias = "tuple[torch.dtype, Sequence[int]]"
-"""What a tensor will be: int64 or float32, and its size along each axis."""
+"""Type of a tensor, int64 or float32, and its size along each axis."""
 Allocate: TypeAlias = Callable[[Sequence[Shape]], list[Tensor]]
-"""Returns a tensor of zeros for each shape, to be written to; called once."""
+"""Return a tensor of zeros for each shape, to be filled; called once."""
 
 
 def in_memory(shapes: Sequence[Shape]) -> list[Tensor]:
-    """Return zeros of the shapes that nothing but this process holds."""
+    """Return zeros of these shapes in the memory of this process."""
     return [torch.zeros(tuple(shape), dtype=dtype) for dtype, shape in shapes]
 
 
 def mapped(folder: Path, make: Callable[[Allocate], object]) -> list[Tensor]:
-    """Return the tensors that `make` asks for and fills, mapped from `folder`.
+    """Return the tensors of `folder`, memory-mapped; if there are none, `make` makes them first.
 
-    If nothing is there, one process makes it, others wait; it is published whole. What is made lies
-    in files from the beginning: it may be larger than memory. Writing to what is returned changes
-    the caller's copy of a page, never the file.
+    One process makes them, the others wait; the folder appears when it is complete. `make` writes
+    to mapped files: the tensors may be larger than memory. Writing to the returned tensors changes
+    a private copy of the page, never the file.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not (folder / SHAPES).is_file():
@@ -53,17 +54,17 @@ def _publish(folder: Path, make: Callable[[Allocate], object]) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         make(partial(_on_disk, temporary))
-        assert (temporary / SHAPES).is_file(), "what is mapped is allocated here"
+        assert (temporary / SHAPES).is_file(), "`make` must allocate"
         for path in temporary.iterdir():
-            sync(path)  # nobody looks again whether a machine that ended had written it
-        shutil.rmtree(folder, ignore_errors=True)  # what holds no shapes is no whole one
+            sync(path)  # the cache is not verified again, so a crash must not leave half of it
+        shutil.rmtree(folder, ignore_errors=True)  # incomplete: it has no file of shapes
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _on_disk(folder: Path, shapes: Sequence[Shape]) -> list[Tensor]:
-    """Return zeros of the shapes whose pages are those of new files in `folder`."""
+    """Return zeros of these shapes, mapped to new files in `folder`."""
     named = [(str(dtype).removeprefix("torch."), list(shape)) for dtype, shape in shapes]
     for n, (dtype, shape) in enumerate(named):
         if math.prod(shape):
@@ -74,15 +75,15 @@ def _on_disk(folder: Path, shapes: Sequence[Shape]) -> list[Tensor]:
 
 
 def _zeros(dtype: str, shape: list[int]) -> np.ndarray:
-    """Return zeros that may be read only and take no memory, were they larger than it.
+    """Return read-only zeros that take no memory, of any size, to fill a new file with.
 
-    A file is written in full, not left with holes: a full disk is an error then, and not a signal
-    that kills whoever touches a page.
+    Files are written in full, not sparse: a full disk is then an error here, and not a SIGBUS when
+    a page is touched.
     """
     kind = np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
-    nothing = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    return np.frombuffer(mmap.mmap(-1, size, nothing, mmap.PROT_READ), kind).reshape(shape)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return np.frombuffer(mmap.mmap(-1, size, flags, mmap.PROT_READ), kind).reshape(shape)
 
 
 def _mapped(folder: Path, access: int) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Parquet files of a store: the same bytes for the same rows, synced, and their hash."""
+"""Parquet files of a store: equal rows give equal bytes; files are synced and hashed."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -14,12 +14,12 @@ ROW_GROUP = 16_384
 
 
 def write_table(table: pa.Table, path: Path) -> str:
-    """Write a table and return the hash of the file."""
+    """Write a table and return the SHA-256 of the file."""
     return _write(path, table.schema, [table.combine_chunks()])
 
 
 def write_frames(frames: Iterable[pl.DataFrame], path: Path, schema: pa.Schema) -> str:
-    """Write frames one after another, as if they were one, and return the hash of the file."""
+    """Write frames as one table and return the SHA-256; the cut into frames changes no byte."""
     groups = (group.to_arrow().cast(schema) for group in _groups(frames))
     return _write(path, schema, groups)
 
@@ -43,7 +43,7 @@ def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> str:
 
 
 def _groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Yield the rows of frames by row groups."""
+    """Yield the rows of frames in row groups of equal size."""
     held: list[pl.DataFrame] = []
     for frame in frames:
         held.append(frame)

@@ -1,6 +1,6 @@
-"""Where files lie: local paths, and the file systems that Arrow knows by URI.
+"""Find and open files by local path, URI or pattern.
 
-Knows how files are found and opened; does not know what is in them.
+Does not know what is in them.
 """
 
 import os
@@ -22,8 +22,11 @@ from metarec_ray.data.files import file_systems
 from metarec_ray.data.files.hashes import sha256_file
 from metarec_ray.errors import DataError
 
-_WILD, _REMOTELY_WILD = re.compile(r"[*?\[]"), re.compile(r"[*\[]")  # `?` begins a URI's options
-_GLOB = re.compile(r"[*?\[\]]")  # what polars takes for a pattern in a path
+_WILD, _REMOTELY_WILD = (
+    re.compile(r"[*?\[]"),
+    re.compile(r"[*\[]"),
+)  # `?` starts the options of a URI
+_GLOB = re.compile(r"[*?\[\]]")  # what polars reads as a pattern
 _PARTITION = re.compile(r"([^/=]+)=([^/]*)/")
 
 
@@ -33,7 +36,7 @@ class File(NamedTuple):
     Attributes:
         path: a local path or a URI.
         name: relative to the folder of the log.
-        partitions: what the names of its folders say of all its rows: `day=1/a.csv` is of day 1.
+        partitions: partition columns in the names of its folders, `day=1/a.csv`, and their value.
 
     """
 
@@ -52,7 +55,7 @@ def is_remote(path: str) -> bool:
 
 
 def folder(path: str) -> str:
-    """Return the folder that holds the files: of a pattern, what stands before its first `*`.
+    """Return the folder below which to look for files: of a pattern, the part before its first `*`.
 
     >>> folder("s3://bucket/log/day=*/part-1.csv"), folder("log")
     ('s3://bucket/log', 'log')
@@ -66,7 +69,7 @@ def folder(path: str) -> str:
 
 
 def parent(path: str) -> str:
-    """Return the folder of a file; the options of a URI stay.
+    """Return the folder of a file, with the options of a URI.
 
     >>> parent("s3://bucket/log/a.csv?region=eu"), parent("a.csv")
     ('s3://bucket/log?region=eu', '.')
@@ -76,10 +79,10 @@ def parent(path: str) -> str:
 
 
 def find(path: str, suffixes: tuple[str, ...]) -> list[File]:
-    """Return the file at a path, or those of a pattern or below a folder, in the order of names.
+    """Return the file at a path, or the files of a pattern or a folder, sorted by name.
 
-    Of a pattern or a folder, files that end with one of `suffixes` and are not hidden: no part of
-    their name begins with `.` or `_`.
+    Files of a pattern or folder must end with one of `suffixes` and not be hidden: no part of their
+    name begins with `.` or `_`.
     """
     if is_file(path):
         return [File(path, _parts(path)[0].rpartition("/")[2], {})]
@@ -107,20 +110,20 @@ def is_file(path: str) -> bool:
 
 
 def exists(path: str) -> bool:
-    """Return whether there is a file or a folder at a path, or something before its pattern."""
+    """Return whether a path is a file or a folder; of a pattern, whether its folder exists."""
     return _info(folder(path)).type != fs.FileType.NotFound
 
 
 def size(path: str) -> int:
-    """Return the bytes of a file; 0 for none."""
+    """Return the size of a file in bytes; 0 if there is none."""
     return _info(path).size or 0
 
 
 def stamp(path: str) -> str:
-    """Return what changes with a file: the hash of its content.
+    """Return what changes when a file changes: the hash of its content.
 
-    Of a remote one the tag that its store gives to each content, where there is none size and time:
-    object stores tell time in seconds.
+    For a remote file its entity tag; if it has none, its size and time, which object stores give in
+    whole seconds.
     """
     if not is_remote(path):
         return sha256_file(Path(path))
@@ -145,7 +148,7 @@ def opened(path: str) -> Iterator[pa.NativeFile]:
 
 @contextmanager
 def local(path: str) -> Iterator[Path]:
-    """Hand out a local file of the same content under a name that is no pattern, for the time."""
+    """Give a local file of the same content whose name has no pattern, until the block ends."""
     if not is_remote(path) and not _GLOB.search(path):
         yield Path(path)
         return
@@ -160,7 +163,7 @@ def local(path: str) -> Iterator[Path]:
 
 
 def identity(path: str) -> str:
-    """Return what two names of one file have in common.
+    """Return the normal form of a path: two names of one file give the same.
 
     >>> identity("file:///log//./a%20b.csv"), identity("s3://bucket/log/a.csv?region=eu")
     ('/log/a b.csv', 's3://bucket/log/a.csv')
@@ -173,7 +176,7 @@ def identity(path: str) -> str:
 
 
 def inside(folder: str, name: str) -> str:
-    """Return the path of what has that name in a folder; the options of a URI stay.
+    """Return the path of a name in a folder, with the options of a URI.
 
     >>> inside("s3://bucket/log/?region=eu", "items.csv")
     's3://bucket/log/items.csv?region=eu'
@@ -183,7 +186,7 @@ def inside(folder: str, name: str) -> str:
 
 
 def name(path: str, folder: str) -> str:
-    """Return the name of a file relative to a folder, of one elsewhere the last part.
+    """Return the name of a file relative to a folder; if it is elsewhere, its last part.
 
     >>> name("s3://bucket/log/day=1/a.csv?region=eu", "s3://bucket/log/?region=eu")
     'day=1/a.csv'
@@ -193,13 +196,13 @@ def name(path: str, folder: str) -> str:
 
 
 def _parts(path: str) -> tuple[str, str]:
-    """Return a path without the options of a URI, and these with their `?`."""
+    """Return a path without the options of its URI, and the options with their `?`."""
     plain, mark, options = path.partition("?") if is_remote(path) else (path, "", "")
     return plain, mark + options
 
 
 def _wild(path: str) -> re.Match | None:
-    """Return where a pattern begins; what is there by that very name is none."""
+    """Return where the pattern in a path begins; a local path that exists is no pattern."""
     if not is_remote(path) and Path(path).exists():
         return None
     return (_REMOTELY_WILD if is_remote(path) else _WILD).search(_parts(path)[0])
@@ -210,7 +213,7 @@ def _joined(base: str, name: str) -> str:
 
 
 def _pattern(path: str, base: str) -> str | None:
-    """Return what names relative to the folder of a pattern must be like, None for a folder."""
+    """Return the pattern of a path relative to its folder `base`; None if it has none."""
     if not _wild(path):
         return None
     pattern = _parts(path)[0].removeprefix(base.rstrip("/")).lstrip("/")
@@ -224,7 +227,7 @@ def _is_wanted(name: str, pattern: str | None, suffixes: tuple[str, ...]) -> boo
 
 
 def _fits(name: str, pattern: str) -> bool:
-    """Return whether a name is as in a shell, or below a folder that is."""
+    """Return whether a name, or a folder above it, matches a pattern as in a shell."""
     if "**" in pattern:
         return fnmatchcase(name, pattern.replace("**/", "*"))
     parts, wanted = name.split("/"), pattern.split("/")

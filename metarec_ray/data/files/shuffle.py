@@ -1,8 +1,7 @@
-"""Rows on their way from files of a log to buckets of entities, on disk.
+"""Shuffle files: rows are written by chunk of the log and read by bucket of entities.
 
-Each chunk of the log has a file of its own, in which rows lie by bucket; a bucket is read out of
-all of them. So neither end holds more than its own part of the log. Knows buckets; does not know
-what a row means.
+Each chunk has one file, with its rows sorted by bucket; a bucket is read from all files. Neither
+side holds more than its own part of the log. Does not know what a row means.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def write(path: Path, frames: Iterable[pl.DataFrame]) -> list[int]:
-    """Write rows that have a `bucket`, without it, and return the bucket of each record batch.
+    """Write rows by their column `bucket`, without it; return the bucket of each record batch.
 
     Raises:
         OSError: the disk is full.
@@ -37,11 +36,11 @@ def write(path: Path, frames: Iterable[pl.DataFrame]) -> list[int]:
 
 
 def read(
-    shuffled: Sequence[tuple[Path, list[int]]], bucket: int, *, empty: pl.DataFrame
+    files: Sequence[tuple[Path, list[int]]], bucket: int, *, empty: pl.DataFrame
 ) -> pl.DataFrame:
-    """Return the rows of a bucket from shuffled and the buckets of their batches, else `empty`."""
+    """Return the rows of a bucket, or `empty`; `files` have the bucket of each record batch."""
     found = []
-    for path, buckets in shuffled:
+    for path, buckets in files:
         wanted = [number for number, own in enumerate(buckets) if own == bucket]
         if wanted:
             with pa.OSFile(str(path)) as stream:
@@ -51,7 +50,7 @@ def read(
 
 
 def save(path: Path, frame: pl.DataFrame) -> None:
-    """Write a frame as it is."""
+    """Write a frame to a file."""
     table = arrow(frame)
     with path.open("wb") as stream, pa.ipc.new_file(stream, table.schema, options=_OPTIONS) as file:
         file.write_table(table)
@@ -64,5 +63,5 @@ def load(path: Path) -> pl.DataFrame:
 
 
 def arrow(frame: pl.DataFrame) -> pa.Table:
-    """Return a frame in types that every reader knows."""
+    """Return a frame as an Arrow table, without types that only polars knows."""
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())

@@ -1,7 +1,6 @@
-"""Read one Parquet, CSV or JSON lines file: rows that are asked for, and one clear sentence when it
-is broken.
+"""Read one Parquet, CSV or JSON lines file; a broken one is a DataError of one sentence.
 
-Knows file formats; does not know what a column means.
+CSV and JSON lines are called text files here. Does not know what a column means.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ def kind(name: str) -> str:
     """Return the format of a file by its name.
 
     Raises:
-        DataError: it is none that can be read.
+        DataError: no such format is read.
 
     """
     plain = name.partition("?")[0] if paths.is_remote(name) else name
@@ -38,7 +37,7 @@ def kind(name: str) -> str:
 
 
 def read(path: str | Path, columns: Sequence[str], *, text: Sequence[str] = ()) -> pl.DataFrame:
-    """Return the named columns of a file; `text` are those that a file of text holds as written."""
+    """Return the named columns of a file; those in `text` are read as text from a text file."""
     types = schema(path)
     require_columns(columns, list(types), str(path))
     types |= {name: pl.String() for name in text}
@@ -54,10 +53,15 @@ def batches(
     types: Types | None = None,
     rows: int,
 ) -> Iterator[pl.DataFrame]:
-    """Yield the named columns of a file, about `rows` rows at a time; one empty frame for none.
+    """Yield the named columns of a file, about `rows` rows at a time; at least one frame.
 
-    `groups` are the row groups of a Parquet file, all by default; `types` are those of the named
-    columns of a file of text, else all of its rows are judged.
+    Args:
+        path: of the file.
+        columns: names.
+        groups: row groups of a Parquet file; all by default.
+        types: of the named columns of a text file; by default inferred from all of its rows.
+        rows: of a frame.
+
     """
     names = list(dict.fromkeys(columns))
     if types is None:
@@ -74,7 +78,7 @@ def batches(
 
 
 def schema(path: str | Path) -> Types:
-    """Return the columns of a file and their types; of text, judged by all of its rows."""
+    """Return the columns of a file and their types, inferred from all rows of a text file."""
     path = str(path)
     form = kind(path)
     if not paths.is_file(path):
@@ -92,7 +96,7 @@ def schema(path: str | Path) -> Types:
 
 
 def empty_columns(path: str, names: Sequence[str]) -> list[str]:
-    """Return which columns of a file of text hold nothing."""
+    """Return which of these columns of a text file have no value."""
     types: Types = {name: pl.String() for name in names}
     empty = set(names)
     for frame in batches(path, names, types=types, rows=2**20):
@@ -112,7 +116,7 @@ def row_groups(path: str) -> list[int]:
 
 
 def require_columns(wanted: Sequence[str], found: Sequence[str], place: str) -> None:
-    """Raise a DataError that names the first column that is missing and those that are there."""
+    """Raise a DataError that names the first missing column and all that exist."""
     for name in wanted:
         if name not in found:
             raise DataError(

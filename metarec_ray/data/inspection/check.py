@@ -6,18 +6,19 @@ Knows no store: what would become of the rows is counted, and thrown away.
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from metarec_ray.data import times
-from metarec_ray.data.files import shuffle
 from metarec_ray.data.log import quarantine
-from metarec_ray.data.log.sources import Chunk, Source
+from metarec_ray.data.log.sources import Source
+from metarec_ray.data.log.validate import Checked
 from metarec_ray.data.settings import DOMAIN, Data
-from metarec_ray.data.store import catalogue, histories, stages
+from metarec_ray.data.store import bucket_rows, stages
+from metarec_ray.data.store.split import split_log
 from metarec_ray.data.store.stages import Done, Work
 from metarec_ray.errors import DataError
 
@@ -56,7 +57,7 @@ def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dic
         if not rows:
             raise DataError(f"a log must hold rows, got none ({settings.path})")
         say(f"check: {rows:,} rows read, grouping")
-        buckets = [stages.collapse(work, shuffled, bucket) for bucket in range(settings.buckets)]
+        buckets = [stages.group(work, shuffled, bucket) for bucket in range(settings.buckets)]
         spans = pl.concat([batch.span for batch in found])
         first = pl.concat([batch.first for batch in found])
         kept = sum(done.kept for done in buckets)
@@ -90,30 +91,28 @@ def _read(
     """Return what batches of the log are, and the buckets of each chunk's shuffled batches."""
     found: list[Batch] = []
     shuffled: dict[int, list[int]] = {}
-
-    def frames(chunk: Chunk) -> Iterator[pl.DataFrame]:
-        for rows, one in stages.checked(work, chunk):
-            events = one.events
-            context = [name for name in events.columns if name.startswith("context.")]
-            found.append(
-                Batch(
-                    rows=rows,
-                    kept=len(events),
-                    filtered=one.filtered,
-                    unordered=_unordered(events),
-                    first=one.rejected.head(SHOWN),
-                    reasons=quarantine.count(one.rejected),
-                    missing={name[8:]: events[name].null_count() for name in context},
-                    span=_span(events),
-                )
-            )
-            yield histories.with_bucket(events, source.settings.buckets)
-
     for number, chunk in enumerate(source.chunks):
-        shuffled[number] = shuffle.write(work.file("spool", number), frames(chunk))
+        shuffled[number] = stages.shuffle_chunk(
+            work, chunk, number, see=lambda rows, one: found.append(_batch(rows, one))
+        )
         rows = sum(batch.rows for batch in found)
         say(f"check: {number + 1} of {len(source.chunks)} chunks, {rows:,} rows")
     return found, shuffled
+
+
+def _batch(rows: int, checked: Checked) -> Batch:
+    events = checked.events
+    context = [name for name in events.columns if name.startswith("context.")]
+    return Batch(
+        rows=rows,
+        kept=len(events),
+        filtered=checked.filtered,
+        unordered=_unordered(events),
+        first=checked.rejected.head(SHOWN),
+        reasons=quarantine.count(checked.rejected),
+        missing={name.removeprefix("context."): events[name].null_count() for name in context},
+        span=_span(events),
+    )
 
 
 def _unordered(events: pl.DataFrame) -> int:
@@ -144,7 +143,7 @@ def _range(spans: pl.DataFrame, name: str) -> tuple[float, ...]:
 
 def _reasons(found: list[Batch], buckets: list[Done]) -> dict[str, int]:
     """Return rows set aside by reason, the most frequent first."""
-    whole = Counter({histories.BEYOND: sum(done.rejected for done in buckets)})
+    whole = Counter({bucket_rows.TOO_LONG: sum(done.rejected for done in buckets)})
     for batch in found:
         whole.update(batch.reasons)
     return dict(sorted((+whole).items(), key=lambda one: (-one[1], one[0])))
@@ -163,15 +162,15 @@ def _wholes(work: Work, settings: Data) -> dict[str, object]:
     }
     clock = settings.roles.time is not None
     try:
-        outline = catalogue.outline(summaries, settings, has_time=clock)
+        split = split_log(summaries, settings, has_time=clock)
     except DataError as error:  # too few to hold some out, an item in two domains: see `prepare`
         return found | {"cold": str(error)}
-    parts = outline.entities["part"]
+    parts = split.entities["part"]
     cold: dict[str, object] = {f"{p} entities": int((parts == p).sum()) for p in ("valid", "test")}
-    if outline.cutoff is not None:
+    if split.cutoff is not None:
         begun = items.group_by("item").agg(pl.col("first").min())
-        cold["cutoff"] = times.written(outline.cutoff)
-        cold["items first met later"] = int((begun["first"] >= outline.cutoff).sum())
+        cold["cutoff"] = times.written(split.cutoff)
+        cold["items first met later"] = int((begun["first"] >= split.cutoff).sum())
     return found | {"cold": cold}
 
 

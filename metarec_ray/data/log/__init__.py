@@ -1,4 +1,4 @@
-"""An interaction log as its owner has it: found, read in chunks, checked, brought to one form.
+"""A user's interaction log: found, read in chunks, checked, brought to canonical columns.
 
 Not here: histories and stores. Begin with `sources`, then `reading` and `validate`.
 """

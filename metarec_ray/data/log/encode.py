@@ -1,9 +1,10 @@
-"""Side information: from raw columns to canonical ones, from canonical ones to numbers.
+"""Feature columns: from raw to canonical, from canonical to encoded.
 
 Canonical dtypes: categorical String, multi_categorical List(String), numeric Float32, vector
-List(Float32); null is missing. Numbers: index into the sorted vocabulary + 1, 0 for an unknown or
-missing value; numeric and vector columns stay raw (the reader standardises). Knows columns; does
-not know which rows may be looked at: the caller hands in those of the training entities.
+List(Float32); null is missing. Encoded: a categorical value is its index in the sorted vocabulary
++ 1, 0 if unknown or missing; numeric and vector columns stay as they are (the reader standardises).
+
+Knows columns; does not know which rows are training rows: the caller passes these.
 """
 
 import math
@@ -32,15 +33,15 @@ ARROW: dict[str, pa.DataType] = {
 }
 
 
-class Seen(NamedTuple):
-    """What part of a feature column holds: adds up over the parts of a log.
+class ColumnStats(NamedTuple):
+    """What the values of a feature column are; statistics of parts of a log can be merged.
 
     Attributes:
-        values: of a (multi-)categorical feature.
-        present: present numbers of a numeric feature; present vectors of a vector feature.
-        total: their sum.
-        squares: the sum of their squares.
-        dims: lengths of vectors.
+        values: distinct values of a (multi-)categorical feature.
+        present: how many numbers, or vectors, are not missing.
+        total: sum of the numbers.
+        squares: sum of their squares.
+        dims: distinct lengths of the vectors.
 
     """
 
@@ -50,9 +51,9 @@ class Seen(NamedTuple):
     squares: float = 0.0
     dims: frozenset[int] = frozenset()
 
-    def merge(self, other: "Seen") -> "Seen":
-        """Return what both parts hold; call it in a fixed order, floats are summed."""
-        return Seen(
+    def merge(self, other: "ColumnStats") -> "ColumnStats":
+        """Return the statistics of both parts; merge in a fixed order, floats are summed."""
+        return ColumnStats(
             self.values | other.values,
             self.present + other.present,
             self.total + other.total,
@@ -62,7 +63,7 @@ class Seen(NamedTuple):
 
 
 class Encoder(NamedTuple):
-    """A feature as it is written: its field in the manifest and its sorted vocabulary."""
+    """How a feature is encoded: its field in the manifest and its vocabulary."""
 
     field: FeatureField
     vocabulary: list[str]
@@ -71,7 +72,9 @@ class Encoder(NamedTuple):
 def canonical(column: pl.Series, feature: Feature, place: str) -> pl.Series:
     """Return the column in its canonical dtype; NaN becomes missing.
 
-    `place` names the column in an error.
+    Raises:
+        DataError: its dtype cannot hold such a feature; `place` names the column.
+
     """
     refused = DataError(f"a {feature.kind} feature cannot be read from {column.dtype} ({place})")
     kind, dtype = feature.kind, column.dtype
@@ -79,7 +82,7 @@ def canonical(column: pl.Series, feature: Feature, place: str) -> pl.Series:
         return column.cast(CANONICAL[kind])
     if kind == "numeric" and dtype.is_numeric():
         return one_zero(column.cast(pl.Float32).fill_nan(None))
-    if kind == "categorical" and _is_label(dtype):
+    if kind == "categorical" and _is_category(dtype):
         return column.cast(pl.String)
     if kind == "multi_categorical":
         return _tokens(column, feature, refused)
@@ -89,7 +92,7 @@ def canonical(column: pl.Series, feature: Feature, place: str) -> pl.Series:
 
 
 def is_not_finite(name: str, feature: Feature) -> pl.Expr:
-    """Return whether a canonical column holds a number that is none: a missing value is not one."""
+    """Return whether a row of a canonical column holds NaN or infinity; missing is neither."""
     column = pl.col(name)
     if feature.kind == "numeric":
         return column.is_infinite().fill_null(False)
@@ -100,60 +103,63 @@ def is_not_finite(name: str, feature: Feature) -> pl.Expr:
     return pl.lit(False)
 
 
-def look(column: pl.Series, feature: Feature) -> Seen:
-    """Return what a canonical column holds."""
+def column_stats(column: pl.Series, feature: Feature) -> ColumnStats:
+    """Return the statistics of a canonical column."""
     present = column.drop_nulls()
     if feature.kind == "categorical":
-        return Seen(values=frozenset(present.unique().to_list()))
+        return ColumnStats(values=frozenset(present.unique().to_list()))
     if feature.kind == "multi_categorical":
-        return Seen(values=frozenset(present.explode(empty_as_null=False).unique().to_list()))
+        tokens = present.explode(empty_as_null=False).unique()
+        return ColumnStats(values=frozenset(tokens.to_list()))
     if feature.kind == "vector":
-        return Seen(present=len(present), dims=frozenset(present.list.len().unique().to_list()))
+        dims = frozenset(present.list.len().unique().to_list())
+        return ColumnStats(present=len(present), dims=dims)
     numbers = present.cast(pl.Float64).to_numpy()
-    return Seen(
+    return ColumnStats(
         present=len(numbers), total=float(numbers.sum()), squares=float(np.square(numbers).sum())
     )
 
 
-def encoder(
-    name: str, feature: Feature, seen: Seen, place: str, *, known: Encoder | None = None
+def make_encoder(
+    name: str,
+    feature: Feature,
+    stats: ColumnStats,
+    *,
+    place: str,
+    known: Encoder | None = None,
 ) -> Encoder:
-    """Return how a feature is written, given what the training rows hold.
+    """Return the encoder of a feature, from the statistics of the training rows.
 
-    What is `known` of an older version stays: its values keep their places, new ones come after
-    them, and numbers keep their mean and standard deviation.
+    What is `known` of an older version stays: values keep their numbers and new ones follow, a
+    numeric feature keeps its mean and standard deviation. `place` names the feature in an error.
+
+    Raises:
+        DataError: vectors of more than one length.
+
     """
-    vocabulary = sorted(seen.values)
-    if known is not None and known.field.kind == feature.kind:
-        vocabulary = known.vocabulary + sorted(seen.values.difference(known.vocabulary))
-        if feature.kind == "numeric":
-            return known
-        if feature.kind == "vector":
-            seen = seen._replace(dims=seen.dims | {known.field.dim} - {0})
-    if feature.kind == "vector":
-        if len(seen.dims) > 1:
-            raise DataError(
-                f"vectors of a feature must have one length, got {sorted(seen.dims)} ({place})"
-            )
-        dim = next(iter(seen.dims), 0)
-        return Encoder(FeatureField(name=name, kind=feature.kind, dim=dim), vocabulary)
+    if known is not None and known.field.kind != feature.kind:
+        known = None
     if feature.kind == "numeric":
-        mean = seen.total / seen.present if seen.present else 0.0
-        variance = seen.squares / seen.present - mean**2 if seen.present else 0.0
-        std = math.sqrt(variance) if variance > 1e-12 * max(1.0, mean**2) else 1.0
-        return Encoder(
-            FeatureField(name=name, kind=feature.kind, dim=1, mean=mean, std=std), vocabulary
-        )
+        return known or Encoder(_numeric_field(name, stats), [])
+    if feature.kind == "vector":
+        old = {known.field.dim} - {0} if known is not None else set()
+        dims = stats.dims | old
+        if len(dims) > 1:
+            raise DataError(
+                f"vectors of a feature must have one length, got {sorted(dims)} ({place})"
+            )
+        return Encoder(FeatureField(name=name, kind=feature.kind, dim=next(iter(dims), 0)), [])
+    first = [] if known is None else known.vocabulary
+    vocabulary = first + sorted(stats.values.difference(first))
     return Encoder(FeatureField(name=name, kind=feature.kind, size=len(vocabulary)), vocabulary)
 
 
 def encode(column: pl.Series, using: Encoder, *, place: str | None = None) -> pl.Series:
-    """Return a canonical column as numbers; a missing list becomes an empty one.
-
-    `place` names the column in an error, by default the feature's name does.
+    """Return a canonical column encoded; a missing list becomes an empty one.
 
     Raises:
-        DataError: a vector has another length than those of training.
+        DataError: a vector has another length than those of training; `place` names the column,
+            the feature's name by default.
 
     """
     kind = using.field.kind
@@ -173,8 +179,15 @@ def encode(column: pl.Series, using: Encoder, *, place: str | None = None) -> pl
     return joined.select(pl.col("token").fill_null(empty)).to_series()
 
 
+def _numeric_field(name: str, stats: ColumnStats) -> FeatureField:
+    mean = stats.total / stats.present if stats.present else 0.0
+    variance = stats.squares / stats.present - mean**2 if stats.present else 0.0
+    std = math.sqrt(variance) if variance > 1e-12 * max(1.0, mean**2) else 1.0
+    return FeatureField(name=name, kind="numeric", dim=1, mean=mean, std=std)
+
+
 def _of_length(column: pl.Series, field: FeatureField, place: str) -> pl.Series:
-    """Return vectors as they are: none is known where training met none."""
+    """Return the vectors, all missing where training had none."""
     if not field.dim:
         return pl.repeat(None, len(column), dtype=column.dtype, eager=True)
     other = column.list.len().drop_nulls()
@@ -197,7 +210,7 @@ def _indices(column: pl.Series, known: dict[str, int]) -> pl.Series:
     return joined["index"].fill_null(0)
 
 
-def _is_label(dtype: pl.DataType) -> bool:
+def _is_category(dtype: pl.DataType) -> bool:
     return dtype.is_integer() or dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)
 
 
@@ -209,7 +222,7 @@ def _is_list_of_numbers(dtype: pl.DataType) -> bool:
 
 
 def _tokens(column: pl.Series, feature: Feature, refused: DataError) -> pl.Series:
-    if isinstance(column.dtype, pl.List) and _is_label(column.dtype.inner):  # type: ignore[arg-type]
+    if isinstance(column.dtype, pl.List) and _is_category(column.dtype.inner):  # type: ignore[arg-type]
         return column.cast(pl.List(pl.String))
     if column.dtype != pl.String or feature.separator is None:
         raise refused

@@ -1,6 +1,6 @@
-"""Columns of the files of one log: their types, and whether these fit each other.
+"""Column types of all files of a log: brought together, or refused as schema drift.
 
-Knows what each file says of itself; does not read a row of Parquet.
+Knows the schema of each file; does not read a row of Parquet.
 """
 
 import re
@@ -18,9 +18,14 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 def schemas(files: Sequence[File], wanted: Sequence[str]) -> list[tuple[File, tables.Types]]:
-    """Return each file with the types of its columns, those of its folders among them."""
+    """Return each file with the types of its columns, partition columns included.
+
+    Raises:
+        DataError: a `wanted` column is missing, or changes its type between Parquet files.
+
+    """
     found = [(file, tables.schema(file.path)) for file in files]
-    # A column that a file has as well is read from the file.
+    # A column that is both in a file and in a folder name is read from the file.
     own = [
         {name: value for name, value in file.partitions.items() if name not in types}
         for file, types in found
@@ -39,10 +44,13 @@ def schemas(files: Sequence[File], wanted: Sequence[str]) -> list[tuple[File, ta
 
 
 def id_types(found: Sequence[tuple[File, tables.Types]], roles: Columns) -> Ids:
-    """Return the types of ids: integers where all files have integers.
+    """Return the types of ids: integers if all files have integers, else strings.
 
-    In text they become strings otherwise; of types other than these two `validate` complains.
-    A column of nulls is of any type.
+    A column of nulls fits both. `validate` refuses other types than these two.
+
+    Raises:
+        DataError: some Parquet files have integers, others do not.
+
     """
     kinds: list[pl.DataType] = []
     for name in (roles.entity, roles.item):
@@ -60,17 +68,17 @@ def id_types(found: Sequence[tuple[File, tables.Types]], roles: Columns) -> Ids:
 
 
 def text_types(found: Sequence[tuple[File, tables.Types]], settings: Data) -> tables.Types:
-    """Return the columns of labels that are read as text because they are text in some file.
+    """Return the categorical columns that are text in some file, and so are read as text in all.
 
-    `01` is another label than `1`: it must not depend on what else its file holds.
+    `01` and `1` are two categories, whatever else their file holds.
     """
     kinds = {name: feature.kind for name, feature in settings.context.items()}
-    labels = [name for name, kind in kinds.items() if kind.endswith("categorical")]
+    names = [name for name, kind in kinds.items() if kind.endswith("categorical")]
     roles = settings.roles
-    labels += [name for name in (roles.event, roles.domain) if name is not None]
+    names += [name for name in (roles.event, roles.domain) if name is not None]
     return {
         name: pl.String()
-        for name in labels
+        for name in names
         if any(types[name] == pl.String for _, types in found)
         and not any(types[name].is_nested() for _, types in found)
     }
@@ -79,7 +87,7 @@ def text_types(found: Sequence[tuple[File, tables.Types]], settings: Data) -> ta
 def _filled(
     found: list[tuple[File, tables.Types]], wanted: Sequence[str]
 ) -> list[tuple[File, tables.Types]]:
-    """Give a column of text that holds nothing the type it has in other files."""
+    """Give an empty column of a text file the type that it has in other files."""
     others = {
         name: types[name]
         for _, types in reversed(found)
@@ -95,11 +103,11 @@ def _filled(
 
 
 def _refuse_drift(name: str, found: Sequence[tuple[File, pl.DataType]]) -> None:
-    """Raise a DataError where a column is of another sort in another file; null is of any."""
+    """Raise a DataError if a column has another kind of type in another file; null fits all."""
     seen: dict[str, tuple[File, pl.DataType]] = {}
     for file, dtype in found:
         if dtype != pl.Null:
-            seen.setdefault(_sort(dtype), (file, dtype))
+            seen.setdefault(_kind_of(dtype), (file, dtype))
     if len(seen) > 1:
         (one, first), (other, second) = list(seen.values())[:2]
         raise DataError(
@@ -108,7 +116,7 @@ def _refuse_drift(name: str, found: Sequence[tuple[File, pl.DataType]]) -> None:
         )
 
 
-def _sort(dtype: pl.DataType) -> str:
+def _kind_of(dtype: pl.DataType) -> str:
     if dtype.is_numeric() or dtype == pl.Boolean:
         return "numbers"
     if dtype.is_temporal():

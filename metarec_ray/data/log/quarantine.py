@@ -1,6 +1,6 @@
-"""Rows that were set aside, with the reason: counted, listed in a file, judged by their share.
+"""Rejected rows and their reasons: counted, written to a file, refused if there are too many.
 
-They come frame by frame: a log may hold more of them than memory.
+They come frame by frame: a log may have more of them than fit in memory.
 """
 
 from collections import Counter
@@ -23,14 +23,14 @@ COLUMNS = pl.Schema(
         "rows": pl.Int64(),
     }
 )
-"""Of a row that was set aside; a history that was cut short is one, of so many `rows`."""
+"""Of rejected rows; a history that was truncated is one line, which stands for `rows` rows."""
 
 
-class Listed(NamedTuple):
-    """A file of rows set aside.
+class QuarantineFile(NamedTuple):
+    """A file of rejected rows.
 
     Attributes:
-        lines: of the file; a history that was cut short is one.
+        lines: of the file.
         reasons: rows by reason.
         sha256: of the file.
 
@@ -41,8 +41,8 @@ class Listed(NamedTuple):
     sha256: str
 
 
-def write(frames: Iterable[pl.DataFrame], path: Path) -> Listed:
-    """Write rows set aside to a file."""
+def write(frames: Iterable[pl.DataFrame], path: Path) -> QuarantineFile:
+    """Write rejected rows to a file."""
     reasons: Counter[str] = Counter()
     lines = 0
 
@@ -55,20 +55,20 @@ def write(frames: Iterable[pl.DataFrame], path: Path) -> Listed:
 
     schema = COLUMNS.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     sha256 = write_frames(counted(), path, schema)
-    return Listed(lines, dict(sorted(reasons.items())), sha256)
+    return QuarantineFile(lines, dict(sorted(reasons.items())), sha256)
 
 
 def count(frame: pl.DataFrame) -> dict[str, int]:
-    """Return how many rows were set aside for which reason."""
+    """Return the number of rejected rows by reason."""
     return dict(frame.group_by("reason").agg(pl.col("rows").sum()).iter_rows())
 
 
 def refuse_bad_share(
     bad: int, rows: int, frames: Iterable[pl.DataFrame], settings: Data, store: Path
 ) -> None:
-    """Raise a DataError when too many of a log's `rows` are bad; the list is then beside `store`.
+    """Raise a DataError if more than `data.max_bad_share` of a log's `rows` are `bad`.
 
-    `frames` list the `bad` ones.
+    The bad ones, `frames`, are then written to a file beside `store`.
     """
     if bad <= settings.max_bad_share * rows:
         return

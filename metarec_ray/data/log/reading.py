@@ -1,6 +1,6 @@
-"""Read the rows and side tables of a source and bring them to canonical columns.
+"""Read the rows and side tables of a source, check them, bring them to canonical columns.
 
-Knows what is in a log; does not know where it was found (`sources`) or what is made of it.
+Does not know where a log is found (`sources`), nor what is made of its rows.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from metarec_ray.data.log.validate import Checked
 from metarec_ray.data.settings import Data, SideTable
 from metarec_ray.errors import DataError
 
-BATCH_ROWS = 1_000_000  # read at once
-RESERVED = ("id", "item", "title", COLD)
+BATCH_ROWS = 1_000_000  # read at a time
+RESERVED = ("id", "item", "title", COLD)  # columns of items.parquet
 
 
 class Log(NamedTuple):
@@ -31,10 +31,10 @@ class Log(NamedTuple):
         users: id and features in canonical dtypes, or None.
         items: id, title and features likewise, or None.
         settings: the `data` section with the defaults of the layout filled in.
-        fingerprint: of the input.
-        rejected: quarantined rows: file, row, reason, value, rows (1 each).
-        rows_in: rows read, those set aside included.
-        filtered: rows that the settings leave out.
+        fingerprint: hash of the input.
+        rejected: bad rows: file, row, reason, value, rows (1 each).
+        rows_in: number of rows read, bad and filtered ones included.
+        filtered: number of rows that the settings leave out.
 
     """
 
@@ -49,7 +49,7 @@ class Log(NamedTuple):
 
 
 def read_chunk(chunk: Chunk, settings: Data) -> Iterator[pl.DataFrame]:
-    """Yield the raw rows of a chunk, some at a time: the columns that `settings` names."""
+    """Yield the raw rows of a chunk, a batch at a time, with the columns that `settings` name."""
     wanted = columns(settings)
     if chunk.path == SYNTHETIC:
         log = synthetic.generate(settings.synthetic, settings.feedback, settings.seed)
@@ -76,11 +76,11 @@ def _of_file(chunk: Chunk, wanted: list[str]) -> Iterator[pl.DataFrame]:
 def check_chunk(
     chunk: Chunk, settings: Data, *, since: int | None = None
 ) -> Iterator[tuple[int, Checked]]:
-    """Read a chunk some rows at a time; yield how many were read, and the checked ones.
+    """Read a chunk a batch at a time; yield how many rows were read, and the checked ones.
 
-    Events before `since`, microseconds, are filtered.
+    Events before `since` (microseconds) are filtered.
     """
-    kept = selection.kept(settings, chunk.sides, settings.roles.sequence)
+    kept = selection.kept(settings, chunk.selection, settings.roles.sequence)
     first_row = chunk.first_row
     for raw in read_chunk(chunk, settings):
         found = validate.check(
@@ -117,10 +117,7 @@ def read_log(settings: Data, *, data_dir: Path | None = None) -> Log:
 
 
 def side_tables(source: Source) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
-    """Return the tables of entities and of what they hold, in canonical columns.
-
-    None where there is no table.
-    """
+    """Return the tables of entities and items in canonical columns, None for a missing table."""
     settings, sides = source.settings, source.settings.sides
     if settings.path == SYNTHETIC:
         log = synthetic.generate(settings.synthetic, settings.feedback, settings.seed)
@@ -144,7 +141,7 @@ def _raw_side(table: SideTable | None, ids: pl.DataType, source: Source) -> pl.D
     if layout is not None and table.path == layout.users and layout.read_users is not None:
         return layout.read_users(Path(source.folder) / table.path)
     title = [table.title] if table.title is not None else []
-    # `01` is another id than `1`, as it is in the log.
+    # As in the log: `01` and `1` are two ids.
     text = [table.id] if ids == pl.String else []
     columns = [table.id, *title, *table.features]
     return tables.read(side_path(table, source.folder), columns, text=text)
@@ -179,7 +176,7 @@ def _side(
 
 
 def _ids(ids: pl.Series, dtype: pl.DataType, place: str) -> pl.Series:
-    """Return unique ids of the log's type; integers may become strings, not the reverse."""
+    """Return ids in the type that the log has; DataError if they are not unique or do not fit."""
     if not (ids.dtype.is_integer() or ids.dtype == pl.String):
         raise DataError(f"ids must be integers or strings, got {ids.dtype} ({place})")
     if ids.null_count():

@@ -1,7 +1,7 @@
-"""The part of a log that may be used, as `data.only` and `data.without` name it row by row.
+"""Rows of a log that `data.only` and `data.without` select, by the side files these name.
 
-Knows where their side files are looked for and which rows these name; does not know the log.
-Partitions that others published are files like these: not shipped, but looked up.
+A published partition of a data set is such a side file: users must have it, it is not shipped.
+Knows side files and their rows; does not know the log.
 """
 
 from pathlib import Path
@@ -17,26 +17,28 @@ from metarec_ray.errors import DataError
 PARTITIONS = {
     "melu_protocol": ("scenario_by_row.parquet", *(f"tasks_seed{i}.parquet" for i in range(5))),
 }
-"""Files of a partition by the folder they share: one is of no use without the others."""
+"""Files of a partition, by their folder; all of them are needed."""
 
 
-class Sides(NamedTuple):
-    """Where the side files of a log lie, None for one that is not asked for."""
+class SelectionFiles(NamedTuple):
+    """Paths of the side files of a log, None for one that the settings do not name."""
 
     only: Path | None = None
     without: Path | None = None
 
 
-def locate(settings: Data, data_dir: Path | None) -> Sides:
-    """Return the side files: in the data folder, beside the log, else below the working folder.
+def locate(settings: Data, data_dir: Path | None) -> SelectionFiles:
+    """Return the side files: in the data folder, beside the log, or below the working folder.
 
-    DataError names all files of a partition that are missing from the data folder.
+    Raises:
+        DataError: one is missing; names all files of its partition that are.
+
     """
     folder = data_dir if data_dir is not None else by_name.DEFAULT_FOLDER
     named = settings.path in by_name.NAMES or paths.is_remote(settings.path)
     log = folder if named else Path(paths.folder(settings.path)).expanduser()
     looked = (folder, log if log.is_dir() else log.parent, Path())
-    return Sides(
+    return SelectionFiles(
         *(
             None if rows is None else _locate(rows, looked, f"data.{name}")
             for name, rows in (("only", settings.only), ("without", settings.without))
@@ -44,20 +46,20 @@ def locate(settings: Data, data_dir: Path | None) -> Sides:
     )
 
 
-def kept(settings: Data, sides: Sides, sequence: str | None) -> pl.Expr | None:
-    """Return which rows of a canonical log are kept, None for all; without a sequence they are.
+def kept(settings: Data, files: SelectionFiles, sequence: str | None) -> pl.Expr | None:
+    """Return an expression over canonical rows for those that are selected, None for all.
 
-    `sequence` is its column in the side files.
+    Rows are matched by sequence number; `sequence` is the name of that column in the side files.
     """
     wanted: pl.Expr | None = None
     asked = (settings.only, settings.without)
-    for rows, path, inside in zip(asked, sides, (True, False), strict=True):
+    for rows, path, inside in zip(asked, files, (True, False), strict=True):
         if rows is None:
             continue
         assert path is not None, "`locate` finds what is asked for"
         assert sequence is not None, "`sources.find` refuses a log without one"
         named = pl.col("sequence").is_in(_sequences(path, rows, sequence).implode())
-        # A row without a sequence is for quarantine to judge.
+        # Rows without a sequence stay: `validate` rejects them.
         one = (named if inside else ~named).fill_null(True)
         wanted = one if wanted is None else wanted & one
     return wanted

@@ -1,7 +1,7 @@
-"""Find the log of a config: its files cut into chunks, the defaults of its layout, its hash.
+"""Find the log of a config: its files, cut into chunks, and a fingerprint of them.
 
-A source is the synthetic model, a known layout, or any files of one format, here or at a URI, whose
-columns the config names. Knows where rows lie; `reading` reads them.
+A log is the synthetic model, a data set in a known layout, or files of one format, local or at a
+URI. Knows files and their columns; does not read rows (`reading`).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from metarec_ray.data.files import paths, tables
 from metarec_ray.data.files.hashes import sha256_file, sha256_json
 from metarec_ray.data.files.paths import File
 from metarec_ray.data.log import file_types, selection
-from metarec_ray.data.log.selection import Sides
+from metarec_ray.data.log.selection import SelectionFiles
 from metarec_ray.data.log.validate import Ids
 from metarec_ray.data.settings import Columns, Data, SideTable
 from metarec_ray.errors import DataError
@@ -28,17 +28,17 @@ INTEGERS = Ids(pl.Int64(), pl.Int64())
 
 
 class Chunk(NamedTuple):
-    """A part of the log that is read at once.
+    """A part of the log that one worker reads.
 
     Attributes:
         path: the file, or `synthetic`.
         file: its name relative to the folder of the log.
         first_row: number of its first row in the file.
-        groups: row groups of a Parquet file; None for all of the file.
+        groups: row groups of a Parquet file; None for the whole file.
         layout: name of a known layout, or None.
-        types: of the columns of a file of text; None for Parquet.
-        partitions: columns that the names of folders hold, and their value in all rows.
-        sides: where the files of `data.only` and `data.without` were found.
+        types: column types of a text file (CSV, JSON lines); None for Parquet.
+        partitions: partition columns of the folder names, `day=1/`, and their value.
+        selection: the files of `data.only` and `data.without`.
 
     """
 
@@ -49,11 +49,11 @@ class Chunk(NamedTuple):
     layout: str | None = None
     types: tables.Types | None = None
     partitions: dict[str, int | str] = {}  # noqa: RUF012
-    sides: Sides = Sides()
+    selection: SelectionFiles = SelectionFiles()
 
 
 class Source(NamedTuple):
-    """Where a log lies: settings with the defaults of its layout, chunks, and what it hashes to."""
+    """A log that was found: settings with the layout's defaults, chunks, a hash of the input."""
 
     settings: Data
     folder: str
@@ -64,12 +64,17 @@ class Source(NamedTuple):
 
 
 def find(settings: Data, *, data_dir: Path | None = None) -> Source:
-    """Return where the log of a config lies; `data_dir` holds data sets by name."""
-    # Before the log, which may have to be fetched if it is a data set by name.
-    sides = selection.locate(settings, data_dir)
+    """Return the log of a config; `data_dir` holds data sets by name.
+
+    DataError if a file, a column or a role is missing, or files do not fit together.
+    """
+    # First the side files: the log may have to be fetched, for nothing if these are missing.
+    files = selection.locate(settings, data_dir)
     source = _find(settings, data_dir)
-    _refuse_roles(source.settings)
-    found = [path for path in sides if path is not None]
+    for name in ("session_gap", "since", "until"):
+        if getattr(source.settings, name) is not None:
+            require_time(source.settings, f"data.{name}")
+    found = [path for path in files if path is not None]
     if not found:
         return source
     if source.settings.roles.sequence is None:
@@ -78,7 +83,7 @@ def find(settings: Data, *, data_dir: Path | None = None) -> Source:
             f"({settings.path})"
         )
     return source._replace(
-        chunks=[chunk._replace(sides=sides) for chunk in source.chunks],
+        chunks=[chunk._replace(selection=files) for chunk in source.chunks],
         fingerprint=sha256_json([source.fingerprint, *map(sha256_file, found)]),
     )
 
@@ -99,7 +104,7 @@ def _find(settings: Data, data_dir: Path | None) -> Source:
     local = None if paths.is_remote(path) else Path(path)
     layout = layouts.detect(local) if local is not None and local.is_dir() else None
     if layout is None or local is None:
-        return _plain(settings, path)
+        return _files(settings, path)
     effective = layouts.effective(settings, layout, local)
     log = local / layout.log
     chunks = [Chunk(str(log), layout.log, layout=layout.name)]
@@ -108,20 +113,16 @@ def _find(settings: Data, data_dir: Path | None) -> Source:
     return Source(effective, path, layout, chunks, INTEGERS, fingerprint)
 
 
-def _refuse_roles(settings: Data) -> None:
-    """Raise a DataError where a log lacks a role that its settings need."""
-    asked = {name: getattr(settings, name) for name in ("session_gap", "since", "until")}
-    given = [name for name, value in asked.items() if value is not None]
-    if given and settings.roles.time is None:
-        raise DataError(
-            f"data.columns.time must be named for data.{given[0]}, got none ({settings.path})"
-        )
+def require_time(settings: Data, key: str) -> None:
+    """Raise a DataError if the log has no time column; `key` is the setting that needs one."""
+    if settings.roles.time is None:
+        raise DataError(f"data.columns.time must be named for {key}, got none ({settings.path})")
 
 
 def with_text_ids(source: Source, kinds: tuple[IdKind, IdKind]) -> Source:
-    """Return the source with digits read as text where ids of these kinds are text.
+    """Return the source with ids read as text where `kinds` says text.
 
-    Of files of text: ids that all are digits by chance. What Parquet says is as it is.
+    All ids of a text file may be digits by chance. The types of a Parquet file stay.
     """
     if any(chunk.types is None for chunk in source.chunks):
         return source
@@ -138,13 +139,13 @@ def with_text_ids(source: Source, kinds: tuple[IdKind, IdKind]) -> Source:
 
 
 def columns(settings: Data) -> list[str]:
-    """Return the columns of the log that a config names, context last."""
+    """Return the columns of the log that a config names, those of the context last."""
     named = [name for name in settings.roles.model_dump().values() if name is not None]
     return [*named, *sorted(settings.context)]
 
 
 def side_path(table: SideTable, folder: str) -> str:
-    """Return where a side table lies: beside the log, else where its path says."""
+    """Return the path of a side table: beside the log, else as it is given."""
     beside = paths.inside(folder, table.path)
     if not paths.is_remote(table.path) and paths.is_file(beside):
         return beside
@@ -169,14 +170,14 @@ def _synthetic(settings: Data) -> Source:
     return Source(effective, "", None, [chunk], INTEGERS, fingerprint)
 
 
-def _plain(settings: Data, path: str) -> Source:
-    """Return the source of a file, of those of a pattern, or of all of one format in a folder."""
+def _files(settings: Data, path: str) -> Source:
+    """Return the source of one file, of the files of a pattern, or of those in a folder."""
     folder = paths.folder(path)
     if paths.is_file(path):
         folder = paths.parent(path)
         files = paths.find(path, tables.ALL_SUFFIXES)
     else:
-        files = _below(path, folder, settings)
+        files = _log_files(path, folder, settings)
     roles = settings.roles
     effective = settings.model_copy(update={"columns": settings.columns or Columns()})
     if settings.feedback != "implicit" and not settings.labelled:
@@ -193,8 +194,8 @@ def _plain(settings: Data, path: str) -> Source:
     return Source(effective, folder, None, chunks, ids, fingerprint)
 
 
-def _below(path: str, folder: str, settings: Data) -> list[File]:
-    """Return the files of the log, without its tables of users or items."""
+def _log_files(path: str, folder: str, settings: Data) -> list[File]:
+    """Return the files of the log, without its side tables and side files."""
     sides = {side_path(t, folder) for t in (settings.users, settings.items) if t is not None}
     sides |= {
         paths.inside(folder, rows.path)
@@ -214,7 +215,7 @@ def _below(path: str, folder: str, settings: Data) -> list[File]:
 
 
 def _chunks(file: File, found: tables.Types, forced: tables.Types, settings: Data) -> list[Chunk]:
-    """Cut a Parquet file between row groups into chunks of about a million rows."""
+    """Cut a Parquet file, between row groups, into chunks of at least a million rows."""
     partitions = {
         name: int(value) if found[name].is_integer() else value
         for name, value in file.partitions.items()
@@ -235,7 +236,7 @@ def _chunks(file: File, found: tables.Types, forced: tables.Types, settings: Dat
 
 
 def _fingerprint(log: Sequence[str], folder: str, settings: Data) -> str:
-    """Hash the relative name and content of each input file, of a remote one its tag."""
+    """Hash the relative name, size and content of each input file (tag, if it is remote)."""
     sides = [side_path(t, folder) for t in (settings.users, settings.items) if t is not None]
     entries = []
     for path in sorted({*log, *sides}):

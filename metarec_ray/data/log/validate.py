@@ -1,4 +1,4 @@
-"""From raw rows to checked ones: what is kept, what is filtered, what is quarantined and why.
+"""Check raw rows: which are kept, which are filtered, which are rejected and why.
 
 Knows columns by their roles; does not know how a file is read or how histories are made.
 """
@@ -23,12 +23,12 @@ class Ids(NamedTuple):
 
     @property
     def kinds(self) -> tuple[IdKind, IdKind]:
-        """What the manifest calls them."""
+        """How the manifest names them."""
         return _kind(self.entity), _kind(self.item)
 
 
 class Checked(NamedTuple):
-    """`events` in canonical columns, `rejected` rows with their reason, rows filtered."""
+    """`events` in canonical columns, `rejected` rows with reasons, number of rows `filtered`."""
 
     events: pl.DataFrame
     rejected: pl.DataFrame
@@ -44,11 +44,21 @@ def check(
     kept: pl.Expr | None = None,
     since: int | None = None,
 ) -> Checked:
-    """Return the rows of one chunk in canonical columns, with what was set aside.
+    """Return the checked rows of one chunk.
 
-    `raw` holds at least the columns that `settings.columns` and `settings.context` name. Row
-    numbers count from 0 in the file. Rows that are not `kept`, or before `since` (microseconds),
-    are filtered whatever else is wrong with them. A column of the wrong type raises at once.
+    Args:
+        raw: has at least the columns that `settings.columns` and `settings.context` name.
+        settings: of the log.
+        file: name in errors and in the quarantine.
+        first_row: number of the first row in the file, from 0.
+        kept: selects rows; the others are filtered.
+        since: microseconds; earlier rows are filtered.
+
+    A row that is filtered is not rejected, whatever is wrong with it.
+
+    Raises:
+        DataError: a column has the wrong type.
+
     """
     frame = _canonical(raw, settings, file)
     frame = frame.with_columns(row=pl.int_range(first_row, first_row + len(raw), eager=True))
@@ -64,7 +74,7 @@ def check(
 
 
 def _canonical(raw: pl.DataFrame, settings: Data, file: str) -> pl.DataFrame:
-    """Return the columns of a chunk by their roles, and as `reason` what is wrong with a time."""
+    """Return the columns of a chunk by role, and as `reason` what is wrong with the time."""
     columns = settings.roles
     found = [_id(raw, columns.entity, "entity", file), _id(raw, columns.item, "item", file)]
     if columns.event is not None:
@@ -83,7 +93,7 @@ def _canonical(raw: pl.DataFrame, settings: Data, file: str) -> pl.DataFrame:
 
 
 def _wanted(frame: pl.DataFrame, settings: Data, since: int | None) -> pl.DataFrame:
-    """Return the rows that the config wants; what has no such value is for quarantine to judge."""
+    """Return the rows that the settings keep; rows without the value stay, to be rejected."""
     if settings.roles.event is not None:
         known = pl.Series(list(settings.event_weights))
         frame = frame.filter(pl.col("event").is_in(known.implode()).fill_null(True))
@@ -161,7 +171,7 @@ def _sequence(raw: pl.DataFrame, columns: Columns, file: str) -> pl.Series:
 
 
 def _reason(frame: pl.DataFrame, settings: Data) -> pl.Expr:
-    """Return a rule that a row breaks, the last of several, or null."""
+    """Return why a row is rejected, one reason of several, or null."""
     found = pl.col("reason") if "reason" in frame.columns else pl.lit(None, pl.String)
     rules = _label_rules(settings)
     if "event" in frame.columns:
@@ -187,7 +197,7 @@ def _label_rules(settings: Data) -> list[tuple[pl.Expr, str]]:
 
 
 def _finished(good: pl.DataFrame, settings: Data) -> pl.DataFrame:
-    """Return the canonical columns of rows that broke no rule."""
+    """Return good rows in canonical columns, in order."""
     columns = ["entity", "item", "label"]
     if settings.feedback == "implicit":
         good = good.with_columns(label=pl.lit(1.0, pl.Float32))
@@ -200,7 +210,7 @@ def _finished(good: pl.DataFrame, settings: Data) -> pl.DataFrame:
 def _rejected(
     bad: pl.DataFrame, raw: pl.DataFrame, columns: Columns, file: str, first_row: int
 ) -> pl.DataFrame:
-    """Name file, row, reason and, of the raw columns, the value the reason is about."""
+    """Return the bad rows as the quarantine lists them, with the raw value at fault."""
     named = {role: name for role, name in columns.model_dump().items() if name is not None}
     values: list[str] = []
     for row, reason in zip(bad["row"], bad["reason"], strict=True):

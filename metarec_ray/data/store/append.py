@@ -44,8 +44,8 @@ def append(source: Source, path: Path, run: Run, *, since: int | None = None) ->
             f"ids must be of the types that the store has, {' and '.join(present.ids)}, got "
             f"{' and '.join(source.ids.kinds)} ({settings.path})"
         )
-    if since is not None and settings.roles.time is None:
-        raise DataError("a log must have a time (data.columns.time) to be read since one")
+    if since is not None:
+        sources.require_time(settings, "--since")
     return pipeline.build(source, path, run, previous=previous, since=since)
 
 

@@ -1,10 +1,10 @@
 """From a log to a version of a store, unit by unit: chunks are read, buckets are written.
 
-Peak memory is that of a unit, and of what the whole log has one row of an entity or item of. Knows
-the order of the stages; does not know where a unit runs: `Run` says that.
+Memory is that of a unit, plus one row an entity and an item. Knows the order of the stages; does
+not know where a unit runs: `Run` says that.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +16,15 @@ from metarec_ray.data.log import reading
 from metarec_ray.data.log.quarantine import refuse_bad_share
 from metarec_ray.data.log.sources import Source
 from metarec_ray.data.progress import Meter
-from metarec_ray.data.store import catalogue, histories, stages, writing
-from metarec_ray.data.store.catalogue import Catalogue, Outline, SideTables
-from metarec_ray.data.store.histories import Look, Plan, Summary
+from metarec_ray.data.store import stages, writing
+from metarec_ray.data.store.bucket_files import BucketPlan
+from metarec_ray.data.store.bucket_rows import Summary, first_met
+from metarec_ray.data.store.catalogue import SideTables, StorePlan, WholeLog, plan_store
 from metarec_ray.data.store.manifest import FileEntry, Manifest, bucket_name
 from metarec_ray.data.store.previous import Previous
+from metarec_ray.data.store.split import Split, split_log
 from metarec_ray.data.store.stages import Done, Work
+from metarec_ray.data.store.training_rows import TrainingSummary
 from metarec_ray.data.store.versions import Site, building, overtaken, publish
 from metarec_ray.data.store.writing import Origin, Tally
 from metarec_ray.errors import DataError
@@ -29,12 +32,11 @@ from metarec_ray.errors import DataError
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 """Yield a function of every unit, in any order."""
 
-
-AT_ONCE = 8  # buckets whose items are merged
+MERGED_AT_ONCE = 8  # buckets whose items are held apart
 
 
 class Run(NamedTuple):
-    """Where units run, and who is told: `read` is for chunks of a log, `each` for buckets."""
+    """How units are run: `read` maps over chunks of a log, `each` over buckets, `say` logs."""
 
     read: Each
     each: Each
@@ -51,9 +53,9 @@ def build(
 ) -> Manifest:
     """Publish a version of the store at `path` made of a log, and return its manifest.
 
-    With a `previous` version, the log's events from `since` on are added to it; buckets in which
-    nothing changes are shared. A build of the same input that was killed goes on from what was
-    done.
+    With a `previous` version, the log's events from `since` (microseconds) on are added to it;
+    buckets in which nothing changes are shared. A build that was killed is resumed by the next
+    one of the same input.
 
     Raises:
         DataError: what is in the log cannot make a store; the present version stays.
@@ -61,98 +63,99 @@ def build(
     """
     settings = source.settings
     version = None if previous is None else previous.manifest.version
-    with building(
-        path, [writing.settings_hash(settings), source.fingerprint, version, since]
-    ) as site:
-        if previous is not None and previous.manifest.version != site.version - 1:
-            raise overtaken(path, site.version - 1)  # what came since would be lost
-        job = _Job(source, Work(settings, source.ids, site.scratch, previous, since), run)
-        scanned = _scanned(job)
-        bad, rows = (sum(getattr(done, what) for done in scanned) for what in ("rejected", "rows"))
-        refuse_bad_share(bad, rows, _aside(job.work, scanned, []), settings, path)
-        new = {bucket for done in scanned for bucket in done.batches or []}
-        buckets = sorted(new) if previous is not None else list(range(settings.buckets))
-        grouped = _collapsed(job, scanned, buckets)
-        outline, summaries = _outline(job.work, buckets)
-        moved = sorted(_moved(outline.entities, previous) - set(buckets))
-        grouped += _collapsed(job, scanned, moved)
-        plan, items = _planned(job, outline, summaries, sorted([*buckets, *moved]))
-        others = sorted(_moved(plan.entities, previous) - {*buckets, *moved})
-        grouped += _collapsed(job, scanned, others)
-        files = _written(job, plan, site, [*buckets, *moved, *others])
-        tally = _tally(job.work, scanned, grouped)
-        tally = tally if previous is None else previous.added(tally)
+    key = [writing.settings_hash(settings), source.fingerprint, version, since]
+    with building(path, key) as site:
+        if version is not None and version != site.version - 1:
+            raise overtaken(path, site.version - 1)  # the rows of that version would be lost
+        work = Work(settings, source.ids, site.scratch, previous, since)
+        job = _Job(source, work, run, site)
+        scanned = _scan(job)
+        plan, grouped = _plan(job, scanned)
+        buckets = _write(job, plan.buckets, [done.unit for done in grouped])
+        tally = _tally(work, scanned, grouped)
         origin = Origin(settings, source.ids, source.fingerprint, tally)
-        made = writing.finish(site, files, plan, items, origin=origin)
+        made = writing.finish(site, buckets, plan, origin=origin)
         publish(site, made, keep=settings.versions)
     return made
 
 
 class _Job(NamedTuple):
-    """What is built of what, and where its units run."""
+    """One build: of which log, what its units know, how they are run, where files are written."""
 
     source: Source
     work: Work
     run: Run
+    site: Site
 
 
-def _scanned(job: _Job) -> list[Done]:
-    """Read the log into shuffled."""
-    chunks, path = job.source.chunks, job.source.settings.path
+def _scan(job: _Job) -> list[Done]:
+    """Read the log into shuffle files; DataError if it is empty or has too many bad rows."""
+    chunks, settings = job.source.chunks, job.work.settings
+    empty = DataError(f"a log must hold rows, got none ({settings.path})")
     if not chunks:  # a Parquet file without row groups
-        raise DataError(f"a log must hold rows, got none ({path})")
+        raise empty
     meter = Meter(job.run.say, "read", "chunks", len(chunks))
-    scanned = _done(job.run.read(partial(_scan, job.work), list(enumerate(chunks))), meter)
-    if not any(done.rows for done in scanned):
-        raise DataError(f"a log must hold rows, got none ({path})")
+    scan = partial(_scan_chunk, job.work)
+    scanned = _metered(job.run.read(scan, list(enumerate(chunks))), meter)
+    rows, bad = sum(done.rows for done in scanned), sum(done.rejected for done in scanned)
+    if not rows:
+        raise empty
+    refuse_bad_share(bad, rows, _rejected(job.work, scanned, []), settings, job.site.store)
     return scanned
 
 
-def _collapsed(job: _Job, scanned: list[Done], buckets: Sequence[int]) -> list[Done]:
-    """Bring rows to their buckets."""
+def _plan(job: _Job, scanned: list[Done]) -> tuple[StorePlan, list[Done]]:
+    """Group the buckets that must be written; return the plan, and what grouping them did.
+
+    A bucket changes if it has new rows, or an entity whose part or features are others than in the
+    previous version.
+    """
+    previous, settings = job.work.previous, job.work.settings
+    changed = {bucket for done in scanned for bucket in done.batches or []}
+    if previous is None:
+        changed = set(range(settings.buckets))
+    grouped = _group(job, scanned, changed)
+    split, summaries = _split(job.work, changed)
+    moved = _moved(split.entities, previous) - changed
+    grouped += _group(job, scanned, moved)
+    training = _summarise_training(job, split, sorted(changed | moved))
+    tables = SideTables(*reading.side_tables(job.source))
+    log = WholeLog(split, summaries, training, tables)
+    plan = plan_store(log, settings, mappings=job.work.mappings)
+    reencoded = _moved(plan.buckets.entities, previous) - changed - moved
+    return plan, grouped + _group(job, scanned, reencoded)
+
+
+def _group(job: _Job, scanned: list[Done], buckets: Collection[int]) -> list[Done]:
+    """Bring the rows of some buckets together."""
     if not buckets:
         return []
     shuffled = {done.unit: done.batches or [] for done in scanned}
     meter = Meter(job.run.say, "grouped", "buckets", len(buckets))
-    return _done(job.run.each(partial(stages.collapse, job.work, shuffled), buckets), meter)
+    group = partial(stages.group, job.work, shuffled)
+    return _metered(job.run.each(group, sorted(buckets)), meter)
 
 
-def _tally(work: Work, scanned: list[Done], grouped: list[Done]) -> Tally:
-    """Return what became of the rows read so far."""
-    return Tally(
-        rows_in=sum(done.rows for done in scanned),
-        filtered=sum(done.filtered for done in scanned),
-        collapsed=sum(done.rows - done.kept - done.rejected for done in grouped),
-        rejected=_aside(work, scanned, grouped),
-    )
+def _split(work: Work, changed: Collection[int]) -> tuple[Split, list[Summary]]:
+    """Return the split over all buckets, those that did not change among them.
 
-
-def _aside(work: Work, scanned: list[Done], grouped: list[Done]) -> Iterator[pl.DataFrame]:
-    """Yield the rows that were set aside: bad ones, then what histories hold too many of."""
-    for name, units in (("rejected", scanned), ("beyond", grouped)):
-        for done in sorted(units, key=lambda done: done.unit):
-            if done.rejected:
-                yield shuffle.load(work.file(name, done.unit))
-
-
-def _outline(work: Work, touched: Iterable[int]) -> tuple[Outline, list[Summary]]:
-    """Give numbers to what all buckets hold, those that did not change among them."""
-    previous, settings, new = work.previous, work.settings, set(touched)
+    Of the summaries that are returned, the first has the items of all buckets: each bucket has
+    nearly all items, kept apart they would be items x buckets.
+    """
+    previous, settings = work.previous, work.settings
     summaries, items = [], []
     for bucket in range(settings.buckets):
-        one = (
-            stages.summary(work, bucket)
-            if previous is None or bucket in new
-            else previous.summary(bucket)
-        )
+        if previous is None or bucket in changed:
+            one = stages.summary(work, bucket)
+        else:
+            one = previous.summary(bucket)
         summaries.append(one._replace(items=one.items.clear()))
         items.append(one.items)
-        if len(items) == AT_ONCE:
-            items = [histories.first_met(items)]
-    # Each bucket knows nearly all items: kept apart they would be items x buckets.
-    summaries[0] = summaries[0]._replace(items=histories.first_met(items))
+        if len(items) == MERGED_AT_ONCE:
+            items = [first_met(items)]
+    summaries[0] = summaries[0]._replace(items=first_met(items))
     clock = settings.roles.time is not None
-    return catalogue.outline(summaries, settings, has_time=clock, known=work.known), summaries
+    return split_log(summaries, settings, has_time=clock, mappings=work.mappings), summaries
 
 
 def _moved(entities: pl.DataFrame, previous: Previous | None) -> set[int]:
@@ -166,43 +169,56 @@ def _moved(entities: pl.DataFrame, previous: Previous | None) -> set[int]:
     return set(both.filter(pl.any_horizontal(other))["bucket"])
 
 
-def _planned(
-    job: _Job, outline: Outline, summaries: list[Summary], buckets: Sequence[int]
-) -> tuple[Plan, Catalogue]:
-    """Return what buckets must know of each other, and the items."""
-    work, settings = job.work, job.source.settings
-    looks: list[Look] = []
-    if settings.held_features or settings.context:  # only vocabularies and moments need them
-        told = outline.entities.select("entity", "part", "bucket")
-        stages.hand_out(work, "parts", told, buckets)
-        look = partial(stages.look, work, outline.cutoff, outline.cold)
-        looks = [found for _, found in sorted(job.run.each(look, buckets), key=_unit)]
-    tables = SideTables(*reading.side_tables(job.source))
-    return catalogue.plan(
-        outline, summaries, looks, settings=settings, tables=tables, known=work.known
-    )
+def _summarise_training(job: _Job, split: Split, buckets: Sequence[int]) -> list[TrainingSummary]:
+    """Return what the training rows of buckets hold; nothing where no feature asks for it."""
+    if not job.work.settings.held_features and not job.work.settings.context:
+        return []
+    told = split.entities.select("entity", "part", "bucket")
+    stages.partition(job.work, "split", told, buckets)
+    bare = split._replace(entities=told.clear())
+    summarise = partial(stages.summarise_training, job.work, bare)
+    return [found for _, found in sorted(job.run.each(summarise, buckets), key=_unit)]
 
 
-def _written(job: _Job, plan: Plan, site: Site, buckets: Sequence[int]) -> dict[str, FileEntry]:
-    """Write the files of buckets; return all files, those of the previous version among them."""
-    work = job.work
+def _write(job: _Job, plan: BucketPlan, buckets: Sequence[int]) -> dict[str, FileEntry]:
+    """Write the files of buckets; return all files, the others being of the previous version."""
     meter = Meter(job.run.say, "wrote", "buckets", len(buckets))
-    stages.hand_out(work, "planned", plan.entities, buckets)
+    stages.partition(job.work, "plan", plan.entities, buckets)
     bare = plan._replace(entities=plan.entities.clear())
-    written = _done(job.run.each(partial(stages.write, work, bare, site.files), buckets), meter)
-    files = {} if work.previous is None else work.previous.buckets()
-    for done in written:
+    write = partial(stages.write, job.work, bare, job.site.files)
+    files = {} if job.work.previous is None else job.work.previous.buckets()
+    for done in _metered(job.run.each(write, buckets), meter):
         name = bucket_name(done.unit)
-        files[name] = site.entry(name, rows=done.kept, sha256=done.sha256)
+        files[name] = job.site.entry(name, rows=done.kept, sha256=done.sha256)
     return files
 
 
-def _scan(work: Work, unit: Any) -> Done:
+def _tally(work: Work, scanned: list[Done], grouped: list[Done]) -> Tally:
+    """Return what became of all rows, those of the previous version among them."""
+    tally = Tally(
+        rows_in=sum(done.rows for done in scanned),
+        filtered=sum(done.filtered for done in scanned),
+        collapsed=sum(done.rows - done.kept - done.rejected for done in grouped),
+        rejected=_rejected(work, scanned, grouped),
+    )
+    return tally if work.previous is None else work.previous.added(tally)
+
+
+def _rejected(work: Work, scanned: list[Done], grouped: list[Done]) -> Iterator[pl.DataFrame]:
+    """Yield the rows to quarantine: bad ones, then those of histories that are too long."""
+    for name, units in (("rejected", scanned), ("too_long", grouped)):
+        for done in sorted(units, key=lambda done: done.unit):
+            if done.rejected:
+                yield shuffle.load(work.file(name, done.unit))
+
+
+def _scan_chunk(work: Work, unit: Any) -> Done:
     number, chunk = unit
     return stages.scan(work, chunk, number)
 
 
-def _done(found: Iterator[Done], meter: Meter) -> list[Done]:
+def _metered(found: Iterator[Done], meter: Meter) -> list[Done]:
+    """Return what units did, sorted by unit, and show how far they are."""
     units = []
     for done in found:
         units.append(done)

@@ -1,6 +1,6 @@
-"""A version of a store as rows of a log again: what an append adds to.
+"""The present version of a store, read back as rows of a log: what an append adds to.
 
-Knows the files of the contract; does not know what is new.
+Knows the files of a store; does not know what is new in the log.
 """
 
 import json
@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.log.encode import Encoder
 from metarec_ray.data.settings import DOMAIN, Data
-from metarec_ray.data.store.catalogue import Known
-from metarec_ray.data.store.histories import BEFORE, Summary, summarise
+from metarec_ray.data.store.bucket_rows import OLD_SEQUENCE, Summary, summarise
 from metarec_ray.data.store.manifest import (
     ENTITIES,
     ITEMS,
@@ -29,6 +28,7 @@ from metarec_ray.data.store.manifest import (
     bucket_name,
     load,
 )
+from metarec_ray.data.store.mappings import Mappings
 from metarec_ray.data.store.writing import Tally
 
 
@@ -48,21 +48,20 @@ class Previous(NamedTuple):
         context = [n for n in table.columns if n.startswith("context.")]
         flat = table.select("task_id", *lists, *context).explode(*lists, *context)
         flat = flat.rename({"item": "number"}).with_columns(
-            pl.int_range(pl.len()).add(BEFORE).alias("sequence")
+            pl.int_range(pl.len()).add(OLD_SEQUENCE).alias("sequence")
         )
-        known = self.known()
-        assert known.entities is not None
-        assert known.items is not None
-        flat = flat.join(known.entities, on="task_id", maintain_order="left")
-        flat = flat.join(
-            known.items.rename({"item": "number", "id": "item"}), on="number", maintain_order="left"
-        )
+        mappings = self.mappings()
+        assert mappings.entities is not None
+        assert mappings.items is not None
+        items = mappings.items.rename({"item": "number", "id": "item"})
+        flat = flat.join(mappings.entities, on="task_id", maintain_order="left")
+        flat = flat.join(items, on="number", maintain_order="left")
         decoded = [
             _decoded(flat[f"context.{name}"], encoder)
-            for name, encoder in known.encoders["context"].items()
+            for name, encoder in mappings.encoders["context"].items()
         ]
         clock = ["time"] if "time" in lists else []
-        domain = [DOMAIN] if DOMAIN in known.items.columns else []
+        domain = [DOMAIN] if DOMAIN in mappings.items.columns else []
         return flat.with_columns(decoded).select(
             "entity", "item", "label", *clock, "sequence", *domain, *sorted(context)
         )
@@ -99,9 +98,9 @@ class Previous(NamedTuple):
         for batch in file.iter_batches():
             yield pl.DataFrame(pa.Table.from_batches([batch]))
 
-    def known(self) -> Known:
-        """Return the numbers and vocabularies of the version."""
-        return _known(self.store, self.manifest.version, self.manifest.key())
+    def mappings(self) -> Mappings:
+        """Return the numbers and encoders of the version; `items` have their domain, if any."""
+        return _mappings(self.store, self.manifest.version, self.manifest.key())
 
     def table(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
         """Return columns of a file of the version, all by default."""
@@ -109,10 +108,10 @@ class Previous(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def _known(store: Path, version: int, key: str) -> Known:
-    """Return what a version settled, at hand for the next bucket: what has that `key` is the same.
+def _mappings(store: Path, version: int, key: str) -> Mappings:
+    """Return the mappings of a version, cached: each bucket of a process needs them.
 
-    A store may have been made anew at the same place.
+    `key` is the manifest's own: another store may be made at the same place.
     """
     previous = Previous(store, load(store, version))
     assert previous.manifest.key() == key
@@ -126,7 +125,7 @@ def _known(store: Path, version: int, key: str) -> Known:
         for side, fields in previous.manifest.features.items()
     }
     items = _typed(_items(previous, settings, encoders), item)
-    return Known(entities.rename({"id": "entity"}), items, encoders)
+    return Mappings(entities.rename({"id": "entity"}), items, encoders)
 
 
 def _items(

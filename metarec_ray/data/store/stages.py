@@ -19,11 +19,14 @@ from metarec_ray.data.log import quarantine, reading, sessions, validate
 from metarec_ray.data.log.sources import Chunk
 from metarec_ray.data.log.validate import Checked, Ids
 from metarec_ray.data.settings import Data
-from metarec_ray.data.store import histories
-from metarec_ray.data.store.catalogue import NOTHING, Known
-from metarec_ray.data.store.histories import Look, Plan, Summary
+from metarec_ray.data.store import bucket_files, bucket_rows, training_rows
+from metarec_ray.data.store.bucket_files import BucketPlan
+from metarec_ray.data.store.bucket_rows import Summary
 from metarec_ray.data.store.manifest import bucket_name
+from metarec_ray.data.store.mappings import NO_MAPPINGS, Mappings
 from metarec_ray.data.store.previous import Previous
+from metarec_ray.data.store.split import Split
+from metarec_ray.data.store.training_rows import TrainingSummary
 
 
 class Work(NamedTuple):
@@ -43,9 +46,9 @@ class Work(NamedTuple):
     since: int | None = None
 
     @property
-    def known(self) -> Known:
-        """What the previous version has settled."""
-        return NOTHING if self.previous is None else self.previous.known()
+    def mappings(self) -> Mappings:
+        """Numbers and encoders of the previous version."""
+        return NO_MAPPINGS if self.previous is None else self.previous.mappings()
 
     @property
     def columns(self) -> pl.Schema:
@@ -82,13 +85,6 @@ class Done(NamedTuple):
     peak_bytes: int = 0
 
 
-def checked(work: Work, chunk: Chunk) -> Iterator[tuple[int, Checked]]:
-    """Read a chunk some rows at a time; yield how many, and the checked ones in the log's types."""
-    for rows, found in reading.check_chunk(chunk, work.settings, since=work.since):
-        known = pl.Schema({name: work.columns[name] for name in found.events.columns})
-        yield rows, found._replace(events=found.events.cast(known))
-
-
 def scan(work: Work, chunk: Chunk, unit: int) -> Done:
     """Read and check a chunk of the log and write its rows to a shuffle file, by buckets."""
 
@@ -96,15 +92,12 @@ def scan(work: Work, chunk: Chunk, unit: int) -> Done:
         rejected: list[pl.DataFrame] = []
         rows = kept = filtered = 0
 
-        def frames() -> Iterator[pl.DataFrame]:
+        def count(read: int, found: Checked) -> None:
             nonlocal rows, kept, filtered
-            for read, found in checked(work, chunk):
-                rejected.append(found.rejected)
-                rows, kept = rows + read, kept + len(found.events)
-                filtered += found.filtered
-                yield histories.with_bucket(found.events, work.settings.buckets)
+            rows, kept, filtered = rows + read, kept + len(found.events), filtered + found.filtered
+            rejected.append(found.rejected)
 
-        batches = shuffle.write(work.file("spool", unit), frames())
+        batches = shuffle_chunk(work, chunk, unit, see=count)
         aside = pl.concat([pl.DataFrame(schema=quarantine.COLUMNS), *rejected])
         shuffle.save(work.file("rejected", unit), aside)
         return Done(unit, rows, kept, len(aside), filtered, batches)
@@ -112,24 +105,42 @@ def scan(work: Work, chunk: Chunk, unit: int) -> Done:
     return _once(work.file("scan", unit), run)
 
 
-def collapse(work: Work, shuffled: dict[int, list[int]], bucket: int) -> Done:
-    """Gather the rows of a bucket, sort them, free them of duplicates and excess.
+def shuffle_chunk(
+    work: Work, chunk: Chunk, unit: int, *, see: Callable[[int, Checked], None]
+) -> list[int]:
+    """Check a chunk, write its rows to a shuffle file; return the bucket of each record batch.
 
-    `shuffled` holds, of each chunk, the bucket of each record batch.
+    The chunk is read some rows at a time; `see` is called with how many, and the checked ones.
+    """
+
+    def frames() -> Iterator[pl.DataFrame]:
+        for read, found in reading.check_chunk(chunk, work.settings, since=work.since):
+            known = pl.Schema({name: work.columns[name] for name in found.events.columns})
+            found = found._replace(events=found.events.cast(known))
+            see(read, found)
+            yield bucket_rows.with_bucket(found.events, work.settings.buckets)
+
+    return shuffle.write(work.file("spool", unit), frames())
+
+
+def group(work: Work, shuffled: dict[int, list[int]], bucket: int) -> Done:
+    """Gather the rows of a bucket, cut them into sessions, sort, deduplicate and truncate them.
+
+    `shuffled` holds, for each chunk, the bucket of each record batch.
     """
 
     def run() -> Done:
         settings = work.settings
         rows = sessions.cut(_gathered(work, shuffled, bucket), settings)
-        kept = histories.collapse(rows, shuffle=settings.tie_seed)
-        limited, beyond = histories.truncate(kept, settings.max_events)
-        found = histories.summarise(limited)
-        made = {"rows": limited, "beyond": beyond, "entities": found.entities, "items": found.items}
+        unique = bucket_rows.deduplicate(rows, shuffle=settings.tie_seed)
+        kept, too_long = bucket_rows.truncate(unique, settings.max_events)
+        found = bucket_rows.summarise(kept)
+        made = {"rows": kept, "too_long": too_long} | found._asdict()
         for name, frame in made.items():
             shuffle.save(work.file(name, bucket), frame)
-        return Done(bucket, len(rows), len(limited), len(kept) - len(limited))
+        return Done(bucket, len(rows), len(kept), len(unique) - len(kept))
 
-    return _once(work.file("collapse", bucket), run)
+    return _once(work.file("group", bucket), run)
 
 
 def _gathered(work: Work, shuffled: dict[int, list[int]], bucket: int) -> pl.DataFrame:
@@ -140,40 +151,40 @@ def _gathered(work: Work, shuffled: dict[int, list[int]], bucket: int) -> pl.Dat
         return rows
     old = work.previous.rows(bucket)
     if work.settings.session_gap is not None:
-        old = sessions.known(old, work.ids.entity)
+        old = sessions.with_session(old, work.ids.entity)
     return pl.concat([old.cast(work.columns), rows], how="diagonal")
 
 
 def summary(work: Work, bucket: int) -> Summary:
-    """Return what a collapsed bucket holds."""
-    return Summary(*(shuffle.load(work.file(name, bucket)) for name in ("entities", "items")))
+    """Return what a grouped bucket holds."""
+    return Summary(*(shuffle.load(work.file(name, bucket)) for name in Summary._fields))
 
 
-def hand_out(work: Work, name: str, entities: pl.DataFrame, buckets: Collection[int]) -> None:
-    """Give each bucket its own of all entities: no unit holds more than it needs."""
+def partition(work: Work, name: str, entities: pl.DataFrame, buckets: Collection[int]) -> None:
+    """Write the entities of each bucket to a file of that name: no unit holds those of others."""
     empty = entities.clear()
     parts = entities.partition_by("bucket", as_dict=True)
     for bucket in buckets:
         shuffle.save(work.file(name, bucket), parts.get((bucket,), empty))
 
 
-def look(work: Work, cutoff: int | None, cold: pl.DataFrame, bucket: int) -> tuple[int, Look]:
-    """Return what a bucket's training rows hold, with its number (see `histories.look`).
+def summarise_training(work: Work, split: Split, bucket: int) -> tuple[int, TrainingSummary]:
+    """Return what a bucket's training rows hold, with its number.
 
-    The `parts` of its entities were handed out.
+    The entities of the split were partitioned as `split`.
     """
     rows = shuffle.load(work.file("rows", bucket))
-    entities = shuffle.load(work.file("parts", bucket))
-    return bucket, histories.look(rows, entities, cutoff, work.settings.context, cold)
+    own = split._replace(entities=shuffle.load(work.file("split", bucket)))
+    return bucket, training_rows.summarise_training(rows, own, context=work.settings.context)
 
 
-def write(work: Work, plan: Plan, folder: Path, bucket: int) -> Done:
-    """Write the file of a bucket; the entities of its plan were handed out as `planned`."""
+def write(work: Work, plan: BucketPlan, folder: Path, bucket: int) -> Done:
+    """Write the file of a bucket; the entities of its plan were partitioned as `plan`."""
 
     def run() -> Done:
         rows = shuffle.load(work.file("rows", bucket))
-        own = plan._replace(entities=shuffle.load(work.file("planned", bucket)))
-        table = histories.build(rows, own)
+        own = plan._replace(entities=shuffle.load(work.file("plan", bucket)))
+        table = bucket_files.bucket_table(rows, own)
         sha256 = write_table(table, folder / bucket_name(bucket))
         return Done(bucket, len(rows), table.num_rows, sha256=sha256)
 

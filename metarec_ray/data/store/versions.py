@@ -13,11 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
 from pydantic import JsonValue
 
 from metarec_ray import __version__
 from metarec_ray.atomic import lock, sync
 from metarec_ray.data.files.hashes import sha256_json
+from metarec_ray.data.files.parquet import write_table
 from metarec_ray.data.store.manifest import (
     MANIFEST,
     UNFINISHED,
@@ -54,6 +56,11 @@ class Site(NamedTuple):
         """Return what the manifest says of a file of the version."""
         place = f"{version_name(self.version)}/{name}"
         return FileEntry(rows=rows, sha256=sha256, path=place)
+
+    def write_table(self, name: str, table: pa.Table) -> FileEntry:
+        """Write a table as a file of the version and return its entry."""
+        sha256 = write_table(table, self.files / name)
+        return self.entry(name, rows=table.num_rows, sha256=sha256)
 
 
 @contextmanager

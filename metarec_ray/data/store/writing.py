@@ -1,7 +1,7 @@
 """Write a task store: bucket files, entities, items, vocabularies, quarantine, manifest last.
 
-Knows files and their order; what a row holds is `histories`' business. `build_store` runs all
-of it in one process; the steps are functions so that workers can write buckets beside each other.
+Knows files and their order; does not know what a row holds (`bucket_files`). `build_store` does
+all of it in one process.
 """
 
 import importlib.metadata
@@ -16,15 +16,14 @@ import polars as pl
 import pyarrow as pa
 
 from metarec_ray.data.files.hashes import sha256_file, sha256_json
-from metarec_ray.data.files.parquet import write_table
 from metarec_ray.data.log import quarantine, sessions
 from metarec_ray.data.log.quarantine import refuse_bad_share
 from metarec_ray.data.log.reading import Log
 from metarec_ray.data.log.validate import Ids
 from metarec_ray.data.settings import Data
-from metarec_ray.data.store import catalogue, histories
-from metarec_ray.data.store.catalogue import Catalogue, SideTables
-from metarec_ray.data.store.histories import Plan
+from metarec_ray.data.store import bucket_rows
+from metarec_ray.data.store.bucket_files import bucket_table
+from metarec_ray.data.store.catalogue import SideTables, StorePlan, WholeLog, plan_store
 from metarec_ray.data.store.manifest import (
     ENTITIES,
     ITEMS,
@@ -36,6 +35,8 @@ from metarec_ray.data.store.manifest import (
     bucket_name,
     store_hash,
 )
+from metarec_ray.data.store.split import split_log
+from metarec_ray.data.store.training_rows import summarise_training
 from metarec_ray.data.store.versions import Site, building, publish
 
 
@@ -54,48 +55,6 @@ def effective(settings: Data, log: Data) -> Data:
     return settings.model_copy(update={name: getattr(log, name) for name in read})
 
 
-def build_store(log: Log, settings: Data, path: Path) -> Manifest:
-    """Write the store of a checked log to `path`, whole or not at all, and return its manifest.
-
-    What `log.settings` says of roles, tables and features wins over `settings`. A store that is
-    there already is replaced.
-    """
-    asked = effective(settings, log.settings)
-    refuse_bad_share(len(log.rejected), log.rows_in, [log.rejected], asked, path)
-    bucketed = sessions.cut(histories.with_bucket(log.events, asked.buckets), asked)
-    collapsed = histories.collapse(bucketed, shuffle=asked.tie_seed)
-    by_bucket = collapsed.partition_by("bucket", as_dict=True, include_key=False)
-    empty = collapsed.clear().drop("bucket")
-    parts = [by_bucket.get((bucket,), empty) for bucket in range(asked.buckets)]
-    cut = [histories.truncate(part, asked.max_events) for part in parts]
-    rows = [kept for kept, _ in cut]
-    tally = Tally(
-        rows_in=log.rows_in,
-        filtered=log.filtered,
-        collapsed=len(bucketed) - len(collapsed),
-        rejected=[log.rejected, *(beyond for _, beyond in cut)],
-    )
-    summaries = [histories.summarise(part) for part in rows]
-    outline = catalogue.outline(summaries, asked, has_time="time" in log.events.columns)
-    looks = [
-        histories.look(part, outline.entities, outline.cutoff, asked.context, outline.cold)
-        for part in rows
-    ]
-    tables = SideTables(log.users, log.items)
-    plan, items = catalogue.plan(outline, summaries, looks, settings=asked, tables=tables)
-    with building(path, [settings_hash(asked), log.fingerprint]) as site:
-        files = {}
-        for bucket, part in enumerate(rows):
-            name, table = bucket_name(bucket), histories.build(part, plan)
-            hashed = write_table(table, site.files / name)
-            files[name] = site.entry(name, rows=table.num_rows, sha256=hashed)
-        ids = Ids(log.events["entity"].dtype, log.events["item"].dtype)
-        origin = Origin(asked, ids, log.fingerprint, tally)
-        made = finish(site, files, plan, items, origin=origin)
-        publish(site, made, keep=asked.versions)
-    return made
-
-
 class Origin(NamedTuple):
     """Where a store comes from: effective settings, types of ids, the input's hash, its rows."""
 
@@ -110,66 +69,112 @@ def settings_hash(settings: Data) -> str:
     return sha256_json(settings.model_dump(mode="json", exclude={"path", "versions"}))
 
 
+def build_store(log: Log, settings: Data, path: Path) -> Manifest:
+    """Write the store of a checked log to `path`, whole or not at all, and return its manifest.
+
+    What `log.settings` says of roles, tables and features wins over `settings`. A store that is
+    there already is replaced. All in memory: what `pipeline.build` does unit by unit.
+    """
+    asked = effective(settings, log.settings)
+    refuse_bad_share(len(log.rejected), log.rows_in, [log.rejected], asked, path)
+    rows, tally = _grouped(log, asked)
+    summaries = [bucket_rows.summarise(part) for part in rows]
+    split = split_log(summaries, asked, has_time="time" in log.events.columns)
+    training = [summarise_training(part, split, context=asked.context) for part in rows]
+    tables = SideTables(log.users, log.items)
+    plan = plan_store(WholeLog(split, summaries, training, tables), asked)
+    with building(path, [settings_hash(asked), log.fingerprint]) as site:
+        names = [bucket_name(bucket) for bucket in range(asked.buckets)]
+        files = {
+            name: site.write_table(name, bucket_table(part, plan.buckets))
+            for name, part in zip(names, rows, strict=True)
+        }
+        ids = Ids(log.events["entity"].dtype, log.events["item"].dtype)
+        made = finish(site, files, plan, origin=Origin(asked, ids, log.fingerprint, tally))
+        publish(site, made, keep=asked.versions)
+    return made
+
+
 def finish(
-    site: Site, files: dict[str, FileEntry], plan: Plan, items: Catalogue, *, origin: Origin
+    site: Site, buckets: dict[str, FileEntry], plan: StorePlan, *, origin: Origin
 ) -> Manifest:
-    """Write what is not a bucket and return the manifest of the version."""
+    """Write what is not a bucket and return the manifest of the version.
+
+    Args:
+        site: where it is built.
+        buckets: the files of all buckets, by name.
+        plan: what they were written by.
+        origin: what the version is made of.
+
+    """
     aside = quarantine.write(origin.tally.rejected, site.files / QUARANTINE)
-    files = files | _whole_log_files(site, plan, items)
+    files = buckets | _whole_log_files(site, plan)
     files[QUARANTINE] = site.entry(QUARANTINE, rows=aside.lines, sha256=aside.sha256)
+    entities, settings = plan.buckets.entities, origin.settings
     counts = Counts(
         rows_in=origin.tally.rows_in,
-        kept=int(plan.entities["events"].sum()),
+        kept=int(entities["events"].sum()),
         filtered=origin.tally.filtered,
         collapsed=origin.tally.collapsed,
         quarantined=aside.reasons,
     )
-    parts = dict(plan.entities.group_by("part").len().sort("part").iter_rows())
     return Manifest(
         version=site.version,
-        feedback=origin.settings.feedback,
-        entity=origin.settings.roles.entity,
+        feedback=settings.feedback,
+        entity=settings.roles.entity,
         ids=origin.ids.kinds,
         counts=counts,
-        tasks=len(plan.entities),
+        tasks=len(entities),
         events=counts.kept,
-        items=items.table.num_rows,
-        parts=parts,
-        has_time=plan.has_time,
-        cutoff=plan.cutoff,
-        buckets=origin.settings.buckets,
-        features={
-            "user": [e.field for e in plan.users],
-            "item": [e.field for e in items.encoders],
-            "context": [e.field for e in plan.context],
-        },
+        items=plan.catalogue.table.num_rows,
+        parts=dict(entities.group_by("part").len().sort("part").iter_rows()),
+        has_time=plan.buckets.has_time,
+        cutoff=plan.buckets.cutoff,
+        buckets=settings.buckets,
+        features={side: [one.field for one in own] for side, own in plan.encoders().items()},
         files=files,
-        settings=origin.settings.model_dump(mode="json"),
-        settings_sha256=settings_hash(origin.settings),
+        settings=settings.model_dump(mode="json"),
+        settings_sha256=settings_hash(settings),
         source_fingerprint=origin.fingerprint,
         store_sha256=store_hash(files),
-        versions={"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("numpy", "polars", "pyarrow")},
+        versions=_library_versions(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _whole_log_files(site: Site, plan: Plan, items: Catalogue) -> dict[str, FileEntry]:
-    entities = plan.entities.select("task_id", pl.col("entity").cast(pl.String).alias("id"))
-    ranks = pa.schema([("task_id", pa.int64()), ("id", pa.string())])
-    vocabularies = site.files / VOCABULARIES
-    vocabularies.write_text(
-        json.dumps(catalogue.vocabularies(plan, items), indent=0, sort_keys=True), encoding="utf-8"
+def _grouped(log: Log, settings: Data) -> tuple[list[pl.DataFrame], Tally]:
+    """Return the rows of each bucket, sorted and deduplicated, and what became of all rows."""
+    rows = sessions.cut(bucket_rows.with_bucket(log.events, settings.buckets), settings)
+    unique = bucket_rows.deduplicate(rows, shuffle=settings.tie_seed)
+    by_bucket = unique.partition_by("bucket", as_dict=True, include_key=False)
+    empty = unique.clear().drop("bucket")
+    parts = [by_bucket.get((bucket,), empty) for bucket in range(settings.buckets)]
+    cut = [bucket_rows.truncate(part, settings.max_events) for part in parts]
+    tally = Tally(
+        rows_in=log.rows_in,
+        filtered=log.filtered,
+        collapsed=len(rows) - len(unique),
+        rejected=[log.rejected, *(too_long for _, too_long in cut)],
     )
-    tables = {
-        ENTITIES: entities.to_arrow().cast(ranks),
-        ITEMS: items.table,
+    return [kept for kept, _ in cut], tally
+
+
+def _whole_log_files(site: Site, plan: StorePlan) -> dict[str, FileEntry]:
+    """Write entities, items and vocabularies."""
+    entities = plan.buckets.entities
+    entities = entities.select("task_id", pl.col("entity").cast(pl.String).alias("id"))
+    schema = pa.schema([("task_id", pa.int64()), ("id", pa.string())])
+    vocabularies = site.files / VOCABULARIES
+    text = json.dumps(plan.vocabularies(), indent=0, sort_keys=True)
+    vocabularies.write_text(text, encoding="utf-8")
+    return {
+        ENTITIES: site.write_table(ENTITIES, entities.to_arrow().cast(schema)),
+        ITEMS: site.write_table(ITEMS, plan.catalogue.table),
+        VOCABULARIES: site.entry(VOCABULARIES, rows=0, sha256=sha256_file(vocabularies)),
     }
-    hashes = {name: write_table(table, site.files / name) for name, table in tables.items()}
-    entries = {
-        name: site.entry(name, rows=tables[name].num_rows, sha256=hashed)
-        for name, hashed in hashes.items()
-    }
-    return entries | {
-        VOCABULARIES: site.entry(VOCABULARIES, rows=0, sha256=sha256_file(vocabularies))
-    }
+
+
+def _library_versions() -> dict[str, str]:
+    names = ("numpy", "polars", "pyarrow")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version()} | found

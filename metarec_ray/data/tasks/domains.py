@@ -12,8 +12,9 @@ from pydantic import Field, NonNegativeFloat, model_validator
 from torch import Tensor
 
 from metarec_ray.core.batch import DAY
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Settings
-from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError
 
 
@@ -100,7 +101,7 @@ class DomainWindows:
 
     def __init__(
         self,
-        histories: HistoryTable,
+        histories: Histories,
         inside: dict[str, Tensor],
         domains: Domains,
         *,

@@ -1,8 +1,8 @@
-"""From bucket files to whole columns in the order of task ids: memory is that of one bucket.
+"""From bucket files to whole columns in the order of task ids, in the memory of one bucket.
 
-Buckets are read twice: how many events each entity keeps says where they belong, then they are
-brought there. Knows rows of buckets and the cut; does not know where columns lie or who checks
-files.
+Every bucket is read twice: first to count the events that each entity keeps, which says where they
+go, then to write them there. Knows rows of buckets and which are kept; does not know where columns
+are stored or who verifies files.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,25 +27,25 @@ class Buckets(NamedTuple):
     context: FeatureSpace
 
 
-class Wanted(NamedTuple):
-    """Whose events, and which of them: those before the cutoff on items that are learned of."""
+class EventFilter(NamedTuple):
+    """Which events are kept: of entities of these parts, on these items, before the cutoff."""
 
     parts: Sequence[str]
-    learned: np.ndarray | None = None  # bool [I]; None is all
-    cutoff: int | None = None  # microseconds; None is the end of time
+    items: np.ndarray | None = None  # bool [I]; None for all
+    cutoff: int | None = None  # microseconds; None for all
 
 
-class _Outline(NamedTuple):
-    """What a bucket says of its e entities before their events are brought anywhere."""
+class _BucketSizes(NamedTuple):
+    """How much space the e entities of a bucket take."""
 
     task_id: np.ndarray  # int64 [e]
-    events: np.ndarray  # int64 [e]: those that are kept
-    user: list[int]  # widths of the bags of its fields
-    context: list[int]  # over all events, kept or not
+    events: np.ndarray  # int64 [e]: kept ones
+    user: list[int]  # most tokens of an entity, of each field
+    context: list[int]  # most tokens of an event, kept or not, of each field
 
 
 class _Layout(NamedTuple):
-    """Where everything goes: row r of bucket b is entity rows[b][r] of E."""
+    """Where everything goes: row r of bucket b is entity rows[b][r] of E in all."""
 
     task_id: np.ndarray  # int64 [E], ascending
     offsets: np.ndarray  # int64 [E + 1]
@@ -54,28 +54,28 @@ class _Layout(NamedTuple):
     context: list[int]
 
 
-def gather(buckets: Buckets, wanted: Wanted, allocate: Allocate) -> list[Tensor]:
-    """Return task_id, offsets, item, label, time, the context's columns, the user's.
+def gather(buckets: Buckets, keep: EventFilter, allocate: Allocate) -> list[Tensor]:
+    """Return task_id, offsets, item, label, time and the columns of context and users.
 
-    What they hold is said by `HistoryTable`. An entity may be left without an event.
+    As in `Histories`; an entity may be left without an event. `allocate` makes the tensors.
     """
-    layout = _layout([_outline(buckets, wanted, number) for number in buckets.numbers])
+    layout = _layout([_bucket_sizes(buckets, keep, number) for number in buckets.numbers])
     columns = allocate(_shapes(buckets, layout))
     columns[0].numpy()[:] = layout.task_id
     columns[1].numpy()[:] = layout.offsets
     for number in buckets.numbers:
-        _bring(buckets, wanted, number, layout=layout, to=columns)
+        _copy(buckets, keep, number, layout=layout, to=columns)
     return columns
 
 
-def _outline(buckets: Buckets, wanted: Wanted, number: int) -> _Outline:
+def _bucket_sizes(buckets: Buckets, keep: EventFilter, number: int) -> _BucketSizes:
     bags = [f"user.{name}" for name in _bags(buckets.user)]
     bags += [f"context.{name}" for name in _bags(buckets.context)]
-    clock = [] if wanted.cutoff is None else ["time"]
-    table = _chosen(buckets, wanted, number, ["task_id", "item", *clock, *bags])
+    clock = [] if keep.cutoff is None else ["time"]
+    table = _chosen(buckets, keep, number, ["task_id", "item", *clock, *bags])
     bounds = table["item"].combine_chunks().offsets.to_numpy()
-    kept = np.concatenate([[0], _kept(table, wanted).cumsum()])
-    return _Outline(
+    kept = np.concatenate([[0], _kept(table, keep).cumsum()])
+    return _BucketSizes(
         task_id=table["task_id"].to_numpy(),
         events=np.diff(kept[bounds - bounds[0]]),
         user=_widths(buckets.user, _user(table)),
@@ -83,18 +83,18 @@ def _outline(buckets: Buckets, wanted: Wanted, number: int) -> _Outline:
     )
 
 
-def _layout(outlines: Sequence[_Outline]) -> _Layout:
-    task_id = np.concatenate([one.task_id for one in outlines])
-    events = np.concatenate([one.events for one in outlines])
+def _layout(sizes: Sequence[_BucketSizes]) -> _Layout:
+    task_id = np.concatenate([one.task_id for one in sizes])
+    events = np.concatenate([one.events for one in sizes])
     order = task_id.argsort()
     rows = np.empty_like(order)
     rows[order] = np.arange(len(order))
     return _Layout(
         task_id=task_id[order],
         offsets=np.concatenate([[0], events[order].cumsum()]),
-        rows=np.split(rows, np.cumsum([len(one.task_id) for one in outlines])[:-1]),
-        user=[max(widths) for widths in zip(*(one.user for one in outlines), strict=True)],
-        context=[max(widths) for widths in zip(*(one.context for one in outlines), strict=True)],
+        rows=np.split(rows, np.cumsum([len(one.task_id) for one in sizes])[:-1]),
+        user=[max(widths) for widths in zip(*(one.user for one in sizes), strict=True)],
+        context=[max(widths) for widths in zip(*(one.context for one in sizes), strict=True)],
     )
 
 
@@ -111,15 +111,15 @@ def _shapes(buckets: Buckets, layout: _Layout) -> list[Shape]:
     return shapes
 
 
-def _bring(
-    buckets: Buckets, wanted: Wanted, number: int, *, layout: _Layout, to: list[Tensor]
+def _copy(
+    buckets: Buckets, keep: EventFilter, number: int, *, layout: _Layout, to: list[Tensor]
 ) -> None:
-    """Write what a bucket holds to its places; those of an entity's events are neighbours."""
+    """Write the rows of a bucket where they belong."""
     events = ["item", "label", *(["time"] if buckets.has_time else [])]
     sides = [f"user.{field.name}" for field in buckets.user.fields]
     sides += [f"context.{field.name}" for field in buckets.context.fields]
-    table = _chosen(buckets, wanted, number, [*events, *sides])
-    kept, rows = _kept(table, wanted), layout.rows[number]
+    table = _chosen(buckets, keep, number, [*events, *sides])
+    kept, rows = _kept(table, keep), layout.rows[number]
     first = layout.offsets[rows]
     sizes = layout.offsets[rows + 1] - first
     before = sizes.cumsum() - sizes
@@ -139,7 +139,7 @@ def _encode(
     places: np.ndarray,
     to: list[Tensor],
 ) -> None:
-    """Write features to `places`; bags that are narrower than the widest end with padding."""
+    """Write features to `places`; a bag with fewer tokens than the largest ends with padding."""
     found = space.encode(columns, len(places))
     assert found.dense.shape[1] == space.dense
     starts = np.cumsum(widths) - widths
@@ -149,19 +149,19 @@ def _encode(
         column.numpy()[places[:, None], at] = values.numpy()
 
 
-def _chosen(buckets: Buckets, wanted: Wanted, number: int, columns: Sequence[str]) -> pa.Table:
-    """Return columns of the entities of the parts that are wanted."""
+def _chosen(buckets: Buckets, keep: EventFilter, number: int, columns: Sequence[str]) -> pa.Table:
+    """Return columns of a bucket, of the entities of the asked parts."""
     table = buckets.read(number, ["part", *columns])
-    chosen = [part in wanted.parts for part in table["part"].to_pylist()]
+    chosen = [part in keep.parts for part in table["part"].to_pylist()]
     return table.filter(pa.array(chosen, pa.bool_()))
 
 
-def _kept(table: pa.Table, wanted: Wanted) -> np.ndarray:
-    """Return bool [events]: what is not cut."""
+def _kept(table: pa.Table, keep: EventFilter) -> np.ndarray:
+    """Return which events of a table are kept, bool [events]."""
     item = _flat(table["item"]).to_numpy()
-    kept = np.ones(len(item), bool) if wanted.learned is None else wanted.learned[item]
-    if wanted.cutoff is not None:
-        kept &= _flat(table["time"]).to_numpy() < wanted.cutoff
+    kept = np.ones(len(item), bool) if keep.items is None else keep.items[item]
+    if keep.cutoff is not None:
+        kept &= _flat(table["time"]).to_numpy() < keep.cutoff
     return kept
 
 
@@ -172,7 +172,7 @@ def _user(table: pa.Table) -> dict[str, pa.Array]:
 
 
 def _context(table: pa.Table) -> dict[str, pa.Array]:
-    """Return the columns of context features that were read, an event a row."""
+    """Return the columns of context features that were read, by field; a row is an event."""
     names = [name for name in table.column_names if name.startswith("context.")]
     return {name.removeprefix("context."): _flat(table[name]) for name in names}
 
@@ -182,7 +182,7 @@ def _bags(space: FeatureSpace) -> list[str]:
 
 
 def _widths(space: FeatureSpace, columns: Mapping[str, pa.Array]) -> list[int]:
-    """Return how many tokens each field has; 1 for a bag that nobody has."""
+    """Return the most tokens of a row in each token field, at least 1."""
     return [
         _widest(columns[field.name]) if field.kind == "multi_categorical" else 1
         for field in space.fields

@@ -13,12 +13,12 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
-from metarec_ray.core.batch import Events, Features, Lane, Task
+from metarec_ray.core.batch import Events, Lane, Task
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.draws import uniform
 from metarec_ray.data.settings import Settings
 from metarec_ray.data.tasks.domains import Domains, DomainWindows
 from metarec_ray.data.tasks.negatives import Negatives, Sampling
-from metarec_ray.data.tasks.task_store import HistoryTable
 from metarec_ray.errors import DataError
 
 Span = tuple[np.ndarray, np.ndarray]
@@ -64,14 +64,13 @@ class LaneSampler:
 
     def __init__(
         self,
-        histories: HistoryTable,
+        histories: Histories,
         catalogue: Tensor,
-        item_features: Features,
         cut: Cut,
         *,
         reference: Tensor,
         domains: tuple[Domains, dict[str, Tensor]] | None = None,
-        met: HistoryTable | None = None,
+        met: Histories | None = None,
     ):
         """Take histories that are already cut in time.
 
@@ -82,7 +81,6 @@ class LaneSampler:
         self.reference = reference.numpy()
         self.cut = cut
         self.histories = histories
-        self.item_features = item_features
         self.catalogue = torch.nonzero(catalogue).flatten()
         self._eligible = torch.nonzero(histories.lengths() > cut.window).flatten().numpy()
         rankable = [self.catalogue.numpy()]
@@ -99,7 +97,7 @@ class LaneSampler:
         self._negatives = Negatives(known, rankable, sampling) if cut.negatives else None
         # Without negatives every lane holds the whole catalogue: `_place` is where.
         some = self.catalogue[:0] if cut.negatives else self.catalogue
-        self._all_features = _rows(item_features, some)
+        self._all_features = histories.items.features.at(some)
         self._place = np.zeros(len(catalogue), np.int64)
         self._place[self.catalogue.numpy()] = np.arange(len(self.catalogue))
         self._orders: dict[tuple[int, int], np.ndarray] = {}
@@ -197,7 +195,7 @@ class LaneSampler:
                 seen[some] = True
             seen[self.reference] = True
             items = torch.from_numpy(np.flatnonzero(seen))
-            features = _rows(self.item_features, items)
+            features = self.histories.items.features.at(items)
             place = np.zeros_like(self._place)
             place[items.numpy()] = np.arange(len(items))
         sets = [
@@ -206,7 +204,7 @@ class LaneSampler:
         ]
         return Lane(
             entity=self.histories.task_id[entities],
-            user=_rows(self.histories.user, torch.from_numpy(entities)),
+            user=self.histories.users.features.at(torch.from_numpy(entities)),
             items=items,
             item_features=features,
             reference=torch.from_numpy(place[self.reference]),
@@ -225,7 +223,7 @@ class LaneSampler:
             label=torch.where(real, self.histories.label[index], 0.0),
             mask=real,
             time=torch.where(real, self.histories.time[index], 0),
-            context=_rows(self.histories.context, index),
+            context=self.histories.context.at(index),
         )
 
 
@@ -243,7 +241,3 @@ def _padded(events: list[np.ndarray], width: int) -> Span:
     at = np.zeros(mask.shape, np.int64)
     at[mask] = np.concatenate(events)
     return at, mask
-
-
-def _rows(features: Features, index: Tensor) -> Features:
-    return Features(*(column[index] for column in features))

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from metarec_ray.data.tasks.task_store import HistoryTable
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 
 Sampling = Literal["uniform", "popularity", "in_batch"]
@@ -23,7 +23,7 @@ class Negatives:
 
     def __init__(
         self,
-        histories: HistoryTable,
+        histories: Histories,
         rankable: Sequence[np.ndarray],
         sampling: Sampling,
     ):

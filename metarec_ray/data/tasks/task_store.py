@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.core.batch import Features
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.fields import COLD
 from metarec_ray.data.files.memory_mapped import in_memory, mapped
 from metarec_ray.data.store.manifest import (
@@ -29,7 +30,7 @@ from metarec_ray.data.store.manifest import (
     verify,
 )
 from metarec_ray.data.tasks.features import FeatureSpace
-from metarec_ray.data.tasks.gathering import Buckets, Wanted, gather
+from metarec_ray.data.tasks.gathering import Buckets, EventFilter, gather
 
 PARTS = ("train", "valid", "test")
 
@@ -41,34 +42,6 @@ class ItemTable(NamedTuple):
     titles: list[str | None]
     features: Features
     cold: Tensor  # bool [I]: held out of training
-
-
-class HistoryTable(NamedTuple):
-    """Whole histories of E entities as values + offsets, oldest event first."""
-
-    task_id: Tensor  # int64 [E], ascending
-    offsets: Tensor  # int64 [E + 1]
-    item: Tensor  # int64 [events]
-    label: Tensor  # float32 [events]
-    time: Tensor  # int64 [events]: microseconds; 0 without a clock
-    context: Features  # [events]
-    user: Features  # [E]
-
-    def lengths(self) -> Tensor:
-        """Return the number of events of each entity [E]."""
-        return self.offsets.diff()
-
-    def keep(self, mask: Tensor) -> "HistoryTable":
-        """Return the same entities with only the events where `mask`, in their order."""
-        kept = torch.zeros(mask.numel() + 1, dtype=torch.int64)
-        kept[1:] = mask.cumsum(0)
-        return self._replace(
-            offsets=kept[self.offsets],
-            item=self.item[mask],
-            label=self.label[mask],
-            time=self.time[mask],
-            context=Features(*(column[mask] for column in self.context)),
-        )
 
 
 class TaskStore:
@@ -129,7 +102,7 @@ class TaskStore:
         view._cache = None  # what is there knows no restriction
         return view
 
-    def histories(self, parts: Sequence[str] = PARTS, *, cut: bool = True) -> HistoryTable:
+    def histories(self, parts: Sequence[str] = PARTS, *, cut: bool = True) -> Histories:
         """Return the histories of the entities of `parts`, in the order of their task ids.
 
         With `cut` events at or after the cutoff or on cold items are left out, or on items that the
@@ -140,9 +113,9 @@ class TaskStore:
             DataError: a bucket is missing, torn or altered.
 
         """
-        wanted = Wanted(parts)
+        keep = EventFilter(parts)
         if cut:
-            wanted = Wanted(parts, self._learned.numpy(), self.manifest.cutoff)
+            keep = EventFilter(parts, self._learned.numpy(), self.manifest.cutoff)
         buckets = Buckets(
             range(self.manifest.buckets),
             self._bucket,
@@ -150,17 +123,15 @@ class TaskStore:
             user=self.user_space,
             context=self.context_space,
         )
-        made = partial(gather, buckets, wanted)
+        made = partial(gather, buckets, keep)
         if self._cache is None:
-            return _joined(made(in_memory))
+            return self._joined(made(in_memory))
         name = "-".join([*parts, *(["cut"] if cut else [])])
-        return _joined(mapped(self._cache / name, made))
+        return self._joined(mapped(self._cache / name, made))
 
     def trained_items(self) -> Tensor:
         """Return bool [I]: items that an entity of train or valid met before the cutoff."""
-        trained = torch.zeros(len(self.items.ids), dtype=torch.bool)
-        trained[self.histories(("train", "valid")).item] = True
-        return trained
+        return self.histories(("train", "valid")).met_items()
 
     def entity_ids(self) -> list[str]:
         """Return the raw id of every task id, in order."""
@@ -174,6 +145,21 @@ class TaskStore:
             if index:
                 fields[name] = self.vocabularies["user"][name][index - 1]
         return fields
+
+    def _joined(self, columns: list[Tensor]) -> Histories:
+        """Return the columns that `gather` makes as histories."""
+        task_id, offsets, item, label, time, *features = columns
+        return Histories(
+            task_id=task_id,
+            offsets=offsets,
+            item=item,
+            label=label,
+            time=time,
+            context=Features(*features[:3]),
+            users=self.user_space.side(Features(*features[3:])),
+            items=self.item_space.side(self.items.features),
+            cutoff=self.manifest.cutoff,
+        )
 
     def _read_items(self) -> ItemTable:
         table = pq.read_table(self.file(ITEMS)).sort_by("item")
@@ -206,9 +192,3 @@ class TaskStore:
             verify(self.path, self.manifest, [name])
             self._verified.add(name)
         return pq.read_table(existing(self.path, self.manifest, name), columns=list(columns))
-
-
-def _joined(tensors: list[Tensor]) -> HistoryTable:
-    task_id, offsets, item, label, time, *features = tensors
-    context, user = Features(*features[:3]), Features(*features[3:])
-    return HistoryTable(task_id, offsets, item, label, time, context, user)

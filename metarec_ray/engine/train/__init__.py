@@ -1,4 +1,4 @@
-"""Training on a cluster: Ray Train workers, and how lane results travel between them.
+"""Training on a cluster: what an experiment asks for, and Ray Train workers.
 
 Not here: the loop itself (`training`). Begin with `driver`, then `workers`.
 """

@@ -9,6 +9,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,25 @@ import torch.distributed as dist
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
+from metarec_ray.checkpoint import CHECKPOINTS
 from metarec_ray.config.experiment import Experiment, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster import access
 from metarec_ray.engine.cluster.session import interruptible
-from metarec_ray.engine.train.exchange import Gathered
 from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.training import metrics_log
-from metarec_ray.training.loop import resume, train_loop
+from metarec_ray.training.meta_step.exchange import AllGather
 from metarec_ray.training.meta_step.step import Alone
-from metarec_ray.training.trainer import Progress, Trainer
-from metarec_ray.training.warm_start import CHECKPOINTS
+from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.segments import (
+    Metrics,
+    checkpoint_steps,
+    resume,
+    save,
+    segments_of,
+    train_segments,
+)
+from metarec_ray.training.trainer import Trainer
 
 COLLECTIVE_TIMEOUT_S = 120
 
@@ -43,33 +52,8 @@ def train_on_workers(
         RunFailed: the workers failed more often than `train.max_failures`.
 
     """
-    settings = experiment.train
-    use_gpu = _use_gpu(experiment)
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config={
-            "experiment": json.loads(experiment.model_dump_json()),
-            "directory": str(directory),
-            "store": str(experiment.store.resolve()),
-        },
-        scaling_config=ScalingConfig(
-            num_workers=settings.num_workers,
-            use_gpu=use_gpu,
-            resources_per_worker=_resources(experiment, use_gpu),
-        ),
-        torch_config=TorchConfig(
-            backend="nccl" if use_gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
-        ),
-        run_config=RunConfig(
-            # A unique name: the same one would resume Ray's own snapshot, not our checkpoints.
-            name=f"train-{uuid.uuid4().hex[:8]}",
-            storage_path=str(directory / "ray"),
-            failure_config=FailureConfig(
-                max_failures=settings.max_failures, controller_failure_limit=settings.max_failures
-            ),
-        ),
-    )
-    with _followed(directory / metrics_log.NAME, progress):
+    trainer = _ray_trainer(experiment, directory)
+    with _MetricsFollower(directory / metrics_log.NAME, progress):
         try:
             with interruptible():
                 trainer.fit()
@@ -77,9 +61,41 @@ def train_on_workers(
             progress("train: interrupted; the same command resumes")
             raise
         except ray.train.TrainingFailedError as error:
+            limit = experiment.train.max_failures
             raise RunFailed(
-                f"training must not fail more than {settings.max_failures} times: {_cause(error)}"
+                f"training must not fail more than {limit} times: {_cause(error)}"
             ) from error
+
+
+def _ray_trainer(experiment: Experiment, directory: Path) -> TorchTrainer:
+    settings = experiment.train
+    use_gpu = _use_gpu(experiment)
+    config = {
+        "experiment": json.loads(experiment.model_dump_json()),
+        "directory": str(directory),
+        "store": str(experiment.store.resolve()),
+    }
+    scaling = ScalingConfig(
+        num_workers=settings.num_workers,
+        use_gpu=use_gpu,
+        resources_per_worker=_resources(experiment, use_gpu),
+    )
+    run = RunConfig(
+        # A unique name: the same one would resume Ray's own snapshot, not our checkpoints.
+        name=f"train-{uuid.uuid4().hex[:8]}",
+        storage_path=str(directory / "ray"),
+        failure_config=FailureConfig(
+            max_failures=settings.max_failures, controller_failure_limit=settings.max_failures
+        ),
+    )
+    backend = "nccl" if use_gpu else "gloo"
+    return TorchTrainer(
+        _worker,
+        train_loop_config=config,
+        scaling_config=scaling,
+        torch_config=TorchConfig(backend=backend, timeout_s=COLLECTIVE_TIMEOUT_S),
+        run_config=run,
+    )
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -88,22 +104,25 @@ def _worker(config: dict[str, Any]) -> None:
     path = Path(config["store"])
     store = TaskStore.open(path, cache=access.cache(os.environ, path))
     trainer = Trainer(experiment, store, device=str(get_device()))
-    folder, lines = directory / CHECKPOINTS, directory / metrics_log.NAME
-    exchange, settings = Gathered() if dist.is_initialized() else Alone(), experiment.train
+    exchange = AllGather() if dist.is_initialized() else Alone()
+    folder, log = directory / CHECKPOINTS, directory / metrics_log.NAME
     start = resume(trainer, folder)
     if exchange.rank == 0:
-        metrics_log.forget_after(lines, start)
+        metrics_log.forget_after(log, start)
 
     def report(line: Progress) -> None:
         if exchange.rank == 0:
-            metrics_log.append(lines, line)
-        if line.step % settings.checkpoint_every == 0 or line.step == settings.steps:
-            # Every rank reports equally often: a report is a barrier.
-            ray.train.report(
-                {"step": line.step, "query_loss": line.loss, line.metric_name: line.metric}
-            )
+            metrics_log.append(log, line)
 
-    train_loop(trainer, exchange, folder, report=report)
+    def at_end(trainer: Trainer, metrics: Metrics) -> None:
+        # Every rank reports equally often: a report is a barrier.
+        ray.train.report({"step": trainer.step, **metrics})
+        if exchange.rank == 0:
+            save(folder, trainer, metrics)
+
+    steps = checkpoint_steps(experiment.train.steps, experiment.train.checkpoint_every)
+    advance = partial(Trainer.run, exchange=exchange)
+    train_segments(segments_of(trainer, steps, advance=advance, at_end=at_end), report=report)
 
 
 def _use_gpu(experiment: Experiment) -> bool:
@@ -126,8 +145,8 @@ def _cause(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-class _followed:
-    """Show the lines that workers add to a file, while a `with` block runs."""
+class _MetricsFollower:
+    """Shows the lines that workers add to `metrics.jsonl`, while a `with` block runs."""
 
     def __init__(self, path: Path, progress: Callable[[str], None]):
         self.path, self.progress = path, progress

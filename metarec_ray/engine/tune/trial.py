@@ -18,8 +18,10 @@ from metarec_ray.engine.cluster import access
 from metarec_ray.evaluation.validation import validate
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit
-from metarec_ray.training.meta_step.step import Alone
+from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.segments import Metrics, segments_of, train_segments
 from metarec_ray.training.trainer import Trainer
+from metarec_ray.training.validation import validate as validate_trainer
 
 
 def run_trial(tree: dict[str, Any], store: str, values: dict[str, Any]) -> None:
@@ -36,17 +38,22 @@ def run_trial(tree: dict[str, Any], store: str, values: dict[str, Any]) -> None:
     if begun is not None:
         with begun.as_directory() as folder:
             trainer.restore(checkpoints.load(Path(folder) / "trial"), Path(folder))
-    for rung in range(1, settings.rungs + 1):
-        until = settings.steps * rung // settings.rungs
-        if trainer.step >= until:
-            continue
-        for _ in trainer.run(Alone(), until):
-            pass
-        loss, metric = trainer.validate()
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoints.save(trainer.checkpoint({}), Path(folder) / "trial")
-            report = {"valid_loss": loss, "valid_metric": metric, "step": trainer.step}
-            tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+    rungs = [settings.steps * rung // settings.rungs for rung in range(1, settings.rungs + 1)]
+    train_segments(segments_of(trainer, rungs, at_end=_report_rung), report=_unseen)
+
+
+def _report_rung(trainer: Trainer, metrics: Metrics) -> None:
+    """Report the validation quality, with the checkpoint that the trial resumes from."""
+    del metrics
+    loss, metric = validate_trainer(trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints.save(trainer.checkpoint({}), Path(folder) / "trial")
+        report = {"valid_loss": loss, "valid_metric": metric, "step": trainer.step}
+        tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def _unseen(line: Progress) -> None:
+    """Take a line of progress: Tune shows rungs only."""
 
 
 def _fitted_trial(experiment: Experiment, store: TaskStore) -> None:

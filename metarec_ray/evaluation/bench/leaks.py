@@ -38,7 +38,7 @@ def refuse_leaks_of_ratings(store: TaskStore, tasks: RatingTasks) -> None:
     """Raise a DataError if training, or the support of the task itself, holds a row it asks for."""
     place = {name: task for task, name in enumerate(store.entity_ids())}
     training, n_items = store.histories(TRAINING), len(store.items.ids)
-    entity = training.task_id.repeat_interleave(training.lengths())
+    entity = training.task_id[training.entity()]
     task = torch.tensor([place.get(name, -1) for name in tasks.entity]).unsqueeze(1)
     asked = torch.where(tasks.mask & (task >= 0), task * n_items + tasks.query, -1)
     refuse_rows(tasks, torch.isin(asked, entity * n_items + training.item), store, "training")

@@ -12,7 +12,6 @@ import torch
 from scipy.sparse import coo_array, csr_array
 
 from metarec_ray.config.experiment import Experiment
-from metarec_ray.core.batch import entity_of
 from metarec_ray.data.datasets import by_name
 from metarec_ray.data.log import reading, sources
 from metarec_ray.data.settings import Data
@@ -87,12 +86,13 @@ def item_vectors(store: TaskStore) -> csr_array:
 
     Two items are as far apart as one minus the cosine of who met them.
     """
-    table = store.histories(TRAINING)
-    pairs = torch.unique(entity_of(table.offsets) * len(store.items.ids) + table.item)
-    item, entity = pairs % len(store.items.ids), pairs // len(store.items.ids)
-    count = torch.bincount(item, minlength=len(store.items.ids))
+    training = store.histories(TRAINING)
+    n_items = training.n_items
+    pairs = torch.unique(training.entity() * n_items + training.item)
+    item, entity = pairs % n_items, pairs // n_items
+    count = torch.bincount(item, minlength=n_items)
     values = (1 / count[item].sqrt()).numpy()
-    shape = (len(store.items.ids), len(table.task_id))
+    shape = (n_items, training.n_entities)
     return csr_array(coo_array((values, (item.numpy(), entity.numpy())), shape=shape))
 
 

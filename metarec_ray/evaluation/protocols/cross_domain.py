@@ -15,17 +15,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.core.batch import DAY, Features, entity_of
+from metarec_ray.core.batch import DAY, Features
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.protocol_settings import CrossDomain
 from metarec_ray.data.tasks.domains import items_by_value
-from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import DataError
 from metarec_ray.evaluation.protocols.events import (
-    at,
     first_meetings,
     item_share,
     padded,
-    select,
     shuffled_ties,
 )
 from metarec_ray.evaluation.protocols.strict import MIN_ENTITIES, TRAINING, Part
@@ -40,7 +39,7 @@ class CrossDomainTasks(NamedTuple):
 
     direction: str  # source->target
     entity: Tensor  # int64 [E]: task ids
-    events: HistoryTable  # of these entities: what may be known
+    events: Histories  # of these entities: what may be known
     rank: Tensor  # int64 [N]: place among the entity's target events, -1 for a source event
     query: Tensor  # int64 [E, Q]: catalogue rows, padded
     mask: Tensor  # bool [E, Q]
@@ -55,7 +54,7 @@ class CrossDomainTasks(NamedTuple):
         del k  # the same at every k
         allowed = self.inside.expand(len(self.entity), -1).clone()
         target = self.rank >= 0
-        allowed[entity_of(self.events.offsets)[target], self.events.item[target]] = False
+        allowed[self.events.entity()[target], self.events.item[target]] = False
         return allowed
 
     def gains(self) -> Tensor:
@@ -73,7 +72,7 @@ class CrossDomainTasks(NamedTuple):
             mask=mask,
             time=_masked(kept.time, rows, mask),
             context=Features(*(_masked(c, rows, mask.unsqueeze(-1)) for c in kept.context)),
-            user=kept.user,
+            user=kept.users.features,
             now=self.now,
         )
 
@@ -116,16 +115,12 @@ def cross_domain_tasks(
             "the cross_domain protocol needs two domains among the items that training met and a "
             f"clock, got {len(domains)} and {clock} clock ({store.path})"
         )
-    table = store.histories(TRAINING if part == "test" else ("train",))
-    n_items = len(store.items.ids)
-    trained = torch.zeros(n_items, dtype=torch.bool)
-    trained[table.item] = True
-    known = _Known(trained, item_share(table.offsets, table.item, n_items))
+    training = store.histories(TRAINING if part == "test" else ("train",))
+    known = _Known(training.met_items(), item_share(training))
     whole = store.histories((part,), cut=False)
     if settings.shuffle_days is not None:
         generator = torch.Generator().manual_seed(settings.shuffle_days)
-        order = shuffled_ties(whole.offsets, whole.time // DAY, generator)
-        whole = select(whole, torch.arange(len(whole.task_id)), order, whole.lengths())
+        whole = shuffled_ties(whole, whole.time // DAY, generator)
     found: list[CrossDomainTasks] = []
     for source, target in permutations(domains, 2):
         tasks = _direction(whole, domains[source], domains[target], known, settings)
@@ -135,12 +130,12 @@ def cross_domain_tasks(
 
 
 def _direction(
-    whole: HistoryTable, source: Tensor, target: Tensor, known: _Known, settings: CrossDomain
+    whole: Histories, source: Tensor, target: Tensor, known: _Known, settings: CrossDomain
 ) -> CrossDomainTasks:
-    window, entity = max(settings.ks), entity_of(whole.offsets)
-    met = first_meetings(whole.offsets, whole.item, target[whole.item], len(target))
+    window, entity = max(settings.ks), whole.entity()
+    met = first_meetings(whole, target[whole.item])
     rank = torch.where(met, _place_among(met, whole.offsets), -1)
-    counts = torch.bincount(entity[met], minlength=len(whole.task_id))
+    counts = torch.bincount(entity[met], minlength=whole.n_entities)
     eligible = counts >= window + settings.min_query
     chosen = eligible.nonzero().squeeze(1)
     asked = (met & (rank >= window) & eligible[entity]).nonzero().squeeze(1)
@@ -151,16 +146,15 @@ def _direction(
     begin = torch.zeros_like(counts).index_put((chosen,), asked[rows[:, 0]])
     earlier = whole.time // DAY < (whole.time[begin] // DAY)[entity]
     kept = (source[whole.item] & earlier) | ((rank >= 0) & (rank < window))
-    events = (kept & eligible[entity]).nonzero().squeeze(1)
-    sizes = torch.bincount(entity[events], minlength=len(counts))[chosen]
+    kept &= eligible[entity]
     return CrossDomainTasks(
         direction="",
         entity=whole.task_id[chosen],
-        events=select(whole, chosen, events, sizes),
-        rank=rank[events],
+        events=whole.keep(kept).take(chosen),
+        rank=rank[kept],
         query=torch.where(mask, whole.item[asked[rows]], 0),
         mask=mask,
-        now=at(whole.context, begin[chosen].unsqueeze(1)),
+        now=whole.context.at(begin[chosen].unsqueeze(1)),
         inside=target,
         trained=known.trained & target,
         share=known.share,

@@ -1,63 +1,50 @@
 """Histories cut to pieces: shuffles inside a moment, first meetings, padded sets.
 
-Knows flat events with offsets; does not know any protocol.
+Knows `Histories`; does not know any protocol.
 """
 
 import torch
 from torch import Generator, Tensor
 
-from metarec_ray.core.batch import Features, entity_of
-from metarec_ray.data.tasks.task_store import HistoryTable
+from metarec_ray.core.histories import Histories
 
 
-def shuffled_ties(offsets: Tensor, time: Tensor, generator: Generator) -> Tensor:
-    """Return a permutation of the events that shuffles each entity's events of one moment.
+def shuffled_ties(histories: Histories, time: Tensor, generator: Generator) -> Histories:
+    """Return the histories with each entity's events of one moment in a random order.
 
-    Events of another entity or another time keep their places; the control for what the order
-    inside a timestamp gives away.
+    All other events keep their places: the control for what the order inside a timestamp gives
+    away.
 
     Args:
-        offsets: int64 [E + 1].
-        time: int64 [N], ascending inside an entity; days are `time // DAY`.
+        histories: of any entities.
+        time: int64 [N], which moment each event is of, ascending inside an entity.
         generator: draws the order.
 
     """
-    entity = entity_of(offsets)
+    entity = histories.entity()
     begins = torch.ones_like(time, dtype=torch.bool)
     begins[1:] = (time[1:] != time[:-1]) | (entity[1:] != entity[:-1])
     drawn = torch.rand(time.numel(), generator=generator, dtype=torch.float64).argsort(stable=True)
-    return drawn[begins.cumsum(0)[drawn].argsort(stable=True)]
+    return histories.reorder(drawn[begins.cumsum(0)[drawn].argsort(stable=True)])
 
 
-def first_meetings(offsets: Tensor, item: Tensor, keep: Tensor, n_items: int) -> Tensor:
-    """Return True on each entity's first kept event with an item: a repeat is no discovery."""
-    rows = keep.nonzero().squeeze(1)
+def first_meetings(histories: Histories, keep: Tensor) -> Tensor:
+    """Return bool [N]: each entity's first event with an item, of those in `keep`, bool [N]."""
+    rows, n_items = keep.nonzero().squeeze(1), histories.n_items
     pairs, where = torch.unique(
-        entity_of(offsets)[rows] * n_items + item[rows], return_inverse=True
+        histories.entity()[rows] * n_items + histories.item[rows], return_inverse=True
     )
-    first = torch.full((pairs.numel(),), item.numel(), dtype=torch.int64)
+    first = torch.full((pairs.numel(),), histories.item.numel(), dtype=torch.int64)
     first.scatter_reduce_(0, where, rows, "amin")
     return torch.zeros_like(keep).index_fill_(0, first, True)
 
 
-def item_share(offsets: Tensor, item: Tensor, n_items: int) -> Tensor:
+def item_share(histories: Histories) -> Tensor:
     """Return the share of entities with events that met each item, float [I], never 0."""
-    met = torch.unique(entity_of(offsets) * n_items + item) % n_items
+    n_items = histories.n_items
+    met = torch.unique(histories.entity() * n_items + histories.item) % n_items
     count = torch.bincount(met, minlength=n_items).clamp(min=1)
-    return count / (offsets.diff() > 0).sum().clamp(min=1)
-
-
-def select(table: HistoryTable, entities: Tensor, events: Tensor, sizes: Tensor) -> HistoryTable:
-    """Return a table of `entities` [E'] that own `events` [N'], the first `sizes[0]` and so on."""
-    return HistoryTable(
-        task_id=table.task_id[entities],
-        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]),
-        item=table.item[events],
-        label=table.label[events],
-        time=table.time[events],
-        context=at(table.context, events),
-        user=at(table.user, entities),
-    )
+    return count / (histories.lengths() > 0).sum().clamp(min=1)
 
 
 def padded(starts: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,8 +55,3 @@ def padded(starts: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     step = torch.arange(max(int(sizes.max()) if sizes.numel() else 0, 1))
     mask = step < sizes.unsqueeze(1)
     return torch.where(mask, starts.unsqueeze(1) + step, 0), mask
-
-
-def at(features: Features, rows: Tensor) -> Features:
-    """Return features at `rows` of any shape."""
-    return Features(*(column[rows] for column in features))

@@ -7,15 +7,16 @@ import numpy as np
 import polars as pl
 import torch
 
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import SideInformation
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.log import encode
 from metarec_ray.data.log.encode import Encoder
-from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.features import FeatureSpace
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import DataError
-from metarec_ray.evaluation.protocols.events import at
 
 
-def history_table(events: pl.DataFrame, store: TaskStore) -> tuple[HistoryTable, list[str]]:
+def histories_of(events: pl.DataFrame, store: TaskStore) -> tuple[Histories, list[str]]:
     """Return the histories of a frame's entities, and their raw ids, in the order of its rows.
 
     Nothing is known of the entities or of the context of an event.
@@ -37,19 +38,23 @@ def history_table(events: pl.DataFrame, store: TaskStore) -> tuple[HistoryTable,
     ends = np.cumsum(sizes["len"].to_numpy().astype(np.int64))
     n = len(sizes)
     time = events["time"].to_numpy() if "time" in events.columns else np.zeros(len(events))
-    table = HistoryTable(
+    found = Histories(
         task_id=torch.arange(n),
         offsets=torch.from_numpy(np.concatenate([[0], ends]).astype(np.int64)),
         item=torch.tensor(item, dtype=torch.int64),
         label=torch.from_numpy(events["label"].cast(pl.Float32).to_numpy().copy()),
         time=torch.from_numpy(time.astype(np.int64)),
-        context=_repeated(store.context_space.missing(), len(events)),
-        user=_repeated(store.user_space.missing(), n),
+        context=_all_missing(store.context_space, len(events)).features,
+        users=_all_missing(store.user_space, n),
+        items=store.item_space.side(store.items.features),
+        cutoff=store.manifest.cutoff,
     )
-    return table, sizes["entity"].to_list()
+    return found, sizes["entity"].to_list()
 
 
-def entity_features(store: TaskStore, table: pl.DataFrame | None, ids: list[str]) -> Features:
+def entity_features(
+    store: TaskStore, table: pl.DataFrame | None, ids: list[str]
+) -> SideInformation:
     """Return what is known of entities, by the vocabularies of the store.
 
     Args:
@@ -59,7 +64,7 @@ def entity_features(store: TaskStore, table: pl.DataFrame | None, ids: list[str]
 
     """
     if table is None:
-        return _repeated(store.user_space.missing(), len(ids))
+        return _all_missing(store.user_space, len(ids))
     named = pl.DataFrame({"id": ids}, schema={"id": pl.String})
     known = named.join(
         table.with_columns(pl.col("id").cast(pl.String)), on="id", how="left", maintain_order="left"
@@ -68,8 +73,9 @@ def entity_features(store: TaskStore, table: pl.DataFrame | None, ids: list[str]
     for field in store.user_space.fields:
         using = Encoder(field, store.vocabularies["user"].get(field.name, []))
         columns[field.name] = encode.encode(known[field.name], using).to_arrow()
-    return store.user_space.encode(columns, len(ids))
+    return store.user_space.side(store.user_space.encode(columns, len(ids)))
 
 
-def _repeated(one: Features, n: int) -> Features:
-    return at(one, torch.zeros(n, dtype=torch.int64))
+def _all_missing(space: FeatureSpace, n: int) -> SideInformation:
+    """Return n entities whose fields are all missing."""
+    return space.side(space.missing().at(torch.zeros(n, dtype=torch.int64)))

@@ -9,14 +9,13 @@ same at every k. Does not know what predicts.
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
-from metarec_ray.core.batch import entity_of
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.protocol_settings import ItemKshot
-from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import DataError
-from metarec_ray.evaluation.protocols.events import first_meetings, select
-from metarec_ray.evaluation.protocols.frames import entity_features, history_table
+from metarec_ray.evaluation.protocols.events import first_meetings
+from metarec_ray.evaluation.protocols.frames import entity_features, histories_of
 from metarec_ray.evaluation.protocols.ratings import RatingTasks, cut, require_entity
 from metarec_ray.evaluation.protocols.strict import MIN_ENTITIES, TRAINING
 
@@ -50,10 +49,10 @@ def kshot_tasks(
 
     """
     require_entity(store, "item")
-    table, ids = _new_items(store, events, items)
-    chosen = (table.lengths() >= settings.min_ratings).nonzero().squeeze(1)
+    raters, ids = _new_items(store, events, items)
+    chosen = (raters.lengths() >= settings.min_ratings).nonzero().squeeze(1)
     _check_size(len(chosen), settings, force)
-    drawn, window = _drawn(_only(table, chosen), seed), max(settings.ks)
+    drawn, window = _drawn(raters.take(chosen), seed), max(settings.ks)
     return cut(
         SCENARIO,
         [ids[i] for i in chosen.tolist()],
@@ -66,50 +65,41 @@ def kshot_tasks(
 
 def _new_items(
     store: TaskStore, events: pl.DataFrame | None, items: pl.DataFrame | None
-) -> tuple[HistoryTable, list[str]]:
+) -> tuple[Histories, list[str]]:
     """Return the ratings of the new items by users that training knows, and the items' raw ids."""
     if events is None:
-        table, known = store.histories(("test",), cut=False), store.entity_ids()
-        ids = [known[task] for task in table.task_id.tolist()]
+        raters, known = store.histories(("test",), cut=False), store.entity_ids()
+        ids = [known[task] for task in raters.task_id.tolist()]
     else:
-        table, ids = _of_frame(events, store)
+        raters, ids = _of_frame(events, store)
         _check_new(ids, store)
-        table = table._replace(user=entity_features(store, items, ids))
+        raters = raters._replace(users=entity_features(store, items, ids))
     trained = store.trained_items()
-    kept = first_meetings(table.offsets, table.item, trained[table.item], len(trained))
-    return table.keep(kept), ids
+    return raters.keep(first_meetings(raters, trained[raters.item])), ids
 
 
-def _only(table: HistoryTable, entities: Tensor) -> HistoryTable:
-    """Return the table of some entities, numbers [E'] ascending."""
-    chosen = torch.zeros(len(table.task_id), dtype=torch.bool).index_fill_(0, entities, True)
-    rows = chosen[entity_of(table.offsets)].nonzero().squeeze(1)
-    return select(table, entities, rows, table.lengths()[entities])
-
-
-def _drawn(table: HistoryTable, seed: int) -> HistoryTable:
-    """Return the table with the ratings of one item after the other in a drawn order."""
+def _drawn(raters: Histories, seed: int) -> Histories:
+    """Return the histories with the ratings of each item in a random order."""
     generator = np.random.default_rng(_STREAM + seed)
-    starts, sizes = table.offsets[:-1].tolist(), table.lengths().tolist()
+    starts, sizes = raters.offsets[:-1].tolist(), raters.lengths().tolist()
     places = [
         start + generator.permutation(size) for start, size in zip(starts, sizes, strict=True)
     ]
-    order = torch.from_numpy(np.concatenate(places))
-    return select(table, torch.arange(len(sizes)), order, table.lengths())
+    return raters.reorder(torch.from_numpy(np.concatenate(places)))
 
 
-def _of_frame(events: pl.DataFrame, store: TaskStore) -> tuple[HistoryTable, list[str]]:
+def _of_frame(events: pl.DataFrame, store: TaskStore) -> tuple[Histories, list[str]]:
     """Return the ratings by users that are in the store's catalogue, oldest first."""
     clock = ["time"] if "time" in events.columns else []
     ordered = events.sort("entity", *clock, "sequence", "item").with_columns(
         pl.col("entity", "item").cast(pl.String)
     )
-    return history_table(ordered.filter(pl.col("item").is_in(store.items.ids)), store)
+    return histories_of(ordered.filter(pl.col("item").is_in(store.items.ids)), store)
 
 
 def _check_new(ids: list[str], store: TaskStore) -> None:
-    known, table = store.entity_ids(), store.histories(TRAINING)
-    met = {known[task] for task in table.task_id[table.lengths() > 0].tolist()}
+    known, training = store.entity_ids(), store.histories(TRAINING)
+    met = {known[task] for task in training.task_id[training.lengths() > 0].tolist()}
     leaked = [raw for raw in ids if raw in met]
     if leaked:
         raise DataError(

@@ -19,7 +19,7 @@ from metarec_ray.data.log.selection import PARTITIONS
 from metarec_ray.data.settings import Data, Rows
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError
-from metarec_ray.evaluation.protocols.frames import entity_features, history_table
+from metarec_ray.evaluation.protocols.frames import entity_features, histories_of
 from metarec_ray.evaluation.protocols.ratings import (
     SCENARIOS,
     RatingTasks,
@@ -117,14 +117,14 @@ def partition_tasks(
 def _tasks(
     scenario: str, rows: pl.DataFrame, store: TaskStore, users: pl.DataFrame | None
 ) -> RatingTasks:
-    table, ids = history_table(rows, store)
+    histories, ids = histories_of(rows, store)
     roles = rows.group_by("entity", maintain_order=True).agg(
         support=(pl.col("role") == "support").sum(), query=(pl.col("role") == "query").sum()
     )
     return cut(
         scenario,
         ids,
-        table._replace(user=entity_features(store, users, ids)),
+        histories._replace(users=entity_features(store, users, ids)),
         support=torch.from_numpy(roles["support"].to_numpy().astype("int64")),
         query=torch.from_numpy(roles["query"].to_numpy().astype("int64")),
         now=store.context_space.missing(),

@@ -13,15 +13,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from metarec_ray.core.batch import Features, entity_of
+from metarec_ray.core.batch import Features
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.protocol_settings import RatingCut
-from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.evaluation.protocols.events import (
-    at,
     first_meetings,
     padded,
-    select,
     shuffled_ties,
 )
 from metarec_ray.evaluation.protocols.strict import MIN_ENTITIES, TRAINING
@@ -77,13 +76,13 @@ def rule_tasks(
     test, warm = store.histories(("test",), cut=False), store.histories(TRAINING, cut=False)
     ids, now = store.entity_ids(), store.context_space.missing()
     found: list[RatingTasks] = []
-    for place, (scenario, table, items) in enumerate(
+    for place, (scenario, histories, items) in enumerate(
         zip(SCENARIOS, (test, warm, test), (trained, cold, cold), strict=True)
     ):
         # A stream of its own: a scenario stays as it is when another one changes.
         generator = torch.Generator().manual_seed(len(SCENARIOS) * seed + place)
-        chosen = _eligible(table, items, settings, generator)
-        n = len(chosen.task_id)
+        chosen = _eligible(histories, items, settings, generator)
+        n = chosen.n_entities
         if n == 0 or (n < MIN_ENTITIES and not force):
             log.warning("%s is left out: it needs %d tasks, got %d", scenario, MIN_ENTITIES, n)
             continue
@@ -112,42 +111,42 @@ def require_entity(store: TaskStore, entity: Literal["user", "item"]) -> None:
 def cut(
     scenario: str,
     ids: list[str],
-    table: HistoryTable,
+    histories: Histories,
     *,
     support: Tensor,
     query: Tensor,
     now: Features,
     gap: Tensor | int = 0,
 ) -> RatingTasks:
-    """Return the tasks whose supports are the first events of each entity of a shuffled table.
+    """Return the tasks whose supports are the first events of each shuffled history.
 
     Args:
         scenario: what the tasks are called.
         ids: raw ids of the entities.
-        table: events in the order of the shuffle.
+        histories: in the order of the shuffle.
         support: int64 [T], sizes.
         query: int64 [T], sizes.
         now: the context [1] in which is asked.
         gap: events between support and query.
 
     """
-    rows, mask = padded(table.offsets[:-1], support)
-    asked, wanted = padded(table.offsets[:-1] + support + gap, query)
+    rows, mask = padded(histories.offsets[:-1], support)
+    asked, wanted = padded(histories.offsets[:-1] + support + gap, query)
     n = len(ids)
     return RatingTasks(
         scenario=scenario,
         entity=ids,
         support=Supports(
-            item=table.item[rows] * mask,
-            label=table.label[rows] * mask,
+            item=histories.item[rows] * mask,
+            label=histories.label[rows] * mask,
             mask=mask,
-            time=table.time[rows] * mask,
-            context=at(table.context, rows),
-            user=table.user,
+            time=histories.time[rows] * mask,
+            context=histories.context.at(rows),
+            user=histories.users.features,
             now=Features(*(column.expand(n, 1, -1) for column in now)),
         ),
-        query=table.item[asked] * wanted,
-        label=table.label[asked] * wanted,
+        query=histories.item[asked] * wanted,
+        label=histories.label[asked] * wanted,
         mask=wanted,
     )
 
@@ -170,7 +169,7 @@ def with_history(tasks: RatingTasks, store: TaskStore) -> RatingTasks:
         index = order if whole.dim() == 2 else order.unsqueeze(-1).expand(-1, -1, whole.shape[-1])
         return whole.gather(1, index)
 
-    before = at(history.context, rows)
+    before = history.context.at(rows)
     return tasks._replace(
         scenario=tasks.scenario + HISTORY,
         support=Supports(
@@ -185,20 +184,16 @@ def with_history(tasks: RatingTasks, store: TaskStore) -> RatingTasks:
     )
 
 
-def shuffled(table: HistoryTable, generator: Generator) -> HistoryTable:
-    """Return the table with the events of each entity in a drawn order."""
-    order = shuffled_ties(table.offsets, torch.zeros_like(table.time), generator)
-    return select(table, torch.arange(len(table.task_id)), order, table.lengths())
+def shuffled(histories: Histories, generator: Generator) -> Histories:
+    """Return the histories with the events of each entity in a random order."""
+    return shuffled_ties(histories, torch.zeros_like(histories.time), generator)
 
 
 def _eligible(
-    table: HistoryTable, items: Tensor, settings: RatingCut, generator: Generator
-) -> HistoryTable:
-    """Return the entities with enough and not too many ratings of `items`, shuffled."""
-    kept = first_meetings(table.offsets, table.item, items[table.item], len(items))
-    table = table.keep(kept)
-    sizes = table.lengths()
+    histories: Histories, items: Tensor, settings: RatingCut, generator: Generator
+) -> Histories:
+    """Return the entities with enough and not too many ratings of `items` (bool [I]), shuffled."""
+    rated = histories.keep(first_meetings(histories, items[histories.item]))
+    sizes = rated.lengths()
     chosen = (sizes >= settings.min_ratings) & (sizes <= settings.max_ratings)
-    entities = chosen.nonzero().squeeze(1)
-    events = chosen[entity_of(table.offsets)].nonzero().squeeze(1)
-    return shuffled(select(table, entities, events, sizes[entities]), generator)
+    return shuffled(rated.take(chosen.nonzero().squeeze(1)), generator)

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from metarec_ray.config.experiment import Evaluate
-from metarec_ray.core.batch import Features, entity_of
+from metarec_ray.core.batch import Features
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
-from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.evaluation.protocols.events import first_meetings, item_share
 from metarec_ray.inference.supports import Supports
@@ -64,9 +65,9 @@ class StrictTasks(NamedTuple):
             label=label,
             mask=(event >= 0) & (k > 0),
             time=time,
-            context=Features(*(column[event] for column in self.context)),
+            context=self.context.at(event),
             user=self.user,
-            now=Features(*(column[self.query_event[:, None]] for column in self.context)),
+            now=self.context.at(self.query_event[:, None]),
         )
 
     def gains(self) -> Tensor:
@@ -80,7 +81,6 @@ def strict_tasks(store: TaskStore, settings: Evaluate) -> StrictTasks:
         store.histories(TRAINING),
         store.histories(("test",), cut=False),
         settings,
-        n_items=len(store.items.ids),
         positive_min=positive_threshold(settings, store.manifest.feedback),
     )
 
@@ -91,11 +91,10 @@ def positive_threshold(settings: Evaluate, feedback: Feedback) -> float | None:
 
 
 def cut_tasks(
-    training: HistoryTable,
-    test: HistoryTable,
+    training: Histories,
+    test: Histories,
     settings: Evaluate,
     *,
-    n_items: int,
     positive_min: float | None,
     part: Part = "test",
 ) -> StrictTasks:
@@ -105,7 +104,6 @@ def cut_tasks(
         training: histories of training and validation entities, cut at the cutoff.
         test: whole histories.
         settings: of the protocol.
-        n_items: size of the catalogue.
         positive_min: smallest label of a positive; None for every event.
         part: what the `test` entities are called in an error.
 
@@ -116,17 +114,16 @@ def cut_tasks(
     """
     window = max(settings.ks)
     _check_settings(window, test, settings)
-    trained = torch.zeros(n_items, dtype=torch.bool)
-    trained[training.item] = True
+    trained = training.met_items()
     rows, events = _first_positives(test, trained, positive_min, window, settings)
     if settings.boundary == "clean" and window:
         clean = test.time[events[:, window]] > test.time[events[:, window - 1]]
         rows, events = rows[clean], events[clean]
-    _check_size(len(rows), len(test.task_id), settings, part)
+    _check_size(len(rows), test.n_entities, settings, part)
     support, query = events[:, :window], events[:, window:]
     return StrictTasks(
         entity=test.task_id[rows],
-        user=Features(*(column[rows] for column in test.user)),
+        user=test.users.features.at(rows),
         support=test.item[support],
         label=test.label[support],
         time=test.time[support],
@@ -136,33 +133,33 @@ def cut_tasks(
         query_event=query[:, 0],
         context=test.context,
         trained=trained,
-        share=item_share(training.offsets, training.item, n_items),
+        share=item_share(training),
         mask=settings.mask,
     )
 
 
 def _first_positives(
-    test: HistoryTable,
+    test: Histories,
     trained: Tensor,
     positive_min: float | None,
     window: int,
     settings: Evaluate,
 ) -> tuple[Tensor, Tensor]:
     """Return the rows [n] of eligible entities, and of their first events [n, window + query]."""
-    entity = entity_of(test.offsets)
+    entity = test.entity()
     keep = trained[test.item]
     if positive_min is not None:
         keep &= test.label >= positive_min
-    keep &= first_meetings(test.offsets, test.item, keep, trained.numel())
+    keep &= first_meetings(test, keep)
     event = keep.nonzero().squeeze(1)
-    counts = torch.bincount(entity[event], minlength=len(test.task_id))
+    counts = torch.bincount(entity[event], minlength=test.n_entities)
     starts = counts.cumsum(0) - counts
     eligible = (counts >= settings.min_positives).nonzero().squeeze(1)
     steps = torch.arange(window + settings.query_size)
     return eligible, event[starts[eligible].unsqueeze(1) + steps]
 
 
-def _check_settings(window: int, test: HistoryTable, settings: Evaluate) -> None:
+def _check_settings(window: int, test: Histories, settings: Evaluate) -> None:
     needed = window + settings.query_size
     if settings.min_positives < needed:
         raise ConfigError(

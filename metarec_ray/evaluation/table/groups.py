@@ -69,8 +69,8 @@ def group_means(one: Averaged, target: Target, groups: Groups) -> dict[str, dict
 
 
 def _thirds(store: TaskStore, tasks: Mapping[str, int]) -> dict[str, set[str]]:
-    table = store.histories(cut=False)
-    lengths = dict(zip(table.task_id.tolist(), table.lengths().tolist(), strict=True))
+    histories = store.histories(cut=False)
+    lengths = dict(zip(histories.task_id.tolist(), histories.lengths().tolist(), strict=True))
     ordered = sorted(tasks, key=lambda name: (lengths[tasks[name]], tasks[name]))
     ends = [round(i * len(ordered) / len(ACTIVITY)) for i in range(len(ACTIVITY) + 1)]
     return {

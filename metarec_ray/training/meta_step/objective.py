@@ -13,13 +13,20 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from metarec_ray.algorithms.base import MetaLearner
-from metarec_ray.algorithms.problem import EncodedItems, Support, encode_support, make_problem
+from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss
+from metarec_ray.algorithms.problem import (
+    EncodedItems,
+    Recipe,
+    Recoder,
+    Support,
+    encode_support,
+    encoded_table,
+    make_problem,
+)
 from metarec_ray.core.batch import Encoded, Events, Features, Lane, Params, Task
 from metarec_ray.core.buckets import buckets
 from metarec_ray.core.outer_loop import LaneObjective
-from metarec_ray.data.settings import Feedback
-from metarec_ray.models.towers import encode
+from metarec_ray.models.towers import Towers
 from metarec_ray.training.meta_step.query_loss import Scorer, choice_judge, label_judge
 
 
@@ -37,7 +44,7 @@ class _Encoded(NamedTuple):
 class _Shared(NamedTuple):
     """What all tasks of a lane have in common."""
 
-    feedback: Feedback
+    recipe: Recipe
     buffers: Params
     dense: Params
     items: EncodedItems  # with the offsets at the start of a history
@@ -45,11 +52,12 @@ class _Shared(NamedTuple):
     log_q: Tensor  # [U]: of being sampled as a negative
     reference: Tensor
     progress: float | None
+    item_features: Features  # [U]
+    item_ids: Tensor | None  # [U, D]
 
 
 def lane_objective(
-    learner: MetaLearner,
-    feedback: Feedback,
+    recipe: Recipe,
     buffers: Params,
     lane: Lane,
     *,
@@ -63,34 +71,51 @@ def lane_objective(
     `progress` is the share of meta-training that is done; None outside it, where nothing is random.
     `oracle` asks for vmap over one task whatever the learner is: what batched learners are held to.
     """
+    learner, model = recipe.learner, recipe.model
+    batched = recipe.batched and not oracle
+    ragged = batched and learner.ragged
 
     def objective(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
-        vector = encode(dense, "item", lane.item_features, rows.get("item.ids"))
-        batched = learner.batched and not oracle
-        ragged = batched and learner.ragged
-        # What looks items up in the lane's table knows them by their rows in that.
-        index = torch.arange(len(vector), device=vector.device) if ragged else lane.items
+        vector = model.encode(dense, "item", lane.item_features, rows.get("item.ids"))
         shared = _Shared(
-            feedback=feedback,
+            recipe=recipe,
             buffers=buffers,
             dense=dense,
-            items=EncodedItems(index, vector, buffers["offset"][lane.items]),
+            items=encoded_table(lane.items, vector, buffers["offset"][lane.items]),
             later=buffers["offset.later"][lane.items],
             log_q=_log_q(buffers, lane.items),
             reference=lane.reference,
             progress=progress,
+            item_features=lane.item_features,
+            item_ids=rows.get("item.ids"),
         )
-        prepared = _whole if ragged else partial(_parts, batched=batched)
-        parts = prepared(dense, lane, rows.get("user.ids"), vector)
-        if batched:
+        users = model.encode(dense, "user", lane.user, rows.get("user.ids"))
+        contexts = [
+            _contexts(model, dense, events.context)
+            for events in (lane.tasks.support, lane.tasks.query)
+        ]
+        if ragged:
+            tasks = _Encoded(lane.tasks, users, vector, contexts[0], vector, contexts[1])
+            judged = [_judged(shared, learner.objective_batch, tasks)]
+        elif batched:
+            parts = _parts(lane.tasks, buckets(lane.tasks.support.mask), users, contexts, vector)
             judged = [_judged(shared, learner.objective_batch, part) for part in parts]
         else:
+            everything = [torch.arange(len(users), device=users.device)]
+            (tasks,) = _parts(lane.tasks, everything, users, contexts, vector)
+            raw = _raw_users(lane, rows) if model.encoder.adapts else ()
             one = partial(_judged, shared, learner.objective)
-            judged = [vmap(one, randomness="different")(part) for part in parts]
+            judged = [vmap(one, randomness="different")(tasks, *raw)]
         values, metrics = (torch.cat(found) for found in zip(*judged, strict=True))
         return values.mean(), metrics.mean(0)
 
     return objective
+
+
+def _raw_users(lane: Lane, rows: Params) -> tuple[Features, Tensor]:
+    """Return what an encoder that adapts encodes users from: their features and id rows."""
+    ids = rows.get("user.ids")
+    return lane.user, torch.zeros(len(lane.entity), 1) if ids is None else ids
 
 
 def _log_q(buffers: Params, items: Tensor) -> Tensor:
@@ -100,23 +125,10 @@ def _log_q(buffers: Params, items: Tensor) -> Tensor:
     return -torch.log(buffers["catalogue_size"]).expand(len(items))
 
 
-def _whole(dense: Params, lane: Lane, user_rows: Tensor | None, vector: Tensor) -> list[_Encoded]:
-    """Return the lane's tasks in one part, with the table of items in place of each event's."""
-    tasks = lane.tasks
-    contexts = [_contexts(dense, events.context) for events in (tasks.support, tasks.query)]
-    users = encode(dense, "user", lane.user, user_rows)
-    return [_Encoded(tasks, users, vector, contexts[0], vector, contexts[1])]
-
-
 def _parts(
-    dense: Params, lane: Lane, user_rows: Tensor | None, vector: Tensor, *, batched: bool
+    tasks: Task, some: list[Tensor], users: Tensor, contexts: list[Tensor], vector: Tensor
 ) -> list[_Encoded]:
-    """Return the lane's tasks by buckets, each as wide as its longest support; or in one part."""
-    tasks = lane.tasks
-    users = encode(dense, "user", lane.user, user_rows)
-    contexts = [_contexts(dense, events.context) for events in (tasks.support, tasks.query)]
-    everything = [torch.arange(len(users), device=users.device)]
-    some = buckets(tasks.support.mask) if batched else everything
+    """Return the lane's tasks in parts, each as wide as its longest support."""
     cut = [_cut(tasks, part) for part in some] if len(some) > 1 else [tasks]
     # One look-up for all sets: each would fill a gradient of all items of its own.
     sets = [events.item for task in cut for events in (task.support, task.query)]
@@ -139,11 +151,11 @@ def _parts(
     return parts
 
 
-def _contexts(dense: Params, context: Features) -> Tensor:
+def _contexts(model: Towers, dense: Params, context: Features) -> Tensor:
     """Return the encoded contexts of padded events, one for all where nothing is known of them."""
     if context.tokens.shape[-1] + context.dense.shape[-1] == 0:
         context = _each(context, lambda column: column[..., :1, :])
-    return encode(dense, "context", context)
+    return model.encode(dense, "context", context)
 
 
 def _cut(tasks: Task, part: Tensor) -> Task:
@@ -161,29 +173,38 @@ def _each(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 def _judged(
-    shared: _Shared, objective: Callable[..., tuple[Tensor, Tensor]], tasks: _Encoded
+    shared: _Shared,
+    objective: Callable[..., tuple[Tensor, Tensor]],
+    tasks: _Encoded,
+    *raw_user: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Return the objective [*T] and [query loss, query metric] [*T, 2]."""
-    task, user, feedback = tasks.task, tasks.user, shared.feedback
+    """Return the objective [*T] and [query loss, query metric] [*T, 2].
+
+    `raw_user` is what an encoder that adapts encodes the user of a task from.
+    """
+    task, user, recipe = tasks.task, tasks.user, shared.recipe
     support = _events(shared, task, task.support, tasks.support_item, tasks.support_context, user)
     query = _events(shared, task, task.query, tasks.query_item, tasks.query_context, user)
     now = tasks.query_context[..., :1, :]
-    if feedback == "implicit":
+    if isinstance(recipe.loss, ChoiceLoss):
         begins = task.begins.unsqueeze(-1)
         items = shared.items._replace(offset=torch.where(begins, shared.items.offset, shared.later))
         reference = items.at(shared.reference)
-        judge = choice_judge(items, task, user, now=now, log_q=shared.log_q)
+        judge = choice_judge(recipe.loss, items, task, user, now=now, log_q=shared.log_q)
     else:
+        assert isinstance(recipe.loss, LabelLoss)
         reference = None
-        judge = label_judge(query, feedback)
+        judge = label_judge(recipe.loss, query, recipe.feedback)
     problem = make_problem(
-        feedback,
+        recipe.feedback,
         reference,
         shared.buffers["reference.log_q"],
         user,
         now,
+        loss=recipe.loss,
         progress=shared.progress,
         begins=task.begins,
+        recoder=_recoder(shared, *raw_user) if raw_user else None,
     )
     # A learner may ask for several losses; what is shown is the metric of the last one's scores.
     measure: Callable[[], Tensor] | None = None
@@ -198,13 +219,17 @@ def _judged(
     return value, torch.stack([loss, measure()], -1)
 
 
+def _recoder(shared: _Shared, user: Features, user_id: Tensor) -> Recoder:
+    return Recoder(shared.recipe.model, shared.item_features, shared.item_ids, user, user_id)
+
+
 def _events(
     shared: _Shared, task: Task, events: Events, vector: Tensor, context: Tensor, user: Tensor
 ) -> Encoded:
     """Return a padded set whose items are encoded already: looked up, or all in a table."""
-    index, _, start = shared.items
+    index, _, start, place = shared.items
     position = events.item
     # What is met at the start of a history is not what is met later.
     offset = torch.where(task.begins.unsqueeze(-1), start[position], shared.later[position])
-    own = EncodedItems(index[position], vector, offset)
+    own = EncodedItems(index[position], vector, offset, place[position])
     return encode_support(Support(own, context, events.label, events.mask, events.time), user)

@@ -1,11 +1,12 @@
-"""The outer optimizer: AdamW over dense parameters and, row by row, over tables.
+"""The outer optimizer: AdamW, with the schedule of its rate and the clipping of gradients.
 
-Knows one step as a pure update of explicit state; does not know where gradients come from. Rows
-that a meta-batch did not touch keep their value and their moments, as in the lazy variant of Adam
+Knows one step as a pure update of explicit state; does not know where gradients come from. Rows of
+tables (`tables`) that a meta-batch did not touch are left alone, as in the lazy variant of Adam
 [Kingma & Ba, 2015, arXiv:1412.6980; Loshchilov & Hutter, 2019, arXiv:1711.05101].
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -14,8 +15,6 @@ from torch.optim.adamw import adamw
 from metarec_ray.core.batch import Params
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-DECAYED = (".tokens", ".dense", ".item", ".user", ".ids", ".weight")
-KEPT = ("rates.", "bayes.")  # learned rates and precisions: zero is no neutral value of theirs
 
 
 def moments(params: Params) -> Params:
@@ -42,39 +41,36 @@ def rate(step: int, *, steps: int, peak: float, schedule: str) -> float:
 
 
 def step_dense(
-    params: Params, gradient: Params, state: Params, *, step: int, lr: float, weight_decay: float
+    params: Params,
+    gradient: Params,
+    state: Params,
+    *,
+    step: int,
+    lr: float,
+    decay: Mapping[str, float],
 ) -> None:
-    """Update `params` and `state` in place; `step` counts from 0."""
-    for decay, names in _groups(params, weight_decay).items():
-        _update(
+    """Update `params` and their moments `state` in place.
+
+    Args:
+        params: by name.
+        gradient: of each.
+        state: moments, as `moments` names them.
+        step: from 0.
+        lr: outer learning rate.
+        decay: weight decay of each parameter.
+
+    """
+    for rate in dict.fromkeys(decay[name] for name in params):
+        names = [name for name in params if decay[name] == rate]
+        adamw_step(
             [params[name] for name in names],
             [gradient[name] for name in names],
             [state[f"m.{name}"] for name in names],
             [state[f"v.{name}"] for name in names],
             step=step,
             lr=lr,
-            weight_decay=decay,
+            weight_decay=rate,
         )
-
-
-def step_rows(
-    table: Tensor,
-    rows: Tensor,
-    gradient: Tensor,
-    state: Params,
-    *,
-    name: str,
-    step: int,
-    lr: float,
-    weight_decay: float,
-) -> None:
-    """Update `rows` (unique) of `table` and of its moments in place."""
-    whole = (table, state[f"m.{name}"], state[f"v.{name}"])
-    value, m, v = (part.index_select(0, rows) for part in whole)
-    decay = weight_decay if _is_decayed(name) else 0.0
-    _update([value], [gradient], [m], [v], step=step, lr=lr, weight_decay=decay)
-    for part, changed in zip(whole, (value, m, v), strict=True):
-        part.index_copy_(0, rows, changed)
 
 
 def clip(gradients: list[Tensor], limit: float) -> float:
@@ -87,19 +83,7 @@ def clip(gradients: list[Tensor], limit: float) -> float:
     return norm
 
 
-def _is_decayed(name: str) -> bool:
-    return name.endswith(DECAYED) and not name.startswith(KEPT)
-
-
-def _groups(params: Params, weight_decay: float) -> dict[float, list[str]]:
-    """Return the names of parameters by how much they decay."""
-    groups: dict[float, list[str]] = {}
-    for name in params:
-        groups.setdefault(weight_decay if _is_decayed(name) else 0.0, []).append(name)
-    return groups
-
-
-def _update(
+def adamw_step(
     params: list[Tensor],
     gradients: list[Tensor],
     m: list[Tensor],
@@ -109,6 +93,7 @@ def _update(
     lr: float,
     weight_decay: float,
 ) -> None:
+    """Take one step of AdamW on parameters and their moments in place; `step` counts from 0."""
     taken = [torch.tensor(float(step), device=params[0].device) for _ in params]
     adamw(
         params,

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss
 from metarec_ray.algorithms.problem import EncodedItems, encode_candidates
 from metarec_ray.core import losses
 from metarec_ray.core.batch import Encoded, Task
@@ -23,9 +24,9 @@ METRIC = {"implicit": "query_ndcg@10", "explicit": "query_rmse", "binary": "quer
 
 
 def choice_judge(
-    items: EncodedItems, task: Task, user: Tensor, *, now: Tensor, log_q: Tensor
+    loss: ChoiceLoss, items: EncodedItems, task: Task, user: Tensor, *, now: Tensor, log_q: Tensor
 ) -> Judge:
-    """Return the softmax loss of the query items, and their NDCG@10.
+    """Return the loss of the query items, and their NDCG@10.
 
     Against the whole lane's items but those of the support, or against sampled ones; `log_q` [U] is
     the logarithm of the probability of each of the lane's items to be the next that is sampled.
@@ -38,42 +39,38 @@ def choice_judge(
 
         def among_all(score: Scorer) -> Judged:
             scores = score(everything)
-            loss = losses.full_softmax(scores, query.item, barred, mask)
-            found = scores.detach()
-            measure = partial(_ndcg_of_items, found, query.item, taken, mask)
-            return loss, measure
+            measure = partial(_ndcg_of_items, scores.detach(), query.item, taken, mask)
+            return loss.of_catalogue(scores, query.item, barred, mask), measure
 
         return among_all
     position = torch.cat([query.item, task.negatives], -1)
     candidates = encode_candidates(items.at(position), user, now)
     width = query.item.shape[-1]
-    # A sampled negative stands for 1 / (its expected number): this estimates the full softmax.
+    # A sampled negative stands for 1 / (its expected number): this estimates the whole catalogue.
     stands_for = -log_q[task.negatives] - math.log(task.negatives.shape[-1])
 
     def among_some(score: Scorer) -> Judged:
         scores = score(candidates)
         positives, others = scores[..., :width], scores[..., width:]
-        loss = losses.softmax(positives, others + stands_for, query.mask)
+        value = loss.of_choices(positives, others, stands_for, query.mask)
         rivals = torch.cat([positives.masked_fill(~query.mask, -torch.inf), others], -1).detach()
-        return loss, partial(ndcg_at_10, positives.detach(), rivals, query.mask)
+        return value, partial(ndcg_at_10, positives.detach(), rivals, query.mask)
 
     return among_some
 
 
-def label_judge(query: Encoded, feedback: Feedback) -> Judge:
+def label_judge(loss: LabelLoss, query: Encoded, feedback: Feedback) -> Judge:
     """Return the loss of the query labels, and their squared error or accuracy."""
 
-    def of_ratings(score: Scorer) -> Judged:
-        loss = losses.squared_error(score(query), query.label, query.mask)
-        return loss, loss.detach
-
-    def of_clicks(score: Scorer) -> Judged:
+    def judge(score: Scorer) -> Judged:
         scores = score(query)
-        right = ((scores > 0) == (query.label > 0.5)).to(scores.dtype)
-        loss = losses.cross_entropy(scores, query.label, query.mask)
-        return loss, partial(losses.masked_mean, right, query.mask)
+        value, found = loss.of_labels(scores, query.label, query.mask), scores.detach()
+        if feedback == "explicit":
+            return value, partial(losses.squared_error, found, query.label, query.mask)
+        right = ((found > 0) == (query.label > 0.5)).to(found.dtype)
+        return value, partial(losses.masked_mean, right, query.mask)
 
-    return of_ratings if feedback == "explicit" else of_clicks
+    return judge
 
 
 def ndcg_at_10(positives: Tensor, rivals: Tensor, mask: Tensor) -> Tensor:

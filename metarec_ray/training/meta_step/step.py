@@ -6,20 +6,21 @@ step do not depend on the number of workers.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import MetaLearner
+from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.core.batch import Lane
 from metarec_ray.core.outer_loop import Params, meta_gradient
-from metarec_ray.data.settings import Feedback
+from metarec_ray.core.parameters import Declared, split
 from metarec_ray.errors import ConfigError, RunFailed
+from metarec_ray.training.meta_step import tables
 from metarec_ray.training.meta_step.objective import lane_objective
-from metarec_ray.training.meta_step.optimizer import clip, step_dense, step_rows
+from metarec_ray.training.meta_step.optimizer import clip, moments, step_dense
 
 
 class LaneResult(NamedTuple):
@@ -65,6 +66,12 @@ class ParameterState(NamedTuple):
     moments: Params
 
 
+def fresh_state(declared: Declared, device: torch.device) -> ParameterState:
+    """Return the state of step 0 on a device; on the CPU it shares the tensors of `declared`."""
+    dense, rows = ({n: p.to(device) for n, p in part.items()} for part in split(declared))
+    return ParameterState(dense, rows, moments(dense | rows))
+
+
 def divide(state: ParameterState, prefixes: Sequence[str]) -> tuple[ParameterState, ParameterState]:
     """Return what is updated and what is frozen; both share the tensors of `state`.
 
@@ -104,8 +111,7 @@ _NOTHING = ParameterState({}, {}, {})
 
 
 def lane_result(
-    learner: MetaLearner,
-    feedback: Feedback,
+    recipe: Recipe,
     buffers: Params,
     state: ParameterState,
     lane: Lane,
@@ -118,34 +124,23 @@ def lane_result(
 
     Parameters that are `frozen`, beside those of `state`, have no gradient.
     """
-    ids = {"item.ids": lane.items, "user.ids": lane.entity}
-    fixed = {name: table[ids[name]] for name, table in frozen.tables.items()}
-    # A lane's items are unique, its entities need not be.
-    touched = {
-        name: (lane.items, None)
-        if name == "item.ids"
-        else torch.unique(lane.entity, return_inverse=True)
-        for name in state.tables
-    }
-    rows = {n: state.tables[n].index_select(0, unique) for n, (unique, _) in touched.items()}
-    objective = lane_objective(learner, feedback, buffers, lane, progress=progress)
+    fixed = {n: table[tables.entries(n, lane)] for n, table in frozen.tables.items()}
+    read = {n: tables.lookup(n, table, lane) for n, table in state.tables.items()}
+    objective = lane_objective(recipe, buffers, lane, progress=progress)
 
-    def gathered(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
-        moving = {
-            name: rows[name] if inverse is None else rows[name][inverse]
-            for name, (_, inverse) in touched.items()
-        }
-        return objective(dense | frozen.dense, moving | fixed)
+    def of_rows(dense: Params, values: Params) -> tuple[Tensor, Tensor]:
+        rows = {name: read[name].each(value) for name, value in values.items()}
+        return objective(dense | frozen.dense, rows | fixed)
 
     with torch.random.fork_rng(devices=[lane.items.device] if lane.items.is_cuda else []):
         # Not torch.manual_seed, which prepares every kind of device for its first use each time.
         torch.default_generator.manual_seed(seed)
         if lane.items.is_cuda:
             torch.cuda.manual_seed(seed)
-        gradient = meta_gradient(gathered, state.dense, rows)
+        gradient = meta_gradient(of_rows, state.dense, {n: r.values for n, r in read.items()})
     return LaneResult(
         dense=torch.cat([gradient.dense[name].flatten() for name in sorted(state.dense)]),
-        rows={name: (touched[name][0], gradient.rows[name]) for name in sorted(state.tables)},
+        rows={name: (read[name].ids, gradient.rows[name]) for name in sorted(state.tables)},
         metrics=gradient.metrics,
     )
 
@@ -156,40 +151,34 @@ def apply(
     *,
     step: int,
     lr: float,
-    weight_decay: float,
+    decay: Mapping[str, float],
     max_norm: float,
 ) -> Tensor:
     """Update `state` by the mean gradient of all lanes; return the mean metrics.
+
+    `decay` is the weight decay of every parameter.
 
     Raises:
         RunFailed: a lane's gradient is not finite; names the lanes.
 
     """
     flat = _ordered_mean([result.dense for result in results])
-    rows = {
-        name: _merge_rows([result.rows[name] for result in results]) for name in results[0].rows
-    }
+    rows = {n: tables.merge([result.rows[n] for result in results]) for n in results[0].rows}
     norm = clip([flat, *(gradient for _, gradient in rows.values())], max_norm)
     if not math.isfinite(norm):
         raise _not_finite(results, step)
-    step_dense(
-        state.dense,
-        _unflatten(flat, state.dense),
-        state.moments,
-        step=step,
-        lr=lr,
-        weight_decay=weight_decay,
-    )
-    for name, (unique, gradient) in rows.items():
-        step_rows(
+    gradient = _unflatten(flat, state.dense)
+    step_dense(state.dense, gradient, state.moments, step=step, lr=lr, decay=decay)
+    for name, (ids, gradient) in rows.items():
+        tables.update(
+            name,
             state.tables[name],
-            unique,
-            gradient,
             state.moments,
-            name=name,
+            ids,
+            gradient,
             step=step,
             lr=lr,
-            weight_decay=weight_decay,
+            weight_decay=decay[name],
         )
     return _ordered_mean([result.metrics for result in results])
 
@@ -211,17 +200,6 @@ def _ordered_mean(values: list[Tensor]) -> Tensor:
     for value in values[1:]:
         total += value
     return total / len(values)
-
-
-def _merge_rows(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return the rows any lane touched and their mean gradients, added in lane order."""
-    if len(parts) == 1:
-        return parts[0][0], parts[0][1].clone()
-    unique = torch.unique(torch.cat([ids for ids, _ in parts]))
-    total = torch.zeros(len(unique), *parts[0][1].shape[1:], dtype=parts[0][1].dtype)
-    for ids, gradient in parts:
-        total[torch.searchsorted(unique, ids)] += gradient  # ids are unique within a lane
-    return unique, total / len(parts)
 
 
 def _unflatten(flat: Tensor, like: Params) -> Params:

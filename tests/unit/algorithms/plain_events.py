@@ -24,6 +24,7 @@ def index_only(item: Tensor, label: Tensor, mask: Tensor) -> Encoded:
         age=torch.where(mask, later, 0).to(torch.float32),
         mask=mask,
         time=torch.zeros_like(item),
+        place=item,
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.algorithms.problem import (
     EncodedItems,
+    Recipe,
     Support,
     encode_candidates,
     encode_support,
@@ -19,11 +20,14 @@ from metarec_ray.algorithms.union import Algorithm
 from metarec_ray.core.batch import Events, Features, Lane, Task
 from metarec_ray.core.buckets import buckets
 from metarec_ray.core.outer_loop import meta_gradient
-from metarec_ray.models.towers import Side, Sides, Towers
+from metarec_ray.core.parameters import split, values
+from metarec_ray.models.encoders.base import Side
+from metarec_ray.models.towers import Sides, Towers
 from metarec_ray.training.meta_step import objective
 from metarec_ray.training.meta_step.objective import lane_objective
 
 ITEMS, TASKS = 12, 3
+MODEL = Towers(dim=4, hidden=(3,), init_scale=0.5)
 # Fields that make a learner quick and all of its parts felt; each takes those it has.
 SMALL = {"inner_lr": 0.1, "inner_steps": 2, "half_life": 2.0, "prior_events": 1.0, "width": 8}
 CLASSES = [c for c in get_args(get_args(Algorithm)[0]) if issubclass(c, MetaLearner)]
@@ -87,12 +91,11 @@ def lane(feedback, *, support=(0, 2, 4), negatives=0):
 
 def parameters(learner):
     side = Side(tokens=4, dense=1)
-    model = Towers(dim=4, hidden=(3,), init_scale=0.5)
     sides = Sides(side, side, side, users=TASKS, items=ITEMS)
     generator = torch.Generator().manual_seed(1)
-    dense, tables = model.init(sides, generator)
-    dense["head.out.weight"] = torch.linspace(-0.3, 0.3, model.features_dim)
-    own = learner.init(dense, generator)
+    dense, tables = split(MODEL.init(sides, generator))
+    dense["head.out.weight"] = torch.linspace(-0.3, 0.3, len(dense["head.out.weight"]))
+    own = values(learner.init(dense, generator))
     # What a learner begins at 0 would hide what it multiplies.
     dense |= {n: p + 0.3 * torch.randn(p.shape, generator=generator) for n, p in own.items()}
     as_double = lambda params: {name: value.double() for name, value in params.items()}  # noqa: E731
@@ -110,8 +113,8 @@ def buffers():
 
 def gradient_of(learner, feedback, lane, *, oracle=False):
     dense, tables = parameters(learner)
-    made = lane_objective(learner, feedback, buffers(), lane, oracle=oracle)
-    return meta_gradient(made, dense, tables)
+    recipe = Recipe.of(learner, MODEL, feedback)
+    return meta_gradient(lane_objective(recipe, buffers(), lane, oracle=oracle), dense, tables)
 
 
 @cache
@@ -200,7 +203,9 @@ def plain(learner, feedback):
     meta, _ = parameters(learner)
     drawn = torch.Generator().manual_seed(5)
     vector = torch.randn(ITEMS, 4, generator=drawn).double()
-    items = EncodedItems(torch.arange(ITEMS), vector, buffers()["offset"])
+    items = EncodedItems(
+        torch.arange(ITEMS), vector, buffers()["offset"], torch.arange(len(torch.arange(ITEMS)))
+    )
     user, now = torch.linspace(-1, 1, 4).double(), torch.full((1, 4), 0.2).double()
     log_q = buffers()["reference.log_q"]
     problem = make_problem(feedback, items.at(torch.arange(0, ITEMS, 2)), log_q, user, now)
@@ -287,7 +292,8 @@ def test_an_empty_support_changes_no_prediction_from_one_task_to_another(learner
 def test_the_meta_gradient_is_the_finite_difference(learner, feedback, negatives):
     gradient = usual(learner, feedback, negatives)
     dense, tables = parameters(learner)
-    value_of = lane_objective(learner, feedback, buffers(), lane(feedback, negatives=negatives))
+    task_lane = lane(feedback, negatives=negatives)
+    value_of = lane_objective(Recipe.of(learner, MODEL, feedback), buffers(), task_lane)
     # Along one direction that moves every parameter at once.
     generator = torch.Generator().manual_seed(3)
     direction = {n: torch.randn(v.shape, generator=generator).double() for n, v in dense.items()}
@@ -302,3 +308,16 @@ def test_the_meta_gradient_is_the_finite_difference(learner, feedback, negatives
 def test_a_learner_survives_json(learner):
     adapter = TypeAdapter(Algorithm)
     assert adapter.validate_json(adapter.dump_json(learner)) == learner
+
+
+@pytest.mark.parametrize("learner", LEARNERS, ids=lambda learner: learner.name)
+def test_weights_and_embeddings_decay_and_what_zero_is_wrong_for_does_not(learner):
+    side = Side(tokens=4, dense=1)
+    sides = Sides(side, side, side, users=TASKS, items=ITEMS)
+    model = MODEL.model_copy(update={"user_ids": True})
+    fresh = model.init(sides, torch.Generator())
+    declared = fresh | learner.init(split(fresh)[0], torch.Generator())
+    weights = (".tokens", ".dense", ".ids", ".item", ".user", ".weight")
+    own_value = ("rates.", "bayes.")  # learned rates and precisions
+    for name, parameter in declared.items():
+        assert parameter.decays == (name.endswith(weights) and not name.startswith(own_value)), name

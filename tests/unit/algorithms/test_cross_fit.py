@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Histories, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
 from metarec_ray.algorithms.cross_fit import cross_fit
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
+from tests.unit.small_histories import histories_of
 
 ENTITIES, ITEMS = 11, 6
 
@@ -28,14 +30,8 @@ class Recorder(FittedLearner):
 
 def data() -> Histories:
     """Every entity meets every item; the label names the entity."""
-    return Histories(
-        offsets=torch.arange(ENTITIES + 1) * ITEMS,
-        item=torch.arange(ITEMS).repeat(ENTITIES),
-        label=torch.arange(ENTITIES).repeat_interleave(ITEMS).float(),
-        time=torch.zeros(ENTITIES * ITEMS, dtype=torch.int64),
-        n_items=ITEMS,
-        cutoff=None,
-    )
+    label = torch.arange(ENTITIES).repeat_interleave(ITEMS)
+    return histories_of([list(range(ITEMS))] * ENTITIES, n_items=ITEMS, label=label)
 
 
 @pytest.mark.parametrize("folds", [2, 3, ENTITIES])

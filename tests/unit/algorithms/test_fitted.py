@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import FittedLearner, Histories, Params
+from metarec_ray.algorithms.base import FittedLearner, Params
 from metarec_ray.algorithms.problem import no_problem
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 from tests.unit.algorithms.fitted import FITTED, name
 from tests.unit.algorithms.plain_events import catalogue_of

@@ -10,7 +10,8 @@ from metarec_ray.algorithms.base import Params, Problem
 from metarec_ray.algorithms.metric import DECAY, MatchingNetwork, PrototypeNetwork
 from metarec_ray.algorithms.problem import EncodedItems, make_problem
 from metarec_ray.core.batch import Encoded
-from metarec_ray.models.towers import head_score, shift_user
+from metarec_ray.core.parameters import values
+from metarec_ray.models.head import head_score, shift_user
 
 ITEMS = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0], [3.0, -1.0]], dtype=torch.float64)
 USER = torch.tensor([0.5, -0.25], dtype=torch.float64)
@@ -35,6 +36,7 @@ def events(
         age=torch.arange(n - 1, -1, -1).double(),
         mask=torch.arange(n) < present,
         time=torch.zeros(n, dtype=torch.int64),
+        place=at,
     )
 
 
@@ -42,13 +44,18 @@ def parameters(learner, hidden: bool = False) -> Params:
     drawn = torch.Generator().manual_seed(4)
     sizes = (HIDDEN if hidden else {}) | {"head.out.weight": (5 if hidden else 2,)}
     params = {n: torch.randn(s, generator=drawn, dtype=torch.float64) for n, s in sizes.items()}
-    own = learner.init({"item.tokens": torch.zeros(1, 2)}, drawn)
+    own = values(learner.init({"head.out.weight": torch.zeros(2)}, drawn))
     fixed = {"head.out.bias": torch.tensor(0.25), "offset.scale": torch.tensor(2.0)}
     return params | {n: value.double() for n, value in (fixed | own).items()}
 
 
 def problem(feedback) -> Problem:
-    every = EncodedItems(torch.arange(4), ITEMS, torch.zeros(4, dtype=torch.float64))
+    every = EncodedItems(
+        torch.arange(4),
+        ITEMS,
+        torch.zeros(4, dtype=torch.float64),
+        torch.arange(len(torch.arange(4))),
+    )
     log_q = torch.zeros(4, dtype=torch.float64)
     context = torch.zeros(1, 2, dtype=torch.float64)
     return make_problem(feedback, every, log_q, USER, context)

@@ -45,7 +45,7 @@ def dense(
     return solution.squeeze(-1), (rows * solution.mT).sum(-1)
 
 
-def slopes(solve: Callable[..., tuple[Tensor, Tensor]], parts: Given) -> tuple[Tensor, ...]:
+def gradients(solve: Callable[..., tuple[Tensor, Tensor]], parts: Given) -> tuple[Tensor, ...]:
     """Return the gradients of a sum in which every number of both results has its own weight."""
     inputs = [part.clone().requires_grad_() for part in parts]
     sums = [(out * torch.linspace(1, 2, out.shape[-1])).sum() for out in solve(*inputs)]
@@ -58,9 +58,9 @@ def slopes(solve: Callable[..., tuple[Tensor, Tensor]], parts: Given) -> tuple[T
 def test_both_systems_are_the_dense_one(m: int, p: int, shared: bool, centred: bool) -> None:
     parts = given(m, p, 3, shared=shared)
     torch.testing.assert_close(solve_gram(*parts, centred=centred), dense(*parts, centred=centred))
-    found = slopes(partial(solve_gram, centred=centred), parts)
-    # A slope by weights is finite, and no other, where these are 0.
-    torch.testing.assert_close(found, slopes(partial(dense, centred=centred), parts))
+    found = gradients(partial(solve_gram, centred=centred), parts)
+    # A gradient by weights is finite, and no other, where these are 0.
+    torch.testing.assert_close(found, gradients(partial(dense, centred=centred), parts))
 
 
 @pytest.mark.parametrize("centred", [False, True])
@@ -86,7 +86,7 @@ def test_a_batch_by_vmap_is_a_batch_by_leading_axes_is_a_loop(m: int, p: int, sh
         return [part if part is rows and shared else part[i] for part in parts]
 
     alone = [grad(loss, argnums=every)(*task(i)) for i in range(4)]
-    looped = tuple(torch.stack(slopes) for slopes in zip(*alone, strict=True))
+    looped = tuple(torch.stack(each) for each in zip(*alone, strict=True))
     dims = (None if shared else 0, 0, 0, 0)
     torch.testing.assert_close(vmap(grad(loss, argnums=every), in_dims=dims)(*parts), looped)
     if shared:

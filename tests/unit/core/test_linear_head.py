@@ -70,8 +70,8 @@ def test_newton_reaches_the_mode_of_clicks() -> None:
     x, label, prior = random(8, 3), (random(8) > 0).double(), random(8)
     weight, precision = numbers(*[1.0] * 7, 0.0), numbers(0.5, 1, 2)
     w = bernoulli_posterior(x, label, prior, weight, precision, steps=12)
-    slope = precision * w - x.T @ (weight * (label - torch.sigmoid(prior + x @ w)))
-    torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-10, rtol=0)
+    gradient = precision * w - x.T @ (weight * (label - torch.sigmoid(prior + x @ w)))
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-10, rtol=0)
 
 
 def test_the_first_step_of_a_choice_goes_along_newtons_by_hand() -> None:
@@ -89,8 +89,8 @@ def test_newton_reaches_the_mode_of_choices() -> None:
     chosen, weight = reference[[1, 4]], numbers(1, 0.5)
     w = choice_posterior(chosen, weight, reference, logits, precision, steps=12)
     p = torch.softmax(logits + reference @ w, 0)
-    slope = precision * w - (weight @ chosen - weight.sum() * (p @ reference))
-    torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-10, rtol=0)
+    gradient = precision * w - (weight @ chosen - weight.sum() * (p @ reference))
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-10, rtol=0)
 
 
 def clicks(norm: float) -> Made:
@@ -185,10 +185,10 @@ def newton_step(objective: Objective, w: Tensor) -> Tensor:
     def at(*moves: Tensor) -> Tensor:
         return objective(w + step * torch.stack(moves).sum(0))
 
-    slope = torch.stack([(at(a) - at(-a)) / (2 * step) for a in ways], -1)
+    gradient = torch.stack([(at(a) - at(-a)) / (2 * step) for a in ways], -1)
     bends = [at(a, b) - at(a, -b) - at(-a, b) + at(-a, -b) for a in ways for b in ways]
     bend = torch.stack(bends, -1).unflatten(-1, (len(ways), len(ways)))
-    return torch.linalg.solve(-bend / (4 * step**2), slope)
+    return torch.linalg.solve(-bend / (4 * step**2), gradient)
 
 
 def test_a_weak_prior_on_many_features_is_solved_in_single_precision() -> None:

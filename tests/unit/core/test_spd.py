@@ -63,10 +63,10 @@ def test_slopes_of_slopes_are_right() -> None:
 
 def test_a_batch_by_vmap_is_a_batch_by_leading_axes_is_a_loop() -> None:
     root, vector = random(5, 4, 4), random(5, 4, seed=1)
-    slope = grad(lambda r, v: loss(solve_spd, r, v), argnums=(0, 1))
-    together, mapped = slope(root, vector), vmap(slope)(root, vector)
+    gradient = grad(lambda r, v: loss(solve_spd, r, v), argnums=(0, 1))
+    together, mapped = gradient(root, vector), vmap(gradient)(root, vector)
     over_map = grad(lambda r: vmap(lambda a, b: loss(solve_spd, a, b))(r, vector).sum())(root)
-    alone = [slope(root[task], vector[task]) for task in range(5)]
+    alone = [gradient(root[task], vector[task]) for task in range(5)]
     looped = tuple(torch.stack(parts) for parts in zip(*alone, strict=True))
     torch.testing.assert_close(together, looped)
     torch.testing.assert_close(mapped, looped)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from metarec_ray.algorithms.histories import read_histories
 from metarec_ray.config.experiment import Evaluate, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.evaluation.protocols.strict import StrictTasks, strict_tasks
@@ -30,7 +29,7 @@ def tasks(store: TaskStore) -> StrictTasks:
 
 
 def test_nothing_at_or_after_the_cutoff_may_be_learned_from(store: TaskStore, tasks: StrictTasks):
-    histories, cutoff = read_histories(store, ("train", "valid")), store.manifest.cutoff
+    histories, cutoff = store.histories(("train", "valid")), store.manifest.cutoff
     assert cutoff is not None
     assert histories.cutoff == cutoff
     assert (histories.time < cutoff).all()

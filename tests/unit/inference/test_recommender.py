@@ -23,7 +23,7 @@ from metarec_ray.inference.supports import Supports
 from metarec_ray.training.fit import fit
 from metarec_ray.training.meta_step.objective import lane_objective
 from metarec_ray.training.meta_step.step import Alone
-from metarec_ray.training.trainer import Trainer, meta_learner
+from metarec_ray.training.trainer import Trainer
 
 SETTINGS: dict[str, Any] = {
     "model": {"dim": 4},
@@ -195,14 +195,26 @@ def test_user_fields_and_context_reach_the_scores(model: Recommender) -> None:
     assert model.rank([], k=10, context={"hour": hour}).items != base
 
 
-def test_serving_scores_a_task_as_training_did(
-    trained: Checkpoint, model: Recommender, synthetic_store: Path
-) -> None:
-    trainer = Trainer(parse(SETTINGS, "test"), TaskStore.open(synthetic_store))
-    trainer.restore(trained, Path("memory"))
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"algorithm": {"name": "fomaml"}},
+        {
+            "algorithm": {"name": "maml"},
+            "model": {"dim": 4, "encoder": {"name": "mlp", "width": 3, "adapts": True}},
+        },
+    ],
+    ids=["closed form", "descent", "an encoder that adapts"],
+)
+def test_serving_scores_a_task_as_training_did(more: dict[str, Any], synthetic_store: Path) -> None:
+    trainer = Trainer(parse(SETTINGS | more, "test"), TaskStore.open(synthetic_store))
+    for _ in range(5):
+        trainer.train_step(Alone())
+    model = Recommender(trainer.checkpoint({"query_loss": 1.0}))
     lane = trainer.sampler.lane(3, 0, 0, lanes=1, lane_tasks=8)
     rows = {"item.ids": trainer.state.tables["item.ids"][lane.items]}
-    objective = lane_objective(meta_learner(model.experiment), "implicit", trainer.buffers, lane)
+    objective = lane_objective(trainer.recipe, trainer.buffers, lane)
     loss = objective(trainer.state.dense, rows)[1][0]
     support, query = lane.tasks.support, lane.tasks.query
     served = model.scores(

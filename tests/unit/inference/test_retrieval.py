@@ -11,20 +11,24 @@ from torch import Tensor
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.closed_form.differentiable_ridge import DifferentiableRidge
-from metarec_ray.algorithms.gradient.maml import Anil, Maml, MetaEmbedding
+from metarec_ray.algorithms.gradient.maml import Anil, Maml
+from metarec_ray.algorithms.gradient.meta_embedding import MetaEmbedding
 from metarec_ray.algorithms.in_context.pair_attention import PairAttention
 from metarec_ray.algorithms.in_context.recurrent import Recurrent
 from metarec_ray.algorithms.in_context.transformer import CausalTransformer
 from metarec_ray.algorithms.metric import MatchingNetwork, PrototypeNetwork
+from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.algorithms.rivals.two_tower import TwoTower
 from metarec_ray.core.batch import Features
+from metarec_ray.core.parameters import split, values
 from metarec_ray.data.settings import Feedback
 from metarec_ray.inference import retrieval as finders
 from metarec_ray.inference.predictor import Blend
 from metarec_ray.inference.retrieval import Best, Retriever
 from metarec_ray.inference.single import Trained
 from metarec_ray.inference.supports import Supports
-from metarec_ray.models.towers import Side, Sides, Towers
+from metarec_ray.models.encoders.base import Side
+from metarec_ray.models.towers import Sides, Towers
 
 ITEMS, EVENTS, DIM = 1500, 6, 8
 ANY = torch.ones(ITEMS, dtype=torch.bool)
@@ -41,9 +45,10 @@ def served(
     """A learner on random towers: a token an item, no user features but one."""
     model = Towers(dim=DIM, hidden=hidden, init_scale=0.3)
     generator = torch.Generator().manual_seed(1)
-    dense, tables = model.init(Sides(Side(3, 0), Side(4, 0), Side(1, 0), 1, ITEMS), generator)
-    dense["head.out.weight"] = drawn(model.features_dim) * 0.2
-    dense |= learner.init(dense, generator)
+    sides = Sides(Side(3, 0), Side(4, 0), Side(1, 0), 1, ITEMS)
+    dense, tables = split(model.init(sides, generator))
+    dense["head.out.weight"] = drawn(len(dense["head.out.weight"])) * 0.2
+    dense |= values(learner.init(dense, generator))
     reference = torch.arange(0, ITEMS, 20)
     buffers = {
         "buffer.offset": 3 + drawn(ITEMS, seed=2) * 0.3,
@@ -52,7 +57,8 @@ def served(
     }
     tokens = torch.arange(ITEMS).unsqueeze(1) % 4
     items = Features(tokens, torch.ones(ITEMS, 1), torch.zeros(ITEMS, 0))
-    return Trained(learner, dense | tables | buffers, feedback, items=items)
+    recipe = Recipe.of(learner, model, feedback)
+    return Trained(recipe, dense | tables | buffers, items=items)
 
 
 def supports(tasks: int, feedback: Feedback = "explicit") -> Supports:

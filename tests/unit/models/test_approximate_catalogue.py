@@ -3,8 +3,11 @@ import torch
 from torch import Tensor
 
 from metarec_ray.core.batch import Encoded, Params
+from metarec_ray.core.parameters import split
 from metarec_ray.models.approximate_catalogue import ApproximateCatalogue
-from metarec_ray.models.towers import Side, Sides, Towers, head_score
+from metarec_ray.models.encoders.base import Side
+from metarec_ray.models.head import head_score
+from metarec_ray.models.towers import Sides, Towers
 
 ITEMS, DIM, TASKS = 600, 8, 3
 
@@ -15,7 +18,7 @@ def generator(seed: int) -> torch.Generator:
 
 def shared(hidden: tuple[int, ...]) -> Params:
     model = Towers(dim=DIM, hidden=hidden)
-    dense, _ = model.init(Sides(*(Side(1, 0),) * 3, users=1, items=1), generator(0))
+    dense, _ = split(model.init(Sides(*(Side(1, 0),) * 3, users=1, items=1), generator(0)))
     noise = {n: torch.randn(p.shape, generator=generator(1)) for n, p in dense.items()}
     return {n: p + 0.3 * noise[n] for n, p in dense.items() if n.startswith(("head.", "offset."))}
 
@@ -34,7 +37,7 @@ def exactly(head: Params, vector: Tensor, offset: Tensor, query: Tensor) -> Tens
     zeros = torch.zeros(ITEMS)
     nothing = torch.zeros(TASKS, 1, DIM)
     mask, time = zeros == 0, zeros.long()
-    events = Encoded(time, vector, offset, query, nothing, zeros, zeros, mask, time)
+    events = Encoded(time, vector, offset, query, nothing, zeros, zeros, mask, time, place=time)
     return head_score(head, events)
 
 

@@ -4,7 +4,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from metarec_ray.core.batch import Encoded, Features
-from metarec_ray.models.towers import Side, Sides, Towers, encode, head_features, head_score
+from metarec_ray.core.parameters import split
+from metarec_ray.models.encoders.base import Side
+from metarec_ray.models.head import head_features, head_score
+from metarec_ray.models.towers import Sides, Towers
 
 SIDES = Sides(Side(3, 0), Side(5, 2), Side(1, 0), users=4, items=6)
 
@@ -21,11 +24,12 @@ def events(item: list[list[float]], user: list[float], context: list[list[float]
         age=torch.zeros(n),
         mask=torch.ones(n, dtype=torch.bool),
         time=torch.zeros(n, dtype=torch.int64),
+        place=torch.arange(n),
     )
 
 
 def fresh(model: Towers, seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    return model.init(SIDES, torch.Generator().manual_seed(seed))
+    return split(model.init(SIDES, torch.Generator().manual_seed(seed)))
 
 
 def test_an_entity_is_the_weighted_sum_of_its_tokens_features_and_id() -> None:
@@ -38,7 +42,9 @@ def test_an_entity_is_the_weighted_sum_of_its_tokens_features_and_id() -> None:
         weights=torch.tensor([[0.5, 0.25], [1.0, 0.0]]),
         dense=torch.tensor([[1.0, 2.0], [0.0, -1.0]]),
     )
-    found = encode(params, "item", features, torch.tensor([[100.0, 0.0], [0.0, 100.0]]))
+    found = Towers(dim=2).encode(
+        params, "item", features, torch.tensor([[100.0, 0.0], [0.0, 100.0]])
+    )
     first = [0.5 * 1 + 10 * 1 + 100, 0.25 * 1 + 10 * 2]
     second = [0.0, 1 - 10 + 100]
     assert found.tolist() == [first, second]
@@ -49,7 +55,7 @@ def test_an_entity_without_any_feature_is_the_zero_vector() -> None:
     nothing = Features(
         torch.zeros(3, 0, dtype=torch.int64), torch.zeros(3, 0), torch.zeros(3, SIDES.user.dense)
     )
-    assert encode(dense, "user", nothing).tolist() == [[0.0, 0.0]] * 3
+    assert Towers(dim=2).encode(dense, "user", nothing).tolist() == [[0.0, 0.0]] * 3
 
 
 def test_a_linear_head_is_match_plus_weights_plus_offset() -> None:
@@ -72,11 +78,17 @@ def test_hidden_layers_see_the_item_and_the_query() -> None:
         "head.0.bias": torch.tensor([0.5]),
         "head.1.item": torch.tensor([[3.0]]),
         "head.1.bias": torch.tensor([-1.0]),
+        "head.out.weight": torch.tensor([10.0, 0.5, 2.0]),
+        "head.out.bias": torch.tensor(0.25),
+        "offset.scale": torch.tensor(0.0),
     }
     asked = events([[1.0, 1.0], [0.0, 0.0]], [1.0, 7.0], [[1.0, 0.0]])
     # The first layer is item + user + context; 1 + 2 + 0.5 - 2 = 1.5, and 0.5 - 2 < 0 gives 0.
     first, second = 3 * 1.5 - 1, 0.0
     assert head_features(params, asked).tolist() == [[first, 1.0, 1.0], [second, 0.0, 0.0]]
+    # The last layer weighs the units before the item's vector; user + context is (2, 7).
+    match = (2 + 0.5) * 1 + (7 + 2) * 1
+    assert head_score(params, asked).tolist() == [10 * first + match + 0.25, 0.25]
 
 
 @pytest.mark.parametrize("hidden", [(), (3,), (4, 2)])

@@ -11,10 +11,12 @@ from metarec_ray.checkpoint import parameters_sha256
 from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
-from metarec_ray.training.averaged import average_loop, rounds, shard
+from metarec_ray.training.averaged import round_segments, shard
 from metarec_ray.training.fit import fit
 from metarec_ray.training.meta_step.step import Alone
-from metarec_ray.training.trainer import Progress, Trainer
+from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.segments import resume, save, train_segments
+from metarec_ray.training.trainer import Trainer
 
 SMALL = {
     "model": {"dim": 3},
@@ -34,6 +36,13 @@ def experiment(**values: Any) -> Experiment:
     return override(parse(SMALL, "test"), {k.replace("__", "."): v for k, v in values.items()})
 
 
+def averaged(trainer: Trainer, fitting: Fitting = ALONE) -> list[Progress]:
+    """Take the rounds that are left; return their lines."""
+    lines: list[Progress] = []
+    train_segments(round_segments(trainer, fitting), report=lines.append)
+    return lines
+
+
 def test_shards_are_disjoint_and_hold_every_entity(store: TaskStore) -> None:
     histories = store.histories(("train",))
     parts = [shard(histories, index=i, shards=3, seed=1).lengths() for i in range(3)]
@@ -46,19 +55,19 @@ def test_a_round_ends_with_the_mean_of_its_shards_weighted_by_entities(store: Ta
     asked = experiment(train__average={"shards": 2, "rounds": 1}, train__steps=2)
     alone = []
     for index in range(2):
-        taught = partial(shard, index=index, shards=2, seed=0)
-        trainer = Trainer(asked, store, taught=taught)
+        own = partial(shard, index=index, shards=2, seed=0)
+        trainer = Trainer(asked, store, tasks_from=own)
         for _ in range(2):
             trainer.train_step(Alone())
         alone.append(trainer)
-    averaged = Trainer(asked, store)
-    (line,) = rounds(averaged, ALONE)
+    mean = Trainer(asked, store)
+    (line,) = averaged(mean)
     first, second = (len(trainer.sampler) for trainer in alone)
     share = first / (first + second)
-    for name, value in (averaged.state.dense | averaged.state.tables).items():
+    for name, value in (mean.state.dense | mean.state.tables).items():
         ours = [(t.state.dense | t.state.tables)[name] for t in alone]
         torch.testing.assert_close(value, share * ours[0] + (1 - share) * ours[1])
-    assert (line.step, averaged.step) == (2, 2)
+    assert (line.step, mean.step) == (2, 2)
 
 
 def test_the_order_in_which_shards_run_changes_no_bit(store: TaskStore) -> None:
@@ -66,29 +75,30 @@ def test_the_order_in_which_shards_run_changes_no_bit(store: TaskStore) -> None:
         return [function(value) for value in reversed(values)][::-1]
 
     forth, back = Trainer(experiment(), store), Trainer(experiment(), store)
-    assert [line.step for line in rounds(forth, ALONE)] == [2, 4]
-    list(rounds(back, Fitting(each=backwards)))
+    assert [line.step for line in averaged(forth)] == [2, 4]
+    averaged(back, Fitting(each=backwards))
     assert parameters_sha256(forth.parameters()) == parameters_sha256(back.parameters())
 
 
 def test_rounds_resume_to_the_bits_of_a_run_that_never_stopped(
     store: TaskStore, tmp_path: Path
 ) -> None:
-    lines: list[Progress] = []
     asked = experiment(train__freeze=["item.tokens"])
     straight = Trainer(asked, store)
     begun = straight.state.dense["item.tokens"].clone()
-    last = average_loop(straight, ALONE, tmp_path / "a", report=lines.append)
-    first = checkpoints.load(checkpoints.step_path(tmp_path / "a", 2))
-    checkpoints.save(first, checkpoints.step_path(tmp_path / "b", 2))
+    segments = round_segments(straight, ALONE, at_end=partial(save, tmp_path / "a"))
+    train_segments(segments, report=lambda line: None)
+    paths = checkpoints.committed(tmp_path / "a")
+    assert [path.name for path in paths] == ["step-00000002", "step-00000004"]
     again = Trainer(asked, store)
-    average_loop(again, ALONE, tmp_path / "b", report=lines.append)
-    assert [line.step for line in lines] == [2, 4, 4]
+    checkpoints.save_step(checkpoints.load(paths[0]), tmp_path / "b")
+    assert resume(again, tmp_path / "b") == 2
+    assert [line.step for line in averaged(again)] == [4]
     assert parameters_sha256(again.parameters()) == parameters_sha256(straight.parameters())
     assert parameters_sha256(again.state.moments) == parameters_sha256(straight.state.moments)
     assert torch.equal(straight.state.dense["item.tokens"], begun)
     fitted = fit(asked, store).model
-    assert parameters_sha256(fitted) == parameters_sha256(checkpoints.load(last).model)
+    assert parameters_sha256(fitted) == parameters_sha256(checkpoints.load(paths[1]).model)
 
 
 def test_averaging_what_no_outer_loop_trains_is_refused(store: TaskStore) -> None:

@@ -5,7 +5,6 @@ import torch
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import Fitting
-from metarec_ray.algorithms.histories import read_histories
 from metarec_ray.algorithms.rivals.neighbours import Ease
 from metarec_ray.config.experiment import Experiment, parse
 from metarec_ray.data.tasks.task_store import TaskStore
@@ -31,7 +30,7 @@ def test_a_learner_without_a_model_is_fitted_on_histories_and_serves_from_its_ch
     checkpoints.save(fit(experiment, store), tmp_path / "ease")
     served = Recommender.load(tmp_path / "ease")
     assert served.kind == "rival"
-    learned = Ease(penalty=5.0).fit(read_histories(store, ("train", "valid")))
+    learned = Ease(penalty=5.0).fit(store.histories(("train", "valid")))
     ids = served.ids
     found = served.rank([SupportEvent(ids[3]), SupportEvent(ids[8])], k=5).items
     scores = learned["similarity"][[3, 8]].sum(0)
@@ -44,7 +43,7 @@ def test_validation_entities_are_left_out_where_parts_say_so(store: TaskStore) -
     seen = []
 
     def each(function, values):
-        seen.extend(len(histories.offsets) - 1 for histories in values)
+        seen.extend(histories.n_entities for histories in values)
         return [function(value) for value in values]
 
     experiment = asked(algorithm={"name": "popularity"}, train={"parts": "train"})
@@ -82,21 +81,8 @@ def test_another_seed_or_penalty_is_another_run(store: TaskStore) -> None:
 def test_sums_of_shards_are_the_sums_of_the_whole(
     store: TaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    histories = read_histories(store, ("train", "valid"))
+    histories = store.histories(("train", "valid"))
     whole = Ease(penalty=5.0).fit(histories)
     monkeypatch.setattr(Ease, "shard", 37)
     for name, value in Ease(penalty=5.0).fit(histories).items():
         torch.testing.assert_close(value, whole[name])
-
-
-def test_histories_of_some_entities_are_theirs_alone(store: TaskStore) -> None:
-    histories = read_histories(store, ("train",))
-    some = histories.take(torch.tensor([5, 2]))
-    for place, entity in enumerate((5, 2)):
-        start, end = histories.offsets[entity], histories.offsets[entity + 1]
-        own = slice(int(some.offsets[place]), int(some.offsets[place + 1]))
-        assert torch.equal(some.item[own], histories.item[start:end])
-        assert torch.equal(some.time[own], histories.time[start:end])
-    assert histories.users is not None
-    assert some.users is not None
-    assert torch.equal(some.users.matrix(), histories.users.matrix()[[5, 2]])

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,10 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, ConfigError, DataError
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit
-from metarec_ray.training.incremental import (
-    Learned,
-    Periods,
-    cut,
-    forgetting,
-    period_loop,
-    periods,
-    summary,
-)
-from metarec_ray.training.trainer import Progress
+from metarec_ray.training.incremental import FORGETTING, PeriodModel, PeriodRun, forgetting
+from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.periods import cut
+from metarec_ray.training.segments import train_segments
 
 SMALL = {
     "model": {"dim": 3},
@@ -42,8 +37,15 @@ def experiment(**values: Any) -> Experiment:
     return override(parse(SMALL, "test"), {k.replace("__", "."): v for k, v in values.items()})
 
 
-def silent(*told: object) -> None:
-    del told
+def trained(asked: Experiment, store: TaskStore) -> list[PeriodModel]:
+    """Return the model after each period."""
+    run = PeriodRun(asked, store)
+    train_segments(run.segments(), report=silent)
+    return run.models
+
+
+def silent(line: Progress) -> None:
+    del line
 
 
 def test_periods_hold_equally_many_events(store: TaskStore) -> None:
@@ -61,11 +63,13 @@ def test_forgetting_is_the_best_earlier_quality_minus_the_final_one() -> None:
 
 def test_a_period_is_begun_from_the_last_and_judged_on_all(store: TaskStore) -> None:
     lines: list[Progress] = []
-    first, second = periods(experiment(), store, report=lines.append)
-    assert [line.step for line in lines] == [2, 4]
+    run = PeriodRun(experiment(), store)
+    train_segments(run.segments(), report=lines.append)
+    first, second = run.models
+    assert [(line.step, line.steps) for line in lines] == [(2, 4), (4, 4)]
     assert [one.checkpoint.state["step"] for one in (first, second)] == [2, 4]
     assert first.metric_name == "query_ndcg@10"
-    table = summary([first, second], cut(experiment(), store))
+    table = run.summary()
     assert len(table["quality"]) == len(table["quality"][0]) == 2
     lost = first.quality[0] - second.quality[0]
     assert table["forgetting"] == pytest.approx([lost])
@@ -73,16 +77,16 @@ def test_a_period_is_begun_from_the_last_and_judged_on_all(store: TaskStore) -> 
     assert Recommender(second.checkpoint).experiment == experiment()
     # Nothing moves at a rate of almost 0: then the second period has the parameters of the first.
     still = experiment(train__outer_lr=1e-12, train__weight_decay=0.0)
-    before, after = (one.checkpoint.model for one in periods(still, store, report=silent))
-    trained = before["buffer.trained"].bool()
-    assert torch.equal(before["item.ids"][trained], after["item.ids"][trained])
+    before, after = (one.checkpoint.model for one in trained(still, store))
+    met = before["buffer.trained"].bool()
+    assert torch.equal(before["item.ids"][met], after["item.ids"][met])
     torch.testing.assert_close(
         before["head.out.weight"], after["head.out.weight"], atol=1e-9, rtol=0
     )
 
 
 def test_held_out_entities_and_later_periods_are_not_learned_from(store: TaskStore) -> None:
-    seen = [one.checkpoint.model for one in periods(experiment(), store, report=silent)]
+    seen = [one.checkpoint.model for one in trained(experiment(), store)]
     histories = store.histories(("train", "valid"))
     task = histories.task_id.numpy()
     drawn = uniform(0, np.zeros(len(task), np.int64), task, draws=5)[:, 4] < 0.1
@@ -97,24 +101,32 @@ def test_held_out_entities_and_later_periods_are_not_learned_from(store: TaskSto
 def test_periods_resume_to_the_bits_of_a_run_that_never_stopped(
     store: TaskStore, tmp_path: Path
 ) -> None:
-    told: list[list[Learned]] = []
-
-    def learned(found: list[Learned], shares: Periods) -> None:
-        told.append(list(found))
-
     lines: list[Progress] = []
-    asked = experiment()
-    last = period_loop(asked, store, tmp_path / "a", report=lines.append, learned=learned)
-    first = checkpoints.load(checkpoints.step_path(tmp_path / "a", 2))
-    checkpoints.save(first, checkpoints.step_path(tmp_path / "b", 2))
-    again = period_loop(asked, store, tmp_path / "b", report=lines.append, learned=learned)
+
+    def run(folder: Path, asked: Experiment) -> PeriodRun:
+        run = PeriodRun(asked, store, learned=lambda run: run.write_summary(folder))
+        folder.mkdir(exist_ok=True)
+        run.resume(folder)
+        segments = run.segments(lambda checkpoint: checkpoints.save_step(checkpoint, folder))
+        train_segments(segments, report=lines.append)
+        return run
+
+    straight = run(tmp_path / "a", experiment())
+    paths = checkpoints.committed(tmp_path / "a")
+    assert [path.name for path in paths] == ["step-00000002", "step-00000004"]
+    (tmp_path / "b").mkdir()
+    checkpoints.save_step(checkpoints.load(paths[0]), tmp_path / "b")
+    again = run(tmp_path / "b", experiment())
     assert [line.step for line in lines] == [2, 4, 4]
-    ours, theirs = checkpoints.load(last).model, checkpoints.load(again).model
-    assert parameters_sha256(ours) == parameters_sha256(theirs)
-    assert [one.quality for one in told[1]] == [one.quality for one in told[3]]
-    other = override(asked, {"train.outer_lr": 0.5})
+    for ours, theirs in zip(straight.models, again.models, strict=True):
+        hashes = {parameters_sha256(one.checkpoint.model) for one in (ours, theirs)}
+        assert len(hashes) == 1
+        assert ours.quality == theirs.quality
+    tables = [(tmp_path / name / FORGETTING).read_text() for name in ("a", "b")]
+    assert tables[0] == tables[1]
+    assert json.loads(tables[0]) == straight.summary()
     with pytest.raises(CheckpointError, match=r"train.outer_lr differs"):
-        period_loop(other, store, tmp_path / "a", report=silent, learned=learned)
+        run(tmp_path / "a", override(experiment(), {"train.outer_lr": 0.5}))
 
 
 def test_logs_without_so_many_moments_are_refused(store: TaskStore) -> None:
@@ -124,7 +136,7 @@ def test_logs_without_so_many_moments_are_refused(store: TaskStore) -> None:
         with pytest.raises(DataError, match=rf"1000 periods need .* and {moments} moments"):
             cut(too_many, store)
     with pytest.raises(DataError, match=r"every period needs a held-out entity with more than 2"):
-        list(periods(too_many, store, report=silent))
+        trained(too_many, store)
 
 
 def test_periods_of_what_cannot_be_continued_are_refused(store: TaskStore) -> None:

@@ -3,32 +3,22 @@ import math
 import pytest
 import torch
 
-from metarec_ray.core.batch import Features
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
-from metarec_ray.data.tasks.task_store import HistoryTable
 from metarec_ray.models.towers import Towers
 from metarec_ray.training.prior import DAY, OUTSIDE, item_buffers, reference_sample
+from tests.unit.small_histories import histories_of
 
-NOTHING = Features(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0), torch.zeros(0, 0))
 TRAINED = torch.tensor([True, True, True, False])
 
 
-def table(histories: list[list[int]], labels: list[float], starts: list[int]) -> HistoryTable:
-    lengths = [len(history) for history in histories]
-    time = [start for start, n in zip(starts, lengths, strict=True) for _ in range(n)]
-    return HistoryTable(
-        task_id=torch.arange(len(histories)),
-        offsets=torch.tensor([0, *lengths]).cumsum(0),
-        item=torch.tensor([item for history in histories for item in history], dtype=torch.int64),
-        label=torch.tensor(labels),
-        time=torch.tensor(time, dtype=torch.int64),
-        context=NOTHING,
-        user=NOTHING,
-    )
+def table(histories: list[list[int]], labels: list[float], starts: list[int]) -> Histories:
+    time = [start for start, n in zip(starts, map(len, histories), strict=True) for _ in range(n)]
+    return histories_of(histories, n_items=len(TRAINED), label=labels, time=time)
 
 
 def buffers(
-    events: HistoryTable, feedback: Feedback, model: Towers | None = None, *, reference: int = 8
+    events: Histories, feedback: Feedback, model: Towers | None = None, *, reference: int = 8
 ) -> dict[str, torch.Tensor]:
     return item_buffers(
         events,

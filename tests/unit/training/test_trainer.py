@@ -15,9 +15,10 @@ from metarec_ray.data.settings import Data, Synthetic
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, RunFailed
-from metarec_ray.training.loop import resume, train_loop
 from metarec_ray.training.meta_step.step import Alone, LaneResult
-from metarec_ray.training.trainer import Progress, Trainer
+from metarec_ray.training.segments import resume
+from metarec_ray.training.trainer import Trainer
+from metarec_ray.training.validation import validate
 
 META_LEARNERS = [
     one.model_fields["name"].default
@@ -125,36 +126,9 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(
     assert parameters_sha256(first.parameters()) != parameters_sha256(straight.parameters())
 
 
-def test_the_loop_checkpoints_reports_and_continues(store: TaskStore, tmp_path: Path) -> None:
-    lines: list[Progress] = []
-    asked = experiment(train__steps=5, train__checkpoint_every=2, train__log_every=2)
-    last = train_loop(Trainer(asked, store), Alone(), tmp_path, report=lines.append)
-    assert last == checkpoints.step_path(tmp_path, 5)
-    names = [path.name for path in checkpoints.committed(tmp_path)]
-    assert names == ["step-00000002", "step-00000004", "step-00000005"]
-    assert [line.step for line in lines] == [2, 4, 5]
-    assert all(line.steps == 5 and line.tasks_per_s > 0 for line in lines)
-    # The last one is damaged: the run goes on from the one before, to the same bits.
-    (last / "model.safetensors").write_bytes(b"")
-    again = Trainer(asked, store)
-    train_loop(again, Alone(), tmp_path, report=lines.append)
-    assert [line.step for line in lines[3:]] == [5]
-    fresh = advanced(Trainer(asked, store), 5)
-    assert parameters_sha256(again.parameters()) == parameters_sha256(fresh.parameters())
-    assert checkpoints.load(last).state["step"] == 5
-
-
-def test_a_finished_run_has_nothing_to_do(store: TaskStore, tmp_path: Path) -> None:
-    asked = experiment(train__steps=2)
-    train_loop(Trainer(asked, store), Alone(), tmp_path, report=lambda line: None)
-    lines: list[Progress] = []
-    path = train_loop(Trainer(asked, store), Alone(), tmp_path, report=lines.append)
-    assert (path.name, lines) == ("step-00000002", [])
-
-
 def test_training_lowers_the_query_loss(store: TaskStore) -> None:
     asked = experiment(train__steps=20, train__lanes=2, train__lane_tasks=16, train__log_every=5)
-    losses = [line.loss for line in Trainer(asked, store).run(Alone(), 20)]
+    losses = [line.loss for line in Trainer(asked, store).run(20)]
     assert losses[-1] < losses[0]
 
 
@@ -235,7 +209,7 @@ def test_validation_changes_nothing_and_repeats(store: TaskStore) -> None:
     asked = experiment(train__parts="train", train__lane_tasks=8)
     trainer = advanced(Trainer(asked, store), 2)
     before = parameters_sha256(trainer.parameters())
-    assert trainer.validate() == trainer.validate()
+    assert validate(trainer) == validate(trainer)
     assert parameters_sha256(trainer.parameters()) == before
 
 
@@ -247,7 +221,7 @@ def of_one_lane(store: TaskStore) -> tuple[float, float]:
     valid = valid.keep(Trainer(asked, store).trained[valid.item])
     longer = int((valid.lengths() > asked.train.tasks.window).sum())
     assert longer % 7 != 0
-    return Trainer(override(asked, {"train.lane_tasks": longer}), store).validate()
+    return validate(Trainer(override(asked, {"train.lane_tasks": longer}), store))
 
 
 @pytest.mark.parametrize("lane_tasks", [1, 3, 7, 1000])
@@ -255,7 +229,7 @@ def test_validation_counts_every_entity_once_whatever_the_lanes(
     store: TaskStore, of_one_lane: tuple[float, float], lane_tasks: int
 ) -> None:
     asked = experiment(train__parts="train", train__lane_tasks=lane_tasks)
-    assert Trainer(asked, store).validate() == pytest.approx(of_one_lane, rel=1e-5)
+    assert validate(Trainer(asked, store)) == pytest.approx(of_one_lane, rel=1e-5)
 
 
 @pytest.mark.parametrize("algorithm", META_LEARNERS)

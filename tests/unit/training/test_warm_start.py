@@ -13,8 +13,8 @@ from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, ConfigError
-from metarec_ray.training.loop import resume
 from metarec_ray.training.meta_step.step import Alone
+from metarec_ray.training.segments import resume
 from metarec_ray.training.trainer import Trainer
 from metarec_ray.training.warm_start import find
 

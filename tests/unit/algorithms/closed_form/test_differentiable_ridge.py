@@ -9,7 +9,8 @@ from metarec_ray.algorithms.closed_form.differentiable_ridge import Differentiab
 from metarec_ray.algorithms.problem import EncodedItems, make_problem
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.linear_head import ridge
-from metarec_ray.models.towers import head_score
+from metarec_ray.core.parameters import values
+from metarec_ray.models.head import head_score
 
 LEARNER = DifferentiableRidge(penalty=0.5)
 
@@ -23,7 +24,7 @@ META = {
     "head.out.weight": random(3, seed=2),
     "head.out.bias": torch.tensor(0.25).double(),
     "offset.scale": torch.tensor(1.0).double(),
-    **{n: v.double() for n, v in LEARNER.init({}, torch.Generator()).items()},
+    **{n: v.double() for n, v in values(LEARNER.init({}, torch.Generator())).items()},
     "ridge.scale": torch.tensor(0.8).double(),
 }
 LOG_Q = torch.tensor([-0.5, -1.0, -2.0], dtype=torch.float64)
@@ -42,12 +43,13 @@ def events(item: list[int], label: list[float] | None = None, *, present: int = 
         age=torch.arange(n - 1, -1, -1).double(),
         mask=torch.arange(n) < present,
         time=torch.zeros(n, dtype=torch.int64),
+        place=at,
     )
 
 
 def problem(feedback):
     at = torch.tensor(REFERENCE)
-    items = EncodedItems(at, ITEMS[at], 0.1 * at.double())
+    items = EncodedItems(at, ITEMS[at], 0.1 * at.double(), torch.arange(len(at)))
     return make_problem(feedback, items, LOG_Q, USER, torch.zeros(1, 3, dtype=torch.float64))
 
 

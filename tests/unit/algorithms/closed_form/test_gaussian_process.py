@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from metarec_ray.algorithms.base import Fitting, Histories, Params
+from metarec_ray.algorithms.base import Fitting, Params
 from metarec_ray.algorithms.closed_form.episodes import draw
 from metarec_ray.algorithms.closed_form.gaussian_process import GaussianProcessHead, left_out_errors
 from metarec_ray.algorithms.closed_form.kernels import item_tables, kernels, token_fields
 from metarec_ray.algorithms.closed_form.variational import VariationalBayes
 from metarec_ray.algorithms.problem import no_problem
 from metarec_ray.core.batch import Encoded, Features, FieldSpan, SideInformation
+from metarec_ray.core.histories import Histories
+from tests.unit.small_histories import histories_of
 
 PROBLEM = no_problem("explicit")
 BACKBONE = VariationalBayes(factors=2, sweeps=6, content={})
@@ -45,16 +47,9 @@ def world() -> Histories:
     noise = 0.3 * torch.randn(USERS, ITEMS, generator=generator)
     label = 3 + taste[:, torch.arange(ITEMS) % DIRECTORS] + noise
     met = torch.rand(USERS, ITEMS, generator=generator) < 0.6
-    entity, item = met.nonzero(as_tuple=True)
-    return Histories(
-        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), met.sum(1).cumsum(0)]),
-        item=item,
-        label=label[entity, item],
-        time=torch.zeros_like(item),
-        n_items=ITEMS,
-        cutoff=None,
-        items=content(generator),
-    )
+    items = [row.nonzero().flatten().tolist() for row in met]
+    found = histories_of(items, n_items=ITEMS, label=label[met])
+    return found._replace(items=content(generator))
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +69,7 @@ def events(index: list[int], label: list[float], padding: int = 0) -> Encoded:
         age=(len(index) - 1 - torch.arange(n)).clamp(min=0).float(),
         mask=torch.arange(n) < len(index),
         time=torch.zeros(n, dtype=torch.int64),
+        place=torch.tensor(index + [3] * padding, dtype=torch.int64),
     )
 
 

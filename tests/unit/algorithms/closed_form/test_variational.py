@@ -7,14 +7,16 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from metarec_ray.algorithms.base import Fitting, Histories, Params
+from metarec_ray.algorithms.base import Fitting, Params
 from metarec_ray.algorithms.closed_form.content import choose, regression
 from metarec_ray.algorithms.closed_form.eb_ridge import EBRidge
 from metarec_ray.algorithms.closed_form.factorisation import Shard, entity_step, unfold
 from metarec_ray.algorithms.closed_form.variational import VariationalBayes
 from metarec_ray.algorithms.problem import no_problem
 from metarec_ray.core.batch import Encoded, Features, FieldSpan, SideInformation
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import ConfigError
+from tests.unit.small_histories import histories_of
 
 PROBLEM = no_problem("explicit")
 LEARNER = VariationalBayes(factors=2)
@@ -31,10 +33,8 @@ def side(group: Tensor, groups: int) -> SideInformation:
 
 def log(label: Tensor, met: Tensor) -> Histories:
     """Ratings of the pairs that met, [E, I], entity by entity."""
-    entity, item = met.nonzero(as_tuple=True)
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), met.sum(1).cumsum(0)])
-    time = torch.zeros_like(item)
-    return Histories(offsets, item, label[entity, item], time, label.shape[1], None)
+    items = [row.nonzero().flatten().tolist() for row in met]
+    return histories_of(items, n_items=label.shape[1], label=label[met])
 
 
 def world(seed: int = 0) -> tuple[Histories, Tensor]:
@@ -65,6 +65,7 @@ def support(index: list[int], label: list[float], user: Tensor, padding: int = 0
         age=torch.zeros(n),
         mask=torch.arange(n) < len(index),
         time=torch.zeros(n, dtype=torch.int64),
+        place=item,
     )
 
 
@@ -74,7 +75,6 @@ def predicted(learner: VariationalBayes | EBRidge, meta: Params, given: Encoded)
 
 
 def rows(data: Histories) -> Tensor:
-    assert data.users is not None
     return data.users.matrix()
 
 
@@ -260,7 +260,7 @@ def test_regressors_scale_fields_and_give_numbers_a_polynomial():
     given = SideInformation(features, fields, 4)
     expected = [1.0, 0.0, 0.5, 0.0, 3 * 2.0, 3 * 4.0, 3 * 8.0]
     chosen = choose(given, {"genre": 0.5, "year": 3.0}, "")
-    assert chosen.table(given, 1).to_dense()[0].tolist() == expected
+    assert chosen.table(given).to_dense()[0].tolist() == expected
     assert chosen.of(given.matrix())[0].tolist() == expected
 
 

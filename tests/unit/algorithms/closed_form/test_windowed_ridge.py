@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params
+from metarec_ray.algorithms.base import Params
 from metarec_ray.algorithms.closed_form.windowed_ridge import WindowedRidge
 from metarec_ray.algorithms.closed_form.windowed_sums import event_weights
 from metarec_ray.algorithms.problem import (
@@ -16,7 +16,9 @@ from metarec_ray.algorithms.problem import (
     unencoded,
 )
 from metarec_ray.core.batch import Features, FieldSpan, SideInformation
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
+from tests.unit.small_histories import histories_of
 
 DAY, SECOND = 86_400_000_000, 1_000_000
 ITEMS = 30
@@ -35,17 +37,9 @@ def side(token: list[int], dense: list[float], tokens: int = 4) -> SideInformati
 def histories(
     items: list[list[int]], *, times: list[list[int]] | None = None, n_items: int = ITEMS
 ) -> Histories:
-    sizes = [len(history) for history in items]
-    flat = [item for history in items for item in history]
-    moments = [time for history in times or [] for time in history] or [0] * len(flat)
-    return Histories(
-        offsets=torch.tensor([0, *torch.tensor(sizes).cumsum(0).tolist()]),
-        item=torch.tensor(flat),
-        label=torch.ones(len(flat)),
-        time=torch.tensor(moments),
-        n_items=n_items,
-        cutoff=100 * DAY if times else None,
-    )
+    moments = [time for history in times or [] for time in history] or None
+    cutoff = 100 * DAY if times else None
+    return histories_of(items, n_items=n_items, time=moments, cutoff=cutoff)
 
 
 def walks(users: int = 60) -> Histories:
@@ -132,7 +126,7 @@ def bag(items: list[int], times: list[int], recipe: Recipe) -> Tensor:
 def vector(items: list[int], times: list[int], user: Tensor, data: Histories, r: Recipe) -> Tensor:
     """Return a support as (items, user, content); nothing stands for what is not known."""
     found = bag(items, times, r)
-    content = data.items.matrix()[:, 1:].double() if data.items else torch.zeros(ITEMS, 0).double()
+    content = data.items.matrix()[:, 1:].double()
     return torch.cat([found, user[1:].double(), r.content * found @ content])
 
 
@@ -142,7 +136,7 @@ def regression(data: Histories, k: int, r: Recipe, *, even: bool, keep: slice = 
     `keep` chooses columns of the support's vector.
     """
     rows: list[tuple[Tensor, Tensor, float, int]] = []
-    users = data.users.matrix() if data.users else torch.zeros(len(data.offsets) - 1, 1)
+    users = data.users.matrix()
     for user, (start, end) in enumerate(
         zip(data.offsets[:-1].tolist(), data.offsets[1:].tolist(), strict=True)
     ):
@@ -185,8 +179,7 @@ def meta(data: Histories) -> Params:
 
 
 def prior(data: Histories) -> Tensor:
-    blank = data._replace(users=None, items=None)
-    return WindowedRidge().fit(blank)["base"][0].double()
+    return WindowedRidge().fit(data.without_features())["base"][0].double()
 
 
 SUPPORT = [4, 20, 7, 11, 2, 29, 0, 13, 8, 17]
@@ -218,7 +211,7 @@ def test_a_user_without_events_is_scored_by_features_alone(data: Histories, meta
 
 @pytest.mark.parametrize("k", [1, 5, 10])
 def test_a_log_without_clock_and_features_is_read_by_position(k: int):
-    bare = walks()._replace(users=None, items=None, cutoff=None)
+    bare = walks().without_features()._replace(cutoff=None)
     bare = bare._replace(time=torch.zeros_like(bare.time))
     recipe = RECIPES[k]
     weights, first = regression(bare, k, recipe, even=recipe.even)
@@ -327,7 +320,6 @@ def test_sums_of_shards_add_up_to_those_of_the_whole(data: Histories):
 
 
 def test_an_unknown_user_gets_the_prior(data: Histories):
-    assert data.users is not None
     kinds = data.users._replace(fields=data.users.fields[:1])
     learned = WindowedRidge().fit(data._replace(users=kinds))
     unknown = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0])
@@ -337,7 +329,7 @@ def test_an_unknown_user_gets_the_prior(data: Histories):
 
 def test_a_field_of_more_than_64_columns_is_not_read(data: Histories):
     names = side([2 + user for user in range(60)], [0.0] * 60, tokens=66)
-    learned = WindowedRidge().fit(data._replace(users=names, items=None))
+    learned = WindowedRidge().fit(data.without_features()._replace(users=names))
     assert learned["user_columns"].tolist() == [66]  # the numeric field stands behind the tokens
     narrower = WindowedRidge().fit(data._replace(users=side([2] * 60, [0.0] * 60, tokens=65)))
     assert len(narrower["user_columns"]) == 64 + 1

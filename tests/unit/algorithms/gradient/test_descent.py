@@ -1,4 +1,4 @@
-"""Heads of many tasks at once, held to vmap over the face of one task, in float64.
+"""Inner loops of many tasks at once, compared with vmap over one task, in float64.
 
 Numbers of tasks, lengths of supports (none and one event among them), steps, layers, rates, kinds
 of feedback and contexts are drawn; what is compared is every element of every gradient, and scores.
@@ -24,6 +24,7 @@ from metarec_ray.algorithms.gradient.maml import (
 )
 from metarec_ray.algorithms.problem import (
     EncodedItems,
+    Recipe,
     Support,
     encode_candidates,
     encode_support,
@@ -31,8 +32,10 @@ from metarec_ray.algorithms.problem import (
 )
 from metarec_ray.core.batch import Encoded, Events, Features, Lane, Params, Task
 from metarec_ray.core.outer_loop import MetaGradient, meta_gradient
+from metarec_ray.core.parameters import split, values
 from metarec_ray.data.settings import Feedback
-from metarec_ray.models.towers import Side, Sides, Towers
+from metarec_ray.models.encoders.base import Side
+from metarec_ray.models.towers import Sides, Towers
 from metarec_ray.training.meta_step.objective import lane_objective
 
 ITEMS, DIM, QUERY = 9, 3, 3
@@ -68,7 +71,7 @@ def cases(draw) -> Case:
     return Case(
         learner=learner(**fields),
         feedback=draw(st.sampled_from(["explicit", "binary", "implicit"])),
-        # Wide layers on few events are known by their factors, others are held.
+        # Wide layers on few events are factored, others dense.
         hidden=draw(st.sampled_from([(), (4,), (4, 5), (3, 4, 2), (24, 24)])),
         support=(*draw(st.lists(st.integers(0, 6), min_size=1, max_size=4)), *draw(LONG)),
         contexts=draw(st.booleans()),
@@ -125,13 +128,16 @@ def lane(case: Case) -> Lane:
     )
 
 
+def model(case: Case) -> Towers:
+    return Towers(dim=DIM, hidden=case.hidden, init_scale=0.3)
+
+
 def parameters(case: Case) -> tuple[Params, Params]:
     generator = torch.Generator().manual_seed(case.seed)
     side = Side(tokens=4, dense=1)
-    model = Towers(dim=DIM, hidden=case.hidden, init_scale=0.3)
     sides = Sides(side, side, side, users=len(case.support), items=ITEMS)
-    dense, tables = model.init(sides, generator)
-    dense |= case.learner.init(dense, generator)
+    dense, tables = split(model(case).init(sides, generator))
+    dense |= values(case.learner.init(dense, generator))
     # What begins at 0 would hide what it multiplies.
     noise = {name: 0.02 if name.startswith("rates.") else 0.2 for name in dense}
     drawn = {n: p + noise[n] * torch.randn(p.shape, generator=generator) for n, p in dense.items()}
@@ -152,7 +158,8 @@ def buffers(case: Case) -> Params:
 
 def gradient(case: Case, *, oracle: bool) -> MetaGradient:
     dense, tables = parameters(case)
-    made = lane_objective(case.learner, case.feedback, buffers(case), lane(case), oracle=oracle)
+    recipe = Recipe.of(case.learner, model(case), case.feedback)
+    made = lane_objective(recipe, buffers(case), lane(case), oracle=oracle)
     return meta_gradient(made, dense, tables)
 
 
@@ -214,6 +221,7 @@ def scores(case: Case, meta: Params, tasks: Asked, *, batched: bool) -> tuple[Te
         torch.arange(ITEMS),
         torch.linspace(-1, 1, ITEMS * DIM).double().sin().view(ITEMS, DIM),
         torch.linspace(-1, 1, ITEMS).double(),
+        torch.arange(len(torch.arange(ITEMS))),
     )
     learner, log_q = case.learner, buffers(case)["reference.log_q"]
 
@@ -253,7 +261,9 @@ def encoded(case: Case, meta: Params) -> tuple[Encoded, Encoded, Params]:
     }
     made = {name: value.clone().requires_grad_() for name, value in made.items()}
     offset = torch.linspace(-1, 1, ITEMS).double()
-    items = EncodedItems(torch.arange(ITEMS), made["item"], offset)
+    items = EncodedItems(
+        torch.arange(ITEMS), made["item"], offset, torch.arange(len(torch.arange(ITEMS)))
+    )
     time = torch.zeros_like(tasks.position)
     own = Support(items.at(tasks.position), tasks.now, tasks.label, tasks.mask, time)
     support = encode_support(own, made["user"])
@@ -264,13 +274,16 @@ def encoded(case: Case, meta: Params) -> tuple[Encoded, Encoded, Params]:
 def descended(case: Case, meta: Params, support: Encoded, *, second_order: bool):
     user, now = support.user, support.context
     items = EncodedItems(
-        torch.arange(ITEMS), torch.zeros(ITEMS, DIM).double(), torch.zeros(ITEMS).double()
+        torch.arange(ITEMS),
+        torch.zeros(ITEMS, DIM).double(),
+        torch.zeros(ITEMS).double(),
+        torch.arange(len(torch.arange(ITEMS))),
     )
     problem = make_problem(case.feedback, items, torch.zeros(0), user, now)
     return case.learner.descended(problem, meta, support, second_order=second_order)
 
 
-def test_a_head_that_is_asked_twice_has_the_sum_of_both_gradients() -> None:
+def test_a_head_that_scores_twice_has_the_sum_of_both_gradients() -> None:
     meta, _ = parameters(USUAL)
     support, candidates, made = encoded(USUAL, meta)
     fast = descended(USUAL, meta, support, second_order=True)
@@ -303,7 +316,9 @@ def test_candidates_that_tasks_share_are_scored_as_those_of_each() -> None:
     meta, _ = parameters(USUAL)
     support, _, made = encoded(USUAL, meta)
     tasks, catalogue = asked(USUAL), torch.arange(ITEMS)
-    items = EncodedItems(catalogue, made["item"], torch.linspace(-1, 1, ITEMS).double())
+    items = EncodedItems(
+        catalogue, made["item"], torch.linspace(-1, 1, ITEMS).double(), torch.arange(len(catalogue))
+    )
     shared = encode_candidates(items, made["user"], tasks.now)
     each = encode_candidates(items.at(catalogue.expand(4, -1)), made["user"], tasks.now)
     found = []
@@ -316,7 +331,7 @@ def test_candidates_that_tasks_share_are_scored_as_those_of_each() -> None:
         assert_equal(of_all, apart)
 
 
-def test_a_descent_of_first_order_is_a_constant_to_what_it_learned_from() -> None:
+def test_a_first_order_inner_loop_is_a_constant_to_its_support() -> None:
     meta, _ = parameters(USUAL)
     support, candidates, _ = encoded(USUAL, meta)
     support = support._replace(label=support.label.clone())
@@ -328,17 +343,17 @@ def test_a_descent_of_first_order_is_a_constant_to_what_it_learned_from() -> Non
     assert_equal(score, again)
 
 
-def test_the_way_back_may_be_gone_twice() -> None:
+def test_the_backward_pass_may_run_twice() -> None:
     meta, _ = parameters(USUAL)
     support, candidates, made = encoded(USUAL, meta)
     score = descended(USUAL, meta, support, second_order=True).score(meta, candidates)
     values = list(made.values())[:2]
-    ways = [torch.autograd.grad((score**2).sum(), values, retain_graph=True) for _ in range(2)]
-    for first, again in zip(*ways, strict=True):
+    runs = [torch.autograd.grad((score**2).sum(), values, retain_graph=True) for _ in range(2)]
+    for first, again in zip(*runs, strict=True):
         assert torch.equal(first, again)
 
 
-def test_scores_that_nobody_differentiates_need_no_graph() -> None:
+def test_without_gradients_scores_have_no_graph() -> None:
     meta, _ = parameters(USUAL)
     support, candidates, _ = encoded(USUAL, meta)
     with torch.no_grad():
@@ -347,7 +362,7 @@ def test_scores_that_nobody_differentiates_need_no_graph() -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 0, 2, 1)])
-def test_tasks_stand_where_they_stood(order: tuple[int, ...]) -> None:
+def test_scores_come_in_the_order_of_the_tasks(order: tuple[int, ...]) -> None:
     meta, _ = parameters(USUAL)
     support, candidates, _ = encoded(USUAL, meta)
     index = torch.tensor(order)

@@ -14,7 +14,9 @@ from torch.func import grad
 
 from metarec_ray.algorithms.base import MetaLearner, Params, Problem
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
-from metarec_ray.algorithms.gradient.maml import Anil, Fomaml, Maml, MetaEmbedding, MetaSgd, Reptile
+from metarec_ray.algorithms.gradient.maml import Anil, Fomaml, Maml, MetaSgd, Reptile
+from metarec_ray.algorithms.gradient.meta_embedding import MetaEmbedding
+from metarec_ray.algorithms.losses.labels import SquaredError
 from metarec_ray.algorithms.problem import (
     EncodedItems,
     Support,
@@ -24,7 +26,8 @@ from metarec_ray.algorithms.problem import (
 )
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.losses import masked_mean, squared_error
-from metarec_ray.models.towers import head_score
+from metarec_ray.core.parameters import values
+from metarec_ray.models.head import head_score
 
 RATE, START, SUPPORT, QUERY = 0.1, 2.0, [4.0, 6.0], [1.0, 2.0, 3.0]
 C, Y = (4 + 6) / 2, (1 + 2 + 3) / 3
@@ -41,7 +44,18 @@ def events(labels: list[float], *, shared_context: bool = True) -> Encoded:
     context = torch.zeros(1 if shared_context else n, 1, dtype=torch.float64)
     label, mask = torch.tensor(labels, dtype=torch.float64), torch.ones(n, dtype=torch.bool)
     vector, time = zeros.unsqueeze(1), torch.zeros(n, dtype=torch.int64)
-    return Encoded(torch.arange(n), vector, zeros, vector[0], context, label, zeros, mask, time)
+    return Encoded(
+        torch.arange(n),
+        vector,
+        zeros,
+        vector[0],
+        context,
+        label,
+        zeros,
+        mask,
+        time,
+        place=torch.arange(n),
+    )
 
 
 def predict(params: Params, asked: Encoded) -> Tensor:
@@ -59,12 +73,12 @@ def query_loss(score) -> Tensor:
     return 0.5 * (score(events(QUERY)).mean() - Y) ** 2
 
 
-PROBLEM = Problem("explicit", predict, predict, support_loss, None, torch.zeros(0))
+PROBLEM = Problem("explicit", SquaredError(), predict, predict, support_loss, None, torch.zeros(0))
 
 
 def meta_gradient(learner: MetaLearner, **changed: Tensor) -> tuple[Params, float]:
     start = {BODY: number(0.5), LAST: number(START - 0.5)}
-    meta = start | learner.init(start, torch.Generator()) | changed
+    meta = start | values(learner.init(start, torch.Generator())) | changed
 
     def objective(meta: Params) -> tuple[Tensor, Tensor]:
         return learner.objective(PROBLEM, meta, events(SUPPORT), events(QUERY), query_loss)
@@ -144,7 +158,7 @@ def test_meta_sgd_learns_its_rates() -> None:
 
 def test_meta_sgd_starts_at_the_given_rate_for_what_adapts() -> None:
     params = {BODY: torch.zeros(2, 3), LAST: torch.zeros(()), "item.tokens": torch.zeros(4)}
-    rates = MetaSgd(inner_lr=0.3).init(params, torch.Generator())
+    rates = values(MetaSgd(inner_lr=0.3).init(params, torch.Generator()))
     assert {name: tuple(rate.shape) for name, rate in rates.items()} == {
         f"rates.{BODY}": (2, 3),
         f"rates.{LAST}": (),
@@ -193,7 +207,12 @@ def test_reptile_takes_the_query_for_what_came_after_the_support() -> None:
 
 
 def test_a_positive_of_the_reference_sample_competes_with_the_others_alone() -> None:
-    items = EncodedItems(torch.arange(3), torch.eye(3).double(), torch.zeros(3).double())
+    items = EncodedItems(
+        torch.arange(3),
+        torch.eye(3).double(),
+        torch.zeros(3).double(),
+        torch.arange(len(torch.arange(3))),
+    )
     log_q = torch.log(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64))
     user, context = torch.zeros(3).double(), torch.zeros(1, 3).double()
     zero = {"head.out.weight": user, "head.out.bias": number(0), "offset.scale": number(0)}
@@ -213,7 +232,7 @@ def test_a_positive_of_the_reference_sample_competes_with_the_others_alone() -> 
 @pytest.mark.parametrize("precision", [1e-6, 1.0, 5000.0])
 def test_the_bayesian_head_starts_at_any_precision(precision: float) -> None:
     learner = BayesianHead(prior_precision=precision, noise_precision=precision)
-    params = learner.init({"head.out.weight": torch.zeros(2)}, torch.Generator())
+    params = values(learner.init({"head.out.weight": torch.zeros(2)}, torch.Generator()))
     for name in ("bayes.precision", "bayes.noise"):
         found = torch.nn.functional.softplus(params[name])
         torch.testing.assert_close(found, torch.full_like(found, precision), rtol=1e-4, atol=0)
@@ -251,6 +270,7 @@ def rated(params: Params, item: list[int], label: list[float]) -> Encoded:
         age=zeros,
         mask=torch.ones(n, dtype=torch.bool),
         time=at,
+        place=at,
     )
 
 
@@ -320,7 +340,7 @@ def test_second_order_learners_are_slopes_of_the_query_loss_after_adapting(learn
 def embedding(learner: MetaEmbedding) -> Params:
     params = {n: small()[n] for n in SIZES if "head.0" not in n}
     params["head.out.weight"] = params["head.out.weight"][:2]
-    generated = learner.init({"user.tokens": torch.zeros(1, 2)}, torch.Generator().manual_seed(2))
+    generated = values(learner.init(params, torch.Generator().manual_seed(2)))
     out = {"generator.out.weight": torch.eye(2)}
     return params | {n: value.double() for n, value in (generated | out).items()}
 
@@ -352,6 +372,6 @@ def test_a_generated_embedding_is_warmed_up_by_a_step_on_the_first_events() -> N
 
 
 def test_before_training_a_generated_embedding_is_zero() -> None:
-    fresh = MetaEmbedding().init({"user.tokens": torch.zeros(4, 3)}, torch.Generator())
+    fresh = values(MetaEmbedding().init({"head.out.weight": torch.zeros(3)}, torch.Generator()))
     assert not fresh["generator.out.weight"].any()
     assert fresh["generator.0.weight"].any()

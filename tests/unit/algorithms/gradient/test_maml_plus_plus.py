@@ -12,12 +12,14 @@ from torch.func import grad
 from metarec_ray.algorithms.base import Params, Problem
 from metarec_ray.algorithms.gradient.maml import Fomaml, Maml
 from metarec_ray.algorithms.gradient.maml_plus_plus import MamlPlusPlus
+from metarec_ray.algorithms.losses.labels import SquaredError
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.parameters import values
 
 START, C, Y = 2.0, 5.0, 4.0
 RATES = (0.1, 0.4, 0.2)
 WEIGHT = "head.out.bias"
-NOTHING = Encoded(*[torch.ones(1)] * 9)  # one event, of which nothing is asked
+NOTHING = Encoded(*[torch.ones(1)] * 10)  # one event, of which nothing is asked
 LEARNER = MamlPlusPlus(inner_steps=3, multi_step_share=0.2, first_order_share=0.4)
 
 
@@ -34,12 +36,21 @@ def query_loss(score) -> Tensor:
 
 
 def problem(progress: float | None) -> Problem:
-    return Problem("explicit", predict, predict, support_loss, None, torch.zeros(0), progress)
+    return Problem(
+        "explicit",
+        SquaredError(),
+        predict,
+        predict,
+        support_loss,
+        None,
+        torch.zeros(0),
+        progress,
+    )
 
 
 def parameters(learner, rates: tuple[float, ...] | None = None) -> Params:
     start = {WEIGHT: torch.tensor(START, dtype=torch.float64)}
-    meta = start | learner.init(start, torch.Generator())
+    meta = start | values(learner.init(start, torch.Generator()))
     if rates is not None:
         meta["rates." + WEIGHT] = torch.tensor(rates, dtype=torch.float64)
     return meta
@@ -70,7 +81,7 @@ def test_there_is_one_learned_rate_a_step_and_a_weight_tensor() -> None:
         "item.tokens": torch.ones(4),
     }
     learner = MamlPlusPlus(inner_lr=0.3, inner_steps=2)
-    rates = learner.init(params, torch.Generator())
+    rates = values(learner.init(params, torch.Generator()))
     assert {name: rate.tolist() for name, rate in rates.items()} == {
         "rates.head.0.item": [pytest.approx(0.3)] * 2,
         "rates." + WEIGHT: [pytest.approx(0.3)] * 2,

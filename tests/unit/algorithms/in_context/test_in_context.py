@@ -16,8 +16,10 @@ from metarec_ray.algorithms.problem import (
     make_problem,
 )
 from metarec_ray.core import losses
+from metarec_ray.core.parameters import split, values
 from metarec_ray.errors import ConfigError
-from metarec_ray.models.towers import Side, Sides, Towers
+from metarec_ray.models.encoders.base import Side
+from metarec_ray.models.towers import Sides, Towers
 
 SEQUENCES = [
     CausalTransformer(heads=2, layers=2, width=5, max_events=4, prefixes=(0, 1, 3)),
@@ -45,14 +47,21 @@ def quiet(learner):
 def parameters(learner, hidden=()):
     side = Side(tokens=3, dense=1)
     model = Towers(dim=DIM, hidden=hidden, init_scale=0.5)
-    dense, _ = model.init(Sides(side, side, side, 1, ITEMS), torch.Generator().manual_seed(1))
-    made = dense | learner.init(dense, torch.Generator().manual_seed(2))
+    dense, _ = split(
+        model.init(Sides(side, side, side, 1, ITEMS), torch.Generator().manual_seed(1))
+    )
+    made = dense | values(learner.init(dense, torch.Generator().manual_seed(2)))
     # Fresh scalars are 0: a gradient through them would be seen by nothing.
     moved = {n: 0.3 * random(*p.shape, seed=i) for i, (n, p) in enumerate(made.items())}
     return {n: p.double() + moved[n] for n, p in made.items()}
 
 
-CATALOGUE = EncodedItems(torch.arange(ITEMS), random(ITEMS, DIM, seed=3), random(ITEMS, seed=4))
+CATALOGUE = EncodedItems(
+    torch.arange(ITEMS),
+    random(ITEMS, DIM, seed=3),
+    random(ITEMS, seed=4),
+    torch.arange(len(torch.arange(ITEMS))),
+)
 USER, NOW = random(DIM, seed=5), random(1, DIM, seed=6)
 
 

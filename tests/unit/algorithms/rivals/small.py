@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import FittedLearner, Histories, Params
+from metarec_ray.algorithms.base import FittedLearner, Params
 from metarec_ray.algorithms.problem import (
     EncodedItems,
     Support,
@@ -13,22 +13,21 @@ from metarec_ray.algorithms.problem import (
     unencoded,
 )
 from metarec_ray.core.batch import Encoded, Features, FieldSpan, SideInformation
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
+from tests.unit.small_histories import histories_of
 
 DAY = 86_400_000_000
 
 
 def histories(*events: list[tuple[int, float]], n_items: int, clock: bool = False) -> Histories:
     """One list of (item, label) an entity; with a clock entity e begins on day e."""
-    sizes = torch.tensor([len(history) for history in events])
-    flat = [event for history in events for event in history]
-    day = torch.arange(len(events)).repeat_interleave(sizes)
-    return Histories(
-        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]),
-        item=torch.tensor([item for item, _ in flat], dtype=torch.int64),
-        label=torch.tensor([label for _, label in flat], dtype=torch.float32),
-        time=day * DAY * clock,
+    days = [day for day, history in enumerate(events) for _ in history]
+    return histories_of(
+        [[item for item, _ in history] for history in events],
         n_items=n_items,
+        label=[label for history in events for _, label in history],
+        time=[day * DAY * clock for day in days],
         cutoff=len(events) * DAY if clock else None,
     )
 
@@ -74,7 +73,7 @@ def support(*events: tuple[int, float], padding: int = 0) -> Encoded:
     item = torch.tensor([item for item, _ in events] + [1] * padding, dtype=torch.int64)
     return encode_support(
         Support(
-            EncodedItems(item, torch.zeros(n, 0), torch.zeros(n)),
+            EncodedItems(item, torch.zeros(n, 0), torch.zeros(n), torch.arange(len(item))),
             torch.zeros(n, 0),
             torch.tensor([label for _, label in events] + [9.0] * padding),
             torch.arange(n) < len(events),

@@ -1,9 +1,11 @@
 import pytest
 import torch
 
-from metarec_ray.algorithms.base import FittedLearner, Fitting, Histories
+from metarec_ray.algorithms.base import FittedLearner, Fitting
 from metarec_ray.algorithms.rivals.als import IAls, MfFoldIn
 from metarec_ray.algorithms.rivals.biases import UserItemBias
+from metarec_ray.core.batch import nothing_known
+from metarec_ray.core.histories import Histories
 from tests.unit.algorithms.rivals.small import (
     clicks,
     histories,
@@ -112,7 +114,7 @@ def test_mf_without_events_predicts_mean_and_item_bias():
 
 def test_mf_gives_an_item_without_ratings_the_mean():
     learner = MfFoldIn(factors=2)
-    meta = learner.fit(ratings()._replace(n_items=13, items=None))
+    meta = learner.fit(ratings()._replace(items=nothing_known(13)))
     assert meta["item"][12].tolist() == [0, 0, 0]
 
 

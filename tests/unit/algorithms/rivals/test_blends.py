@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from metarec_ray.algorithms.base import FittedLearner, Fitting, Histories
+from metarec_ray.algorithms.base import FittedLearner, Fitting
 from metarec_ray.algorithms.rivals.blends import (
     EasePopularity,
     ItemKNNPopularity,
@@ -10,6 +10,7 @@ from metarec_ray.algorithms.rivals.blends import (
 )
 from metarec_ray.algorithms.rivals.counts import Popularity
 from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 from tests.unit.algorithms.rivals.small import clicks, liked, scores, tastes
 

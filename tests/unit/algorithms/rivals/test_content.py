@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from metarec_ray.algorithms.base import Histories
 from metarec_ray.algorithms.rivals.content import ContentProfile, ContentRidge
 from metarec_ray.core.batch import Features, FieldSpan, SideInformation
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 from tests.unit.algorithms.rivals.small import clicks, liked, ratings, scores, support
 
@@ -37,7 +37,7 @@ def test_item_biases_shrink_towards_what_content_says():
     # bias becomes b + (1 - t) c'B: an item that nobody rated has c'B alone.
     data = ratings()
     known = ContentRidge(item_penalty=1.0, item_shrink=5.0)
-    plain = ContentRidge(item_penalty=1.0, item_shrink=5.0).fit(data._replace(items=None))["item"]
+    plain = ContentRidge(item_penalty=1.0, item_shrink=5.0).fit(data.without_features())["item"]
     count = torch.bincount(data.item, minlength=12).float()
     trust = count / (count + 5.0)
     meta = known.fit(data)
@@ -50,7 +50,7 @@ def test_item_biases_shrink_towards_what_content_says():
 
 def test_without_content_the_ridge_is_the_bias_model():
     learner = ContentRidge(bias_penalty=4.0)
-    meta = learner.fit(ratings()._replace(items=None))
+    meta = learner.fit(ratings().without_features())
     left = (5 - meta["mean"] - meta["item"][0]) + (4 - meta["mean"] - meta["item"][1])
     found = scores(learner, meta, support((0, 5.0), (1, 4.0)), "explicit")
     assert torch.allclose(found, meta["mean"] + meta["item"] + left / (2 + 4.0), atol=1e-5)

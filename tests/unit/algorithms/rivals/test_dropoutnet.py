@@ -1,9 +1,10 @@
 import torch
 
-from metarec_ray.algorithms.base import Fitting, Histories
+from metarec_ray.algorithms.base import Fitting
 from metarec_ray.algorithms.problem import no_problem
 from metarec_ray.algorithms.rivals.dropoutnet import DropoutNet, _drawn
-from metarec_ray.core.batch import Features, FieldSpan, SideInformation
+from metarec_ray.core.batch import Features, FieldSpan, SideInformation, nothing_known
+from metarec_ray.core.histories import Histories
 from tests.unit.algorithms.rivals.small import liked, scores, support, tastes
 
 SMALL = DropoutNet(factors=4, hidden=8, epochs=30, batch=16, learning_rate=0.02, unobserved=0.1)
@@ -54,7 +55,7 @@ def test_an_empty_support_leaves_the_content_of_the_user():
 
 def test_an_item_that_nobody_met_is_known_by_its_content():
     data = tastes()
-    meta = SMALL.fit(halves(data._replace(n_items=26)))
+    meta = SMALL.fit(halves(data._replace(items=nothing_known(26))))
     assert meta["preference"][24:].abs().max() == 0
     given = liked(0, 2, 4)._replace(user=torch.tensor([0.0, 1, 0]))
     found = scores(SMALL, meta, given)

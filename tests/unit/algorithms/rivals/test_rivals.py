@@ -2,16 +2,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Histories, Params, StatisticalLearner
+from metarec_ray.algorithms.base import Params, StatisticalLearner
 from metarec_ray.algorithms.problem import no_problem
 from metarec_ray.algorithms.rivals.biases import UserItemBias
 from metarec_ray.algorithms.rivals.counts import Constant, Popularity, Random, RecencyPopularity
 from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
 from metarec_ray.algorithms.sums import positives
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 from tests.unit.algorithms.fitted import STATISTICAL, name
 from tests.unit.algorithms.plain_events import catalogue_of, index_only
+from tests.unit.small_histories import histories_of
 
 DAY = 86_400_000_000
 PROBLEM = no_problem("explicit")
@@ -21,19 +23,17 @@ def histories(
     *events: list[tuple[int, float]], n_items: int, start: list[int] | None = None
 ) -> Histories:
     """One list of (item, label) an entity; entity e begins on day start[e], an event a day."""
-    sizes = [len(history) for history in events]
     flat = [event for history in events for event in history]
     days = [
         first + step
-        for first, size in zip(start or [0] * len(events), sizes, strict=True)
-        for step in range(size)
+        for first, history in zip(start or [0] * len(events), events, strict=True)
+        for step in range(len(history))
     ]
-    return Histories(
-        offsets=torch.tensor([0, *torch.tensor(sizes).cumsum(0).tolist()]),
-        item=torch.tensor([item for item, _ in flat]),
-        label=torch.tensor([label for _, label in flat]).float(),
-        time=torch.tensor(days) * DAY,
+    return histories_of(
+        [[item for item, _ in history] for history in events],
         n_items=n_items,
+        label=[label for _, label in flat],
+        time=[day * DAY for day in days],
         cutoff=None if start is None else 100 * DAY,
     )
 

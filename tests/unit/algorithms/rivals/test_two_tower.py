@@ -6,8 +6,10 @@ from metarec_ray.algorithms.base import Params, Problem
 from metarec_ray.algorithms.problem import EncodedItems, Support, encode_support, make_problem
 from metarec_ray.algorithms.rivals.two_tower import TwoTower
 from metarec_ray.core.batch import Encoded
+from metarec_ray.core.parameters import split, values
 from metarec_ray.data.settings import Feedback
-from metarec_ray.models.towers import Side, Sides, Towers
+from metarec_ray.models.encoders.base import Side
+from metarec_ray.models.towers import Sides, Towers
 
 D, ITEMS = 3, 8
 CONTEXT = torch.zeros(1, D, dtype=torch.float64)
@@ -16,7 +18,12 @@ CONTEXT = torch.zeros(1, D, dtype=torch.float64)
 def catalogue() -> EncodedItems:
     generator = torch.Generator().manual_seed(0)
     vector = torch.randn(ITEMS, D, generator=generator, dtype=torch.float64)
-    return EncodedItems(torch.arange(ITEMS), vector, torch.linspace(-1, 1, ITEMS).double())
+    return EncodedItems(
+        torch.arange(ITEMS),
+        vector,
+        torch.linspace(-1, 1, ITEMS).double(),
+        torch.arange(len(torch.arange(ITEMS))),
+    )
 
 
 def user() -> Tensor:
@@ -33,8 +40,8 @@ def parameters(learner: TwoTower, *, hidden: tuple[int, ...] = ()) -> Params:
     side = Side(tokens=2, dense=0)
     model = Towers(dim=D, hidden=hidden)
     generator = torch.Generator().manual_seed(1)
-    dense, _ = model.init(Sides(side, side, side, users=1, items=ITEMS), generator)
-    dense |= learner.init(dense, generator)
+    dense, _ = split(model.init(Sides(side, side, side, users=1, items=ITEMS), generator))
+    dense |= values(learner.init(dense, generator))
     return {name: value.double() for name, value in dense.items()}
 
 

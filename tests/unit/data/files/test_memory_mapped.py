@@ -126,7 +126,7 @@ def test_a_store_s_histories_are_those_of_its_files(
     for parts in (("train",), ("train", "valid"), ("test",)):
         expected = plain.histories(parts, cut=cut)
         for found in (cached.histories(parts, cut=cut), cached.histories(parts, cut=cut)):
-            flat = [[*t[:5], *t.context, *t.user] for t in (found, expected)]
+            flat = [[*t[:5], *t.context, *t.users.features] for t in (found, expected)]
             assert same(*flat)
     some = torch.arange(len(plain.items.ids)) % 2 == 0
     restricted = [store.restricted(some).histories() for store in (plain, cached)]

@@ -5,13 +5,13 @@ import pytest
 
 from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.log.encode import (
+    ColumnStats,
     Encoder,
-    Seen,
     canonical,
+    column_stats,
     encode,
-    encoder,
     is_not_finite,
-    look,
+    make_encoder,
 )
 from metarec_ray.data.settings import Feature
 from metarec_ray.errors import DataError
@@ -24,8 +24,8 @@ VECTOR = Feature(kind="vector")
 
 def encoded(values: list[object], feature: Feature, train: list[object]) -> list[object]:
     column = canonical(pl.Series(values, strict=False), feature, "here")
-    known = look(canonical(pl.Series(train, strict=False), feature, "here"), feature)
-    return encode(column, encoder("f", feature, known, "here")).to_list()
+    known = column_stats(canonical(pl.Series(train, strict=False), feature, "here"), feature)
+    return encode(column, make_encoder("f", feature, known, place="here")).to_list()
 
 
 def test_a_category_is_its_place_in_the_sorted_vocabulary_plus_one() -> None:
@@ -50,7 +50,7 @@ def test_a_list_column_needs_no_separator() -> None:
 
 def test_numbers_stay_raw_and_their_moments_are_kept_aside() -> None:
     column = canonical(pl.Series([1.0, 2.0, None, float("nan"), 6.0]), NUMERIC, "here")
-    found = encoder("f", NUMERIC, look(column, NUMERIC), "here")
+    found = make_encoder("f", NUMERIC, column_stats(column, NUMERIC), place="here")
     assert encode(column, found).to_list() == [1.0, 2.0, None, None, 6.0]
     assert found.field.mean == pytest.approx((1 + 2 + 6) / 3)
     assert found.field.std == pytest.approx(math.sqrt((4 + 1 + 9) / 3))
@@ -58,21 +58,22 @@ def test_numbers_stay_raw_and_their_moments_are_kept_aside() -> None:
 
 def test_a_constant_number_has_std_one() -> None:
     column = canonical(pl.Series([0.1] * 7), NUMERIC, "here")
-    assert encoder("f", NUMERIC, look(column, NUMERIC), "here").field.std == 1.0
+    assert make_encoder("f", NUMERIC, column_stats(column, NUMERIC), place="here").field.std == 1.0
 
 
 def test_moments_of_parts_add_up_to_those_of_the_whole() -> None:
-    whole = pl.Series([1.0, 2.0, 4.0, 8.0], dtype=pl.Float32)
-    assert look(whole[:1], NUMERIC).merge(look(whole[1:], NUMERIC)) == look(whole, NUMERIC)
-    assert Seen().merge(look(whole, NUMERIC)) == look(whole, NUMERIC)
+    column = pl.Series([1.0, 2.0, 4.0, 8.0], dtype=pl.Float32)
+    whole, *parts = (column_stats(part, NUMERIC) for part in (column, column[:1], column[1:]))
+    assert parts[0].merge(parts[1]) == whole
+    assert ColumnStats().merge(whole) == whole
 
 
 def test_vectors_have_one_length() -> None:
     column = canonical(pl.Series([[1, 2], None, [3, 4]]), VECTOR, "here")
-    assert encoder("f", VECTOR, look(column, VECTOR), "here").field.dim == 2
+    assert make_encoder("f", VECTOR, column_stats(column, VECTOR), place="here").field.dim == 2
     ragged = canonical(pl.Series([[1.0], [2.0, 3.0]]), VECTOR, "here")
     with pytest.raises(DataError, match=r"must have one length, got \[1, 2\] \(here\)"):
-        encoder("f", VECTOR, look(ragged, VECTOR), "here")
+        make_encoder("f", VECTOR, column_stats(ragged, VECTOR), place="here")
 
 
 @pytest.mark.parametrize(

@@ -80,10 +80,10 @@ def test_adding_events_moves_no_old_one_and_splits_no_instant(
     first: list[tuple[int, int]], later: list[tuple[int, int]]
 ) -> None:
     old = sessions.cut(rows(*first), GAP)
-    both = pl.concat([sessions.known(old, pl.Int64()), rows(*later)], how="diagonal")
+    both = pl.concat([sessions.with_session(old, pl.Int64()), rows(*later)], how="diagonal")
     found = sessions.cut(both, GAP)
     assert len(found) == len(first) + len(later)
-    owned = found.with_columns(whose=sessions.of(pl.col("entity"), pl.Int64()))
+    owned = found.with_columns(whose=sessions.entity_of(pl.col("entity"), pl.Int64()))
     assert sorted(owned.select("whose", "time").rows()) == sorted(
         (who, at * US) for who, at in first + later
     )
@@ -98,4 +98,4 @@ def test_whose_a_session_is_can_have_any_name() -> None:
         frame = pl.DataFrame({"entity": [name], "time": [-5 * US]})
         found = sessions.cut(frame, GAP)
         assert found["entity"].to_list() == [f"{name}@{-5 * US}"]
-        assert found.select(sessions.of(pl.col("entity"), pl.String())).item() == name
+        assert found.select(sessions.entity_of(pl.col("entity"), pl.String())).item() == name

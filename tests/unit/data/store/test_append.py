@@ -298,7 +298,7 @@ def test_without_a_clock_nothing_is_newer(tmp_path: Path) -> None:
     OLD.select("user", "item").write_csv(tmp_path / "log.csv")
     source = sources.find(Data(path=str(tmp_path / "log.csv")))
     pipeline.build(source, tmp_path / "store", RUN)
-    with pytest.raises(DataError, match=r"must have a time .* to be read since one"):
+    with pytest.raises(DataError, match=r"time must be named for --since, got none"):
         append(source, tmp_path / "store", RUN, since=5)
 
 

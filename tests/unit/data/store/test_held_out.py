@@ -8,7 +8,7 @@ import pytest
 
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
-from metarec_ray.data.store.histories import HASH_SPAN, stable_hash
+from metarec_ray.data.store.id_hashes import HASH_SPAN, stable_hash
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import DataError

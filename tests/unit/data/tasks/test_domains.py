@@ -5,15 +5,16 @@ import torch
 from pydantic import ValidationError
 
 from metarec_ray.config.experiment import parse
-from metarec_ray.core.batch import Features
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.domains import DAY, Domains, DomainWindows, asked_items, learned_from
 from metarec_ray.data.tasks.lanes import Cut, LaneSampler
-from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.training.fit import fit
+from tests.unit.small_histories import histories_of
 
 # Items 0..9 are food, 10..19 kitchen. One entity: (item, day), then one that has too little food.
 STORY = [(0, 1), (10, 1), (11, 2), (1, 2), (12, 3), (2, 4), (3, 4), (13, 4), (4, 5), (14, 6)]
@@ -22,21 +23,11 @@ FOOD = torch.arange(20) < 10
 INSIDE = {"food": FOOD, "kitchen": ~FOOD}
 
 
-def nothing(n: int) -> Features:
-    return Features(torch.zeros(n, 0, dtype=torch.int64), torch.zeros(n, 0), torch.zeros(n, 0))
-
-
-def table() -> HistoryTable:
+def table() -> Histories:
     events = STORY + TOO
-    return HistoryTable(
-        task_id=torch.tensor([7, 8]),
-        offsets=torch.tensor([0, len(STORY), len(events)]),
-        item=torch.tensor([item for item, _ in events]),
-        label=torch.ones(len(events)),
-        time=torch.tensor([day * DAY + 5 for _, day in events]),
-        context=nothing(len(events)),
-        user=nothing(2),
-    )
+    items = [[item for item, _ in history] for history in (STORY, TOO)]
+    found = histories_of(items, n_items=20, time=[day * DAY + 5 for _, day in events])
+    return found._replace(task_id=torch.tensor([7, 8]))
 
 
 def cut(which: float, *, source: bool = True, start: float = 1.0, at: float = 0.0, k: int = 2):
@@ -80,7 +71,6 @@ def test_lanes_of_domains_say_which_windows_begin_a_history() -> None:
     sampler = LaneSampler(
         table(),
         torch.ones(20, dtype=torch.bool),
-        nothing(20),
         Cut(ks=(2,), window=2, query_size=2, negatives=2, start_share=0.0),
         reference=torch.tensor([0]),
         domains=(Domains(weights={"food": 1.0}, source=False), {"food": FOOD}),
@@ -111,7 +101,6 @@ def test_negatives_lie_in_the_domain_of_the_query() -> None:
     sampler = LaneSampler(
         table(),
         torch.ones(20, dtype=torch.bool),
-        nothing(20),
         Cut(ks=(0, 2), window=2, query_size=2, negatives=4),
         reference=torch.tensor([0]),
         domains=(Domains(weights={"food": 1.0, "kitchen": 1.0}), INSIDE),

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from metarec_ray.core.batch import Features
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.data.store.manifest import bucket_name
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.features import FeatureSpace
-from metarec_ray.data.tasks.task_store import PARTS, HistoryTable, TaskStore
+from metarec_ray.data.tasks.task_store import PARTS, TaskStore
 from metarec_ray.errors import DataError
 
 FEATURES = {
@@ -81,7 +82,7 @@ def build(folder: Path, *, buckets: int, clock: bool = True, features: bool = Tr
 
 def plainly(
     store: TaskStore, parts: tuple[str, ...], *, cut: bool, items: torch.Tensor
-) -> HistoryTable:
+) -> Histories:
     """Return the histories as one reads the files: all rows, sorted, exploded, filtered."""
     files = [store.file(bucket_name(number)) for number in range(store.manifest.buckets)]
     rows = pl.concat([pl.read_parquet(file) for file in files])
@@ -98,14 +99,16 @@ def plainly(
     sizes = rows.select("task_id").join(
         kept.group_by("task_id").len(), on="task_id", how="left", maintain_order="left"
     )
-    return HistoryTable(
+    return Histories(
         task_id=torch.tensor(rows["task_id"].to_list(), dtype=torch.int64),
         offsets=torch.tensor([0, *sizes["len"].fill_null(0).cum_sum().to_list()]),
         item=torch.tensor(kept["item"].to_list(), dtype=torch.int64),
         label=torch.tensor(kept["label"].to_list(), dtype=torch.float32),
         time=torch.tensor(kept["time"].to_list(), dtype=torch.int64),
         context=encoded(store.context_space, kept, events, "context"),
-        user=encoded(store.user_space, rows, rows, "user"),
+        users=store.user_space.side(encoded(store.user_space, rows, rows, "user")),
+        items=store.item_space.side(store.items.features),
+        cutoff=store.manifest.cutoff,
     )
 
 
@@ -132,10 +135,10 @@ def encoded(space: FeatureSpace, rows: pl.DataFrame, whole: pl.DataFrame, side: 
     return Features(*(torch.tensor(values, dtype=kind) for values, kind in columns))
 
 
-def same(found: HistoryTable, expected: HistoryTable) -> bool:
+def same(found: Histories, expected: Histories) -> bool:
     pairs = zip(
-        [*found[:5], *found.context, *found.user],
-        [*expected[:5], *expected.context, *expected.user],
+        [*found[:5], *found.context, *found.users.features],
+        [*expected[:5], *expected.context, *expected.users.features],
         strict=True,
     )
     # An empty list of rows says nothing of how wide they would be.

@@ -4,30 +4,25 @@ import torch
 from pydantic import ValidationError
 
 from metarec_ray.core.batch import Features, Lane
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.draws import mixed, uniform
 from metarec_ray.data.tasks.lanes import Cut, LaneSampler
 from metarec_ray.data.tasks.negatives import Sampling
-from metarec_ray.data.tasks.task_store import HistoryTable
 from metarec_ray.errors import DataError
+from tests.unit.small_histories import histories_of
 
 ITEMS, LENGTHS = 50, [12, 3, 40, 25, 10, 11, 18]
 REFERENCE = torch.tensor([3, 8, 30])
 CUT = Cut(ks=(0, 1, 3), window=10, query_size=5)
 
 
-def features(n: int) -> Features:
-    return Features(torch.zeros(n, 0, dtype=torch.int64), torch.zeros(n, 0), torch.zeros(n, 0))
-
-
-def table(lengths: list[int]) -> HistoryTable:
+def table(lengths: list[int]) -> Histories:
     """Histories whose `time` is the event's number plus 1, and whose items do not repeat."""
     generator = torch.Generator().manual_seed(3)
     items = [torch.randperm(ITEMS, generator=generator)[:n] for n in lengths]
     n = sum(lengths)
-    return HistoryTable(
+    return histories_of([one.tolist() for one in items], n_items=ITEMS)._replace(
         task_id=100 + torch.arange(len(lengths)),
-        offsets=torch.tensor([0, *lengths]).cumsum(0),
-        item=torch.cat(items),
         label=torch.arange(n) / 7,
         time=torch.arange(n) + 1,
         context=Features(
@@ -35,14 +30,13 @@ def table(lengths: list[int]) -> HistoryTable:
             torch.zeros(n, 0),
             torch.rand(n, 1, generator=generator),
         ),
-        user=features(len(lengths)),
     )
 
 
 def sampler(cut: Cut = CUT, lengths: list[int] | None = None) -> LaneSampler:
     everything = torch.ones(ITEMS, dtype=torch.bool)
     histories = table(LENGTHS if lengths is None else lengths)
-    return LaneSampler(histories, everything, features(ITEMS), cut, reference=REFERENCE)
+    return LaneSampler(histories, everything, cut, reference=REFERENCE)
 
 
 def ask(source: LaneSampler, step: int = 0, index: int = 0, *, seed: int = 5) -> Lane:
@@ -185,9 +179,7 @@ def test_negatives_are_of_no_event_that_is_not_taught(sampling: Sampling) -> Non
     position = torch.arange(len(whole.item)) - whole.offsets[:-1].repeat_interleave(whole.lengths())
     cut = CUT.model_copy(update={"negatives": 8, "negative_sampling": sampling})
     everything = torch.ones(ITEMS, dtype=torch.bool)
-    source = LaneSampler(
-        whole.keep(position >= 5), everything, features(ITEMS), cut, reference=REFERENCE, met=whole
-    )
+    source = LaneSampler(whole.keep(position >= 5), everything, cut, reference=REFERENCE, met=whole)
     for step in range(10):
         lane = ask(source, step)
         for entity, places in zip(lane.entity.tolist(), lane.tasks.negatives, strict=True):

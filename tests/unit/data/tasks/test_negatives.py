@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 
-from metarec_ray.core.batch import Features
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.tasks.negatives import Negatives, Sampling
-from metarec_ray.data.tasks.task_store import HistoryTable
 from metarec_ray.errors import DataError
+from tests.unit.small_histories import histories_of
 
 # Item 0 is met by all, item n by fewer; items 8 and 9 by nobody.
 HISTORIES = [[0, 1, 2], [0, 1, 2, 3], [0, 1, 4], [0, 5], [0, 1, 6, 7]]
@@ -15,19 +14,9 @@ EVERYTHING = np.arange(10)
 SAMPLINGS: tuple[Sampling, ...] = ("uniform", "popularity", "in_batch")
 
 
-def table(histories: list[list[int]]) -> HistoryTable:
-    sizes = [len(one) for one in histories]
-    nothing = Features(torch.zeros(0, 0).long(), torch.zeros(0, 0), torch.zeros(0, 0))
-    events = sum(sizes)
-    return HistoryTable(
-        task_id=100 + torch.arange(len(sizes)),
-        offsets=torch.tensor([0, *sizes]).cumsum(0),
-        item=torch.tensor([item for one in histories for item in one]),
-        label=torch.ones(events),
-        time=torch.zeros(events, dtype=torch.int64),
-        context=nothing,
-        user=nothing,
-    )
+def table(histories: list[list[int]]) -> Histories:
+    found = histories_of(histories, n_items=len(EVERYTHING))
+    return found._replace(task_id=100 + found.task_id)
 
 
 def draw(sampling: Sampling, count: int, entities: list[int], *rankable: np.ndarray, seed: int = 0):

@@ -76,7 +76,7 @@ def test_the_cut_holds_on_the_synthetic_log_too(synthetic_store: Path) -> None:
     assert len(cut.item) < len(whole.item) == store.manifest.events
     assert int(cut.time.max()) < cutoff
     assert len(cut.context.tokens) == len(cut.item) == int(cut.offsets[-1])
-    assert len(cut.user.tokens) == len(cut.lengths()) == store.manifest.tasks
+    assert len(cut.users.features.tokens) == len(cut.lengths()) == store.manifest.tasks
 
 
 def test_events_are_in_the_order_of_time(synthetic_store: Path) -> None:
@@ -124,15 +124,6 @@ def test_without_a_clock_nothing_is_cut(tmp_path: Path) -> None:
     store = TaskStore.open(build(tmp_path, clock=False))
     assert len(store.histories().item) == store.manifest.events
     assert not store.histories().time.any()
-
-
-def test_keeping_events_keeps_the_entities(tmp_path: Path) -> None:
-    table = TaskStore.open(build(tmp_path)).histories(cut=False)
-    kept = table.keep(table.item == 1)
-    # Item 1 is met by users 1, 4, 7 and 10.
-    assert kept.lengths().tolist() == [1, 0, 0, 1, 0, 0, 1, 0, 0, 1]
-    assert kept.task_id.tolist() == table.task_id.tolist()
-    assert kept.time.tolist() == [1_000_000, 4_000_000, 7_000_000, 10_000_000]
 
 
 @pytest.mark.parametrize("name", ["bucket-00001.parquet", "items.parquet", "vocabularies.json"])

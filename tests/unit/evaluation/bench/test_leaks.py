@@ -25,6 +25,7 @@ from metarec_ray.evaluation.table.text import render
 from metarec_ray.evaluation.validation import validate, validation
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit_histories
+from tests.unit.small_histories import histories_of
 
 SETTINGS = Evaluate(ks=(0, 1, 3), query_size=3, min_positives=6, resamples=500, force=True)
 EXPERIMENT = parse(
@@ -180,9 +181,10 @@ def test_every_k_is_looked_at_by_itself(store: TaskStore, tasks: StrictTasks):
 
 
 def test_the_order_inside_one_time_can_be_shuffled_as_a_control():
-    offsets, time = torch.tensor([0, 4, 6]), torch.tensor([1, 2, 2, 2, 5, 5])
+    time = torch.tensor([1, 2, 2, 2, 5, 5])
+    whole = histories_of([[0, 1, 2, 3], [4, 5]], n_items=6)
     orders = {
-        tuple(shuffled_ties(offsets, time, torch.Generator().manual_seed(seed)).tolist())
+        tuple(shuffled_ties(whole, time, torch.Generator().manual_seed(seed)).item.tolist())
         for seed in range(40)
     }
     assert len(orders) == 6 * 2

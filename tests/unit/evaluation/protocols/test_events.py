@@ -6,44 +6,45 @@ from metarec_ray.evaluation.protocols.events import (
     padded,
     shuffled_ties,
 )
+from tests.unit.small_histories import histories_of
+
+
+def order(sizes: list[int], time: list[int], seed: int) -> torch.Tensor:
+    """The numbers of the events, shuffled; `sizes` says how many an entity has."""
+    numbers = torch.arange(sum(sizes)).split(sizes)
+    whole = histories_of([own.tolist() for own in numbers], n_items=max(sum(sizes), 1))
+    return shuffled_ties(whole, torch.tensor(time), torch.Generator().manual_seed(seed)).item
 
 
 def test_only_events_of_one_entity_and_moment_change_places() -> None:
     # Two entities that share a moment at their border: 0 0 0 1 1 | 1 1 2.
-    offsets = torch.tensor([0, 5, 8])
-    time = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2])
     seen = set()
     for seed in range(200):
-        order = shuffled_ties(offsets, time, torch.Generator().manual_seed(seed))
-        assert sorted(order[:3].tolist()) == [0, 1, 2]
-        assert sorted(order[3:5].tolist()) == [3, 4]
-        assert sorted(order[5:7].tolist()) == [5, 6]
-        assert order[7] == 7
-        seen.add(tuple(order.tolist()))
+        found = order([5, 3], [0, 0, 0, 1, 1, 1, 1, 2], seed)
+        assert sorted(found[:3].tolist()) == [0, 1, 2]
+        assert sorted(found[3:5].tolist()) == [3, 4]
+        assert sorted(found[5:7].tolist()) == [5, 6]
+        assert found[7] == 7
+        seen.add(tuple(found.tolist()))
     assert len(seen) == 6 * 2 * 2
 
 
 def test_the_same_seed_draws_the_same_order() -> None:
-    offsets, time = torch.tensor([0, 0, 50, 50]), torch.zeros(50, dtype=torch.int64)
-    one, same, other = (
-        shuffled_ties(offsets, time, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)
-    )
+    one, same, other = (order([0, 50, 0], [0] * 50, seed) for seed in (3, 3, 4))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-    nothing = torch.zeros(0, dtype=torch.int64)
-    assert shuffled_ties(torch.tensor([0, 0]), nothing, torch.Generator()).tolist() == []
+    assert order([0], [], 0).tolist() == []
 
 
 def test_a_repeat_is_not_a_meeting_and_a_dropped_event_does_not_count() -> None:
-    offsets, item = torch.tensor([0, 4, 6]), torch.tensor([2, 1, 2, 1, 2, 2])
     keep = torch.tensor([False, True, True, True, True, True])
-    found = first_meetings(offsets, item, keep, 3)
+    found = first_meetings(histories_of([[2, 1, 2, 1], [2, 2]], n_items=3), keep)
     assert found.tolist() == [False, True, True, False, True, False]
 
 
 def test_share_counts_an_entity_once_and_is_never_zero() -> None:
-    offsets, item = torch.tensor([0, 3, 4, 4]), torch.tensor([0, 0, 1, 0])
-    assert item_share(offsets, item, 3).tolist() == [2 / 2, 1 / 2, 1 / 2]
+    share = item_share(histories_of([[0, 0, 1], [0], []], n_items=3))
+    assert share.tolist() == [2 / 2, 1 / 2, 1 / 2]
 
 
 def test_padding_stands_at_the_end_and_an_empty_set_has_a_masked_slot() -> None:

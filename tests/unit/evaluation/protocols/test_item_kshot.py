@@ -116,7 +116,7 @@ def test_without_rows_the_test_entities_of_the_store_are_the_new_items(tmp_path:
     found = kshot_tasks(store, asked, seed=0, force=True)
     ids, test = store.entity_ids(), store.histories(("test",)).task_id.tolist()
     assert found.entity == [ids[task] for task in test]
-    assert torch.equal(found.support.user.tokens, store.histories(("test",)).user.tokens)
+    assert torch.equal(found.support.user.tokens, store.histories(("test",)).users.features.tokens)
 
 
 def test_a_new_item_that_training_met_is_refused(tmp_path: Path) -> None:

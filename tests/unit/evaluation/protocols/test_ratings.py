@@ -81,7 +81,7 @@ def test_labels_and_features_are_those_of_the_log(tmp_path: Path) -> None:
         assert labels.tolist() == [1 + (3 * user + item) % 5 for item in items]
         assert one.label[task].tolist() == [1 + (3 * user + item) % 5 for item in asked]
         assert one.support.time[task].max() == user * 1_000_000
-    towns = whole.histories(("test",)).user
+    towns = whole.histories(("test",)).users.features
     assert torch.equal(one.support.user.tokens, towns.tokens)
 
 

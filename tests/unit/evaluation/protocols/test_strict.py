@@ -2,26 +2,28 @@ import pytest
 import torch
 
 from metarec_ray.config.experiment import Evaluate, parse
-from metarec_ray.core.batch import Features
-from metarec_ray.data.tasks.task_store import HistoryTable
+from metarec_ray.core.batch import Features, FieldSpan, SideInformation
+from metarec_ray.core.histories import Histories
 from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.evaluation.protocols.strict import StrictTasks, cut_tasks, positive_threshold
+from tests.unit.small_histories import histories_of
 
 SMALL = Evaluate(ks=(0, 1, 2), query_size=2, min_positives=4, force=True)
 
 
-def table(first_id: int, *histories: list[tuple[int, float]]) -> HistoryTable:
-    sizes = torch.tensor([len(history) for history in histories])
+def table(first_id: int, *histories: list[tuple[int, float]], n_items: int = 8) -> Histories:
     flat = [event for history in histories for event in history]
     n = len(histories)
-    return HistoryTable(
+    found = histories_of(
+        [[item for item, _ in history] for history in histories],
+        n_items=n_items,
+        label=[label for _, label in flat],
+        time=range(len(flat)),
+    )
+    users = Features(torch.arange(n).unsqueeze(1), torch.ones(n, 1), torch.zeros(n, 0))
+    return found._replace(
         task_id=torch.arange(first_id, first_id + n),
-        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]),
-        item=torch.tensor([item for item, _ in flat]),
-        label=torch.tensor([label for _, label in flat]),
-        time=torch.arange(len(flat)),
-        user=Features(torch.arange(n).unsqueeze(1), torch.ones(n, 1), torch.zeros(n, 0)),
-        context=Features(*(torch.zeros(len(flat), 0) for _ in range(3))),
+        users=SideInformation(users, (FieldSpan("number", True, 0, n),), n),
     )
 
 
@@ -33,9 +35,7 @@ TRAINING = table(0, of(0, 1, 2, 3, 4, 5), of(0, 1), of(0))
 
 
 def cut(*test: list[tuple[int, float]], settings: Evaluate = SMALL, **more: float) -> StrictTasks:
-    return cut_tasks(
-        TRAINING, table(10, *test), settings, n_items=8, positive_min=more.get("positive_min")
-    )
+    return cut_tasks(TRAINING, table(10, *test), settings, positive_min=more.get("positive_min"))
 
 
 def test_support_is_the_first_positives_and_query_what_follows_the_window():
@@ -110,11 +110,11 @@ def test_a_history_too_short_for_window_and_query_is_refused():
 
 
 def test_a_clean_boundary_leaves_out_entities_whose_query_begins_inside_a_timestamp():
-    training = table(0, of(0, 1, 2, 3))
-    test = table(1, of(0, 1, 2, 3), of(0, 1, 2, 3))
+    training = table(0, of(0, 1, 2, 3), n_items=4)
+    test = table(1, of(0, 1, 2, 3), of(0, 1, 2, 3), n_items=4)
     test = test._replace(time=torch.tensor([1, 2, 2, 3, 1, 2, 3, 3]))
     settings = SMALL.model_copy(update={"boundary": "clean"})
-    found = cut_tasks(training, test, settings, n_items=4, positive_min=None)
+    found = cut_tasks(training, test, settings, positive_min=None)
     assert found.entity.tolist() == [2]
 
 
@@ -135,15 +135,13 @@ def test_a_clean_boundary_needs_a_clock():
     test = test._replace(time=torch.zeros_like(test.time))
     settings = SMALL.model_copy(update={"boundary": "clean"})
     with pytest.raises(ConfigError, match=r"evaluate.boundary=clean needs a clock, the log has no"):
-        cut_tasks(TRAINING, test, settings, n_items=8, positive_min=None)
+        cut_tasks(TRAINING, test, settings, positive_min=None)
 
 
 def test_an_error_says_whose_entities_are_too_few():
     settings = SMALL.model_copy(update={"force": False})
     with pytest.raises(DataError, match=r"needs 100 valid entities .* got 1 of 1 valid entities"):
-        cut_tasks(
-            TRAINING, table(1, of(0, 1, 2, 3)), settings, n_items=8, positive_min=None, part="valid"
-        )
+        cut_tasks(TRAINING, table(1, of(0, 1, 2, 3)), settings, positive_min=None, part="valid")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.training.meta_step.optimizer import clip, moments, rate, step_dense, step_rows
+from metarec_ray.training.meta_step.optimizer import clip, moments, rate, step_dense
 
 RATE, DECAY = 0.03, 0.1
 
@@ -24,10 +24,10 @@ def test_a_dense_step_is_torchs_adamw(scale: float) -> None:
         ],
         lr=RATE,
     )
-    state = moments(params)
+    state, decay = moments(params), {"head.out.weight": DECAY, "head.out.bias": 0.0}
     for step in range(25):
         gradient = {n: random(*p.shape, seed=step, scale=scale) for n, p in params.items()}
-        step_dense(params, gradient, state, step=step, lr=RATE, weight_decay=DECAY)
+        step_dense(params, gradient, state, step=step, lr=RATE, decay=decay)
         for name, value in theirs.items():
             value.grad = gradient[name].clone()
         reference.step()
@@ -38,62 +38,8 @@ def test_a_dense_step_is_torchs_adamw(scale: float) -> None:
 def test_the_first_step_moves_every_weight_by_the_rate_against_its_gradient() -> None:
     params = {"head.out.bias": torch.tensor([1.0, 1.0])}
     gradient = {"head.out.bias": torch.tensor([5.0, -0.2])}
-    step_dense(params, gradient, moments(params), step=0, lr=RATE, weight_decay=DECAY)
+    step_dense(params, gradient, moments(params), step=0, lr=RATE, decay={"head.out.bias": 0.0})
     torch.testing.assert_close(params["head.out.bias"], torch.tensor([1 - RATE, 1 + RATE]))
-
-
-@pytest.mark.parametrize(
-    ("name", "decays"),
-    [
-        ("item.tokens", True),
-        ("head.0.user", True),
-        ("head.0.bias", False),
-        ("offset.scale", False),
-        ("rates.head.out.weight", False),
-        ("rates.head.0.item", False),
-        ("bayes.precision", False),
-    ],
-)
-def test_weights_decay_biases_and_learned_rates_do_not(name: str, decays: bool) -> None:
-    params = {name: torch.ones(2)}
-    gradient = {name: torch.zeros(2)}
-    step_dense(params, gradient, moments(params), step=0, lr=RATE, weight_decay=DECAY)
-    expected = 1 - RATE * DECAY if decays else 1.0
-    torch.testing.assert_close(params[name], torch.full((2,), expected))
-
-
-def test_a_table_whose_rows_are_all_touched_is_a_dense_parameter() -> None:
-    table, dense = {"item.ids": random(5, 2)}, {"item.ids": random(5, 2)}
-    states = moments(table), moments(dense)
-    order = torch.tensor([3, 0, 4, 1, 2])
-    for step in range(6):
-        gradient = random(5, 2, seed=step)
-        step_rows(
-            table["item.ids"],
-            order,
-            gradient[order],
-            states[0],
-            name="item.ids",
-            step=step,
-            lr=RATE,
-            weight_decay=DECAY,
-        )
-        step_dense(dense, {"item.ids": gradient}, states[1], step=step, lr=RATE, weight_decay=DECAY)
-    assert torch.equal(table["item.ids"], dense["item.ids"])
-
-
-def test_rows_that_were_not_touched_keep_their_value_and_their_moments() -> None:
-    table = random(4, 2)
-    state = {name: random(4, 2, seed=9).abs() for name in ("m.item.ids", "v.item.ids")}
-    before = [value.clone() for value in (table, *state.values())]
-    rows = torch.tensor([2])
-    step_rows(
-        table, rows, random(1, 2), state, name="item.ids", step=7, lr=RATE, weight_decay=DECAY
-    )
-    untouched = torch.tensor([True, True, False, True])
-    for old, new in zip(before, (table, *state.values()), strict=True):
-        assert torch.equal(old[untouched], new[untouched])
-        assert not torch.equal(old[2], new[2])
 
 
 def test_clipping_scales_to_the_joint_norm() -> None:

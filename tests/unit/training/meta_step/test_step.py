@@ -5,6 +5,8 @@ from metarec_ray.errors import RunFailed
 from metarec_ray.training.meta_step.optimizer import moments, step_dense
 from metarec_ray.training.meta_step.step import Alone, LaneResult, ParameterState, apply
 
+DECAY = {"head.out.bias": 0.0, "head.out.weight": 0.01, "item.ids": 0.01}
+
 
 def state() -> ParameterState:
     dense = {"head.out.bias": torch.tensor(1.0), "head.out.weight": torch.tensor([2.0, 3.0])}
@@ -26,7 +28,7 @@ TWO = lane([3.0, 0.0, 1.0], [2, 3], [[2.0, 1.0], [0.0, 5.0]], 2.0)
 
 def taken(results: list[LaneResult], *, max_norm: float = 1e9) -> tuple[ParameterState, list]:
     after = state()
-    metrics = apply(after, results, step=0, lr=0.1, weight_decay=0.01, max_norm=max_norm)
+    metrics = apply(after, results, step=0, lr=0.1, decay=DECAY, max_norm=max_norm)
     return after, metrics.tolist()
 
 
@@ -40,7 +42,7 @@ def test_a_step_follows_the_mean_over_lanes() -> None:
         "item.ids": torch.tensor([[1, 0], [0, 0], [0 + 2, 1 + 1], [0, 5]]) / 2,
     }
     everything = expected.dense | expected.tables
-    step_dense(everything, gradient, expected.moments, step=0, lr=0.1, weight_decay=0.01)
+    step_dense(everything, gradient, expected.moments, step=0, lr=0.1, decay=DECAY)
     for name, value in after.dense.items():
         torch.testing.assert_close(value, expected.dense[name])
     # Row 1 was touched by no lane: not even weight decay moves it.
@@ -67,7 +69,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_names_its_lanes(bad: fl
     before, now = state(), state()
     message = r"step 7 has NaN or infinity in lanes \[1, 3\]"
     with pytest.raises(RunFailed, match=message):
-        apply(now, [ONE, torn, TWO, torn], step=7, lr=0.1, weight_decay=0, max_norm=1.0)
+        apply(now, [ONE, torn, TWO, torn], step=7, lr=0.1, decay=DECAY, max_norm=1.0)
     for old, new in zip(before, now, strict=True):
         assert all(torch.equal(old[name], new[name]) for name in old)
 
@@ -75,7 +77,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_names_its_lanes(bad: fl
 def test_a_row_that_is_not_finite_stops_the_run_too() -> None:
     torn = lane([1.0, 2.0, 3.0], [0], [[float("nan"), 0.0]], 1.0)
     with pytest.raises(RunFailed, match=r"lanes \[0\]"):
-        apply(state(), [torn, ONE], step=0, lr=0.1, weight_decay=0, max_norm=1.0)
+        apply(state(), [torn, ONE], step=0, lr=0.1, decay=DECAY, max_norm=1.0)
 
 
 def test_alone_hands_lanes_back_in_order() -> None:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.training.meta_step.step import ParameterState, lane_result, to_device
-from tests.unit.algorithms.test_battery import CASES, buffers, lane, named, parameters
+from tests.unit.algorithms.test_battery import CASES, MODEL, buffers, lane, named, parameters
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,9 +28,8 @@ def test_a_lane_has_the_same_gradients_on_a_gpu(learner, feedback, negatives):
             update={n: 0.0 for n in type(learner).model_fields if n.endswith("_dropout")}
         )
         with device:
-            found.append(
-                lane_result(quiet, feedback, moved[2], state, task_lane, progress=1.0, seed=0)
-            )
+            recipe = Recipe.of(quiet, MODEL, feedback)
+            found.append(lane_result(recipe, moved[2], state, task_lane, progress=1.0, seed=0))
     on_cpu, on_gpu = found
     torch.testing.assert_close(on_gpu.dense.cpu(), on_cpu.dense, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(on_gpu.metrics.cpu(), on_cpu.metrics, rtol=1e-6, atol=1e-9)

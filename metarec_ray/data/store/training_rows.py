@@ -1,0 +1,37 @@
+"""What the training rows of one bucket hold: vocabularies and statistics come from these alone.
+
+Training rows are those of entities not held out for test, before the cutoff, on items that are not
+cold. Does not know files.
+"""
+
+from typing import NamedTuple
+
+import polars as pl
+
+from metarec_ray.data.log import encode
+from metarec_ray.data.log.encode import ColumnStats
+from metarec_ray.data.settings import Feature
+from metarec_ray.data.store.split import Split
+
+
+class TrainingSummary(NamedTuple):
+    """The `items` (item) of a bucket's training rows, and `columns`: statistics of the context."""
+
+    items: pl.DataFrame
+    columns: dict[str, ColumnStats]
+
+
+def summarise_training(
+    rows: pl.DataFrame, split: Split, *, context: dict[str, Feature]
+) -> TrainingSummary:
+    """Return what the training rows among `rows` hold; `split` knows at least their entities."""
+    known = split.entities.filter(pl.col("part") != "test").select("entity")
+    kept = rows.join(known, on="entity", how="semi", maintain_order="left")
+    kept = kept.join(split.cold, on="item", how="anti", maintain_order="left")
+    if split.cutoff is not None:
+        kept = kept.filter(pl.col("time") < split.cutoff)
+    columns = {
+        name: encode.column_stats(kept[f"context.{name}"], context[name])
+        for name in sorted(context)
+    }
+    return TrainingSummary(kept.select("item").unique().sort("item"), columns)

@@ -1,0 +1,56 @@
+"""What every encoder answers. Knows side information; does not know ids, tasks or learners."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torch import Generator, Tensor
+
+from metarec_ray.core.batch import Features, Params
+from metarec_ray.core.parameters import Declared
+from metarec_ray.data.settings import Settings
+
+
+class Side(NamedTuple):
+    """Sizes of one side's features: rows of its token table and width of its dense vector."""
+
+    tokens: int
+    dense: int
+
+
+class Encoder(Settings, ABC):
+    """Turns side information into vectors of D dimensions; users, items and contexts each own one.
+
+    Parameters of a side are named `<side>.<what>`; nothing else in a model begins so, but the
+    tables `item.ids` and `user.ids`. Subclasses have a field `name`, by which `model.encoder` picks
+    them.
+
+    Attributes:
+        adapts: whether gradient learners adapt the encoders of users and items to each task,
+            beside the head. The catalogue is then encoded once a task, not once: for small
+            catalogues, and for few parameters.
+
+    """
+
+    adapts: bool = False
+
+    @abstractmethod
+    def init(
+        self, side: str, sizes: Side, dim: int, *, scale: float, generator: Generator
+    ) -> Declared:
+        """Return fresh parameters of a side; `scale` is the standard deviation of embeddings."""
+
+    @abstractmethod
+    def encode(self, params: Params, side: str, features: Features) -> Tensor:
+        """Return the vectors [*E, D] of entities, 0 for one of which nothing is known.
+
+        Every entity alone, whatever stands beside it. Where `adapts` is set, vmap must be able to
+        map it: no data decides a shape.
+        """
+
+    def adapted(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return which parameters of a model adapt, given the names of all."""
+        if not self.adapts:
+            return ()
+        own = [name for name in names if name.startswith(("user.", "item."))]
+        return tuple(name for name in own if not name.endswith(".ids"))
