@@ -1,13 +1,11 @@
 """What every meta-learner of the union promises, on every kind of feedback that suits it."""
 
 from functools import cache, partial
-from typing import get_args
 
 import pytest
 import torch
 from pydantic import TypeAdapter
 
-from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.algorithms.problem import (
     EncodedItems,
     Recipe,
@@ -17,105 +15,35 @@ from metarec_ray.algorithms.problem import (
     make_problem,
 )
 from metarec_ray.algorithms.union import Algorithm
-from metarec_ray.core.batch import Events, Features, Lane, Task
 from metarec_ray.core.buckets import buckets
 from metarec_ray.core.outer_loop import meta_gradient
-from metarec_ray.core.parameters import split, values
+from metarec_ray.core.parameters import split
 from metarec_ray.models.encoders.base import Side
-from metarec_ray.models.towers import Sides, Towers
+from metarec_ray.models.towers import Sides
 from metarec_ray.training.meta_step import objective
 from metarec_ray.training.meta_step.objective import lane_objective
+from tests.unit.algorithms.meta_learners import (
+    CASES,
+    ITEMS,
+    LEARNERS,
+    MODEL,
+    TASKS,
+    buffers,
+    lane,
+    named,
+    parameters,
+)
 
-ITEMS, TASKS = 12, 3
-MODEL = Towers(dim=4, hidden=(3,), init_scale=0.5)
-# Fields that make a learner quick and all of its parts felt; each takes those it has.
-SMALL = {"inner_lr": 0.1, "inner_steps": 2, "half_life": 2.0, "prior_events": 1.0, "width": 8}
-CLASSES = [c for c in get_args(get_args(Algorithm)[0]) if issubclass(c, MetaLearner)]
-LEARNERS = [c(**{k: v for k, v in SMALL.items() if k in c.model_fields}) for c in CLASSES]
-CASES = [(learner, feedback) for learner in LEARNERS for feedback in learner.suits]
 # The meta-gradients of the others are not derivatives of their objective: gradient/test_maml.py
 # holds them to their own definitions.
 EXACT = [case for case in CASES if not getattr(case[0], "first_order", False)]
-
-
-def named(cases):
-    return [f"{learner.name}-{feedback}" for learner, feedback in cases]
-
-
 each_case = pytest.mark.parametrize(("learner", "feedback"), CASES, ids=named(CASES))
-
-
-def features(n, *, tokens=4):
-    return Features(
-        tokens=torch.randint(1, tokens, (*n, 2)),
-        weights=torch.ones(*n, 2, dtype=torch.float64),
-        dense=torch.randn(*n, 1, dtype=torch.float64),
-    )
-
-
-def events(n, counts, feedback):
-    mask = torch.arange(n)[None, :] < torch.tensor(counts)[:, None]
-    label = torch.rand(TASKS, n, dtype=torch.float64)
-    label = {
-        "explicit": 1 + 4 * label,
-        "binary": (label > 0.5).double(),
-        "implicit": torch.ones_like(label),
-    }[feedback]
-    item = torch.stack([torch.randperm(ITEMS)[:n] for _ in range(TASKS)])
-    time = 60_000_000 * torch.arange(n).expand(TASKS, n)
-    return Events(
-        item=torch.where(mask, item, 0),
-        label=torch.where(mask, label, 0.0),
-        mask=mask,
-        time=torch.where(mask, time, 0),
-        context=features((TASKS, n)),
-    )
-
-
-def lane(feedback, *, support=(0, 2, 4), negatives=0):
-    torch.default_generator.manual_seed(0)
-    return Lane(
-        entity=torch.arange(TASKS),
-        user=features((TASKS,)),
-        items=torch.arange(ITEMS),
-        item_features=features((ITEMS,)),
-        reference=torch.arange(0, ITEMS, 2),
-        tasks=Task(
-            support=events(4, support, feedback),
-            query=events(3, (3, 2, 1), feedback),
-            negatives=torch.randint(0, ITEMS, (TASKS, negatives)),
-            begins=torch.arange(TASKS) % 2 == 0,
-        ),
-    )
-
-
-def parameters(learner):
-    side = Side(tokens=4, dense=1)
-    sides = Sides(side, side, side, users=TASKS, items=ITEMS)
-    generator = torch.Generator().manual_seed(1)
-    dense, tables = split(MODEL.init(sides, generator))
-    dense["head.out.weight"] = torch.linspace(-0.3, 0.3, len(dense["head.out.weight"]))
-    own = values(learner.init(dense, generator))
-    # What a learner begins at 0 would hide what it multiplies.
-    dense |= {n: p + 0.3 * torch.randn(p.shape, generator=generator) for n, p in own.items()}
-    as_double = lambda params: {name: value.double() for name, value in params.items()}  # noqa: E731
-    return as_double(dense), as_double(tables)
-
-
-def buffers():
-    return {
-        "offset": torch.linspace(-1, 1, ITEMS, dtype=torch.float64),
-        "offset.later": torch.linspace(1, -1, ITEMS, dtype=torch.float64),
-        "reference.log_q": torch.linspace(-2, -1, 6, dtype=torch.float64),
-        "catalogue_size": torch.tensor(float(ITEMS), dtype=torch.float64),
-    }
 
 
 def gradient_of(learner, feedback, lane, *, oracle=False):
     dense, tables = parameters(learner)
     recipe = Recipe.of(learner, MODEL, feedback)
-    made = lane_objective(recipe, buffers(), lane, oracle=oracle)
-    return meta_gradient(made, dense, tables)
+    return meta_gradient(lane_objective(recipe, buffers(), lane, oracle=oracle), dense, tables)
 
 
 @cache
@@ -293,8 +221,8 @@ def test_an_empty_support_changes_no_prediction_from_one_task_to_another(learner
 def test_the_meta_gradient_is_the_finite_difference(learner, feedback, negatives):
     gradient = usual(learner, feedback, negatives)
     dense, tables = parameters(learner)
-    recipe = Recipe.of(learner, MODEL, feedback)
-    value_of = lane_objective(recipe, buffers(), lane(feedback, negatives=negatives))
+    task_lane = lane(feedback, negatives=negatives)
+    value_of = lane_objective(Recipe.of(learner, MODEL, feedback), buffers(), task_lane)
     # Along one direction that moves every parameter at once.
     generator = torch.Generator().manual_seed(3)
     direction = {n: torch.randn(v.shape, generator=generator).double() for n, v in dense.items()}

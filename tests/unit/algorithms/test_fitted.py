@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import FittedLearner, Params
+from metarec_ray.algorithms.base import FittedLearner, Params, StatisticalLearner
 from metarec_ray.algorithms.problem import no_problem
 from metarec_ray.core.batch import Encoded
 from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
-from tests.unit.algorithms.fitted import FITTED, name
+from tests.unit.algorithms.fitted import FITTED, STATISTICAL, name
 from tests.unit.algorithms.plain_events import catalogue_of
 from tests.unit.algorithms.rivals.small import clicks, histories, liked, ratings, support, tastes
 
@@ -142,3 +142,15 @@ def test_scores_are_finite_without_positives(learner: FittedLearner):
     meta = picky.fit(data(learner))
     for given in (liked(), liked(0, 1), support((0, 9.0))):
         assert scores(picky, meta, given).isfinite().all()
+
+
+@pytest.mark.parametrize("learner", STATISTICAL, ids=name)
+def test_statistics_of_shards_add_up_to_those_of_the_whole(
+    learner: StatisticalLearner, monkeypatch: pytest.MonkeyPatch
+):
+    one = learner.fit(ratings())
+    monkeypatch.setattr(type(learner), "shard", 25)
+    several = learner.fit(ratings())
+    assert one.keys() == several.keys()
+    for key in one:
+        assert torch.allclose(one[key].double(), several[key].double(), atol=2e-3), key

@@ -22,7 +22,7 @@ from metarec_ray.algorithms.rivals.two_tower import TwoTower
 from metarec_ray.core.batch import Features
 from metarec_ray.core.parameters import split, values
 from metarec_ray.data.settings import Feedback
-from metarec_ray.inference import retrieval as finders
+from metarec_ray.inference import retrieval
 from metarec_ray.inference.predictor import Blend
 from metarec_ray.inference.retrieval import Best, Retriever
 from metarec_ray.inference.single import Trained
@@ -144,7 +144,7 @@ def test_the_faster_precision_is_chosen() -> None:
 
 
 def test_a_machine_that_cannot_multiply_integers_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finders, "adds_up", lambda width: False)
+    monkeypatch.setattr(retrieval, "adds_up", lambda width: False)
     near = Retriever(served(BayesianHead()), ANY, BY_ID, clock=clock(low=True)).approximate
     assert near is not None
     assert not near.low
@@ -248,5 +248,5 @@ def test_what_is_not_a_heads_score_is_scored_whole() -> None:
 
 
 def test_a_small_catalogue_is_scored_whole() -> None:
-    allowed = torch.arange(ITEMS) < finders.SMALL
+    allowed = torch.arange(ITEMS) < retrieval.SMALL
     assert Retriever(served(BayesianHead()), allowed, BY_ID).approximate is None

@@ -10,6 +10,7 @@ from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.data.store.manifest import Manifest, load, verify
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.errors import DataError
+from tests.unit.data.store.small import store
 
 # Entities 1..10 begin at 1..10 s: the cutoff is 9 s (0.8 * 9 = 7.2, rounded up to place 8), so 9
 # and 10 are test; of the other 8 the one that began last is valid. All meet item 5 at 20 s.
@@ -203,3 +204,24 @@ def test_a_store_is_replaced_whole_and_leaves_nothing_beside(tmp_path: Path) -> 
     assert [path.name for path in store.rglob("bucket-*")] == ["bucket-00000.parquet"]
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"store", "log.parquet", "items.parquet", "users.parquet"}
+
+
+def test_items_as_entities_swap_roles_tables_and_features(tmp_path: Path) -> None:
+    whole = store(tmp_path, entity="item")
+    assert whole.manifest.entity == "item"
+    assert [field.name for field in whole.user_space.fields] == ["kind"]
+    assert [field.name for field in whole.item_space.fields] == ["town"]
+    assert sorted(map(int, whole.items.ids)) == list(range(1, 41))
+    table = whole.histories(cut=False)
+    five = whole.entity_ids().index("5")
+    events = slice(int(table.offsets[five]), int(table.offsets[five + 1]))
+    assert [whole.items.ids[i] for i in table.item[events]] == ["5", "6"]
+    assert table.label[events].tolist() == [1 + (5 + 5) % 5, 1 + (6 + 5) % 5]
+
+
+def test_the_settings_of_a_store_of_items_read_the_same_log_again(tmp_path: Path) -> None:
+    whole = store(tmp_path, entity="item")
+    asked = Data.model_validate(whole.manifest.settings)
+    assert build_store(read_log(asked), asked, tmp_path / "again").store_sha256 == (
+        whole.manifest.store_sha256
+    )

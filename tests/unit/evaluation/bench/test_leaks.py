@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metarec_ray.algorithms.rivals.counts import Popularity
-from metarec_ray.config.experiment import Evaluate, parse
+from metarec_ray.config.experiment import Evaluate, override, parse
 from metarec_ray.core import metrics
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Data
@@ -16,6 +16,7 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import DataError
 from metarec_ray.evaluation.bench import leaks
 from metarec_ray.evaluation.protocols.events import shuffled_ties
+from metarec_ray.evaluation.protocols.ratings import rule_tasks
 from metarec_ray.evaluation.protocols.strict import StrictTasks, strict_tasks
 from metarec_ray.evaluation.rivals import fitted
 from metarec_ray.evaluation.scoring import Method, recommender_method
@@ -36,11 +37,6 @@ EXPERIMENT = parse(
     "the test",
 )
 HEADER = Header("made", "implicit", 0)
-
-
-@pytest.fixture(scope="module")
-def store(synthetic_store: Path) -> TaskStore:
-    return TaskStore.open(synthetic_store)
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +192,20 @@ def test_the_order_inside_one_time_can_be_shuffled_as_a_control():
         assert order[0] == 0
         assert sorted(order[1:4]) == [1, 2, 3]
         assert sorted(order[4:]) == [4, 5]
+
+
+def test_rating_tasks_that_ask_what_training_or_the_support_knows_are_refused(ratings: TaskStore):
+    settings = override(EXPERIMENT, {"evaluate.ratings.min_ratings": 11}).evaluate.ratings
+    tasks = rule_tasks(ratings, settings, seed=0, force=True)[0]
+    leaks.refuse_leaks_of_ratings(ratings, tasks)
+    known = tasks._replace(query=tasks.support.item[:, :1].expand_as(tasks.query))
+    with pytest.raises(DataError, match=r"a query row must not be in its support, got item '\d+'"):
+        leaks.refuse_leaks_of_ratings(ratings, known)
+    history = ratings.histories(("train",))
+    name = ratings.entity_ids()[int(history.task_id[0])]
+    trained = tasks._replace(
+        entity=[name, *tasks.entity[1:]],
+        query=torch.cat([history.item[:1].expand(1, tasks.query.shape[1]), tasks.query[1:]]),
+    )
+    with pytest.raises(DataError, match=r"must not be in training, got item .* \(user_cold"):
+        leaks.refuse_leaks_of_ratings(ratings, trained)

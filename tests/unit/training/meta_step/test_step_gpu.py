@@ -5,7 +5,7 @@ import torch
 
 from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.training.meta_step.step import ParameterState, lane_result, to_device
-from tests.unit.algorithms.test_battery import CASES, MODEL, buffers, lane, named, parameters
+from tests.unit.algorithms.meta_learners import CASES, MODEL, buffers, lane, named, parameters
 
 pytestmark = [
     pytest.mark.gpu,
