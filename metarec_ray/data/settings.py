@@ -194,7 +194,7 @@ class Data(Settings):
         if self.columns is None or self.columns.domain is None:
             return self
         if self.entity == "item":
-            raise ValueError("columns.domain is of what histories hold, with entity: item users")
+            raise ValueError("columns.domain is of items and needs entity: user, got item")
         if self.items is not None and DOMAIN in self.items.features:
             raise ValueError(
                 f"the domain of items must be in the log (columns.domain) or in their table "

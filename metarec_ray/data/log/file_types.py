@@ -111,7 +111,7 @@ def _refuse_drift(name: str, found: Sequence[tuple[File, pl.DataType]]) -> None:
     if len(seen) > 1:
         (one, first), (other, second) = list(seen.values())[:2]
         raise DataError(
-            f"a column must be of one sort in all files, {name!r} is {first} in {one.name} and "
+            f"a column must have one type in all files, {name!r} is {first} in {one.name} and "
             f"{second} in {other.name}"
         )
 

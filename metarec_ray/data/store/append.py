@@ -35,8 +35,8 @@ def append(source: Source, path: Path, run: Run, *, since: int | None = None) ->
     settings, present = source.settings, previous.manifest
     if writing.settings_hash(settings) != present.settings_sha256:
         raise DataError(
-            f"a log is added with the settings of the store, those of data are others ({path}): "
-            "`metarec prepare` makes it anew"
+            f"a log must be added with the settings of the store, data has others ({path}): "
+            "`metarec prepare` makes a new store"
         )
     source = sources.with_text_ids(source, present.ids)
     if source.ids.kinds != present.ids and _holds_rows(source):

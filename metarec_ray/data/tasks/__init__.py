@@ -1,4 +1,4 @@
-"""The reader: histories and the catalogue as tensors, and the tasks that are cut from them.
+"""Read a task store as tensors, and cut training tasks from its histories.
 
-Not here: how a store is made, what learns. Begin with `task_store`, then `lanes`.
+Not here: how a store is written, learners. Begin with `task_store`, then `lanes`.
 """

@@ -1,7 +1,7 @@
-"""Training tasks of several domains: known in one, asked in another, as `cross_domain` judges.
+"""Training tasks across domains: known in one, asked in another, as in the protocol `cross_domain`.
 
-Knows which items lie in which domain and how a history is cut by them; does not know lanes,
-learners or the protocol's test entities.
+Knows the domains of items and how a history is cut by them; does not know lanes, learners or test
+entities.
 """
 
 from typing import Annotated
@@ -21,17 +21,16 @@ from metarec_ray.errors import ConfigError, DataError
 class Domains(Settings):
     """The `train.domains` section: a weighted joint loss over domains.
 
-    A task has its query, its negatives and its window in one domain, drawn by weight: the mean loss
-    of a meta-batch is then the weighted sum of the domains' losses. Sampled negatives stand for the
+    Window, query and negatives of a task are in one domain, drawn by weight: the mean loss of a
+    meta-batch is then the weighted sum of the domains' losses. Sampled negatives stand for the
     whole catalogue in every domain, not for the domain's share of it.
 
     Attributes:
         feature: categorical feature of the items that names their domain.
-        weights: domain -> its share of the tasks, up to a common factor; domains that are not named
-            are never asked about.
-        source: supports hold what the entity did in other domains on days before the query, beside
-            the first k events of the window. False trains on the weighted domains alone: events of
-            others are not learned from at all.
+        weights: domain -> its share of the tasks, up to a common factor; other domains have no
+            query.
+        source: a support also has the entity's events in other domains, on days before the query.
+            False learns from the weighted domains only.
 
     """
 
@@ -51,10 +50,10 @@ class Domains(Settings):
 
 
 def items_by_value(store: TaskStore, feature: str, *, key: str) -> dict[str, Tensor]:
-    """Return bool [I] for each value of a categorical feature: the items that have it.
+    """Return the items bool [I] that have each value of a categorical feature.
 
     Raises:
-        ConfigError: the items have no such categorical feature; `key` is what named it.
+        ConfigError: the items have no such categorical feature; `key` is the setting that names it.
 
     """
     kinds = {field.name: field.kind for field in store.item_space.fields}
@@ -71,10 +70,10 @@ def items_by_value(store: TaskStore, feature: str, *, key: str) -> dict[str, Ten
 
 
 def asked_items(store: TaskStore, domains: Domains) -> dict[str, Tensor]:
-    """Return bool [I] for each domain that is asked about: its items.
+    """Return the items bool [I] of each domain that has queries.
 
     Raises:
-        ConfigError: the items have no such categorical feature, or it no such value.
+        ConfigError: the items have no such feature, or the feature has no such value.
 
     """
     known = items_by_value(store, domains.feature, key="train.domains.feature")
@@ -87,17 +86,14 @@ def asked_items(store: TaskStore, domains: Domains) -> dict[str, Tensor]:
 
 
 def learned_from(store: TaskStore, domains: Domains | None) -> TaskStore:
-    """Return the store, restricted to the domains asked about where supports hold no other."""
+    """Return the store; restricted to the weighted domains if supports have no other events."""
     if domains is None or domains.source:
         return store
     return store.restricted(torch.stack(list(asked_items(store, domains).values())).any(0))
 
 
 class DomainWindows:
-    """Cuts windows of one domain's events; `source` events of others join the support.
-
-    Events [N] are numbered as in `histories`.
-    """
+    """Cuts windows from the events of one domain; supports may have events of other domains too."""
 
     def __init__(
         self,
@@ -108,7 +104,7 @@ class DomainWindows:
         window: int,
         query_size: int,
     ):
-        """Take the items bool [I] of every domain that is asked about."""
+        """Take histories, and as `inside` the items bool [I] of every domain that has queries."""
         self.window, self.query_size, self.source = window, query_size, domains.source
         self.weights = np.array([domains.weights[name] for name in inside])
         self.starts = histories.offsets.numpy()
@@ -125,16 +121,22 @@ class DomainWindows:
         self.open = (counts > window) & (self.weights > 0)[:, None]  # [domains, E]
 
     def eligible(self) -> np.ndarray:
-        """Return the positions of entities that can be asked in some domain."""
+        """Return the positions of entities with enough events in some domain."""
         return np.flatnonzero(self.open.any(0))
 
     def cut(
         self, entities: np.ndarray, draws: np.ndarray, *, start_share: float, ks: np.ndarray
     ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray, np.ndarray]:
-        """Return event numbers of each task's support and query, its domain [T], and `begins` [T].
+        """Return the events of each support and query, the domains [T], and `begins` [T].
 
-        `begins` says whether the window begins with the entity's first event in that domain.
-        `draws` [T, 4] in [0, 1): start or anywhere, where, which k, which domain.
+        Args:
+            entities: int64 [T].
+            draws: [T, 4] in [0, 1): start or anywhere, where, which k, which domain.
+            start_share: share of the windows that begin the history.
+            ks: support sizes.
+
+        Events are positions in the histories. `begins` says whether a window begins with the
+        entity's first event in its domain.
         """
         supports, queries = [], []
         begins = np.zeros(len(entities), bool)
@@ -160,6 +162,6 @@ class DomainWindows:
         return supports, queries, domain, begins
 
     def _domains(self, entities: np.ndarray, draw: np.ndarray) -> np.ndarray:
-        """Return a domain [T] drawn by weight among those an entity can be asked in."""
+        """Return a domain [T] drawn by weight, of those in which an entity has enough events."""
         share = (self.weights[:, None] * self.open[:, entities]).cumsum(0)
         return (share <= draw * share[-1]).sum(0)

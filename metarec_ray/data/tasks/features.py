@@ -1,8 +1,7 @@
-"""Encoded feature columns as tensors: one token table a side, fields at their offsets.
+"""Encoded feature columns as tensors: bags of tokens and dense vectors.
 
-Knows how columns of a store become bags of tokens and dense vectors; does not know the values of
-vocabularies. Row 0 of a token table is padding; each field then has `size + 1` rows, the first for
-the unknown.
+A side (user, item, context) has one token table. Its row 0 is padding; then each categorical field
+has `size + 1` rows, the first for unknown values. Does not know the values of vocabularies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class FeatureSpace:
-    """Layout of one side's token table and dense vector."""
+    """The fields of one side, and where each is in the token table and in the dense vector."""
 
     def __init__(self, fields: Sequence[FeatureField]):
         self.fields = list(fields)
@@ -37,7 +36,7 @@ class FeatureSpace:
         self.dense = sum(field.dim for field in self.fields)
 
     def side(self, features: Features) -> SideInformation:
-        """Return features of this space with the place of every field."""
+        """Return features of this space as side information, with the place of every field."""
         spans, column = [], 0
         for field in self.fields:
             if field.name in self.first_row:
@@ -49,11 +48,11 @@ class FeatureSpace:
         return SideInformation(features, tuple(spans), self.tokens)
 
     def missing(self) -> Features:
-        """Return the features of one entity nothing is known of."""
+        """Return the features of one entity whose fields are all missing."""
         return encode_record(self, {}, {}, "")
 
     def encode(self, columns: Mapping[str, Column], n: int) -> Features:
-        """Return the features of n entities; `columns` holds every field, as a store does."""
+        """Return the features of n entities from the columns of a store, one for every field."""
         tokens, weights, dense = [], [], []
         for field in self.fields:
             column = columns[field.name]
@@ -82,10 +81,10 @@ class FeatureSpace:
 def encode_record(
     space: FeatureSpace, vocabulary: Mapping[str, list[str]], fields: Mapping[str, Any], side: str
 ) -> Features:
-    """Return the features of ONE entity from raw values; a field that is not given is missing.
+    """Return the features of ONE entity from raw values; other fields are missing.
 
     Raises:
-        RequestError: a field the model does not know, or a value of another kind.
+        RequestError: an unknown field, or a value of the wrong type; `side` names it.
 
     """
     known = {field.name: field for field in space.fields}
@@ -99,7 +98,7 @@ def encode_record(
 
 
 def stack(records: Sequence[Features]) -> Features:
-    """Return the features of all records as those of one set, shorter bags padded."""
+    """Return the features of all records as one set; smaller bags are padded."""
     width = max(record.tokens.shape[-1] for record in records)
     padded = [
         Features(
@@ -131,7 +130,7 @@ def _vectors(column: pa.ListArray, dim: int) -> np.ndarray:
     found = np.zeros((len(column), dim), np.float32)
     values = column.drop_null().flatten().to_numpy(zero_copy_only=False)
     present = column.is_valid().to_numpy(zero_copy_only=False)
-    found[present] = values.reshape(present.sum(), dim)  # -1 has no meaning beside a length of 0
+    found[present] = values.reshape(present.sum(), dim)  # -1 is ambiguous if the length is 0
     return found
 
 
@@ -141,7 +140,7 @@ def _join(parts: list[np.ndarray], n: int, dtype: type) -> torch.Tensor:
 
 
 def _index(field: FeatureField, vocabulary: list[str], value: Any, side: str) -> Any:
-    """Return a raw value as a store holds it."""
+    """Return a raw value as a store has it: encoded."""
     try:
         if field.kind == "categorical":
             return 0 if value is None else _token(vocabulary, value)

@@ -1,6 +1,6 @@
-"""Sampled items that an entity has never met.
+"""Negative sampling: items that an entity has never met.
 
-Knows histories and what may be ranked; does not know losses.
+Knows histories and which items may be ranked; does not know losses.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ Sampling = Literal["uniform", "popularity", "in_batch"]
 
 
 class Negatives:
-    """Draws items for the tasks of a lane: none of a task's own history, each task's by itself.
+    """Draws items for the tasks of a lane, independently, none from a task's own history.
 
-    `uniform` draws evenly from what a task ranks, `popularity` as often as an item is met in all
-    histories, `in_batch` from the events of all tasks of the lane.
+    A task draws from its catalogue: `uniform`, by `popularity` (events of all histories), or
+    `in_batch` (events of the lane's entities).
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Negatives:
         rankable: Sequence[np.ndarray],
         sampling: Sampling,
     ):
-        """Take the items, ascending, of every catalogue that a task may rank."""
+        """Take histories, and as `rankable` the items, ascending, of every catalogue."""
         self.sampling = sampling
         self.items, self.starts = histories.item.numpy(), histories.offsets.numpy()
         self.task_id = histories.task_id
@@ -44,10 +44,10 @@ class Negatives:
     def draw(
         self, entities: np.ndarray, ranked: np.ndarray, count: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return items [T, count]; `ranked` [T] is the catalogue of each task.
+        """Return items [T, count]; `ranked` [T] is the number of each task's catalogue.
 
         Raises:
-            DataError: an entity has met all that it ranks, or all that its lane holds.
+            DataError: an entity has met everything that could be drawn.
 
         """
         met = self._met(entities)
@@ -56,16 +56,16 @@ class Negatives:
         drawn = np.empty((len(entities), count), np.int64)
         row, column = np.divmod(np.arange(drawn.size), count) if count else (np.empty(0, int),) * 2
         while len(row):
-            found = self._some(ranked[row], pools, rng)
+            found = self._draw_once(ranked[row], pools, rng)
             drawn[row, column] = found
             own = _is_in(row * self.n_items + found, met)
             row, column = row[own], column[own]
         return drawn
 
-    def _some(
+    def _draw_once(
         self, ranked: np.ndarray, pools: list[np.ndarray], rng: np.random.Generator
     ) -> np.ndarray:
-        """Return an item for each catalogue asked of."""
+        """Return an item from each catalogue in `ranked`."""
         if self.sampling == "uniform":
             return self.flat[self.begins[ranked] + rng.integers(self.sizes[ranked])]
         found = np.empty(len(ranked), np.int64)
@@ -80,7 +80,7 @@ class Negatives:
         return found
 
     def _met(self, entities: np.ndarray) -> np.ndarray:
-        """Return task * n_items + item of all events of the tasks' entities, ascending."""
+        """Return task * n_items + item of all events of the tasks, ascending."""
         sizes = self.starts[entities + 1] - self.starts[entities]
         task = np.repeat(np.arange(len(entities)), sizes)
         within = np.arange(len(task)) - np.repeat(sizes.cumsum() - sizes, sizes)
@@ -89,7 +89,7 @@ class Negatives:
         return keys
 
     def _pools(self, entities: np.ndarray) -> list[np.ndarray]:
-        """Return what the tasks' entities met of each catalogue, as often as they met it."""
+        """Return the items of the lane's events in each catalogue, with repeats."""
         if self.sampling != "in_batch":
             return []
         parts = [self.items[self.starts[e] : self.starts[e + 1]] for e in np.unique(entities)]
@@ -99,7 +99,7 @@ class Negatives:
     def _refuse_full(
         self, entities: np.ndarray, ranked: np.ndarray, met: np.ndarray, pools: list[np.ndarray]
     ) -> None:
-        """Raise a DataError where nothing is left to draw."""
+        """Raise a DataError if a task has nothing left to draw."""
         choices = [np.unique(pool) for pool in pools] or self.choices
         sizes = self.starts[entities + 1] - self.starts[entities]
         full = sizes >= np.array([len(choice) for choice in choices])[ranked]
@@ -114,7 +114,7 @@ class Negatives:
 
 
 def _is_in(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return which values are among `known`, ascending."""
+    """Return which values are in `known`, which is ascending."""
     at = np.searchsorted(known, values)
     found = at < len(known)
     found[found] = known[at[found]] == values[found]

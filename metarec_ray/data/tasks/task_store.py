@@ -1,6 +1,6 @@
-"""The reader of a task store: histories and catalogue as tensors.
+"""Read a task store: histories and catalogue as tensors.
 
-Knows the files of the contract and the cut in time; does not know tasks, windows or learners.
+Knows the files of a store and the cutoff; does not know tasks, windows or learners.
 """
 
 import copy
@@ -36,7 +36,7 @@ PARTS = ("train", "valid", "test")
 
 
 class ItemTable(NamedTuple):
-    """The catalogue: item i of a history is row i."""
+    """The catalogue; row i is the item that histories call i."""
 
     ids: list[str]
     titles: list[str | None]
@@ -47,8 +47,8 @@ class ItemTable(NamedTuple):
 class TaskStore:
     """A task store opened for reading.
 
-    Files are verified against the manifest once: buckets when they are first read, the rest on
-    opening. What is mapped from a cache was verified when it was made.
+    Files are verified once: buckets when they are first read, the others on opening. Cached
+    histories were verified when the cache was made.
     """
 
     def __init__(self, path: Path, manifest: Manifest):
@@ -69,13 +69,12 @@ class TaskStore:
     def open(
         cls, path: Path, version: int | None = None, *, cache: Path | None = None
     ) -> "TaskStore":
-        """Return the store at `path`, its present version unless another is named.
+        """Return a version of the store at `path`, by default the present one.
 
-        With a local folder as `cache` histories are made once and mapped into memory from there.
+        With a local folder as `cache`, histories are made once and memory-mapped from there.
 
         Raises:
-            DataError: a file is missing, or one that is no bucket is torn or altered: buckets are
-                looked at when they are read.
+            DataError: a file is missing, or one besides the buckets is damaged.
 
         """
         manifest = load(path, version)
@@ -89,28 +88,28 @@ class TaskStore:
         return store
 
     def file(self, name: str) -> Path:
-        """Return where a file of the store's version lies, given its name."""
+        """Return the path of a file of the store, by its name."""
         return self.manifest.file(self.path, name)
 
     def restricted(self, items: Tensor) -> "TaskStore":
-        """Return the same store where only events on `items` (bool [I]) may be learned from.
+        """Return the same store whose cut histories have events on `items` (bool [I]) only.
 
-        What trains on one domain: whole histories, ids and features stay as they are.
+        To train on one domain: uncut histories, ids and features are the same.
         """
         view = copy.copy(self)
         view._learned = self._learned & items
-        view._cache = None  # what is there knows no restriction
+        view._cache = None  # the cached histories are not restricted
         return view
 
     def histories(self, parts: Sequence[str] = PARTS, *, cut: bool = True) -> Histories:
         """Return the histories of the entities of `parts`, in the order of their task ids.
 
-        With `cut` events at or after the cutoff or on cold items are left out, or on items that the
-        store is not restricted to: nothing that is learned may see them. Entities may then have no
-        event. Memory beside what is returned is that of one bucket and a few numbers an entity.
+        With `cut`, only what may be learned from: no events at or after the cutoff, on cold items,
+        or outside a restriction; entities may then have no event. Needs the memory of the result,
+        of one bucket, and of a few numbers an entity.
 
         Raises:
-            DataError: a bucket is missing, torn or altered.
+            DataError: a bucket is missing or damaged.
 
         """
         keep = EventFilter(parts)
@@ -130,15 +129,15 @@ class TaskStore:
         return self._joined(mapped(self._cache / name, made))
 
     def trained_items(self) -> Tensor:
-        """Return bool [I]: items that an entity of train or valid met before the cutoff."""
+        """Return the items that train or valid entities met before the cutoff, bool [I]."""
         return self.histories(("train", "valid")).met_items()
 
     def entity_ids(self) -> list[str]:
-        """Return the raw id of every task id, in order."""
+        """Return the raw ids of all entities, by task id."""
         return pq.read_table(self.file(ENTITIES)).sort_by("task_id")["id"].to_pylist()
 
     def user_fields(self, task_id: int) -> dict[str, str]:
-        """Return the known categorical features of an entity as a request would give them."""
+        """Return the categorical features of an entity that are known, as raw values."""
         fields: dict[str, str] = {}
         for name in self._categorical:
             index = self._users[f"user.{name}"][task_id].as_py()
@@ -147,7 +146,7 @@ class TaskStore:
         return fields
 
     def _joined(self, columns: list[Tensor]) -> Histories:
-        """Return the columns that `gather` makes as histories."""
+        """Return the columns of `gather` as histories."""
         task_id, offsets, item, label, time, *features = columns
         return Histories(
             task_id=task_id,
@@ -180,13 +179,13 @@ class TaskStore:
 
     @cached_property
     def _users(self) -> pa.Table:
-        """The categorical features of all entities: row n is task n, none is missing."""
+        """The categorical features of all entities, encoded; row n is task n."""
         columns = ["task_id", *(f"user.{name}" for name in self._categorical)]
         tables = [self._bucket(number, columns) for number in range(self.manifest.buckets)]
         return pa.concat_tables(tables).sort_by("task_id")
 
     def _bucket(self, number: int, columns: Sequence[str]) -> pa.Table:
-        """Return columns of a bucket, whose bytes are verified the first time."""
+        """Return columns of a bucket, which is verified the first time."""
         name = bucket_name(number)
         if name not in self._verified:
             verify(self.path, self.manifest, [name])

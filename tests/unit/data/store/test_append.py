@@ -268,7 +268,7 @@ def test_what_cannot_be_added_is_refused(folder: Path) -> None:
             append(sources.find(asking(folder, **more)), store, RUN, since=since)
         assert load(store) == first
 
-    refused("with the settings of the store, those of data are others", label_min=3.0)
+    refused("with the settings of the store, data has others", label_min=3.0)
     with pytest.raises(DataError, match=r"must hold manifest.json, none can be read"):
         append(sources.find(asking(folder)), folder / "none", RUN)
     numbers = OLD.with_columns(pl.col("user").str.slice(1).cast(pl.Int64))

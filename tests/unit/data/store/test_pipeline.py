@@ -294,7 +294,7 @@ def test_domains_that_cannot_be_are_refused(tmp_path: Path) -> None:
     side = SideTable(path="items.csv", id="id", features={"domain": Feature(kind="categorical")})
     with pytest.raises(ValueError, match=r"in the log .*or in their table .*, got both"):
         asking(tmp_path, columns=columns, items=side)
-    with pytest.raises(ValueError, match="with entity: item users"):
+    with pytest.raises(ValueError, match="needs entity: user, got item"):
         asking(tmp_path, columns=columns, entity="item")
 
 
