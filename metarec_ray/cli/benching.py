@@ -4,6 +4,7 @@ Knows the options and how progress is shown; does not know cells.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,11 +53,13 @@ def bench(
     if result.rows:
         say(f"bench: {result.out / 'index.html'}")
         show({"rows": result.rows}, as_json, result.text)
-    if result.failed:
-        reasons = "; ".join(f"{cell}: {reason}" for cell, reason in result.failed.items())
-        raise RunFailed(
-            f"every cell of a bench must finish, {len(result.failed)} failed: {reasons}"
-        )
+    _refuse_failed(result.failed)
+
+
+def _refuse_failed(failed: Mapping[str, str]) -> None:
+    if failed:
+        reasons = "; ".join(f"{cell}: {reason}" for cell, reason in failed.items())
+        raise RunFailed(f"every cell of a bench must finish, {len(failed)} failed: {reasons}")
 
 
 class _Shown:

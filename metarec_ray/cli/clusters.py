@@ -16,7 +16,7 @@ from rich.table import Table
 from metarec_ray.cli.arguments import Address, Json, Overrides, listed, say, show
 
 if TYPE_CHECKING:
-    from metarec_ray.engine.cluster.job import Target
+    from metarec_ray.engine.cluster.job import Job, Target
 
 app = typer.Typer(no_args_is_help=True, help="A local, token-secured Ray cluster.")
 
@@ -75,23 +75,18 @@ def submit(
     """Run the same line as a Ray job: follow its log, return its exit code."""
     from metarec_ray.engine.cluster.job import find_target, plan
 
-    old = verb in ("follow", "stop")
-    if old and dry_run:
-        raise typer.BadParameter(
-            f"{verb} sends nothing that could be shown", param_hint="--dry-run"
-        )
-    job = None if old else plan(verb, Path(subject), listed(sets), listed(options))
-    if dry_run and job is not None:
-        print(f"# {job.line('python')}\n{job.config or ''}".rstrip())
+    if verb in ("follow", "stop"):
+        if dry_run:
+            raise typer.BadParameter(
+                f"{verb} sends nothing that could be shown", param_hint="--dry-run"
+            )
+        (_follow if verb == "follow" else _stop)(subject, find_target(address, os.environ))
         return
-    target = find_target(address, os.environ)
-    from metarec_ray.engine.cluster.submit import send, stop
-
-    if verb == "stop":
-        stopped = stop(subject, target)
-        print(f"{subject} {'is asked to stop' if stopped else 'had ended already'}")
+    job = plan(verb, Path(subject), listed(sets), listed(options))
+    if dry_run:
+        print(f"# {job.line('python')}\n{job.config or ''}".rstrip())
     else:
-        _follow(subject if job is None else send(job, target), target)
+        _send(job, find_target(address, os.environ))
 
 
 def doctor(as_json: Json = False) -> None:
@@ -110,6 +105,19 @@ def doctor(as_json: Json = False) -> None:
             table.add_row(f"[{colour}]{row['level']}[/]", row["subject"], escape(text))
         Console().print(table)
     raise typer.Exit(0 if usable(findings) else 2)
+
+
+def _send(job: "Job", target: "Target") -> None:
+    from metarec_ray.engine.cluster.submit import send
+
+    _follow(send(job, target), target)
+
+
+def _stop(job_id: str, target: "Target") -> None:
+    from metarec_ray.engine.cluster.submit import stop
+
+    stopped = stop(job_id, target)
+    print(f"{job_id} {'is asked to stop' if stopped else 'had ended already'}")
 
 
 def _follow(job_id: str, target: "Target") -> None:

@@ -5,6 +5,7 @@ Knows stores and checkpoints, and when two runs are one; does not know how param
 
 import json
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -38,24 +39,16 @@ def assemble(
         metrics: the last ones; `seconds` of training among them.
 
     """
-    manifest = store.manifest
     return Checkpoint(
         model=model | {BUFFER + "trained": trained},
         optimizer=optimizer,
         config=json.loads(experiment.model_dump_json()),
-        schema={
-            "feedback": manifest.feedback,
-            "features": {
-                side: [field.model_dump() for field in fields]
-                for side, fields in manifest.features.items()
-            },
-            "vocabularies": store.vocabularies,
-        },
+        schema=_schema(store),
         metrics=metrics,
         state={
             "step": step,
             "seed": experiment.run.seed,
-            "store_sha256": manifest.store_sha256,
+            "store_sha256": store.manifest.store_sha256,
         },
         catalogue=store.file(ITEMS).read_bytes(),
     )
@@ -78,6 +71,19 @@ def require_same_run(
             f"a run resumes with the configuration it began with, {changed} differs "
             f"from that of {path}; choose another run.dir to begin anew"
         )
+
+
+def _schema(store: TaskStore) -> dict[str, Any]:
+    """Return what a request to the model may say: feedback, features and their vocabularies."""
+    manifest = store.manifest
+    features = {
+        side: [field.model_dump() for field in fields] for side, fields in manifest.features.items()
+    }
+    return {
+        "feedback": manifest.feedback,
+        "features": features,
+        "vocabularies": store.vocabularies,
+    }
 
 
 def _changed(old: dict, new: dict) -> str | None:

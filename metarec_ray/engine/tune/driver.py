@@ -72,17 +72,18 @@ def sweep(
     best = (max if mode == "max" else min)(finished, key=lambda trial: trial[metric])
     table = {"metric": metric, "mode": mode, "trials": trials}
     replace_text(directory / TRIALS, json.dumps(table, indent=1) + "\n")
-    chosen = override(
-        experiment,
-        {
-            **best["values"],
-            "run.dir": str(experiment.directory / "best"),
-            "run.store": str(experiment.store),
-        },
-    )
     path = directory / BEST
-    replace_text(path, dump(chosen))
+    replace_text(path, dump(_run_of(experiment, best["values"])))
     return SweepResult(path, best["values"], trials)
+
+
+def _run_of(experiment: Experiment, values: dict[str, Any]) -> Experiment:
+    """Return the experiment with chosen values, as a run of its own on the same store."""
+    places = {
+        "run.dir": str(experiment.directory / "best"),
+        "run.store": str(experiment.store),
+    }
+    return override(experiment, {**values, **places})
 
 
 def _fit(tuner: tune.Tuner, trials: int, progress: Callable[[str], None]) -> tune.ResultGrid:

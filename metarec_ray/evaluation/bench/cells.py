@@ -80,10 +80,28 @@ def make_cell(
         DataError: a file that the settings name is missing.
 
     """
+    tuning = _tuning(entry, experiment, manifest, data_dir)
+    return Cell(
+        protocol=protocol,
+        entry=entry,
+        experiment=experiment.model_dump(mode="json"),
+        seed=seed,
+        store=store,
+        folder=folder,
+        data_dir=data_dir,
+        key=sha256_json([tuning, protocol, seed]),
+        tuning_key=sha256_json(tuning),
+    )
+
+
+def _tuning(
+    entry: Entry, experiment: Experiment, manifest: Manifest, data_dir: Path | None
+) -> dict[str, Any]:
+    """Return everything that the choice from an entry's grid depends on."""
     tree = experiment.model_dump(mode="json")
     # Other learners of the same file, and how many seeds they have, do not change this one.
     bench = {"cpu_minutes": tree["bench"]["cpu_minutes"]}
-    choice = {
+    return {
         "schema": SCHEMA,
         "sections": {name: tree[name] for name in _SECTIONS} | {"bench": bench},
         "entry": {"name": entry.name, "kind": entry.kind, "overrides": entry.overrides},
@@ -92,17 +110,6 @@ def make_cell(
         "store": [manifest.feedback, manifest.store_sha256],
         "files": _named_files(override(experiment, entry.overrides), data_dir),
     }
-    return Cell(
-        protocol=protocol,
-        entry=entry,
-        experiment=tree,
-        seed=seed,
-        store=store,
-        folder=folder,
-        data_dir=data_dir,
-        key=sha256_json([choice, protocol, seed]),
-        tuning_key=sha256_json(choice),
-    )
 
 
 def _named_files(experiment: Experiment, data_dir: Path | None) -> dict[str, list[str]]:

@@ -75,13 +75,9 @@ def lineup(
     """
     found: dict[str, Entry] = {}
     seeds = experiment.bench.seeds
-    for learner in algorithms().values():
-        if feedback not in learner.suits or (ratings and learner.ranks_only):
-            continue
-        name, fields = name_of(learner), learner.model_fields
-        limit = fields["max_items"].default if "max_items" in fields else n_items
-        if n_items > limit:
-            log.warning("%s is left out: it takes %d items, got %d", name, limit, n_items)
+    for name, learner in algorithms().items():
+        suits = feedback in learner.suits and not (ratings and learner.ranks_only)
+        if not suits or not _takes(learner, n_items):
             continue
         overrides = _changes(experiment, learner, positive_min) | {"algorithm.name": name}
         once = _closed_form(learner) and not ratings
@@ -121,6 +117,16 @@ def algorithms() -> dict[str, type[Learner]]:
     """Return every algorithm of the union by its name."""
     union = get_args(get_args(Algorithm)[0])
     return {name_of(learner): learner for learner in union}
+
+
+def _takes(learner: type[Learner], n_items: int) -> bool:
+    """Return whether a learner takes a catalogue of this size; warn if it does not."""
+    limit = learner.model_fields.get("max_items")
+    if limit is None or n_items <= limit.default:
+        return True
+    name = name_of(learner)
+    log.warning("%s is left out: it takes %d items, got %d", name, limit.default, n_items)
+    return False
 
 
 def _closed_form(learner: type[Learner]) -> bool:

@@ -22,7 +22,7 @@ from metarec_ray.evaluation.bench.leaks import refuse_leaks_of_rankings, refuse_
 from metarec_ray.evaluation.protocols import partition_files
 from metarec_ray.evaluation.protocols.cross_domain import CrossDomainTasks, cross_domain_tasks
 from metarec_ray.evaluation.protocols.item_kshot import kshot_tasks
-from metarec_ray.evaluation.protocols.predicted_ratings import label_range, measure_tasks
+from metarec_ray.evaluation.protocols.predicted_ratings import Labels, label_range, measure_tasks
 from metarec_ray.evaluation.protocols.ratings import RatingTasks, rule_tasks
 from metarec_ray.evaluation.protocols.strict import TRAINING, strict_tasks
 from metarec_ray.evaluation.scoring import recommender_method
@@ -181,22 +181,20 @@ def _ratings(
 ) -> Opened:
     for tasks in scenarios:
         refuse_leaks_of_ratings(store, tasks)
-    scale = label_range(store)
+    positive_min = experiment.evaluate.positive_min
+    labels = Labels(store.manifest.feedback, label_range(store), positive_min)
 
     def judged(one: Candidate) -> list[Measured]:
         found = measure_tasks(
             one.recommender,
             scenarios,
+            labels=labels,
             ks=experiment.evaluate.item_kshot.ks if ks else None,
-            feedback=store.manifest.feedback,
-            scale=scale,
-            positive_min=experiment.evaluate.positive_min,
             seed=one.seed,
             ties=experiment.run.seed,
             clock=time.perf_counter,
-            name=one.name,
         )
-        return [measured._replace(kind=one.kind) for measured in found]
+        return [measured._replace(method=one.name, kind=one.kind) for measured in found]
 
     place = {name: task for task, name in enumerate(store.entity_ids())}
     names = {name for tasks in scenarios for name in tasks.entity}

@@ -116,22 +116,30 @@ def cross_domain_tasks(
             "the cross_domain protocol needs two domains among the items that training met and a "
             f"clock, got {len(domains)} and {clock} clock ({store.path})"
         )
-    table = store.histories(TRAINING if part == "test" else ("train",))
-    n_items = len(store.items.ids)
-    trained = torch.zeros(n_items, dtype=torch.bool)
-    trained[table.item] = True
-    known = _Known(trained, item_share(table.offsets, table.item, n_items))
-    whole = store.histories((part,), cut=False)
-    if settings.shuffle_days is not None:
-        generator = torch.Generator().manual_seed(settings.shuffle_days)
-        order = shuffled_ties(whole.offsets, whole.time // DAY, generator)
-        whole = select(whole, torch.arange(len(whole.task_id)), order, whole.lengths())
+    known = _known(store, TRAINING if part == "test" else ("train",))
+    whole = _ordered(store.histories((part,), cut=False), settings)
     found: list[CrossDomainTasks] = []
     for source, target in permutations(domains, 2):
         tasks = _direction(whole, domains[source], domains[target], known, settings)
         _check_size(len(tasks.entity), f"{source}->{target}", settings, part=part, force=force)
         found.append(tasks._replace(direction=f"{source}->{target}"))
     return found
+
+
+def _known(store: TaskStore, parts: tuple[str, ...]) -> _Known:
+    table, n_items = store.histories(parts), len(store.items.ids)
+    trained = torch.zeros(n_items, dtype=torch.bool)
+    trained[table.item] = True
+    return _Known(trained, item_share(table.offsets, table.item, n_items))
+
+
+def _ordered(whole: HistoryTable, settings: CrossDomain) -> HistoryTable:
+    """Return the histories with the events of a day shuffled, if the settings ask for it."""
+    if settings.shuffle_days is None:
+        return whole
+    generator = torch.Generator().manual_seed(settings.shuffle_days)
+    order = shuffled_ties(whole.offsets, whole.time // DAY, generator)
+    return select(whole, torch.arange(len(whole.task_id)), order, whole.lengths())
 
 
 def _direction(

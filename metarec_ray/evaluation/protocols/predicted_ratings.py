@@ -4,7 +4,8 @@ Knows rating tasks and a recommender; metrics are `evaluation.table.rating_measu
 `evaluation.table.rows`'s business.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -13,69 +14,93 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.evaluation.protocols.ratings import RatingTasks
 from metarec_ray.evaluation.protocols.strict import TRAINING
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured
-from metarec_ray.evaluation.table.rating_measures import Asked, measure_ratings
+from metarec_ray.evaluation.table.rating_measures import Asked, Worth, measure_ratings
 from metarec_ray.inference.recommender import Recommender
+
+
+class Labels(NamedTuple):
+    """What the labels of a log mean.
+
+    Attributes:
+        feedback: explicit or binary.
+        scale: lowest and highest label; predicted ratings are clipped to it.
+        positive_min: smallest rating of a positive.
+
+    """
+
+    feedback: Feedback
+    scale: tuple[float, float]
+    positive_min: float
 
 
 def measure_tasks(
     recommender: Recommender,
     tasks: Sequence[RatingTasks],
     *,
+    labels: Labels,
     ks: Sequence[int] | None,
-    feedback: Feedback,
-    scale: tuple[float, float],
-    positive_min: float,
     seed: int,
     ties: int,
     clock: Callable[[], float],
-    name: str | None = None,
 ) -> list[Measured]:
-    """Return the values of a method for every task set and k.
+    """Return the values of a recommender for every task set and k.
 
     Args:
         recommender: fitted on the store that the tasks are cut for.
         tasks: of every scenario.
+        labels: of the store.
         ks: sizes of the support, each a condition; None for whole supports, where the scenario is
             the condition.
-        feedback: explicit or binary.
-        scale: lowest and highest label; predicted ratings are clipped to it.
-        positive_min: smallest rating of a positive.
         seed: of the fit.
         ties: seed that breaks ties of lists.
         clock: seconds.
-        name: in the table; the learner's by default.
 
     """
-    method = name or recommender.method
+    return [
+        Measured(
+            method=recommender.method,
+            kind=recommender.kind,
+            seed=seed,
+            condition=condition,
+            entity=one.entity,
+            weight=worth.weight,
+            values=worth.values,
+            facts=worth.facts,
+        )
+        for one in tasks
+        for condition, worth in _measured(recommender, one, labels, ks=ks, ties=ties, clock=clock)
+    ]
+
+
+def _measured(
+    recommender: Recommender,
+    tasks: RatingTasks,
+    labels: Labels,
+    *,
+    ks: Sequence[int] | None,
+    ties: int,
+    clock: Callable[[], float],
+) -> Iterator[tuple[Condition, Worth]]:
+    """Yield what the predictions after each k are worth, with their costs among the facts."""
+    asked = Asked(tasks.label, tasks.mask, *labels)
+    fit_seconds = float(recommender.metadata["metrics"].get("seconds", 0.0))
+    adapted = float(recommender.adapted())
     sizes = (None,) if ks is None else tuple(ks)
-    costs = {
-        "fit_seconds": float(recommender.metadata["metrics"].get("seconds", 0.0)),
-        "adapted": float(recommender.adapted()),
-    }
-    found: list[Measured] = []
-    for one in tasks:
-        prior = None if sizes[0] == 0 else recommender.scores(one.supports(0), items=one.query)
-        asked = Asked(one.label, one.mask, feedback, scale, positive_min)
-        for k in sizes:
-            start = clock()
-            predicted = recommender.scores(one.supports(k), items=one.query)
-            seconds = clock() - start
-            prior = predicted if prior is None else prior
-            worth = measure_ratings(predicted, asked, ties=ties, prior=prior)
-            spent = {"score_seconds": seconds, "adapt_ms": 1000 * seconds / len(one.entity)}
-            found.append(
-                Measured(
-                    method=method,
-                    kind=recommender.kind,
-                    seed=seed,
-                    condition=Condition(scenario=one.scenario) if k is None else Condition(k=k),
-                    entity=one.entity,
-                    weight=worth.weight,
-                    values=worth.values,
-                    facts=costs | spent | worth.facts,
-                )
-            )
-    return found
+    prior = None if sizes[0] == 0 else recommender.scores(tasks.supports(0), items=tasks.query)
+    for k in sizes:
+        start = clock()
+        predicted = recommender.scores(tasks.supports(k), items=tasks.query)
+        seconds = clock() - start
+        prior = predicted if prior is None else prior
+        worth = measure_ratings(predicted, asked, ties=ties, prior=prior)
+        costs = {
+            "fit_seconds": fit_seconds,
+            "adapted": adapted,
+            "score_seconds": seconds,
+            "adapt_ms": 1000 * seconds / len(tasks.entity),
+        }
+        condition = Condition(scenario=tasks.scenario) if k is None else Condition(k=k)
+        yield condition, worth._replace(facts=costs | worth.facts)
 
 
 def label_range(store: TaskStore) -> tuple[float, float]:

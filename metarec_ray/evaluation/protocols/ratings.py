@@ -75,7 +75,6 @@ def rule_tasks(
     require_entity(store, "user")
     trained, cold = store.trained_items(), store.items.cold
     test, warm = store.histories(("test",), cut=False), store.histories(TRAINING, cut=False)
-    ids, now = store.entity_ids(), store.context_space.missing()
     found: list[RatingTasks] = []
     for place, (scenario, table, items) in enumerate(
         zip(SCENARIOS, (test, warm, test), (trained, cold, cold), strict=True)
@@ -87,10 +86,7 @@ def rule_tasks(
         if n == 0 or (n < MIN_ENTITIES and not force):
             log.warning("%s is left out: it needs %d tasks, got %d", scenario, MIN_ENTITIES, n)
             continue
-        names = [ids[task] for task in chosen.task_id.tolist()]
-        query = torch.full((n,), settings.query_size)
-        found.append(cut(scenario, names, chosen, support=chosen.lengths() - query, query=query,
-                         now=now))  # fmt: skip
+        found.append(_last_as_query(scenario, chosen, store, settings))
         if scenario == "item_cold":
             found.append(with_history(found[-1], store))
     if not found:
@@ -100,6 +96,16 @@ def rule_tasks(
             "evaluate.force takes fewer)"
         )
     return found
+
+
+def _last_as_query(
+    scenario: str, table: HistoryTable, store: TaskStore, settings: RatingCut
+) -> RatingTasks:
+    """Return tasks whose queries are the last events of shuffled histories."""
+    ids, now = store.entity_ids(), store.context_space.missing()
+    names = [ids[task] for task in table.task_id.tolist()]
+    query = torch.full((len(names),), settings.query_size)
+    return cut(scenario, names, table, support=table.lengths() - query, query=query, now=now)
 
 
 def require_entity(store: TaskStore, entity: Literal["user", "item"]) -> None:
@@ -133,7 +139,6 @@ def cut(
     """
     rows, mask = padded(table.offsets[:-1], support)
     asked, wanted = padded(table.offsets[:-1] + support + gap, query)
-    n = len(ids)
     return RatingTasks(
         scenario=scenario,
         entity=ids,
@@ -144,7 +149,7 @@ def cut(
             time=table.time[rows] * mask,
             context=at(table.context, rows),
             user=table.user,
-            now=Features(*(column.expand(n, 1, -1) for column in now)),
+            now=Features(*(column.expand(len(ids), 1, -1) for column in now)),
         ),
         query=table.item[asked] * wanted,
         label=table.label[asked] * wanted,

@@ -118,11 +118,47 @@ def cut_tasks(
     _check_settings(window, test, settings)
     trained = torch.zeros(n_items, dtype=torch.bool)
     trained[training.item] = True
-    rows, events = _first_positives(test, trained, positive_min, window, settings)
+    rows, events = _eligible(test, trained, positive_min, window, settings)
+    _check_size(len(rows), len(test.task_id), settings, part)
+    share = item_share(training.offsets, training.item, n_items)
+    return _tasks(test, rows, events, trained, share, settings)
+
+
+def _eligible(
+    test: HistoryTable,
+    trained: Tensor,
+    positive_min: float | None,
+    window: int,
+    settings: Evaluate,
+) -> tuple[Tensor, Tensor]:
+    """Return the rows [n] of eligible entities and of their first positives [n, window + query]."""
+    entity = entity_of(test.offsets)
+    keep = trained[test.item]
+    if positive_min is not None:
+        keep &= test.label >= positive_min
+    keep &= first_meetings(test.offsets, test.item, keep, trained.numel())
+    event = keep.nonzero().squeeze(1)
+    counts = torch.bincount(entity[event], minlength=len(test.task_id))
+    starts = counts.cumsum(0) - counts
+    eligible = (counts >= settings.min_positives).nonzero().squeeze(1)
+    steps = torch.arange(window + settings.query_size)
+    events = event[starts[eligible].unsqueeze(1) + steps]
     if settings.boundary == "clean" and window:
         clean = test.time[events[:, window]] > test.time[events[:, window - 1]]
-        rows, events = rows[clean], events[clean]
-    _check_size(len(rows), len(test.task_id), settings, part)
+        eligible, events = eligible[clean], events[clean]
+    return eligible, events
+
+
+def _tasks(
+    test: HistoryTable,
+    rows: Tensor,
+    events: Tensor,
+    trained: Tensor,
+    share: Tensor,
+    settings: Evaluate,
+) -> StrictTasks:
+    """Return the tasks of the entities at `rows`, of their `events` [n, window + query]."""
+    window = max(settings.ks)
     support, query = events[:, :window], events[:, window:]
     return StrictTasks(
         entity=test.task_id[rows],
@@ -136,30 +172,9 @@ def cut_tasks(
         query_event=query[:, 0],
         context=test.context,
         trained=trained,
-        share=item_share(training.offsets, training.item, n_items),
+        share=share,
         mask=settings.mask,
     )
-
-
-def _first_positives(
-    test: HistoryTable,
-    trained: Tensor,
-    positive_min: float | None,
-    window: int,
-    settings: Evaluate,
-) -> tuple[Tensor, Tensor]:
-    """Return the rows [n] of eligible entities, and of their first events [n, window + query]."""
-    entity = entity_of(test.offsets)
-    keep = trained[test.item]
-    if positive_min is not None:
-        keep &= test.label >= positive_min
-    keep &= first_meetings(test.offsets, test.item, keep, trained.numel())
-    event = keep.nonzero().squeeze(1)
-    counts = torch.bincount(entity[event], minlength=len(test.task_id))
-    starts = counts.cumsum(0) - counts
-    eligible = (counts >= settings.min_positives).nonzero().squeeze(1)
-    steps = torch.arange(window + settings.query_size)
-    return eligible, event[starts[eligible].unsqueeze(1) + steps]
 
 
 def _check_settings(window: int, test: HistoryTable, settings: Evaluate) -> None:

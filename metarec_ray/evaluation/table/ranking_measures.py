@@ -13,7 +13,7 @@ Beside the metrics of `core.metrics`, a ranking gets
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -75,7 +75,7 @@ def measure(
     vectors: csr_array | None = None,
     scenario: str | None = None,
 ) -> list[Measured]:
-    """Return what a method's rankings are worth after each k.
+    """Return what a method's rankings of the tasks are worth after each k.
 
     Args:
         tasks: whom to judge.
@@ -88,33 +88,20 @@ def measure(
         scenario: of the condition.
 
     """
-    prior = None if ks[0] == 0 else method.scores(0)
     found = []
-    for k in ks:
-        start = clock()
-        scores = method.scores(k)
-        seconds = clock() - start
-        prior = scores if prior is None else prior
+    for k, scores, prior, costs in _scores(method, ks, len(tasks.entity), clock):
         values, coverage = _rankings(tasks, scores, prior, k, ties, vectors)
-        facts = {
-            "coverage@10": coverage,
-            "fit_seconds": method.fit_seconds,
-            "score_seconds": seconds,
-            "adapt_ms": 1000 * seconds / len(tasks.entity),
-            "adapted": float(method.adapted),
-        }
-        found.append(
-            Measured(
-                method=method.name,
-                kind=method.kind,
-                seed=seed,
-                condition=Condition(k, scenario),
-                entity=[str(entity) for entity in tasks.entity.tolist()],
-                weight=torch.ones(len(tasks.entity)),
-                values=values,
-                facts=facts,
-            )
+        one = Measured(
+            method=method.name,
+            kind=method.kind,
+            seed=seed,
+            condition=Condition(k, scenario),
+            entity=[str(entity) for entity in tasks.entity.tolist()],
+            weight=torch.ones(len(tasks.entity)),
+            values=values,
+            facts={"coverage@10": coverage, **costs},
         )
+        found.append(one)
     return found
 
 
@@ -131,6 +118,25 @@ def weight_of(metric: str, weight: Tensor) -> Tensor:
     An error is one a query row; a list or a correlation is one an entity, however long its query.
     """
     return weight if metric in BY_ROWS else torch.ones_like(weight)
+
+
+def _scores(
+    method: Method, ks: Sequence[int], entities: int, clock: Callable[[], float]
+) -> Iterator[tuple[int, Tensor, Tensor, dict[str, float]]]:
+    """Yield each k, the scores after k events and after none, and what the former cost."""
+    prior = None if ks[0] == 0 else method.scores(0)
+    for k in ks:
+        start = clock()
+        scores = method.scores(k)
+        seconds = clock() - start
+        prior = scores if prior is None else prior
+        costs = {
+            "fit_seconds": method.fit_seconds,
+            "score_seconds": seconds,
+            "adapt_ms": 1000 * seconds / entities,
+            "adapted": float(method.adapted),
+        }
+        yield k, scores, prior, costs
 
 
 def _rankings(

@@ -5,6 +5,7 @@ Knows what was measured and how methods compare; does not know how a method make
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from metarec_ray.config.experiment import Evaluate
@@ -110,28 +111,40 @@ def judge(
 
     """
     target, methods = target_of(measured), averaged(measured)
-    names = dict.fromkeys(one.method for one in methods)
-    conditions = dict.fromkeys(one.condition for one in methods)
     tests = sum(one.kind == "learner" for one in methods)
     resamples = max(resamples, math.ceil(_RESAMPLES_A_TEST * tests / LEVEL))
-    judged: Judged = {}
-    for condition in conditions:
-        beside = [one for one in methods if one.condition == condition]
-        for found in compared(beside, target, simple, resamples=resamples, seed=header.seed):
-            judged[found.one.method, condition] = found
-    keys = [(n, c) for n in names for c in conditions if (n, c) in judged]
-    p_values = {key: judged[key].rival.p for key in keys if judged[key].one.kind == "learner"}
-    known = {key: p for key, p in p_values.items() if p is not None}
-    corrected = dict(zip(known, holm(list(known.values())), strict=True))
-    against_simple = _against_simple(judged)
+    compare = partial(compared, target=target, simple=simple, resamples=resamples, seed=header.seed)
+    judged = _judged(methods, compare)
+    corrected, against_simple = _against_best(judged), _against_simple(judged)
     return [
         {"protocol": header.protocol, **header._asdict()}
-        | _row(
-            judged[key], corrected.get(key), against_simple.get(key), rankings=target is RANKINGS
-        )
-        | group_means(judged[key].one, target, groups or {})
-        for key in keys
+        | _row(found, corrected.get(key), against_simple.get(key), rankings=target is RANKINGS)
+        | group_means(found.one, target, groups or {})
+        for key, found in judged.items()
     ]
+
+
+def _judged(
+    methods: Sequence[Averaged], compare: Callable[[list[Averaged]], list[Compared]]
+) -> Judged:
+    """Return the methods compared under each condition, by method, then by condition."""
+    names = dict.fromkeys(one.method for one in methods)
+    conditions = dict.fromkeys(one.condition for one in methods)
+    found: Judged = {}
+    for condition in conditions:
+        for one in compare([one for one in methods if one.condition == condition]):
+            found[one.one.method, condition] = one
+    return {(n, c): found[n, c] for n in names for c in conditions if (n, c) in found}
+
+
+def _against_best(judged: Judged) -> dict[Key, float]:
+    """Return each learner's p against the best rival, corrected over learners and conditions."""
+    p_values = {
+        key: found.rival.p
+        for key, found in judged.items()
+        if found.one.kind == "learner" and found.rival.p is not None
+    }
+    return dict(zip(p_values, holm(list(p_values.values())), strict=True))
 
 
 def _against_simple(judged: Judged) -> dict[Key, float]:

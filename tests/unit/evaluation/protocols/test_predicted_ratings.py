@@ -8,7 +8,7 @@ from metarec_ray.config.experiment import parse
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.evaluation.protocols.predicted_ratings import label_range, measure_tasks
+from metarec_ray.evaluation.protocols.predicted_ratings import Labels, label_range, measure_tasks
 from metarec_ray.evaluation.protocols.ratings import rule_tasks
 from metarec_ray.evaluation.table.ranking_measures import Condition
 from metarec_ray.inference.recommender import Recommender, SupportEvent
@@ -63,8 +63,8 @@ def test_a_constant_has_the_error_of_the_mean_of_training(store: TaskStore) -> N
     tasks = rule_tasks(store, settings.ratings, seed=0, force=True)
     assert {one.scenario for one in tasks} >= {"user_cold", "item_cold", "item_cold_history"}
     found = measure_tasks(
-        recommender(store, Constant()), tasks, ks=None, feedback="explicit",
-        scale=label_range(store), positive_min=4.0, seed=0, ties=0, clock=lambda: 0.0,
+        recommender(store, Constant()), tasks, labels=Labels("explicit", label_range(store), 4.0),
+        ks=None, seed=0, ties=0, clock=lambda: 0.0,
     )  # fmt: skip
     mean = store.histories(("train", "valid")).label.mean()
     for one, values in zip(tasks, found, strict=True):
@@ -79,13 +79,13 @@ def test_every_k_is_a_condition_and_adaptation_gains(store: TaskStore) -> None:
     settings = parse(TREE, "here").evaluate
     tasks = rule_tasks(store, settings.ratings, seed=0, force=True)[:1]
     found = measure_tasks(
-        recommender(store, UserItemBias()), tasks, ks=(0, 3),
-        feedback="explicit", scale=label_range(store), positive_min=4.0, seed=0, ties=0,
-        clock=lambda: 0.0, name="bias",
+        recommender(store, UserItemBias()), tasks,
+        labels=Labels("explicit", label_range(store), 4.0), ks=(0, 3), seed=0, ties=0,
+        clock=lambda: 0.0,
     )  # fmt: skip
     assert [(one.method, one.condition) for one in found] == [
-        ("bias", Condition(k=0)),
-        ("bias", Condition(k=3)),
+        ("user_item_bias", Condition(k=0)),
+        ("user_item_bias", Condition(k=3)),
     ]
     before, after = (one.values["squared_error"] for one in found)
     torch.testing.assert_close(found[1].values["gain"], before - after)
