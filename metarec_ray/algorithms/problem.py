@@ -184,39 +184,49 @@ def make_problem(
     if isinstance(loss, ChoiceLoss):
         assert reference is not None
         others = encode_candidates(reference, user, context)
-
-    def seen(params: Params, events: Encoded) -> Encoded:
-        return events if recoder is None else recoder.recode(params, events)
-
-    def predict(params: Params, events: Encoded) -> Tensor:
-        return head_score(params, seen(params, events))
-
-    def features(params: Params, events: Encoded) -> Tensor:
-        return head_features(params, seen(params, events))
-
-    def support_loss(params: Params, support: Encoded) -> Tensor:
-        if isinstance(loss, LabelLoss):
-            return loss.of_labels(predict(params, support), support.label, support.mask)
-        assert isinstance(loss, ChoiceLoss)
-        assert others is not None
-        # A positive competes with every item of the sample but itself.
-        competes = support.index.unsqueeze(-1) != others.index
-        rivals = predict(params, others)
-        scores = predict(params, support)
-        return loss.of_choices(scores, rivals, -log_q, support.mask, competes=competes)
-
+    view = _View(loss, others, log_q, recoder)
     return Problem(
         feedback=feedback,
         loss=loss,
-        predict=predict,
-        features=features,
-        support_loss=support_loss,
+        predict=view.predict,
+        features=view.features,
+        support_loss=view.support_loss,
         reference=others,
         reference_log_q=log_q,
         progress=progress,
         begins=torch.tensor(True, device=user.device) if begins is None else begins,
         adapting=None if recoder is None else recoder.model.encoder,
     )
+
+
+class _View(NamedTuple):
+    """What the model says of a task's events; through `recoder`, where the encoder adapts."""
+
+    loss: Loss
+    others: Encoded | None  # the reference sample, which positives compete with
+    log_q: Tensor
+    recoder: Recoder | None
+
+    def predict(self, params: Params, events: Encoded) -> Tensor:
+        return head_score(params, self._encoded(params, events))
+
+    def features(self, params: Params, events: Encoded) -> Tensor:
+        return head_features(params, self._encoded(params, events))
+
+    def support_loss(self, params: Params, support: Encoded) -> Tensor:
+        loss = self.loss
+        if isinstance(loss, LabelLoss):
+            return loss.of_labels(self.predict(params, support), support.label, support.mask)
+        assert isinstance(loss, ChoiceLoss)
+        assert self.others is not None
+        # A positive competes with every item of the sample but itself.
+        competes = support.index.unsqueeze(-1) != self.others.index
+        rivals = self.predict(params, self.others)
+        scores = self.predict(params, support)
+        return loss.of_choices(scores, rivals, -self.log_q, support.mask, competes=competes)
+
+    def _encoded(self, params: Params, events: Encoded) -> Encoded:
+        return events if self.recoder is None else self.recoder.recode(params, events)
 
 
 def _not_asked(params: Params, events: Encoded) -> Tensor:

@@ -132,14 +132,11 @@ def descend(
             learned is a constant.
 
     """
-    references = problem.reference
+    size = 0 if problem.reference is None else problem.reference.index.shape[-1]
     cheap_rows = steps == 1 or first == hidden_layers(meta)
-    size = 0 if references is None else references.index.shape[-1]
     order, buckets = task_buckets(support.mask, size, cheap_rows=cheap_rows)
     with torch.set_grad_enabled(second_order and torch.is_grad_enabled()):
-        events = table_events(support).in_order(order)
-        if references is not None:
-            events = with_references(events, table_events(references).in_order(order))
+        events = _ordered_events(problem, support, order)
         columns = event_columns(meta, events, events, first=first, rates=rates)
     tables = item_tables(meta, events.item_table)
     head = _head(meta, first=first, rates=rates, steps=steps, second_order=second_order)
@@ -158,6 +155,14 @@ def descend(
         first=first,
         rates=rates,
     )
+
+
+def _ordered_events(problem: Problem, support: Encoded, order: Tensor) -> TableEvents:
+    """Return what tasks learn from, in the order of buckets: supports, then reference items."""
+    events = table_events(support).in_order(order)
+    if problem.reference is None:
+        return events
+    return with_references(events, table_events(problem.reference).in_order(order))
 
 
 def _head(meta: Params, *, first: int, rates: Rates, steps: int, second_order: bool) -> InitialHead:

@@ -71,45 +71,57 @@ def lane_objective(
     `progress` is the share of meta-training that is done; None outside it, where nothing is random.
     `oracle` asks for vmap over one task whatever the learner is: what batched learners are held to.
     """
-    learner, model = recipe.learner, recipe.model
-    batched = recipe.batched and not oracle
-    ragged = batched and learner.ragged
 
     def objective(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
-        vector = model.encode(dense, "item", lane.item_features, rows.get("item.ids"))
-        shared = _Shared(
-            recipe=recipe,
-            buffers=buffers,
-            dense=dense,
-            items=encoded_table(lane.items, vector, buffers["offset"][lane.items]),
-            later=buffers["offset.later"][lane.items],
-            log_q=_log_q(buffers, lane.items),
-            reference=lane.reference,
-            progress=progress,
-            item_features=lane.item_features,
-            item_ids=rows.get("item.ids"),
-        )
-        users = model.encode(dense, "user", lane.user, rows.get("user.ids"))
-        contexts = [
-            _contexts(model, dense, events.context)
-            for events in (lane.tasks.support, lane.tasks.query)
-        ]
-        if ragged:
-            tasks = _Encoded(lane.tasks, users, vector, contexts[0], vector, contexts[1])
-            judged = [_judged(shared, learner.objective_batch, tasks)]
-        elif batched:
-            parts = _parts(lane.tasks, buckets(lane.tasks.support.mask), users, contexts, vector)
-            judged = [_judged(shared, learner.objective_batch, part) for part in parts]
-        else:
-            everything = [torch.arange(len(users), device=users.device)]
-            (tasks,) = _parts(lane.tasks, everything, users, contexts, vector)
-            raw = _raw_users(lane, rows) if model.encoder.adapts else ()
-            one = partial(_judged, shared, learner.objective)
-            judged = [vmap(one, randomness="different")(tasks, *raw)]
+        shared = _shared(recipe, buffers, lane, dense, rows, progress)
+        judged = _judged_parts(shared, lane, rows, batched=recipe.batched and not oracle)
         values, metrics = (torch.cat(found) for found in zip(*judged, strict=True))
         return values.mean(), metrics.mean(0)
 
     return objective
+
+
+def _shared(
+    recipe: Recipe, buffers: Params, lane: Lane, dense: Params, rows: Params, progress: float | None
+) -> _Shared:
+    """Return what all tasks of a lane have in common, its items encoded."""
+    ids = rows.get("item.ids")
+    vector = recipe.model.encode(dense, "item", lane.item_features, ids)
+    return _Shared(
+        recipe=recipe,
+        buffers=buffers,
+        dense=dense,
+        items=encoded_table(lane.items, vector, buffers["offset"][lane.items]),
+        later=buffers["offset.later"][lane.items],
+        log_q=_log_q(buffers, lane.items),
+        reference=lane.reference,
+        progress=progress,
+        item_features=lane.item_features,
+        item_ids=ids,
+    )
+
+
+def _judged_parts(
+    shared: _Shared, lane: Lane, rows: Params, *, batched: bool
+) -> list[tuple[Tensor, Tensor]]:
+    """Return what `_judged` does, part by part: at once, in buckets of like length, or by vmap."""
+    learner, model = shared.recipe.learner, shared.recipe.model
+    tasks, table = lane.tasks, shared.items.vector
+    users = model.encode(shared.dense, "user", lane.user, rows.get("user.ids"))
+    contexts = [
+        _contexts(model, shared.dense, events.context) for events in (tasks.support, tasks.query)
+    ]
+    if batched and learner.ragged:
+        whole = _Encoded(tasks, users, table, contexts[0], table, contexts[1])
+        return [_judged(shared, learner.objective_batch, whole)]
+    if batched:
+        parts = _parts(tasks, buckets(tasks.support.mask), users, contexts, table)
+        return [_judged(shared, learner.objective_batch, part) for part in parts]
+    everything = [torch.arange(len(users), device=users.device)]
+    (whole,) = _parts(tasks, everything, users, contexts, table)
+    raw = _raw_users(lane, rows) if model.encoder.adapts else ()
+    one = partial(_judged, shared, learner.objective)
+    return [vmap(one, randomness="different")(whole, *raw)]
 
 
 def _raw_users(lane: Lane, rows: Params) -> tuple[Features, Tensor]:
