@@ -18,11 +18,11 @@ import torch
 from benchmarks.machine import write_result
 from benchmarks.train_cases import INNER_LR, OUTER_LR, PROGRESS
 from benchmarks.train_work import MODEL, make_lane, parameters, world
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
+from metarec_ray.algorithms.base import MetaLearner, Problem, QueryLoss
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.gradient.maml import Anil, Fomaml, Maml
 from metarec_ray.algorithms.problem import Recipe
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.training.meta_step.step import apply, lane_result
 from metarec_ray.training.process import set_up
 

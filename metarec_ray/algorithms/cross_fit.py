@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from metarec_ray.algorithms.base import FittedLearner, Fitting, Params
+from metarec_ray.algorithms.base import FittedLearner, Fitting
+from metarec_ray.core.batch import Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 

@@ -12,8 +12,8 @@ import torch
 from pydantic import PositiveFloat
 from torch import Generator, Tensor
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem
-from metarec_ray.core.batch import Encoded
+from metarec_ray.algorithms.base import MetaLearner, Problem
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.parameters import Declared, Parameter
 from metarec_ray.models.head import dimensions, shift_user
 

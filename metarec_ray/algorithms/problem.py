@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem
+from metarec_ray.algorithms.base import MetaLearner, Problem
 from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss, Loss
 from metarec_ray.algorithms.losses.union import AnyLoss, loss_for
-from metarec_ray.core.batch import Encoded, Features
+from metarec_ray.core.batch import Encoded, Features, Params
 from metarec_ray.data.settings import Feedback
 from metarec_ray.models.head import head_features, head_score
 from metarec_ray.models.towers import Towers
@@ -78,7 +78,7 @@ class Support(NamedTuple):
     time: Tensor  # int64
 
 
-class Recoder(NamedTuple):
+class Reencoder(NamedTuple):
     """Encodes the user and the items of one task anew, as an encoder that adapts has to.
 
     Attributes:
@@ -96,7 +96,7 @@ class Recoder(NamedTuple):
     user: Features
     user_id: Tensor
 
-    def recode(self, params: Params, events: Encoded) -> Encoded:
+    def encode(self, params: Params, events: Encoded) -> Encoded:
         """Return the events as the encoder with these parameters sees them."""
         rows = self.items.at(events.place)
         ids = None if self.item_ids is None else self.item_ids[events.place]
@@ -162,7 +162,7 @@ def make_problem(
     loss: Loss | None = None,
     progress: float | None = None,
     begins: Tensor | None = None,
-    recoder: Recoder | None = None,
+    reencoder: Reencoder | None = None,
 ) -> Problem:
     """Return what a learner may ask while it adapts to the task of `user`.
 
@@ -176,7 +176,7 @@ def make_problem(
         loss: what a support set is learned by; None for that of the kind of feedback.
         progress: share of meta-training that is done, None outside it.
         begins: whether the support begins a history; None for a new user's.
-        recoder: where the encoder adapts, of one task; else None.
+        reencoder: where the encoder adapts, of one task; else None.
 
     """
     loss = loss_for(feedback) if loss is None else loss
@@ -184,7 +184,7 @@ def make_problem(
     if isinstance(loss, ChoiceLoss):
         assert reference is not None
         others = encode_candidates(reference, user, context)
-    view = _View(loss, others, log_q, recoder)
+    view = _View(loss, others, log_q, reencoder)
     return Problem(
         feedback=feedback,
         loss=loss,
@@ -195,17 +195,17 @@ def make_problem(
         reference_log_q=log_q,
         progress=progress,
         begins=torch.tensor(True, device=user.device) if begins is None else begins,
-        adapting=None if recoder is None else recoder.model.encoder,
+        adapting=None if reencoder is None else reencoder.model.encoder,
     )
 
 
 class _View(NamedTuple):
-    """What the model says of a task's events; through `recoder`, where the encoder adapts."""
+    """What the model says of a task's events; through `reencoder`, where the encoder adapts."""
 
     loss: Loss
     others: Encoded | None  # the reference sample, which positives compete with
     log_q: Tensor
-    recoder: Recoder | None
+    reencoder: Reencoder | None
 
     def predict(self, params: Params, events: Encoded) -> Tensor:
         return head_score(params, self._encoded(params, events))
@@ -226,7 +226,7 @@ class _View(NamedTuple):
         return loss.of_choices(scores, rivals, -self.log_q, support.mask, competes=competes)
 
     def _encoded(self, params: Params, events: Encoded) -> Encoded:
-        return events if self.recoder is None else self.recoder.recode(params, events)
+        return events if self.reencoder is None else self.reencoder.encode(params, events)
 
 
 def _not_asked(params: Params, events: Encoded) -> Tensor:

@@ -12,13 +12,13 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
-from metarec_ray.algorithms.gradient.maml import GradientLearner
 from metarec_ray.algorithms.union import Algorithm
 from metarec_ray.config.judging import Bench, Blending, Evaluate
-from metarec_ray.config.messages import sentence
+from metarec_ray.config.messages import UNIONS, sentence
 from metarec_ray.config.running import Run, Serve, Sweep, Train
 from metarec_ray.data.settings import Data, Settings
 from metarec_ray.errors import ConfigError
+from metarec_ray.models.encoders.token_sum import TokenSum
 from metarec_ray.models.towers import Towers
 
 
@@ -49,16 +49,6 @@ class Experiment(Settings):
             raise ValueError(f"{error}, of a member of the blend") from None
         return self
 
-    @model_validator(mode="after")
-    def _an_encoder_adapts_by_descent(self) -> "Experiment":
-        adapts = self.model.encoder.adapts and not self.blend.members
-        if adapts and not isinstance(self.algorithm, GradientLearner):
-            raise ValueError(
-                "model.encoder.adapts needs a learner that descends on its support (maml and its "
-                f"relatives), got {self.algorithm.name} (algorithm.name)"
-            )
-        return self
-
     @property
     def directory(self) -> Path:
         """Folder of the run."""
@@ -85,9 +75,9 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Experiment:
 
 def parse(tree: dict[str, Any], place: str) -> Experiment:
     """Return the experiment of a nested mapping; `place` is named in errors."""
-    algorithm = tree.get("algorithm")
-    if isinstance(algorithm, dict) and "name" not in algorithm:
-        tree = {**tree, "algorithm": {"name": BayesianHead().name, **algorithm}}
+    tree = _named(tree, "algorithm", BayesianHead().name)
+    if isinstance(tree.get("model"), dict):
+        tree = {**tree, "model": _named(tree["model"], "encoder", TokenSum().name)}
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
@@ -108,6 +98,14 @@ def override(experiment: Experiment, values: dict[str, Any]) -> Experiment:
     """Return the experiment with dotted keys replaced; ConfigError as in `load`."""
     tree = json.loads(experiment.model_dump_json())
     return parse(_assigned(tree, values), "an override")
+
+
+def _named(tree: dict[str, Any], section: str, name: str) -> dict[str, Any]:
+    """Return the tree with a section that names no member of its union given the default one."""
+    given = tree.get(section)
+    if not isinstance(given, dict) or "name" in given:
+        return tree
+    return {**tree, section: {"name": name, **given}}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -141,8 +139,9 @@ def _split(override: str) -> tuple[str, Any]:
 
 
 def _assigned(tree: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return `tree` with dotted keys replaced; a new algorithm first, its own keys after it."""
-    for key in sorted(values, key=lambda key: key != "algorithm.name"):
+    """Return `tree` with dotted keys replaced; a new member of a union first, then its keys."""
+    names = [f"{'.'.join(union)}.name" for union in UNIONS]
+    for key in sorted(values, key=lambda key: key not in names):
         _assign(tree, key, values[key])
     return tree
 
@@ -150,12 +149,14 @@ def _assigned(tree: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
-        branch = tree.setdefault(section, {})
+        if tree.get(section) is None:
+            tree[section] = {}
+        branch = tree[section]
         if not isinstance(branch, dict):
             raise ConfigError(
                 f"{section} of {key} must be a section, got the value {branch!r} (--set)"
             )
         tree = branch
-    if last == "name" and sections == ["algorithm"] and tree.get("name") != value:
+    if last == "name" and tuple(sections) in UNIONS and tree.get("name") != value:
         tree.clear()  # Another algorithm has other hyper-parameters; its own follow.
     tree[last] = value

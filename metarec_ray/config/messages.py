@@ -15,20 +15,27 @@ SIGNS = {
 }
 
 
+UNIONS = (("algorithm",), ("model", "encoder"), ("train", "loss"))
+"""Sections whose `name` decides which other keys they have."""
+
+
 def sentence(error: ValidationError, place: str) -> str:
     """Return the first error as `key must be RULE, got VALUE (PLACE: key)`; count the others."""
     errors = error.errors(include_url=False)
     first = errors[0]
     key = _dotted(first["loc"])
     more = f"; and {len(errors) - 1} more" if len(errors) > 1 else ""
+    if not key:  # a rule of the whole experiment names its keys itself
+        return f"{first.get('ctx', {}).get('error', first['msg'])} ({place}{more})"
     return f"{_rule(first, key)} ({place}: {key}{more})"
 
 
 def _dotted(loc: tuple[int | str, ...]) -> str:
     parts = [str(part) for part in loc]
     # A member of a discriminated union adds its tag to the path; a user never wrote it.
-    if len(parts) > 2 and parts[0] == "algorithm":
-        del parts[1]
+    for union in UNIONS:
+        if len(parts) > len(union) + 1 and tuple(parts[: len(union)]) == union:
+            del parts[len(union)]
     return ".".join(parts)
 
 
@@ -38,7 +45,7 @@ def _rule(error, key: str) -> str:
     if kind == "extra_forbidden":
         return f"{key} is not a known key"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        known = context.get("expected_tags", "the known algorithms")
+        known = context.get("expected_tags", "the known names")
         return f"{key}.name must be one of {known}, got {_shown(context.get('tag'))}"
     if kind in SIGNS:
         sign, limit = SIGNS[kind]

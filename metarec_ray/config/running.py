@@ -112,6 +112,8 @@ class Train(Settings):
             for key in ("init_from", "freeze", "average", "periods", "loss")
             if getattr(self, key) != Train.model_fields[key].default
         }
+        if self.loss is not None:
+            asked["loss"] = self.loss.name
         if self.domains is not None and (self.domains.source or len(self.domains.asked()) > 1):
             asked["domains"] = self.domains.weights
         return asked

@@ -1,7 +1,6 @@
 """Parameters as those who own them declare them: a value, whether it decays, what its rows are.
 
-Knows no names: what a parameter means to an optimizer, a warm start or a lane is declared, never
-read from how it is called.
+Whether a parameter decays and what its rows stand for is declared, not read from its name.
 """
 
 from typing import Literal, NamedTuple
@@ -27,7 +26,8 @@ class Parameter(NamedTuple):
             rates and precisions do not, for which zero is no neutral value.
         rows: what each row stands for, so that a warm start copies rows that mean the same; None
             where rows have no meaning of their own. Rows of ids make a table: a lane looks up those
-            of its items or entities, and only these have a gradient.
+            of its items or entities, and only these have a gradient; they are `item.ids` and
+            `user.ids`, which the towers declare.
 
     """
 
@@ -52,5 +52,8 @@ def values(declared: Declared) -> Params:
 
 def split(declared: Declared) -> tuple[Params, Params]:
     """Return the values of dense parameters and of tables."""
+    for name, parameter in declared.items():
+        ids = parameter.rows is not None and f"{parameter.rows.side}.ids"
+        assert not parameter.is_table or name == ids, f"rows of ids are {ids}, not {name}"
     dense = {n: p.value for n, p in declared.items() if not p.is_table}
     return dense, {n: p.value for n, p in declared.items() if p.is_table}

@@ -2,7 +2,7 @@
 
 Importing it asks for token authentication first, because Ray reads `RAY_AUTH_MODE` once, when it
 is itself imported. Not here: mathematics. Begin with `quickstart`, which runs all of it once, or
-with the `driver` of a room.
+with the `driver` of a folder.
 """
 
 import os

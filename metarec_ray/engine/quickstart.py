@@ -81,7 +81,7 @@ def quickstart(
         )
     with stage("serve", "a live endpoint that re-ranks after each click (Ray Serve)"):
         example = ask_example(trained.checkpoint, experiment, store, progress=progress)
-    summary = _summary(experiment, store, found, trained, table, example, stages)
+    summary = _summary(experiment, store, trained, table, example, stages)
     summary["seconds"] = round(time.monotonic() - begun, 1)
     replace_text(out / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
     report = write_report(out)
@@ -122,7 +122,6 @@ def _sweep(base: Experiment, data_dir: Path | None, progress: Progress) -> Sweep
 def _summary(
     experiment: Experiment,
     store: TaskStore,
-    found: SweepResult,
     trained: TrainResult,
     table: Evaluation,
     example: Example,

@@ -16,7 +16,7 @@ from metarec_ray.algorithms.base import ALONE, Fitting
 from metarec_ray.algorithms.blending import select, sharpness
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import Experiment
-from metarec_ray.core.outer_loop import Params
+from metarec_ray.core.batch import Params
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.validation import validation

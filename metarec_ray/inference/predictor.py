@@ -9,11 +9,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import FittedLearner, Params
+from metarec_ray.algorithms.base import FittedLearner
 from metarec_ray.algorithms.blending import weights_row
 from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.config.experiment import Experiment
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import Features, Params
 from metarec_ray.data.settings import Feedback
 from metarec_ray.inference.single import Fitted, Trained
 from metarec_ray.inference.supports import Supports

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from metarec_ray.algorithms.base import Learner, MetaLearner, Params, Problem
+from metarec_ray.algorithms.base import Learner, MetaLearner, Problem
 from metarec_ray.algorithms.problem import (
     EncodedItems,
     Recipe,
-    Recoder,
+    Reencoder,
     Support,
     encode_candidates,
     encode_support,
@@ -26,7 +26,7 @@ from metarec_ray.algorithms.problem import (
     unencoded,
 )
 from metarec_ray.checkpoint import BUFFER
-from metarec_ray.core.batch import Encoded, Features, plain
+from metarec_ray.core.batch import Encoded, Features, Params, plain
 from metarec_ray.data.settings import Feedback
 from metarec_ray.inference.supports import EncodedSupports, Supports
 from metarec_ray.models.head import head_score
@@ -179,10 +179,10 @@ class Trained(_Single):
         return Heads(self.meta | self._each(adapt, supports.item, asked), asked.user, asked.now)
 
     def _problem(self, asked: EncodedSupports) -> Problem:
-        recoder = None
+        reencoder = None
         if asked.raw:
             user, nobody = Features(*asked.raw), torch.zeros(1)
-            recoder = Recoder(self.recipe.model, self.features, self.ids, user, nobody)
+            reencoder = Reencoder(self.recipe.model, self.features, self.ids, user, nobody)
         return make_problem(
             self.recipe.feedback,
             self.reference,
@@ -191,7 +191,7 @@ class Trained(_Single):
             asked.now,
             loss=self.recipe.loss,
             begins=torch.ones(asked.user.shape[:-1], dtype=torch.bool),
-            recoder=recoder,
+            reencoder=reencoder,
         )
 
     def _encoded(self, supports: Supports) -> EncodedSupports:

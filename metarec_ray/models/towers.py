@@ -71,10 +71,10 @@ class Towers(Settings):
         declared |= init_head(self.dim, self.hidden, generator)
         if self.item_ids:
             vectors = torch.randn((sides.items, self.dim), generator=generator) * self.init_scale
-            declared["item.ids"] = Parameter(vectors, True, Rows("item", "ids"))
+            declared["item.ids"] = Parameter(vectors, decays=True, rows=Rows("item", "ids"))
         if self.user_ids:
             zeros = torch.zeros(sides.users, self.dim)
-            declared["user.ids"] = Parameter(zeros, True, Rows("user", "ids"))
+            declared["user.ids"] = Parameter(zeros, decays=True, rows=Rows("user", "ids"))
         return declared
 
     def encode(

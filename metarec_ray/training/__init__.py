@@ -1,4 +1,4 @@
-"""Meta-training without Ray: one meta-step, the loop around it, fits on whole histories.
+"""Meta-training without Ray: runs as segments, the trainer, fits on whole histories.
 
-Not here: where lanes are computed; learners are handed in. Begin with `trainer`, then `meta_step`.
+Not here: how lanes reach workers. Begin with `segments` (the loop), then `trainer` and `meta_step`.
 """

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment, parse
-from metarec_ray.core.outer_loop import Params
+from metarec_ray.core.batch import Params
 from metarec_ray.data.store.manifest import ITEMS
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from metarec_ray.algorithms.base import Fitting
 from metarec_ray.config.experiment import Experiment
+from metarec_ray.core.batch import Params
 from metarec_ray.core.histories import Histories
-from metarec_ray.core.outer_loop import Params
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.training.meta_step.step import ParameterState
 from metarec_ray.training.metrics_log import Progress

@@ -23,8 +23,8 @@ class Periods(NamedTuple):
     """A log cut by time into periods of equally many training events.
 
     Attributes:
-        starts: int64 [P], microseconds; period p ends where p + 1 starts.
-        events: training events of each [P].
+        starts: microseconds, one a period; a period ends where the next one starts.
+        events: training events of each period.
 
     """
 

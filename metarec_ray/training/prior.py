@@ -7,9 +7,8 @@ before meta-training: a learned item bias overfits the few starts of histories, 
 import torch
 from torch import Tensor
 
-from metarec_ray.core.batch import DAY
+from metarec_ray.core.batch import DAY, Params
 from metarec_ray.core.histories import Histories
-from metarec_ray.core.outer_loop import Params
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.negatives import Sampling
 from metarec_ray.models.towers import Towers

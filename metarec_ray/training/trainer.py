@@ -15,9 +15,8 @@ from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
-from metarec_ray.core.batch import Lane
+from metarec_ray.core.batch import Lane, Params
 from metarec_ray.core.histories import Histories
-from metarec_ray.core.outer_loop import Params
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.domains import asked_items, learned_from
 from metarec_ray.data.tasks.lanes import Cut, LaneSampler

@@ -8,8 +8,8 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem
-from metarec_ray.core.batch import Encoded
+from metarec_ray.algorithms.base import MetaLearner, Problem
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.linear_head import bernoulli_posterior, choice_posterior, gaussian_posterior
 from metarec_ray.core.parameters import Declared, Parameter
 from metarec_ray.models.head import score_of

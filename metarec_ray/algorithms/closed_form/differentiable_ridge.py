@@ -7,9 +7,9 @@ import torch
 from pydantic import PositiveFloat
 from torch import Generator
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem
+from metarec_ray.algorithms.base import MetaLearner, Problem
 from metarec_ray.algorithms.metric import residual
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.linear_head import ridge
 from metarec_ray.core.parameters import Declared, Parameter
 

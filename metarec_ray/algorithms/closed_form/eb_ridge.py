@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 from pydantic import PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Problem
 from metarec_ray.algorithms.closed_form.variational import VariationalBayes
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 
 _BARE = VariationalBayes(content={}, demographics={})

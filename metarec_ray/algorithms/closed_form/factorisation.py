@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params
+from metarec_ray.core.batch import Params
 from metarec_ray.core.histories import Histories
 
 

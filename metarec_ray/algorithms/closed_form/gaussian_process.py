@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.func import vmap
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Problem
 from metarec_ray.algorithms.closed_form.episodes import draw
 from metarec_ray.algorithms.closed_form.factorisation import regressor
 from metarec_ray.algorithms.closed_form.kernels import (
@@ -28,7 +28,7 @@ from metarec_ray.algorithms.closed_form.variational import (
     user_evidence,
 )
 from metarec_ray.algorithms.cross_fit import cross_fit
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.core.spd import solve_spd
 

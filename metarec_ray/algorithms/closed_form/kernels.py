@@ -14,8 +14,7 @@ item. Tables hold the items' features; the kind in a table's name says which ker
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params
-from metarec_ray.core.batch import FieldSpan, SideInformation
+from metarec_ray.core.batch import FieldSpan, Params, SideInformation
 from metarec_ray.core.histories import Histories
 
 _SHARPNESS = (4.0, 12.0)

@@ -12,14 +12,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import (
-    ALONE,
-    FittedLearner,
-    Fitting,
-    Params,
-    Problem,
-    StatisticalLearner,
-)
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Problem, StatisticalLearner
 from metarec_ray.algorithms.closed_form.content import Regression, Regressors, choose, regression
 from metarec_ray.algorithms.closed_form.factorisation import (
     Shard,
@@ -27,7 +20,7 @@ from metarec_ray.algorithms.closed_form.factorisation import (
     posterior,
     regressor,
 )
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.core.spd import solve_spd
 from metarec_ray.errors import DataError

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from metarec_ray.algorithms.base import ALONE, Fitting, Params, Problem, StatisticalLearner
+from metarec_ray.algorithms.base import ALONE, Fitting, Problem, StatisticalLearner
 from metarec_ray.algorithms.closed_form.windowed_sums import (
     Design,
     event_weights,
@@ -21,7 +21,7 @@ from metarec_ray.algorithms.closed_form.windowed_sums import (
     window_sums,
 )
 from metarec_ray.algorithms.sums import check_positions, freshness, position_weight
-from metarec_ray.core.batch import Encoded, SideInformation
+from metarec_ray.core.batch import Encoded, Params, SideInformation
 from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 

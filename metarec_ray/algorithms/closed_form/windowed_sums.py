@@ -11,8 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params
-from metarec_ray.core.batch import SideInformation
+from metarec_ray.core.batch import Params, SideInformation
 from metarec_ray.core.histories import Histories
 
 EDGES = (0, 5, 19, 59)  # of buckets of offsets: the start of a history differs from its middle

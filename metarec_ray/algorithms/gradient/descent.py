@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params, Problem
+from metarec_ray.algorithms.base import Problem
 from metarec_ray.algorithms.gradient.autograd_functions import InnerLoops
 from metarec_ray.algorithms.gradient.event_inputs import (
     Rates,
@@ -31,11 +31,10 @@ from metarec_ray.algorithms.gradient.event_inputs import (
 from metarec_ray.algorithms.gradient.inner_loop import InitialHead, InnerLoop
 from metarec_ray.algorithms.gradient.task_buckets import TaskBucket, bucket_inputs, task_buckets
 from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss
-from metarec_ray.core.batch import Encoded
-from metarec_ray.core.fast_weights.loss_derivatives import SupportLoss
+from metarec_ray.core.batch import Encoded, Params
+from metarec_ray.core.fast_weights.loss_derivatives import LossDerivatives
 from metarec_ray.models.head import hidden_layers
 
-__all__ = ["FastHead", "Rates", "beside", "descend"]
 INPUT_WEIGHTS = "head.0.item"
 
 
@@ -180,7 +179,7 @@ def _head(meta: Params, *, first: int, rates: Rates, steps: int, second_order: b
 
 def _support_loss(
     problem: Problem, support: Encoded, weight: Tensor, tasks: Tensor, longest: int
-) -> SupportLoss:
+) -> LossDerivatives:
     def events(column: Tensor) -> Tensor:
         return column.index_select(0, tasks)[:, :longest]
 

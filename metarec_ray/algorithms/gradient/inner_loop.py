@@ -17,7 +17,7 @@ from metarec_ray.core.fast_weights.dense import DenseHiddenLayer, DenseInputLaye
 from metarec_ray.core.fast_weights.factored import FactoredHiddenLayer, FactoredInputLayer
 from metarec_ray.core.fast_weights.frozen import FrozenLayers
 from metarec_ray.core.fast_weights.layers import HiddenLayer, InputLayer
-from metarec_ray.core.fast_weights.loss_derivatives import SupportLoss
+from metarec_ray.core.fast_weights.loss_derivatives import LossDerivatives
 from metarec_ray.core.fast_weights.output import OutputLayer
 
 
@@ -113,7 +113,7 @@ class AdaptingLayers(NamedTuple):
 class InnerLoop:
     """The inner loop of T tasks; it runs when it is constructed. `layers` hold the fast weights."""
 
-    def __init__(self, support: HeadInputs, head: InitialHead, loss: SupportLoss):
+    def __init__(self, support: HeadInputs, head: InitialHead, loss: LossDerivatives):
         self.support, self.head, self.loss = support, head, loss
         self.frozen = head.frozen_layers(support)
         adapts = self.frozen is None and support.initial_output is not None

@@ -19,9 +19,10 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
-from metarec_ray.algorithms.gradient.descent import FastHead, Rates, beside, descend
-from metarec_ray.core.batch import Encoded
+from metarec_ray.algorithms.base import MetaLearner, Problem, QueryLoss
+from metarec_ray.algorithms.gradient.descent import FastHead, beside, descend
+from metarec_ray.algorithms.gradient.event_inputs import Rates
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.inner_loop import constant_rates, trajectory
 from metarec_ray.core.parameters import Declared, Parameter
 from metarec_ray.models.head import hidden_layers
@@ -91,11 +92,6 @@ class GradientLearner(MetaLearner):
 
     def adapt_batch(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         return meta | self.descended(problem, meta, support, second_order=False).weights(meta)
-
-    def score_batch(
-        self, problem: Problem, meta: Params, fast: Params, candidates: Encoded
-    ) -> Tensor:
-        return problem.predict(fast, candidates)
 
     def objective_batch(
         self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss

@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params, Problem, QueryLoss
+from metarec_ray.algorithms.base import Problem, QueryLoss
 from metarec_ray.algorithms.gradient.maml import RATES, GradientLearner
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.inner_loop import constant_rates
 from metarec_ray.core.parameters import Declared, Parameter
 

@@ -6,10 +6,10 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
+from metarec_ray.algorithms.base import MetaLearner, Problem, QueryLoss
 from metarec_ray.algorithms.gradient.maml import Steps
 from metarec_ray.core import inner_loop
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.inner_loop import constant_rates
 from metarec_ray.core.parameters import Declared, Parameter
 from metarec_ray.models.head import dimensions, shift_user

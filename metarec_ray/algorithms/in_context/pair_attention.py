@@ -13,9 +13,9 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 from torch.nn.functional import dropout, softplus
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem
+from metarec_ray.algorithms.base import MetaLearner, Problem
 from metarec_ray.algorithms.in_context.shared import Share, keep, surprise, weights, zeros
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.parameters import Declared, Parameter
 from metarec_ray.models.head import dimensions
 

@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params, Problem
+from metarec_ray.algorithms.base import Problem
 from metarec_ray.algorithms.in_context.shared import SequenceReader, weights, zeros
+from metarec_ray.core.batch import Params
 from metarec_ray.core.parameters import Declared
 
 

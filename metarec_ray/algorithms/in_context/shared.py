@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.func import vmap
 from torch.nn.functional import dropout, layer_norm
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
-from metarec_ray.core.batch import Encoded
+from metarec_ray.algorithms.base import MetaLearner, Problem, QueryLoss
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.parameters import Declared, Parameter
 from metarec_ray.models.head import dimensions
 

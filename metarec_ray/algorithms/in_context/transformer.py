@@ -10,8 +10,9 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn.functional import dropout, gelu, layer_norm
 
-from metarec_ray.algorithms.base import Params, Problem
+from metarec_ray.algorithms.base import Problem
 from metarec_ray.algorithms.in_context.shared import SequenceReader, Share, weights, zeros
+from metarec_ray.core.batch import Params
 from metarec_ray.core.parameters import Declared, Parameter
 from metarec_ray.errors import ConfigError
 

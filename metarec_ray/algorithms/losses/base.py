@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metarec_ray.core.fast_weights.loss_derivatives import SupportLoss
+from metarec_ray.core.fast_weights.loss_derivatives import LossDerivatives
 from metarec_ray.data.settings import Feedback, Settings
 
 
@@ -36,7 +36,7 @@ class LabelLoss(Loss):
     def of_labels(self, scores: Tensor, label: Tensor, mask: Tensor) -> Tensor:
         """Return the mean loss [*T] of scores, given labels and a mask, all [*T, N]."""
 
-    def derivatives(self, label: Tensor, weight: Tensor) -> SupportLoss:
+    def derivatives(self, label: Tensor, weight: Tensor) -> LossDerivatives:
         """Return the derivatives of the sum of weighted losses, given labels and weights [T, N]."""
         raise AssertionError("a loss without `has_derivatives` was asked for it")
 
@@ -80,7 +80,7 @@ class ChoiceLoss(Loss):
         competes = item.unsqueeze(-1) != torch.arange(scores.shape[-1], device=item.device)
         return self.of_choices(scores.gather(-1, item), scores, barred, mask, competes=competes)
 
-    def derivatives(self, weight: Tensor, competes: Tensor, log_q: Tensor) -> SupportLoss:
+    def derivatives(self, weight: Tensor, competes: Tensor, log_q: Tensor) -> LossDerivatives:
         """Return the derivatives of the sum of weighted losses of positives.
 
         Args:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from metarec_ray.algorithms.losses.base import ChoiceLoss
 from metarec_ray.core import losses
-from metarec_ray.core.fast_weights.loss_derivatives import SampledSoftmax, SupportLoss
+from metarec_ray.core.fast_weights.loss_derivatives import LossDerivatives, SampledSoftmax
 
 
 class Softmax(ChoiceLoss):
@@ -33,5 +33,5 @@ class Softmax(ChoiceLoss):
     def of_catalogue(self, scores: Tensor, item: Tensor, barred: Tensor, mask: Tensor) -> Tensor:
         return losses.full_softmax(scores, item, barred, mask)
 
-    def derivatives(self, weight: Tensor, competes: Tensor, log_q: Tensor) -> SupportLoss:
+    def derivatives(self, weight: Tensor, competes: Tensor, log_q: Tensor) -> LossDerivatives:
         return SampledSoftmax(weight, competes, log_q)

@@ -9,7 +9,7 @@ from torch.nn.functional import huber_loss
 from metarec_ray.algorithms.losses.base import LabelLoss
 from metarec_ray.core import losses
 from metarec_ray.core.fast_weights import loss_derivatives
-from metarec_ray.core.fast_weights.loss_derivatives import SupportLoss
+from metarec_ray.core.fast_weights.loss_derivatives import LossDerivatives
 
 
 class SquaredError(LabelLoss):
@@ -22,7 +22,7 @@ class SquaredError(LabelLoss):
     def of_labels(self, scores: Tensor, label: Tensor, mask: Tensor) -> Tensor:
         return losses.squared_error(scores, label, mask)
 
-    def derivatives(self, label: Tensor, weight: Tensor) -> SupportLoss:
+    def derivatives(self, label: Tensor, weight: Tensor) -> LossDerivatives:
         return loss_derivatives.SquaredError(label, weight)
 
 
@@ -56,5 +56,5 @@ class CrossEntropy(LabelLoss):
     def of_labels(self, scores: Tensor, label: Tensor, mask: Tensor) -> Tensor:
         return losses.cross_entropy(scores, label, mask)
 
-    def derivatives(self, label: Tensor, weight: Tensor) -> SupportLoss:
+    def derivatives(self, label: Tensor, weight: Tensor) -> LossDerivatives:
         return loss_derivatives.CrossEntropy(label, weight)

@@ -9,10 +9,10 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Problem
 from metarec_ray.algorithms.rivals.least_squares import System, blocks, solve_row, solve_rows
 from metarec_ray.algorithms.sums import log_shares, positive_pairs, positives
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 

@@ -6,8 +6,8 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params, Problem, StatisticalLearner
-from metarec_ray.core.batch import Encoded
+from metarec_ray.algorithms.base import Problem, StatisticalLearner
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 
 

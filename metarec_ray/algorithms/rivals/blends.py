@@ -10,14 +10,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import (
-    ALONE,
-    FittedLearner,
-    Fitting,
-    Params,
-    Problem,
-    StatisticalLearner,
-)
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Problem, StatisticalLearner
 from metarec_ray.algorithms.blending import DEPTH, best_of, ranking_quality, weights_row
 from metarec_ray.algorithms.rivals.counts import Popularity, RecencyPopularity
 from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
@@ -28,7 +21,7 @@ from metarec_ray.algorithms.sums import (
     newest,
     positives,
 )
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 
 _SIZES = (1, 3, 5, 10)  # support sizes that have their own weight

@@ -9,7 +9,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params, Problem, StatisticalLearner
+from metarec_ray.algorithms.base import Problem, StatisticalLearner
 from metarec_ray.algorithms.sums import (
     check_positions,
     count_pairs,
@@ -18,7 +18,7 @@ from metarec_ray.algorithms.sums import (
     log_shares,
     position_weight,
 )
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 
 

@@ -10,11 +10,11 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Problem
 from metarec_ray.algorithms.rivals.als import IAls
 from metarec_ray.algorithms.rivals.least_squares import blocks, solve_rows
 from metarec_ray.algorithms.sums import positive_pairs, positives
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 
 _SAMPLE = 1024  # items for each batch of users, half of them items that these users met

@@ -9,9 +9,9 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params, Problem, StatisticalLearner
+from metarec_ray.algorithms.base import Problem, StatisticalLearner
 from metarec_ray.algorithms.sums import gram, log_shares, positives
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 

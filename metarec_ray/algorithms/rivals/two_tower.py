@@ -10,9 +10,9 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Generator, Tensor
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem, QueryLoss
+from metarec_ray.algorithms.base import MetaLearner, Problem, QueryLoss
 from metarec_ray.algorithms.metric import residual
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.inner_loop import constant_rates, descend
 from metarec_ray.core.parameters import Declared, Parameter
 from metarec_ray.models.head import dimensions, shift_user

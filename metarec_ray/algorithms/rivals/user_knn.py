@@ -10,10 +10,10 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Params, Problem
+from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Problem
 from metarec_ray.algorithms.rivals.biases import UserItemBias
 from metarec_ray.algorithms.sums import log_shares, newest, positive_pairs, positives
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import DataError

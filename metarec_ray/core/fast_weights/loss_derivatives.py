@@ -14,8 +14,8 @@ from torch import Tensor
 from metarec_ray.core import losses
 
 
-class SupportLoss(Protocol):
-    """A loss of the scores of T tasks."""
+class LossDerivatives(Protocol):
+    """The gradient and HVP of a loss, at the scores of T tasks."""
 
     def grad(self, scores: Tensor) -> Tensor:
         """Return the gradient of the loss with respect to the scores."""

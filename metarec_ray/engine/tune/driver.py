@@ -19,7 +19,7 @@ from metarec_ray.config.running import Range
 from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.prepare.ensure import ensure_store
 from metarec_ray.engine.tune.trial import run_trial
-from metarec_ray.errors import ConfigError, RunFailed
+from metarec_ray.errors import CheckpointError, ConfigError, RunFailed
 from metarec_ray.training.fit import require_suitable
 
 SWEEP, BEST, TRIALS, BEGUN_WITH = "sweep", "best.yaml", "sweep.json", "sweep.yaml"
@@ -145,9 +145,15 @@ def _resumed(experiment: Experiment, directory: Path) -> tune.Tuner | None:
         raise ConfigError(
             f"a sweep resumes with the configuration it began with, see {directory / BEGUN_WITH}"
         )
-    return tune.Tuner.restore(
-        str(directory / SWEEP), trainable=_trainable(experiment), restart_errored=True
-    )
+    try:
+        return tune.Tuner.restore(
+            str(directory / SWEEP), trainable=_trainable(experiment), restart_errored=True
+        )
+    except (AttributeError, ImportError) as error:  # Ray pickles what a sweep was begun with
+        raise CheckpointError(
+            f"a sweep resumes with the version of metarec_ray it began with, got another one "
+            f"({directory / SWEEP}: {error}); choose another run.dir to begin anew"
+        ) from None
 
 
 def _trainable(experiment: Experiment) -> Callable[[dict[str, Any]], None]:

@@ -22,10 +22,13 @@ from metarec_ray.data.log import selection
 from metarec_ray.data.store.manifest import Manifest
 from metarec_ray.evaluation.bench.lineup import Entry
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured
+from metarec_ray.models.encoders.token_sum import TokenSum
 from metarec_ray.training import warm_start
 
 SCHEMA = 2
 """Of the files and of the metrics in them; a change makes every cell anew."""
+_NEWER = {("model", "encoder"): TokenSum().model_dump(mode="json"), ("train", "loss"): None}
+"""Keys that came after SCHEMA: with their defaults, cells are those of before."""
 _SECTIONS = ("model", "algorithm", "train", "evaluate", "blend", "bench")
 _KEYS = ("k", "scenario", "entity", "weight")  # columns that are no metric
 
@@ -99,6 +102,9 @@ def _tuning(
 ) -> dict[str, Any]:
     """Return everything that the choice from an entry's grid depends on."""
     tree = experiment.model_dump(mode="json")
+    for (section, key), default in _NEWER.items():
+        if tree[section][key] == default:
+            del tree[section][key]
     # Other learners of the same file, and how many seeds they have, do not change this one.
     bench = {"cpu_minutes": tree["bench"]["cpu_minutes"]}
     return {

@@ -28,7 +28,6 @@ from metarec_ray.evaluation.protocols.ratings import (
     with_history,
 )
 
-LOG = "ml-1m"
 SEEDS = 5  # shuffles of the partition that are on file
 FOLDER = next(iter(PARTITIONS))
 WARM = Rows(path=f"{FOLDER}/scenario_by_row.parquet", column="scenario", value="warm")

@@ -19,7 +19,9 @@ class Side(NamedTuple):
 
 
 class Encoder(Settings, ABC):
-    """Turns side information into vectors of D dimensions; users, items and contexts each own one.
+    """Turns side information into vectors of D dimensions.
+
+    One object serves users, items and contexts; each side has parameters of its own.
 
     Parameters of a side are named `<side>.<what>`; nothing else in a model begins so, but the
     tables `item.ids` and `user.ids`. Subclasses have a field `name`, by which `model.encoder` picks

@@ -32,8 +32,8 @@ def fresh_rows(side: str, sizes: Side, dim: int, *, scale: float, generator: Gen
         return torch.randn((size, dim), generator=generator) * scale
 
     return {
-        f"{side}.tokens": Parameter(drawn(sizes.tokens), True, Rows(side, "tokens")),
-        f"{side}.dense": Parameter(drawn(sizes.dense), True, Rows(side, "dense")),
+        f"{side}.tokens": Parameter(drawn(sizes.tokens), decays=True, rows=Rows(side, "tokens")),
+        f"{side}.dense": Parameter(drawn(sizes.dense), decays=True, rows=Rows(side, "dense")),
     }
 
 

@@ -17,7 +17,7 @@ from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss
 from metarec_ray.algorithms.problem import (
     EncodedItems,
     Recipe,
-    Recoder,
+    Reencoder,
     Support,
     encode_support,
     encoded_table,
@@ -216,7 +216,7 @@ def _judged(
         loss=recipe.loss,
         progress=shared.progress,
         begins=task.begins,
-        recoder=_recoder(shared, *raw_user) if raw_user else None,
+        reencoder=_reencoder(shared, *raw_user) if raw_user else None,
     )
     # A learner may ask for several losses; what is shown is the metric of the last one's scores.
     measure: Callable[[], Tensor] | None = None
@@ -231,8 +231,8 @@ def _judged(
     return value, torch.stack([loss, measure()], -1)
 
 
-def _recoder(shared: _Shared, user: Features, user_id: Tensor) -> Recoder:
-    return Recoder(shared.recipe.model, shared.item_features, shared.item_ids, user, user_id)
+def _reencoder(shared: _Shared, user: Features, user_id: Tensor) -> Reencoder:
+    return Reencoder(shared.recipe.model, shared.item_features, shared.item_ids, user, user_id)
 
 
 def _events(

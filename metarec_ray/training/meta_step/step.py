@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.problem import Recipe
-from metarec_ray.core.batch import Lane
-from metarec_ray.core.outer_loop import Params, meta_gradient
+from metarec_ray.core.batch import Lane, Params
+from metarec_ray.core.outer_loop import meta_gradient
 from metarec_ray.core.parameters import Declared, split
 from metarec_ray.errors import ConfigError, RunFailed
 from metarec_ray.training.meta_step import tables

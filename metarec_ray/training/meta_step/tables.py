@@ -13,7 +13,7 @@ from metarec_ray.core.batch import Lane, Params
 from metarec_ray.training.meta_step.optimizer import adamw_step
 
 
-class Rows(NamedTuple):
+class LaneRows(NamedTuple):
     """The rows of a table that a lane reads, each once.
 
     Attributes:
@@ -38,12 +38,12 @@ def entries(name: str, lane: Lane) -> Tensor:
     return {"item.ids": lane.items, "user.ids": lane.entity}[name]
 
 
-def lookup(name: str, table: Tensor, lane: Lane) -> Rows:
+def lookup(name: str, table: Tensor, lane: Lane) -> LaneRows:
     """Return the rows of a table that the lane reads."""
     ids, inverse = entries(name, lane), None
     if name == "user.ids":  # a lane's items are unique, its entities need not be
         ids, inverse = torch.unique(ids, return_inverse=True)
-    return Rows(ids, table.index_select(0, ids), inverse)
+    return LaneRows(ids, table.index_select(0, ids), inverse)
 
 
 def merge(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -75,7 +75,7 @@ def update(
 ) -> None:
     """Take one step of AdamW on the rows `ids` (unique) of `table` and of its moments, in place.
 
-    Rows that no lane read keep their value and their moments.
+    LaneRows that no lane read keep their value and their moments.
     """
     whole = (table, moments[f"m.{name}"], moments[f"v.{name}"])
     value, m, v = (part.index_select(0, ids) for part in whole)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import FittedLearner, Params, StatisticalLearner
+from metarec_ray.algorithms.base import FittedLearner, StatisticalLearner
 from metarec_ray.algorithms.problem import no_problem
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 from tests.unit.algorithms.fitted import FITTED, STATISTICAL, name

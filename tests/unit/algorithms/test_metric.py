@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params, Problem
+from metarec_ray.algorithms.base import Problem
 from metarec_ray.algorithms.metric import DECAY, MatchingNetwork, PrototypeNetwork
 from metarec_ray.algorithms.problem import EncodedItems, make_problem
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.parameters import values
 from metarec_ray.models.head import head_score, shift_user
 

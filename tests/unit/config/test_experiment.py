@@ -4,8 +4,10 @@ import pytest
 
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.gradient.maml import Maml
+from metarec_ray.algorithms.losses.labels import Huber
 from metarec_ray.config.experiment import Experiment, dump, load, override, override_from, parse
 from metarec_ray.errors import ConfigError
+from metarec_ray.models.encoders.token_sum import TokenSum
 
 
 def written(folder: Path, text: str) -> Path:
@@ -187,3 +189,37 @@ def test_an_override_of_an_experiment_that_breaks_a_rule_is_refused() -> None:
 def test_an_experiment_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match=r"frozen"):
         Experiment().train.steps = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_an_encoder_without_a_name_is_the_default_one() -> None:
+    assert load(None, ["model.encoder.adapts=true"]).model.encoder == TokenSum(adapts=True)
+
+
+def test_a_section_that_may_be_nothing_can_be_set_key_by_key() -> None:
+    resolved = override(Experiment(), {"train.loss.name": "huber", "train.loss.delta": 2.0})
+    assert resolved.train.loss == Huber(delta=2.0)
+
+
+def test_another_member_of_a_union_leaves_the_keys_of_the_old_one() -> None:
+    begun = override(Experiment(), {"model.encoder.name": "mlp", "model.encoder.width": 5})
+    assert override(begun, {"model.encoder.name": "token_sum"}).model.encoder == TokenSum()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"model.encoder.name": "mlp", "model.encoder.width": -1},
+            "model.encoder.width must be > 0, got -1 (an override: model.encoder.width)",
+        ),
+        (
+            {"train.loss.name": "hubert"},
+            "train.loss.name must be one of 'softmax', 'squared_error', 'huber', 'cross_entropy', "
+            'got "hubert" (an override: train.loss)',
+        ),
+    ],
+)
+def test_a_wrong_key_of_a_member_is_named_as_it_is_written(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        override(Experiment(), values)
+    assert str(error.value) == message

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from metarec_ray.algorithms.base import Fitting, Params
+from metarec_ray.algorithms.base import Fitting
 from metarec_ray.algorithms.closed_form.episodes import draw
 from metarec_ray.algorithms.closed_form.gaussian_process import GaussianProcessHead, left_out_errors
 from metarec_ray.algorithms.closed_form.kernels import item_tables, kernels, token_fields
 from metarec_ray.algorithms.closed_form.variational import VariationalBayes
 from metarec_ray.algorithms.problem import no_problem
-from metarec_ray.core.batch import Encoded, Features, FieldSpan, SideInformation
+from metarec_ray.core.batch import Encoded, Features, FieldSpan, Params, SideInformation
 from metarec_ray.core.histories import Histories
 from tests.unit.small_histories import histories_of
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from metarec_ray.algorithms.base import Fitting, Params
+from metarec_ray.algorithms.base import Fitting
 from metarec_ray.algorithms.closed_form.content import choose, regression
 from metarec_ray.algorithms.closed_form.eb_ridge import EBRidge
 from metarec_ray.algorithms.closed_form.factorisation import Shard, entity_step, unfold
 from metarec_ray.algorithms.closed_form.variational import VariationalBayes
 from metarec_ray.algorithms.problem import no_problem
-from metarec_ray.core.batch import Encoded, Features, FieldSpan, SideInformation
+from metarec_ray.core.batch import Encoded, Features, FieldSpan, Params, SideInformation
 from metarec_ray.core.histories import Histories
 from metarec_ray.errors import ConfigError
 from tests.unit.small_histories import histories_of

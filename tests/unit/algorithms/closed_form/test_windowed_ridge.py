@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params
 from metarec_ray.algorithms.closed_form.windowed_ridge import WindowedRidge
 from metarec_ray.algorithms.closed_form.windowed_sums import event_weights
 from metarec_ray.algorithms.problem import (
@@ -15,7 +14,7 @@ from metarec_ray.algorithms.problem import (
     no_problem,
     unencoded,
 )
-from metarec_ray.core.batch import Features, FieldSpan, SideInformation
+from metarec_ray.core.batch import Features, FieldSpan, Params, SideInformation
 from metarec_ray.core.histories import Histories
 from metarec_ray.errors import DataError
 from tests.unit.small_histories import histories_of

@@ -9,17 +9,19 @@ from torch.func import grad
 from metarec_ray.algorithms.gradient.maml import Fomaml, Maml
 from metarec_ray.algorithms.problem import (
     EncodedItems,
-    Recoder,
+    Reencoder,
     Support,
     encode_support,
     encoded_table,
     make_problem,
 )
+from metarec_ray.algorithms.rivals.counts import Popularity
 from metarec_ray.config.experiment import parse
 from metarec_ray.core.batch import Encoded, Features, Params
 from metarec_ray.core.parameters import split
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
+from metarec_ray.evaluation.rivals import fitted
 from metarec_ray.inference.recommender import Recommender, SupportEvent
 from metarec_ray.models.encoders.base import Side
 from metarec_ray.models.encoders.mlp import Mlp
@@ -53,8 +55,8 @@ def task(meta: Params, ids: torch.Tensor) -> tuple[EncodedItems, torch.Tensor, E
 def test_a_step_moves_the_encoder_along_the_gradient_of_the_support_loss() -> None:
     meta, ids = parameters()
     _, user, support = task(meta, ids)
-    recoder = Recoder(MODEL, ITEMS, ids, USER, torch.zeros(1))
-    problem = make_problem("explicit", None, torch.zeros(0), user, NOW, recoder=recoder)
+    reencoder = Reencoder(MODEL, ITEMS, ids, USER, torch.zeros(1))
+    problem = make_problem("explicit", None, torch.zeros(0), user, NOW, reencoder=reencoder)
     fast = Maml(inner_lr=0.1, inner_steps=1).adapt(problem, meta, support)
 
     def loss(params: Params) -> torch.Tensor:
@@ -78,9 +80,9 @@ def test_the_meta_gradient_goes_through_the_steps_of_the_encoder() -> None:
     def judged(shift: torch.Tensor) -> torch.Tensor:
         moved = meta | {"item.out": scale + shift}
         _, user, support = task(moved, ids)
-        recoder = Recoder(MODEL, ITEMS, ids, USER, torch.zeros(1))
+        reencoder = Reencoder(MODEL, ITEMS, ids, USER, torch.zeros(1))
         problem = make_problem(
-            "explicit", None, torch.zeros(0), user, NOW.double(), recoder=recoder
+            "explicit", None, torch.zeros(0), user, NOW.double(), reencoder=reencoder
         )
         learner = Maml(inner_lr=0.1, inner_steps=2)
         return problem.support_loss(learner.adapt(problem, moved, support), support)
@@ -106,19 +108,23 @@ def test_it_trains_and_a_request_adapts_it(name: str, encoder: str, synthetic_st
     assert adapted != [item.score for item in model.rank([], k=5).items]
 
 
-def test_an_encoder_adapts_by_descent_only() -> None:
-    settings = {"algorithm": {"name": "prototype"}, "model": {"encoder": {"name": "mlp"}}}
-    assert parse(settings, "test").model.encoder == Mlp()
-    settings["model"] = {"encoder": {"name": "mlp", "adapts": True}}
+def test_an_encoder_adapts_by_descent_only(synthetic_store: Path) -> None:
+    settings = {"algorithm": {"name": "prototype"}, "model": {"encoder": {"adapts": True}}}
     with pytest.raises(ConfigError, match=r"model.encoder.adapts needs .* got prototype"):
-        parse(settings, "test")
+        fit(parse(settings, "test"), TaskStore.open(synthetic_store))
+
+
+def test_simple_rivals_are_fitted_beside_an_encoder_that_adapts(synthetic_store: Path) -> None:
+    experiment = parse({"model": {"encoder": {"name": "mlp", "adapts": True}}}, "test")
+    rival = fitted(Popularity(), experiment, TaskStore.open(synthetic_store))
+    assert rival.method == "popularity"
 
 
 def test_first_order_steps_are_constants_for_the_encoder_as_well() -> None:
     meta, ids = parameters()
     _, user, support = task(meta, ids)
-    recoder = Recoder(MODEL, ITEMS, ids, USER, torch.zeros(1))
-    problem = make_problem("explicit", None, torch.zeros(0), user, NOW, recoder=recoder)
+    reencoder = Reencoder(MODEL, ITEMS, ids, USER, torch.zeros(1))
+    problem = make_problem("explicit", None, torch.zeros(0), user, NOW, reencoder=reencoder)
 
     def weight(out: torch.Tensor) -> torch.Tensor:
         return Fomaml().adapt(problem, meta | {"item.out": out}, support)["item.out"].sum()

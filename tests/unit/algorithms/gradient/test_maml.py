@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from metarec_ray.algorithms.base import MetaLearner, Params, Problem
+from metarec_ray.algorithms.base import MetaLearner, Problem
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.gradient.maml import Anil, Fomaml, Maml, MetaSgd, Reptile
 from metarec_ray.algorithms.gradient.meta_embedding import MetaEmbedding
@@ -24,7 +24,7 @@ from metarec_ray.algorithms.problem import (
     make_problem,
     unencoded,
 )
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.losses import masked_mean, squared_error
 from metarec_ray.core.parameters import values
 from metarec_ray.models.head import head_score

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from metarec_ray.algorithms.base import Params, Problem
+from metarec_ray.algorithms.base import Problem
 from metarec_ray.algorithms.gradient.maml import Fomaml, Maml
 from metarec_ray.algorithms.gradient.maml_plus_plus import MamlPlusPlus
 from metarec_ray.algorithms.losses.labels import SquaredError
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.parameters import values
 
 START, C, Y = 2.0, 5.0, 4.0

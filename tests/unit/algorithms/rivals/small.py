@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import FittedLearner, Params
+from metarec_ray.algorithms.base import FittedLearner
 from metarec_ray.algorithms.problem import (
     EncodedItems,
     Support,
@@ -12,7 +12,7 @@ from metarec_ray.algorithms.problem import (
     no_problem,
     unencoded,
 )
-from metarec_ray.core.batch import Encoded, Features, FieldSpan, SideInformation
+from metarec_ray.core.batch import Encoded, Features, FieldSpan, Params, SideInformation
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 from tests.unit.small_histories import histories_of

@@ -1,10 +1,10 @@
 import pytest
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params, StatisticalLearner
+from metarec_ray.algorithms.base import StatisticalLearner
 from metarec_ray.algorithms.problem import no_problem
 from metarec_ray.algorithms.rivals.counts import Constant, Popularity, Random, RecencyPopularity
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 from tests.unit.algorithms.plain_events import catalogue_of
 from tests.unit.algorithms.rivals.small import support

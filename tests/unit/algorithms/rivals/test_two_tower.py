@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.base import Params, Problem
+from metarec_ray.algorithms.base import Problem
 from metarec_ray.algorithms.problem import EncodedItems, Support, encode_support, make_problem
 from metarec_ray.algorithms.rivals.two_tower import TwoTower
-from metarec_ray.core.batch import Encoded
+from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.parameters import split, values
 from metarec_ray.data.settings import Feedback
 from metarec_ray.models.encoders.base import Side
