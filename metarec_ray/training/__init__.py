@@ -1,4 +1,5 @@
-"""Meta-training without Ray: one meta-step, the loop around it, fits on whole histories.
+"""Training without Ray: one meta-step, the loop around it, fits on whole histories.
 
-Not here: where lanes are computed; learners are handed in. Begin with `trainer`, then `meta_step`.
+Not here: learners, and processes beside this one. Begin with `trainer` and `segments`, then
+`meta_step`.
 """

@@ -1,6 +1,6 @@
-"""A log cut by time into periods, and the entities that are held out of all of them.
+"""A log cut by time into periods, and the entities held out of all of them.
 
-Knows times and ids of events; does not know how a period is trained on.
+Knows times and ids; does not know what is trained.
 """
 
 from typing import NamedTuple
@@ -15,15 +15,15 @@ from metarec_ray.data.tasks.domains import learned_from
 from metarec_ray.data.tasks.task_store import HistoryTable, TaskStore
 from metarec_ray.errors import DataError
 
-HELD_OUT = 0.1  # share of the training entities that models are evaluated on, never trained on
+HELD_OUT = 0.1  # share of the training entities that are only evaluated on
 
 
 class Periods(NamedTuple):
     """A log cut by time into periods of equally many training events.
 
     Attributes:
-        starts: int64 [P], microseconds; period p ends where p + 1 starts.
-        events: training events of each [P].
+        starts: first moment of each [P], microseconds; period p ends where p + 1 starts.
+        events: training events in each [P].
 
     """
 
@@ -68,7 +68,7 @@ def within(period: int, periods: Periods, histories: HistoryTable) -> HistoryTab
 
 
 def held_out(histories: HistoryTable, seed: int) -> Tensor:
-    """Return bool [events]: those of held-out entities, a pure function of their ids."""
+    """Return bool [N], the events of held-out entities; ids and seed decide who is held out."""
     task = histories.task_id.numpy()
     drawn = uniform(seed, np.zeros(len(task), np.int64), task, draws=5)[:, 4]
     return torch.from_numpy(drawn < HELD_OUT).repeat_interleave(histories.lengths())

@@ -56,10 +56,10 @@ class Trainer:
 
     Attributes:
         step: meta-steps taken.
-        seconds: spent on them, over all runs that were resumed.
-        trained: bool [I], items of the catalogue that training meets.
+        seconds: spent on them, those before the run was resumed included.
+        trained: bool [I], items of the catalogue with a training event.
         state: parameters and moments of the outer optimizer; a step changes them in place.
-        copied: what `train.init_from` gave.
+        copied: what was copied from `train.init_from`; None without it.
 
     """
 
@@ -74,8 +74,8 @@ class Trainer:
     ):
         """Initialise from the seed.
 
-        Item statistics are computed from the events of `train.parts` that `statistics_from` keeps;
-        tasks are cut from those of them that `tasks_from` keeps.
+        Of the events of `train.parts`, `statistics_from` keeps those that item statistics are
+        computed from, and of these `tasks_from` keeps those that tasks are cut from.
         """
         store = learned_from(store, experiment.train.domains)
         self.experiment, self.store, self.device = experiment, store, torch.device(device)
@@ -134,7 +134,7 @@ class Trainer:
         return rate(self.step, steps=train.steps, peak=train.outer_lr, schedule=train.schedule)
 
     def reported(self, metric: float) -> float:
-        """Return a mean query metric as people read it: the root of a mean squared error."""
+        """Return a mean query metric as it is reported: the root of a mean squared error."""
         return metric**0.5 if self.feedback == "explicit" else metric
 
     def lane_sampler(
@@ -144,7 +144,7 @@ class Trainer:
 
         Args:
             tasks_from: histories that tasks are cut from.
-            histories: those with everything that an entity has met, which is never a negative.
+            histories: all events of these entities; their items are never negatives.
             catalogue: bool [I], items that compete.
             cut: how a history is cut into tasks.
 
@@ -178,7 +178,7 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Continue from `checkpoint`; CheckpointError if its data or configuration are others."""
+        """Continue from `checkpoint`; CheckpointError if it is of other data or settings."""
         require_same_run(checkpoint, self.experiment, self.store, path)
         self.load(checkpoint.model)
         for name, value in self.state.moments.items():
@@ -187,7 +187,7 @@ class Trainer:
         self.seconds = float(checkpoint.metrics.get("seconds", 0.0))
 
     def load(self, model: Params) -> None:
-        """Take the parameters of `model`, all of them, by their names in a checkpoint."""
+        """Take all parameters from `model`, by their names in a checkpoint."""
         for parameters in (self.state.dense, self.state.tables):
             for name, value in parameters.items():
                 value.copy_(model[name])
@@ -207,7 +207,7 @@ class Trainer:
         return {name: value.to(self.device) for name, value in buffers.items()}
 
     def _next_lanes(self, exchange: Exchange) -> dict[int, Lane]:
-        """Return this worker's lanes of the next step; those of the step after are begun."""
+        """Return this worker's lanes of the next step; start to prefetch those of the one after."""
         worker, after = (exchange.rank, exchange.world), self.step + 1
         following = (after, *worker) if after < self.experiment.train.steps else None
         return self._lanes.get(self.step, *worker, following=following)

@@ -1,4 +1,4 @@
-"""Histories cut to pieces: shuffles inside a moment, first meetings, padded sets.
+"""Parts of histories: shuffled ties, first events per item, selections, padded sets.
 
 Knows flat events with offsets; does not know any protocol.
 """
@@ -11,10 +11,9 @@ from metarec_ray.data.tasks.task_store import HistoryTable
 
 
 def shuffled_ties(offsets: Tensor, time: Tensor, generator: Generator) -> Tensor:
-    """Return a permutation of the events that shuffles each entity's events of one moment.
+    """Return a permutation that shuffles the events of each entity at the same time.
 
-    Events of another entity or another time keep their places; the control for what the order
-    inside a timestamp gives away.
+    Nothing else moves. The control for information in the order of events with equal timestamps.
 
     Args:
         offsets: int64 [E + 1].
@@ -30,7 +29,7 @@ def shuffled_ties(offsets: Tensor, time: Tensor, generator: Generator) -> Tensor
 
 
 def first_meetings(offsets: Tensor, item: Tensor, keep: Tensor, n_items: int) -> Tensor:
-    """Return True on each entity's first kept event with an item: a repeat is no discovery."""
+    """Return bool [N]: the first `kept` event of each entity with each item; repeats are False."""
     rows = keep.nonzero().squeeze(1)
     pairs, where = torch.unique(
         entity_of(offsets)[rows] * n_items + item[rows], return_inverse=True
@@ -41,14 +40,14 @@ def first_meetings(offsets: Tensor, item: Tensor, keep: Tensor, n_items: int) ->
 
 
 def item_share(offsets: Tensor, item: Tensor, n_items: int) -> Tensor:
-    """Return the share of entities with events that met each item, float [I], never 0."""
+    """Return for each item the share of (non-empty) entities with an event on it, float [I] > 0."""
     met = torch.unique(entity_of(offsets) * n_items + item) % n_items
     count = torch.bincount(met, minlength=n_items).clamp(min=1)
     return count / (offsets.diff() > 0).sum().clamp(min=1)
 
 
 def select(table: HistoryTable, entities: Tensor, events: Tensor, sizes: Tensor) -> HistoryTable:
-    """Return a table of `entities` [E'] that own `events` [N'], the first `sizes[0]` and so on."""
+    """Return the table of `entities` [E'] whose events are `events` [N'], `sizes` [E'] of each."""
     return HistoryTable(
         task_id=table.task_id[entities],
         offsets=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]),
@@ -61,9 +60,9 @@ def select(table: HistoryTable, entities: Tensor, events: Tensor, sizes: Tensor)
 
 
 def padded(starts: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows int64 [T, N] start, start + 1, .. of each set, and their mask; 0 on padding.
+    """Return the rows start, start + 1, .. of each set, int64 [T, N], 0 on padding; and their mask.
 
-    N is at least 1: a masked slot stands for the empty set.
+    N is at least 1: an empty set has one masked slot.
     """
     step = torch.arange(max(int(sizes.max()) if sizes.numel() else 0, 1))
     mask = step < sizes.unsqueeze(1)

@@ -1,9 +1,9 @@
-"""The protocol `item_kshot`: a new item by its first raters.
+"""The protocol `item_kshot`: ratings of a new item after its first k.
 
-Knows stores whose entities are items (`data.entity: item`): the tasks of a new item are then those
-of any new entity, and what it holds are users. Per seed the ratings of an item by users that
-training knows are shuffled; the first k are the support, those after the largest k the query, the
-same at every k. Does not know what predicts.
+Knows stores whose entities are items (`data.entity: item`): a task is of a new item, and its events
+are users. The ratings of an item by users of training are shuffled with the seed; the first k are
+the support, those after the largest k are the query, the same at every k. Does not know what
+predicts.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ from metarec_ray.evaluation.protocols.ratings import RatingTasks, cut, require_e
 from metarec_ray.evaluation.protocols.strict import MIN_ENTITIES, TRAINING
 
 SCENARIO = "item_kshot"
-_STREAM = 5000  # keeps this shuffle from those of other protocols with the same seed
+_STREAM = 5000  # so that other protocols with the same seed are shuffled differently
 
 
 def kshot_tasks(
@@ -39,14 +39,14 @@ def kshot_tasks(
         store: its entities are items.
         settings: of the protocol.
         seed: of the shuffle.
-        events: ratings of the new items in canonical columns (`settings.rows`); None for the test
-            entities of the store.
+        events: ratings of the new items in canonical columns (`settings.rows`); None for those of
+            the store's test entities.
         items: `id` and features of the new items in canonical columns, read with `events`.
-        force: take fewer than 100 tasks.
+        force: also take fewer than 100 tasks.
 
     Raises:
         ConfigError: the entities of the store are not items.
-        DataError: too few items have enough ratings, or training met one of them.
+        DataError: too few items have enough ratings, or training has one of them.
 
     """
     require_entity(store, "item")
@@ -67,7 +67,7 @@ def kshot_tasks(
 def _new_items(
     store: TaskStore, events: pl.DataFrame | None, items: pl.DataFrame | None
 ) -> tuple[HistoryTable, list[str]]:
-    """Return the ratings of the new items by users that training knows, and the items' raw ids."""
+    """Return the ratings of the new items by users of training, and the items' raw ids."""
     if events is None:
         table, known = store.histories(("test",), cut=False), store.entity_ids()
         ids = [known[task] for task in table.task_id.tolist()]
@@ -81,14 +81,14 @@ def _new_items(
 
 
 def _only(table: HistoryTable, entities: Tensor) -> HistoryTable:
-    """Return the table of some entities, numbers [E'] ascending."""
+    """Return the table of some entities, indices [E'] ascending."""
     chosen = torch.zeros(len(table.task_id), dtype=torch.bool).index_fill_(0, entities, True)
     rows = chosen[entity_of(table.offsets)].nonzero().squeeze(1)
     return select(table, entities, rows, table.lengths()[entities])
 
 
 def _drawn(table: HistoryTable, seed: int) -> HistoryTable:
-    """Return the table with the ratings of one item after the other in a drawn order."""
+    """Return the table with the ratings of each item in a drawn order."""
     generator = np.random.default_rng(_STREAM + seed)
     starts, sizes = table.offsets[:-1].tolist(), table.lengths().tolist()
     places = [
@@ -99,7 +99,7 @@ def _drawn(table: HistoryTable, seed: int) -> HistoryTable:
 
 
 def _of_frame(events: pl.DataFrame, store: TaskStore) -> tuple[HistoryTable, list[str]]:
-    """Return the ratings by users that are in the store's catalogue, oldest first."""
+    """Return the ratings by users in the store's catalogue, oldest first."""
     clock = ["time"] if "time" in events.columns else []
     ordered = events.sort("entity", *clock, "sequence", "item").with_columns(
         pl.col("entity", "item").cast(pl.String)
