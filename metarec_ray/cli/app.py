@@ -1,4 +1,4 @@
-"""The verbs put together, and the one place where errors become exit codes.
+"""All verbs, and the place where errors become exit codes.
 
 0: done. 2: the input is wrong, one sentence on stderr. 1: the run failed. 130: Ctrl-C.
 """
@@ -16,7 +16,7 @@ from metarec_ray import __version__
 from metarec_ray.cli import benching, clusters, datasets, learning, serving
 from metarec_ray.errors import MetarecError, RunFailed
 
-# What a disk or its owner refuses; any other number is a mistake of ours and keeps its traceback.
+# A disk or its permissions refuse; any other number is our mistake and keeps its traceback.
 REFUSALS = {
     errno.EACCES,
     errno.EDQUOT,
@@ -52,7 +52,7 @@ app.command()(clusters.doctor)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (None: this process's) and return its exit code."""
-    # Ray reads the first of these once, when it is imported; no verb has imported it yet.
+    # Ray reads the first one only when it is imported; no verb has imported it yet.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """Return the message alone: Ray wraps what a worker raised in the worker's traceback."""
+    """Return the message alone: Ray adds the worker's traceback to an exception."""
     return " ".join(str(getattr(error, "cause", error)).split())
 
 

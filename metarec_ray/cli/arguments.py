@@ -1,4 +1,4 @@
-"""Arguments that several verbs take, and the two ways a verb speaks: results and progress."""
+"""Arguments of several verbs, and the two outputs of a verb: results and progress."""
 
 import json
 import os
@@ -28,7 +28,7 @@ Address = Annotated[
 ]
 
 
-LINE = 100  # characters of a list that stands on one line
+LINE = 100  # longest list on one line, characters
 
 
 def say(line: str) -> None:
@@ -37,7 +37,7 @@ def say(line: str) -> None:
 
 
 def show(result: Mapping[str, object], as_json: bool, text: str | None = None) -> None:
-    """Print a result to stdout: one JSON object, or `text`, or a line a key."""
+    """Print a result to stdout: as a JSON object, as `text`, or one line per key."""
     if as_json:
         print(json.dumps(result, default=str))
     elif text is not None:
@@ -47,7 +47,7 @@ def show(result: Mapping[str, object], as_json: bool, text: str | None = None) -
 
 
 def _lines(result: Mapping[str, object]) -> list[str]:
-    """Return a line a key; several values are lines of their own below it."""
+    """Return one line per key; several values are on lines of their own below it."""
     width = max((len(key) for key in result), default=0)
     found: list[str] = []
     for key, value in result.items():
@@ -69,7 +69,7 @@ def _plain(value: object) -> str:
 
 
 def data_folder() -> Path | None:
-    """Return the folder where data sets are looked up first: `METAREC_DATA`."""
+    """Return the folder where data sets are looked for first: `METAREC_DATA`."""
     named = os.environ.get("METAREC_DATA")
     return Path(named) if named else None
 

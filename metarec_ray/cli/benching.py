@@ -63,7 +63,7 @@ def _refuse_failed(failed: Mapping[str, str]) -> None:
 
 
 class _Shown:
-    """Progress on stderr: a bar on a terminal, a line an event elsewhere."""
+    """Progress on stderr: a bar on a terminal, else one line per event."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -87,7 +87,7 @@ class _Shown:
         self.bar.stop()
 
     def watch(self, state: "State") -> None:
-        """Show a state and what led to it."""
+        """Show a state and its event."""
         left = (
             "" if state.seconds_left is None else f", about {state.seconds_left / 60:.0f} min left"
         )

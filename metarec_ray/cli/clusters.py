@@ -143,10 +143,10 @@ def _follow(job_id: str, target: "Target") -> None:
 
 @contextmanager
 def _heard_twice() -> Iterator[Callable[[], None]]:
-    """Hand out what raises KeyboardInterrupt where Ctrl-C was pressed and its exception was lost.
+    """Yield a check that raises KeyboardInterrupt if Ctrl-C was pressed and its exception lost.
 
-    Python drops one that is raised in what it calls by itself, such as a finalizer; and asyncio's
-    own handler asks a task to end, which may end otherwise.
+    Python drops an exception of a finalizer; and asyncio's handler of Ctrl-C cancels a task, which
+    may end in another way.
     """
     pressed = []
 

@@ -29,7 +29,7 @@ def serve(
     chosen = listed(sets) + ([f"serve.port={port}"] if port is not None else [])
     settings = load(checkpoint / "config.json", chosen).serve
     api_key = find_or_make_key(os.environ, _key_file())
-    # Ray Serve reads these once, when it is imported.
+    # Ray Serve reads these only when it is imported.
     os.environ |= serve_environment(haproxy=settings.haproxy, run_dir=choose_run_dir())
     from metarec_ray.engine.serve.driver import serve as run
 

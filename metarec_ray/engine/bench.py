@@ -1,7 +1,7 @@
-"""`metarec bench`: protocol x learners x seeds as Ray tasks, one a cell, and the table of them all.
+"""`metarec bench`: learners x seeds under a protocol, one Ray task per cell, and their table.
 
-Knows which cells a bench has, which are done and what became of the others; how a cell is computed
-and what its numbers mean is `evaluation`'s business. A cell that is on disk is not made again.
+Knows which cells a bench has and which are done; `evaluation` knows how a cell is computed and what
+its numbers mean. A cell that is on disk is not computed again.
 """
 
 import json
@@ -35,7 +35,7 @@ _PROVENANCE = ("config_sha256", "overrides", "store_sha256", "source_fingerprint
 
 
 class Asked(NamedTuple):
-    """What a bench is asked for.
+    """The options of a bench.
 
     Attributes:
         config: the experiment's file.
@@ -44,7 +44,7 @@ class Asked(NamedTuple):
         learners: names of the lineup; None for all that suit.
         seeds: of learners that are not closed forms; None for `bench.seeds`.
         out: where results go; None for `bench/PROTOCOL` in the run's folder.
-        alone: leave floors and rivals out that were not named.
+        alone: leave out floors and rivals that were not named.
 
     """
 
@@ -57,7 +57,7 @@ class Asked(NamedTuple):
     alone: bool = False
 
     def command(self, learner: str) -> str:
-        """Return the command line that makes one method's cells again."""
+        """Return the command line that computes the cells of one method again."""
         words = ["metarec", "bench", str(self.config), "--protocol", self.protocol]
         words += ["--learners", learner]
         words += [] if self.seeds is None else ["--seeds", str(self.seeds)]
@@ -65,7 +65,7 @@ class Asked(NamedTuple):
 
 
 class BenchResult(NamedTuple):
-    """Rows for machines, the table as text, the folder, and a sentence a failed cell."""
+    """Rows for machines, the table as text, the folder, and failed cell -> reason."""
 
     rows: list[Row]
     text: str
@@ -76,8 +76,7 @@ class BenchResult(NamedTuple):
 def bench(asked: Asked, *, data_dir: Path | None, watch: Callable[[State], None]) -> BenchResult:
     """Compute every cell that is not on disk and write the table of all of them.
 
-    A cell that fails is named in the result and the others go on; the table is of those that
-    finished.
+    A cell that fails is named in the result; the others go on and make the table.
 
     Raises:
         ConfigError: an unknown protocol or learner, or one that this log does not suit.
@@ -89,7 +88,7 @@ def bench(asked: Asked, *, data_dir: Path | None, watch: Callable[[State], None]
         raise ConfigError(
             f"--protocol must be one of {', '.join(PROTOCOLS)}, got {asked.protocol!r}"
         )
-    svg.require()  # before hours of work that could not be shown
+    svg.require()  # before hours of work whose charts could not be drawn
     seeds = [] if asked.seeds is None else [f"bench.seeds={asked.seeds}"]
     experiment = load(asked.config, [*asked.overrides, *seeds])
     out = asked.out or experiment.directory / "bench" / asked.protocol
@@ -103,7 +102,7 @@ def bench(asked: Asked, *, data_dir: Path | None, watch: Callable[[State], None]
 
 
 class _Stores:
-    """The store of every seed: another one only where a partition's shuffle decides what trains."""
+    """The store of every seed: the same, unless the seed picks the shuffle of a partition."""
 
     def __init__(
         self,
@@ -201,7 +200,7 @@ def _results(
 
 
 def _made(asked: Asked, cells: Sequence[dict[str, Any]]) -> Row:
-    """Return where a method's rows come from: its first cell, the mean CPU time of its seeds."""
+    """Return the provenance of a method's rows: its first cell, the mean CPU time of its seeds."""
     first = cells[0]
     return {
         "command": asked.command(first["entry"]),

@@ -1,6 +1,6 @@
-"""Cells of a bench as Ray tasks: a CPU each, tuning before what depends on it.
+"""Cells of a bench as Ray tasks of one CPU each; a method is tuned before its cells.
 
-Knows which cells are on disk and what became of the others; does not know what a cell computes.
+Knows which cells are on disk and which failed; does not know what a cell computes.
 """
 
 import json
@@ -23,7 +23,7 @@ TUNED = "tuned"
 
 
 class State(NamedTuple):
-    """How far a bench is; `event` says what just happened."""
+    """How far a bench has come; `event` says what just happened."""
 
     done: int
     failed: int
@@ -68,7 +68,7 @@ def compute(cells: Sequence[Cell], watch: Callable[[State], None]) -> dict[str, 
 
 
 def _tuned(cell: Cell) -> Any:
-    """Return what was tuned for a method, or the promise of it; kept beside the cells."""
+    """Return what was tuned for a method, or the Ray reference to it; kept beside the cells."""
     if not cell.entry.grid:
         return Tuned({})
     return _tune.remote(cell, cell.folder.parent / TUNED)

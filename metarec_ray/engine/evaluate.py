@@ -1,7 +1,6 @@
 """The table of a checkpoint or a configuration: floors, rivals, the learner.
 
-Knows where stores and checkpoints of a run lie; how things are measured is `evaluation`'s
-business.
+Knows where stores and checkpoints of a run lie; `evaluation` knows how things are measured.
 """
 
 import json
@@ -48,8 +47,8 @@ def evaluate(
     """Return the table of `target`: a checkpoint, a run's folder, or a configuration.
 
     Raises:
-        ConfigError: an unknown protocol, or one that cannot be asked of this log.
-        DataError: files that the protocol reads are missing.
+        ConfigError: an unknown protocol, or one that does not suit this log.
+        DataError: files of the protocol are missing.
         CheckpointError: no checkpoint, an altered one, or one that was trained on another store.
 
     """
@@ -65,7 +64,7 @@ def evaluate(
 
 
 def results_name(protocol: str) -> str:
-    """Return the name of the file, in a run's folder, that keeps a protocol's rows."""
+    """Return the name of the file in a run's folder that keeps a protocol's rows."""
     which = "" if protocol == "strict" else f"-{protocol.replace('_', '-')}"
     return f"evaluation{which}.json"
 
@@ -98,7 +97,7 @@ def _strict(
 def _find(
     target: Path, overrides: Sequence[str], *, rivals_only: bool
 ) -> tuple[Experiment, Path | None]:
-    """Return the experiment of a target and its checkpoint, None for rivals only."""
+    """Return the experiment of a target and its checkpoint; no checkpoint for rivals only."""
     if target.is_file():
         experiment = load(target, overrides)
         return experiment, None if rivals_only else _newest(experiment.directory)
@@ -125,7 +124,7 @@ def _rivals(
     trained: str | None,
     progress: Callable[[str], None],
 ) -> list[Method]:
-    """Return the standard methods but the one of that name, which stands for itself."""
+    """Return the standard methods, except the `trained` one, which has a row of its own."""
     feedback = store.manifest.feedback
     standard = standard_rivals(
         feedback,

@@ -1,7 +1,7 @@
-"""The protocols beside `strict`: the rows of a checkpoint or a configuration.
+"""The rows of a checkpoint or a configuration under the protocols other than `strict`.
 
-Knows which simple methods stand beside a learner there; whom a protocol judges and what is measured
-is `evaluation`'s business.
+Knows which simple methods a learner is compared with there; `evaluation` knows the tasks and what
+is measured.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The whole path once, on this machine: log, store, sweep, training, table, endpoint, report.
 
-Knows the order of the verbs and what they leave behind; each stage is the verb's own code, so what
-quickstart shows is what the verbs do. Choices are made on validation users, never on test users.
+Knows the order of the verbs and the files they write; each stage runs the code of its verb. Choices
+are made on validation users, never on test users.
 """
 
 import importlib.metadata
@@ -56,7 +56,7 @@ def quickstart(
 ) -> dict[str, Any]:
     """Run every stage, write `summary.json` and `report.html` into `out`, return the summary.
 
-    The same call again takes up what is done. The key `text` is for people.
+    The same call again goes on from what is done. The key `text` is for people.
     """
     begun, stages = time.monotonic(), dict[str, float]()
     stage = _Stages(stages, progress)
@@ -94,10 +94,10 @@ def _base(data: str, out: Path) -> Experiment:
 
 
 def _default(store: TaskStore) -> dict[str, Any]:
-    """Return the default blend for a log: the swept head and learners of other families.
+    """Return the default blend for a log: the tuned head and learners of other families.
 
-    None is best on every log, and weights that validation users choose for each k are seldom worse
-    than the best of them. For clicks and skips the head stands alone.
+    No single learner is best on every log, and a blend, with weights for each k chosen on
+    validation users, is seldom worse than its best member. For binary feedback the head is alone.
     """
     feedback = store.manifest.feedback
     if feedback == "binary":
@@ -186,7 +186,7 @@ def _text(summary: dict[str, Any], table: str, example: Example, report: Path) -
 
 
 class _Stages:
-    """Announce each stage and take its time."""
+    """Announces each stage and measures its time."""
 
     def __init__(self, seconds: dict[str, float], progress: Progress):
         self.seconds, self.progress, self.number = seconds, progress, 0

@@ -1,4 +1,4 @@
-"""One way to judge every method: protocols, measures, tables, benches, blends.
+"""How every method is judged: protocols, metrics, tables, benches, blends.
 
 Not here: Ray, HTTP, pages. Begin with `protocols.strict`, then `scoring` and `table.rows`.
 """

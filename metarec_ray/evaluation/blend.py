@@ -1,7 +1,7 @@
 """Fit a blend: every member, and the weights of their sum for each size of the support.
 
-Knows members and validation entities. The weights are chosen on members that were fitted without
-those; then every member is fitted again on all training entities.
+Knows members and validation entities. Weights are chosen with members fitted without validation
+entities; what is added up are members fitted on all training entities.
 """
 
 import time
@@ -41,13 +41,13 @@ def fit_blend(experiment: Experiment, store: TaskStore, *, fitting: Fitting = AL
 
 
 def member_experiments(experiment: Experiment, store: TaskStore) -> dict[str, Experiment]:
-    """Return what is fitted for a blend: each member twice.
+    """Return the experiments of a blend's members, two for each.
 
-    NAME-train is fitted without validation entities, on which the weights are chosen; NAME-final
-    is what the blend adds up.
+    NAME-train is fitted without validation entities, to choose the weights on those; NAME-final is
+    what the blend adds up.
 
     Raises:
-        ConfigError: a member that predicts no labels, where labels are added up.
+        ConfigError: a member does not predict labels, and labels are added up.
 
     """
     members = experiment.members()
@@ -75,8 +75,8 @@ def blend(
     Args:
         experiment: with members in `blend`.
         store: of the whole blend.
-        members: one for each of `member_experiments`.
-        fitting: is told the weights.
+        members: the checkpoint of each of `member_experiments`.
+        fitting: reports the weights.
         started: `time.perf_counter()` before the first member was fitted.
 
     """
@@ -100,7 +100,7 @@ def blend(
 def _weights(
     experiment: Experiment, store: TaskStore, members: list[Checkpoint], fitting: Fitting
 ) -> Tensor:
-    """Return the weights [K, M] that are best on validation entities, for ascending ks."""
+    """Return the weights [K, M] that are best on validation entities; ks ascend."""
     judge = validation(experiment, store)
     predictors = [Recommender(member).predictor for member in members]
     rows = []

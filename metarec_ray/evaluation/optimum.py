@@ -1,7 +1,6 @@
-"""The row that nothing can beat: the posterior of the synthetic log's own model.
+"""The row that no method can beat: the posterior of the synthetic log's own model.
 
-Knows that a store was made of the synthetic log, and so the truth behind it; learners never see
-it.
+Knows a store of the synthetic log, and the true model behind it, which learners never see.
 """
 
 import torch
@@ -16,9 +15,9 @@ from metarec_ray.evaluation.scoring import Method
 
 
 def optimum_method(store: TaskStore, tasks: StrictTasks) -> Method:
-    """Return the optimum as a row: ranks by the posterior given the same support as every method.
+    """Return the optimum as a row: it ranks by the posterior given the support of every method.
 
-    The store must be made of the synthetic log: task id and item row are then the truth's rows.
+    The store must be of the synthetic log: then task ids and item rows are rows of the true model.
     """
     settings = Data.model_validate(store.manifest.settings)
     truth = synthetic.generate(settings.synthetic, settings.feedback, settings.seed).truth

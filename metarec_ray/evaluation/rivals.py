@@ -1,6 +1,6 @@
-"""The rows that stand in every table beside a learner: which they are, and how they are fitted.
+"""The methods that every table compares a learner with, and how they are fitted.
 
-Knows which rivals make sense for which feedback; does not know how a table is laid out.
+Knows which rivals suit which feedback; does not know how a table is laid out.
 """
 
 import logging
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 def standard_rivals(
     feedback: Feedback, *, n_items: int, positive_min: float | None
 ) -> list[FittedLearner]:
-    """Return the floors, rivals and simple learners that belong beside every method.
+    """Return the floors, rivals and simple learners of every table.
 
-    Those that keep items x items matrices are left out of catalogues they refuse, with a warning.
+    Methods with item-item matrices are left out, with a warning, if the catalogue is too large.
     """
     learners: list[FittedLearner] = [
         Random(),
@@ -55,7 +55,7 @@ def standard_rivals(
 
 
 def fitted(learner: FittedLearner, experiment: Experiment, store: TaskStore) -> Recommender:
-    """Return a simple learner fitted on everything that may be learned from."""
+    """Return a simple learner fitted on the training and validation entities."""
     train = experiment.train.model_copy(update={"parts": "train+valid"})
     changes = {"algorithm": learner, "train": train, "blend": Blending()}
     return Recommender(fit_histories(experiment.model_copy(update=changes), store))

@@ -1,6 +1,6 @@
-"""From a recommender to a row's scores: the whole catalogue, for the tasks of a protocol.
+"""The scores of a recommender for the tasks of a protocol, over the whole catalogue.
 
-Knows which support a task has at each k; does not know what is done with the scores.
+Knows the support of a task at each k; does not know what is done with the scores.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from metarec_ray.inference.supports import Supports
 
 
 class Method(NamedTuple):
-    """What stands in a table.
+    """A row of a table before it is measured.
 
     Attributes:
         name: as in the table.
         kind: floor, rival, learner or optimum.
         fit_seconds: what fitting took.
         scores: k -> float [E, I], higher is better, after each entity's first k events.
-        adapted: numbers that adapting to one entity computes.
+        adapted: how many numbers adapting to one entity computes.
 
     """
 
@@ -32,7 +32,7 @@ class Method(NamedTuple):
 
 
 class RankingTasks(Protocol):
-    """Tasks of E entities that are judged by a ranking of I items, at several k."""
+    """Tasks of E entities, judged by rankings of I items at several k."""
 
     @property
     def entity(self) -> Tensor: ...
@@ -49,7 +49,7 @@ class RankingTasks(Protocol):
         ...
 
     def supports(self, k: int) -> Supports:
-        """Return what each entity is known by."""
+        """Return the support of each entity."""
         ...
 
 

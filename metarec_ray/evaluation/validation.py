@@ -1,7 +1,7 @@
-"""How good a fitted learner is on validation entities: what every choice is made by.
+"""The quality of a fitted learner on validation entities, by which choices are made.
 
-Knows the entities of the part `valid`, judged as the protocol `strict` judges test entities; those
-are never read here. The learner must have been fitted on the part `train` alone.
+Knows the entities of the part `valid`, judged as the protocol `strict` judges test entities, which
+are never read here. The learner must be fitted on the part `train` only.
 """
 
 from typing import NamedTuple
@@ -19,17 +19,17 @@ from metarec_ray.inference.predictor import Predictor
 
 
 class Validation(NamedTuple):
-    """The validation entities of a store; judged by rankings, or by predicted labels."""
+    """The validation entities of a store, judged by rankings or by predicted labels."""
 
     feedback: Feedback
     tasks: StrictTasks
     ranks: bool
 
     def quality(self, scores: Tensor, k: int) -> Tensor:
-        """Return one number an entity [E], higher is better, of scores [E, I] after k events.
+        """Return one number per entity [E], higher is better, of scores [E, I] after k events.
 
-        NDCG@10 of the query, or minus the mean squared error (explicit) or the mean log-loss of
-        its labels.
+        NDCG@10 of the query; or, of its labels, minus the mean squared error (explicit) or minus
+        the mean log-loss.
         """
         if self.ranks:
             return ranking_quality(scores, self.tasks.gains(), candidates=self.tasks.candidates(k))
@@ -45,13 +45,13 @@ def validation(
 ) -> Validation:
     """Return the validation entities with enough events; DataError if there is none.
 
-    With `ranks` they are judged by the ranking of their positives; None for what the feedback and
-    the algorithm ask for.
+    With `ranks` they are judged by the ranking of their positives; with None the feedback and the
+    algorithm decide.
     """
     feedback = store.manifest.feedback
     if ranks is None:
         ranks = feedback == "implicit" or experiment.algorithm.ranks_only
-    # Without a ranking every label counts: what is judged is its prediction.
+    # Without rankings the prediction of every label is judged.
     positive_min = positive_threshold(experiment.evaluate, feedback) if ranks else None
     tasks = cut_tasks(
         store.histories(("train",)),

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: the same numbers give the same text, letter for letter.
+"""Charts as inline SVG: the same numbers always give the same text.
 
 Not here: HTML. Begin with `curves`.
 """

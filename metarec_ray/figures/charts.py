@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 SMALL = (380, 250)  # pixels of the page
 _MOST_POINTS = 400
-_DECADE = 10.0  # a range wider than this is drawn on a logarithmic axis
-_FEW_DECADES = 1000.0  # a narrower one needs more labels than the powers of ten
+_DECADE = 10.0  # a wider range is drawn on a logarithmic axis
+_FEW_DECADES = 1000.0  # a narrower range needs more labels than powers of ten
 
 
 def line(points: Sequence[tuple[float, float]], *, title: str, x: str) -> str:
-    """Return one line; of many points every n-th is drawn, and the last."""
+    """Return a line; of many points, every n-th and the last are drawn."""
     stride = max(1, math.ceil(len(points) / _MOST_POINTS))
     shown = [*points[:-1:stride], *points[-1:]]
 
@@ -34,7 +34,7 @@ def line(points: Sequence[tuple[float, float]], *, title: str, x: str) -> str:
 
 
 def bars(heights: Mapping[str, float], *, title: str, x: str) -> str:
-    """Return one bar a name, its height written at its end."""
+    """Return one bar per name, with its value at the end."""
 
     def draw(axes: "Axes") -> None:
         drawn = axes.bar(list(heights), list(heights.values()), color=COLORS["accent"])
@@ -49,10 +49,10 @@ def bars(heights: Mapping[str, float], *, title: str, x: str) -> str:
 
 
 def scatter(points: Sequence[tuple[object, float]], best: int, *, title: str, metric: str) -> str:
-    """Return a metric by a setting's value, the best marked.
+    """Return a metric by the value of a setting, with the best one marked.
 
-    Numbers that are positive and span more than a decade stand on a logarithmic axis; where one
-    value is no number, all are names.
+    Positive numbers that span more than a decade are on a logarithmic axis; if any value is not a
+    number, all are shown as names.
     """
     numbers = [
         float(v) for v, _ in points if isinstance(v, int | float) and not isinstance(v, bool)
@@ -70,7 +70,7 @@ def scatter(points: Sequence[tuple[object, float]], best: int, *, title: str, me
             axes.set_xscale("log")
             if max(numbers) < _FEW_DECADES * min(numbers):
                 axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-            # The default writes powers of ten as mathematics, which would show as source.
+            # By default powers of ten are written as TeX, which the page would show as source.
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter("")
         axes.margins(0.12)

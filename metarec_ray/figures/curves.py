@@ -1,4 +1,4 @@
-"""A metric by the number of known events: every method on one chart.
+"""Charts of a metric by the number of known events, with all methods.
 
 Knows means and intervals; does not know how they were measured.
 """
@@ -17,7 +17,7 @@ _MARKERS = "sD^vPX<>"
 
 
 class Point(NamedTuple):
-    """A mean with its interval; without one, `low` and `high` equal it."""
+    """A mean with its interval; without an interval, `low` and `high` equal the mean."""
 
     value: float
     low: float
@@ -33,7 +33,7 @@ class Curve(NamedTuple):
 
 
 def k_curves(curves: Sequence[Curve], label: str, *, metric: str = "NDCG@10") -> str:
-    """Return the curves on a wide chart, each named at its right end."""
+    """Return a wide chart of the curves, each named at its right end."""
 
     def draw(axes: "Axes") -> None:
         _draw_curves(axes, curves, metric)
@@ -43,7 +43,7 @@ def k_curves(curves: Sequence[Curve], label: str, *, metric: str = "NDCG@10") ->
 
 
 def k_curves_narrow(curves: Sequence[Curve], label: str, *, metric: str = "NDCG@10") -> str:
-    """Return the same curves for a phone, named below the chart."""
+    """Return a narrow chart of the curves, for phones, with names below."""
 
     def draw(axes: "Axes") -> None:
         _draw_curves(axes, curves, metric)
@@ -90,7 +90,7 @@ def color_of(role: Role, i: int) -> str:
 
 
 def _name_ends(axes: "Axes", curves: Sequence[Curve]) -> None:
-    """Write each name beside its last point, moved apart where two would overlap."""
+    """Write each name beside its last point; names that would overlap are moved apart."""
     axes.set_xlim(axes.get_xlim())
     bottom, top = axes.get_ylim()
     axes.set_ylim(bottom, top)
@@ -122,7 +122,7 @@ def _name_ends(axes: "Axes", curves: Sequence[Curve]) -> None:
 
 
 def apart(heights: Sequence[float], *, gap: float) -> list[float]:
-    """Return ascending heights at least `gap` apart, near where they were, at most 1."""
+    """Return ascending heights of at most 1, moved as little as needed to be `gap` apart."""
     up, down = _pushed(heights, gap), _pushed([-height for height in reversed(heights)], gap)
     middle = [(low - high) / 2 for low, high in zip(up, reversed(down), strict=True)]
     capped = _pushed([max(-height, -1.0) for height in reversed(middle)], gap)

@@ -1,4 +1,4 @@
-"""A mean and its interval, a line a method: what a condition without k is drawn as.
+"""Means with intervals, one line per method: the chart of a condition without k.
 
 Knows means and intervals; does not know how they were measured.
 """
@@ -16,7 +16,7 @@ _WIDTH, _LINE, _FRAME = 440, 24, 70  # pixels of the page
 
 
 def dots(methods: Sequence[tuple[Curve, Point]], label: str, *, metric: str) -> str:
-    """Return one line a method, the first on top; a curve gives its name and role."""
+    """Return one line per method, the first on top, with names and roles of the curves."""
 
     def draw(axes: "Axes") -> None:
         for i, (curve, point) in enumerate(methods):

@@ -1,7 +1,7 @@
 """From a matplotlib drawing to an `<svg>` element of the page.
 
 Knows matplotlib's SVG; does not know what is drawn. Colours are custom properties of the page
-(`var(--ink)`), so one chart serves light, dark and paper; text stays text.
+(`var(--ink)`), so that one chart suits light and dark screens and print; text stays text.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HUES = 8  # of the rivals
 
-# matplotlib wants real colours: it draws in these, and the page's names replace them.
+# matplotlib needs real colours: it draws with these, which the page's names then replace.
 COLORS = {
     name: f"#{0x0A0B00 + i:06x}"
     for i, name in enumerate(
@@ -58,7 +58,7 @@ def require() -> None:
 
 
 def render(draw: Callable[["Axes"], None], size: tuple[int, int], label: str) -> str:
-    """Return what `draw` draws on a chart of `size` pixels; `label` is read to who cannot see it.
+    """Return the drawing of `draw`, `size` pixels large; `label` is for screen readers.
 
     Raises:
         MachineError: matplotlib, an optional package, is not installed.
@@ -70,7 +70,7 @@ def render(draw: Callable[["Axes"], None], size: tuple[int, int], label: str) ->
 
     buffer = io.StringIO()
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's matplotlibrc must not change the chart
+        matplotlib.rcdefaults()  # so that a user's matplotlibrc does not change the chart
         matplotlib.rcParams.update({**_RC, "svg.hashsalt": label})
         figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout="constrained")
         draw(figure.subplots())
@@ -79,7 +79,7 @@ def render(draw: Callable[["Axes"], None], size: tuple[int, int], label: str) ->
 
 
 def _inline(text: str, size: tuple[int, int], label: str) -> str:
-    """Return the `<svg>` element alone: no prolog, no style rules, ids that no other chart has."""
+    """Return the `<svg>` element without prolog and style rules, with ids unique to the chart."""
     body = text[text.index(">", text.index("<svg")) + 1 :]
     body = re.sub(r"<(metadata|style)\b.*?</\1>", "", body, flags=re.DOTALL)
     own = hashlib.sha256((label + body).encode("utf-8", "replace")).hexdigest()[:8]

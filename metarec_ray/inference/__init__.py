@@ -1,4 +1,4 @@
-"""What answers a request, offline and online: support sets in, scores and ranked ids out.
+"""Answers to requests, offline and online: support sets in, scores and ranked ids out.
 
 Not here: HTTP, Ray, how a learner was trained. Begin with `recommender`, and go down: `retrieval`,
 `predictor`, `single`, `supports`.

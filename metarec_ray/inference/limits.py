@@ -1,7 +1,7 @@
-"""What the recommender and its endpoint both limit.
+"""Limits that the recommender and its endpoint share.
 
-Imports nothing: a client of the endpoint reads it without loading torch.
+Imports nothing, so that a client of the endpoint need not load torch.
 """
 
 MAX_SUPPORT = 200
-"""Events of a support set."""
+"""Most events of a support set."""

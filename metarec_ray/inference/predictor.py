@@ -1,6 +1,6 @@
 """From support sets to scores, batched over tasks: one learner, or a blend of several.
 
-Knows what a checkpoint's parameters make; does not know ids, requests or files.
+Knows the parameters of a checkpoint; does not know ids, requests or files.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from metarec_ray.data.settings import Feedback
 from metarec_ray.inference.single import Fitted, Trained
 from metarec_ray.inference.supports import Supports
 
-MEMBER = "member."  # what the names of a blend's members' parameters begin with
+MEMBER = "member."  # first part of the names of members' parameters, in a blend
 WEIGHTS, SIZES = "blend.weights", "blend.ks"
 
 
 class Predictor(Protocol):
-    """What turns supports into scores."""
+    """A model that turns support sets into scores."""
 
     def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
         """Return scores after adapting on each support set: of the whole catalogue, [T, I].
 
-        With `items`, catalogue rows int64 [T, Q], only of each task's own.
+        With `items`, catalogue rows int64 [T, Q]: of those, each task its own.
         """
         ...
 
@@ -37,20 +37,20 @@ class Predictor(Protocol):
         ...
 
     def adapted(self, supports: Supports) -> int:
-        """Return how many numbers adapting to the first support computes, 0 for none."""
+        """Return how many numbers adapting to the first support set computes."""
         ...
 
 
 class Blend:
-    """A weighted sum of predictors, with weights that depend on the size of the support.
+    """A weighted sum of predictors, with weights for each size of the support.
 
-    Implicit feedback adds log-shares of the whole catalogue, other kinds add scores as they are.
+    For implicit feedback it adds log-shares of the whole catalogue, for other feedback scores.
     """
 
     def __init__(
         self, members: Sequence[Predictor], weights: Tensor, ks: Tensor, feedback: Feedback
     ):
-        """Take weights [K, M] for supports of at least ks [K] events; ks ascend from 0."""
+        """Take the weights [K, M] of members for supports of at least ks [K] events; ks[0] is 0."""
         self.members, self.weights, self.ks = members, weights, ks
         self.feedback: Feedback = feedback
 
@@ -72,7 +72,7 @@ class Blend:
 def member_scores(
     member: Predictor, supports: Supports, feedback: Feedback, items: Tensor | None = None
 ) -> Tensor:
-    """Return scores on the scale that a blend adds up."""
+    """Return the scores of a member on the scale of the blend's sum."""
     if feedback != "implicit":
         return member.scores(supports, items=items)
     shares = member.log_share(member.scores(supports))
@@ -82,14 +82,14 @@ def member_scores(
 def predictor_of(
     experiment: Experiment, model: Params, feedback: Feedback, items: Features, *, user_tokens: int
 ) -> Predictor:
-    """Return what scores for a checkpoint of `experiment` with these parameters.
+    """Return the predictor of a checkpoint.
 
     Args:
         experiment: as it was run.
         model: parameters and buffers by their names in a checkpoint.
         feedback: what labels mean.
         items: features of the catalogue.
-        user_tokens: rows of the users' token table.
+        user_tokens: rows of the token table of users.
 
     """
     if not experiment.blend.members:

@@ -1,7 +1,7 @@
 """A trained learner with its catalogue: raw ids in, ranked raw ids out.
 
-Knows one checkpoint; evaluation and the server ask the same object, and adaptation is the same
-code that training ran.
+Knows one checkpoint. Evaluation and the endpoint use the same object, and adaptation runs the same
+code as training.
 """
 
 import io
@@ -29,9 +29,9 @@ from metarec_ray.inference.supports import Supports
 
 
 class SupportEvent(NamedTuple):
-    """One thing a user did: an item, its label, the context it happened in, and when.
+    """An event of a user: item, label, context and time.
 
-    Events of a support stand oldest first; `time` is in microseconds, 0 where it is not known.
+    The events of a support are in order, oldest first; `time` is in microseconds, 0 if unknown.
     """
 
     item: str
@@ -41,7 +41,7 @@ class SupportEvent(NamedTuple):
 
 
 class RankedItem(NamedTuple):
-    """One place of a ranking; `score` is None for an item that is not known."""
+    """An item of a ranking; `score` is None for an unknown item."""
 
     id: str
     title: str | None
@@ -53,9 +53,9 @@ class Ranking(NamedTuple):
     """Items, best first.
 
     Attributes:
-        adapted: False where no support event was usable: the prior's ranking.
-        support_used: support events adapted on.
-        unknown: positions of support events whose item is not in the catalogue.
+        adapted: False if no support event was usable; then it is the ranking of the prior.
+        support_used: number of support events that were adapted on.
+        unknown: indices of support events whose item is not in the catalogue.
 
     """
 
@@ -69,7 +69,7 @@ class Recommender:
     """A learner, its meta-parameters and its encoded catalogue."""
 
     def __init__(self, checkpoint: Checkpoint, *, name: str = "default", version: str = "0"):
-        """Rebuild everything a request needs from a checkpoint's content."""
+        """Rebuild from a checkpoint everything that a request needs."""
         self.name, self.version = name, version
         self.experiment: Experiment = parse(checkpoint.config, "config.json of the checkpoint")
         self.feedback: Feedback = checkpoint.schema["feedback"]
@@ -111,7 +111,7 @@ class Recommender:
 
     @property
     def kind(self) -> str:
-        """What the learner is in a table: floor, rival or learner."""
+        """Kind of the learner in a table: floor, rival or learner."""
         return "learner" if self.experiment.blend.members else self.experiment.algorithm.kind
 
     def knows(self, item_id: str) -> bool:
@@ -160,7 +160,7 @@ class Recommender:
         return self.predictor.scores(supports, items=items)
 
     def adapted(self) -> int:
-        """Return how many numbers adapting to one event computes for one entity, 0 for none."""
+        """Return how many numbers adapting to one event computes, 0 for none."""
         return self.predictor.adapted(self._supports([SupportEvent(self.ids[0])], {}, {}))
 
     def _read_catalogue(self, checkpoint: Checkpoint) -> Features:

@@ -1,8 +1,9 @@
-"""The best items of a catalogue for a support set: all are scored, or those that can be among them.
+"""The best items of a catalogue for a support set, by exact scores.
 
-Knows predictors and what may be ranked; does not know ids or requests. A prepared catalogue is
-scored approximately, and the few items that come first exactly; where exact scores do not show that
-no other item can be among the best, all are scored. The ranking is that of exact scores either way.
+A large catalogue is first scored approximately, and only a shortlist exactly. If the exact scores
+do not prove that the shortlist holds the best items, all items are scored exactly. Either way the
+ranking is that of exact scores. Knows predictors and which items may be ranked; does not know ids
+or requests.
 """
 
 from collections.abc import Callable
@@ -22,10 +23,10 @@ from metarec_ray.inference.single import Trained
 from metarec_ray.inference.supports import Supports
 from metarec_ray.models.approximate_catalogue import ApproximateCatalogue
 
-LEAST = 200  # items of a shortlist; twice as many as are asked for, where that is more
-SMALL = 1024  # items that are scored exactly rather than twice; measured
-DOUBT = 2.0  # times the largest error on a shortlist: more than other errors are taken to be
-SAMPLE, TRIALS = 100_000, 5  # items that a precision is timed on, and how often
+LEAST = 200  # items of a shortlist, at least; it has twice as many as asked for
+SMALL = 1024  # up to so many items it is faster to score all exactly; measured
+DOUBT = 2.0  # errors outside a shortlist are below so many times the largest inside
+SAMPLE, TRIALS = 100_000, 5  # items and repetitions of timing a precision
 
 
 class Best(NamedTuple):
@@ -46,9 +47,9 @@ class Retriever:
         *,
         clock: Callable[[], float] = perf_counter,
     ):
-        """Take what may be ranked, bool [I], and the rank of each row's id, int64 [I].
+        """Take the items that may be ranked, bool [I], and the rank of each row's id, int64 [I].
 
-        `clock` decides which precision is faster here.
+        `clock` measures which precision is faster on this machine.
         """
         self.predictor, self.by_id, self.clock = predictor, by_id, clock
         self.rows, self.untrained = trained.nonzero().flatten(), ~trained
@@ -56,7 +57,7 @@ class Retriever:
 
     @torch.inference_mode()
     def best(self, supports: Supports, k: int, *, exclude_seen: bool) -> list[Best]:
-        """Return the `k` >= 1 best items for each task, or all there are if they are fewer."""
+        """Return the `k` >= 1 best items for each task, or all items if there are fewer."""
         found = self.shortlisted(supports, k, exclude_seen=exclude_seen)
         left = [task for task in range(len(supports.item)) if task not in found]
         if left:
@@ -67,9 +68,9 @@ class Retriever:
 
     @cached_property
     def approximate(self) -> ApproximateCatalogue | None:
-        """The prepared catalogue; None where it is small, or scores are not a head's alone.
+        """The catalogue for approximate scores; None if it is small or not scored by a head alone.
 
-        Made for the first request, in the time of some tens of requests.
+        Built at the first request, which takes as long as some tens of requests.
         """
         if len(self.rows) <= SMALL or not isinstance(self.predictor, Trained):
             return None
@@ -80,10 +81,10 @@ class Retriever:
         return ApproximateCatalogue(meta, items.vector, items.offset, low=low)
 
     def shortlisted(self, supports: Supports, k: int, *, exclude_seen: bool) -> dict[int, Best]:
-        """Return the best for those tasks whose shortlist is certain to hold them.
+        """Return the best items of the tasks whose shortlist certainly holds them.
 
-        By approximate scores an item beside the shortlist is at most the list's last; by exact ones
-        it may be above it by an error. A score that is not finite leaves nothing certain.
+        An item outside the shortlist has at most the approximate score of the last one inside; its
+        exact score may be higher by the error. With a score that is not finite nothing is certain.
         """
         size = max(2 * k, LEAST)
         if self.approximate is None or size > len(self.rows):
@@ -100,7 +101,7 @@ class Retriever:
         order = in_order(exact, self.by_id[listed])[:, :k]
         rows, best = listed.gather(1, order), exact.gather(1, order)
         error = exact - rough
-        shift = error.mean(1)  # approximate scores are exact ones less a constant
+        shift = error.mean(1)  # a constant difference between the scores does not matter
         doubt = DOUBT * (error - shift.unsqueeze(1)).abs().amax(1)
         certain = best[:, -1] > rough.amin(1) + shift + doubt
         return {
@@ -113,7 +114,7 @@ class Retriever:
         for task, scores in enumerate(self.predictor.scores(supports)):
             may = scores if self.every else scores[self.rows]
             seen = supports.item[task, supports.mask[task]][: None if exclude_seen else 0]
-            # More than asked for, less those that are not wanted, leaves enough.
+            # So many that k are left when the seen ones are taken out.
             rows = self.rows[top_k(may, by_id, min(k + len(seen), len(may)))]
             rows = rows[~torch.isin(rows, seen)][:k]
             found.append(Best(rows, scores[rows]))
@@ -121,7 +122,7 @@ class Retriever:
 
 
 def _low_is_faster(meta: Params, items: EncodedItems, clock: Callable[[], float]) -> bool:
-    """Return whether this machine scores a catalogue sooner in low precision than in single."""
+    """Return whether this machine scores faster in low precision than in float32."""
     width = items.vector.shape[1]
     if not adds_up(width):
         return False
@@ -134,7 +135,7 @@ def _low_is_faster(meta: Params, items: EncodedItems, clock: Callable[[], float]
         return clock() - started
 
     rivals = [ApproximateCatalogue(meta, *some, low=low) for low in (False, True)]
-    # In turn, so that what else the machine does meets both; the first trial prepares.
+    # By turns, so that other load on the machine slows both down; the first trial is a warm-up.
     trials = [[seconds(one) for one in rivals] for _ in range(TRIALS + 1)]
     single, low = (min(times) for times in zip(*trials[1:], strict=True))
     return low < single

@@ -1,4 +1,4 @@
-"""Support sets of several tasks as padded tensors: what every predictor is asked with.
+"""Support sets of several tasks as padded tensors: the input of every predictor.
 
 Knows columns; does not know ids, learners or where events come from.
 """

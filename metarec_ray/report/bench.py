@@ -1,6 +1,6 @@
-"""The page of a bench and its Markdown twin, written beside the results.
+"""The HTML page of a bench and the same as Markdown, written beside the results.
 
-Knows rows; a value is called better only where its row says so.
+Knows rows; a value is called better only if its row says so.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from metarec_ray.report.bench_rows import (
 from metarec_ray.report.page import Markup, chart, element, join, page, section, table
 
 PAGE, MARKDOWN = "index.html", "results.md"
-_MOST = 4  # learners, and rivals, that a chart shows beside the best
+_MOST = 4  # learners, and rivals, in a chart of the best
 _ROLES: tuple[Role, ...] = ("floor", "rival", "learner", "main")
 Methods = dict[str, dict[int | None, Row]]
 
@@ -38,7 +38,7 @@ def write_bench(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def bench_page(rows: Sequence[Row]) -> str:
-    """Return the whole page: a chart and a table a scenario, details, where each row comes from."""
+    """Return the page: a chart and a table per scenario, details, provenance of the rows."""
     first = rows[0]
     title = f"{first['protocol']}, {first['dataset']}"
     parts = [_head(rows, title)]
@@ -104,7 +104,7 @@ def _scenario(
 
 
 def _curves(metric: str, methods: Methods) -> list[Curve]:
-    """Return a curve a method; controls stand in the tables alone."""
+    """Return one curve per method; controls are in the tables only."""
     roles: dict[str, Role] = {
         name: role for name, of_k in methods.items() if (role := _role(of_k)) is not None
     }
@@ -124,7 +124,7 @@ def _curves(metric: str, methods: Methods) -> list[Curve]:
 
 
 def _few(curves: list[Curve], metric: str) -> list[Curve]:
-    """Return the best curves of each role, floors first: what one chart can show."""
+    """Return the best curves of each role, floors first, as many as a chart can show."""
     ordered = _ordered(curves, metric)
     kept = {id(c) for role in _ROLES for c in [c for c in ordered if c.role == role][:_MOST]}
     return sorted((c for c in curves if id(c) in kept), key=lambda c: _ROLES.index(c.role))
@@ -181,7 +181,7 @@ def _details(
 
 
 def _gaps(last: int | None, methods: Methods, metric: str) -> Markup:
-    """Return the means of groups, where rows have any."""
+    """Return the means of groups, if the rows have any."""
     found = {name: of_k[last].get("groups") for name, of_k in methods.items() if last in of_k}
     columns = dict.fromkeys(g for of in found.values() if isinstance(of, dict) for g in of)
     if not columns:

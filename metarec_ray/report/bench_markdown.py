@@ -1,4 +1,4 @@
-"""The table of a bench as Markdown: what a repository shows.
+"""The table of a bench as Markdown, for a repository.
 
 Knows rows; does not know how they were measured.
 """
@@ -20,7 +20,7 @@ from metarec_ray.report.bench_rows import (
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return a page: a table a scenario with the deciding metric by k, details, provenance."""
+    """Return a page: a table per scenario of the target metric by k, details, provenance."""
     first = rows[0]
     title = f"# {first['protocol']}, {first['dataset']} ({first['feedback']})"
     parts = [title, _lead(rows), *_overviews(rows), *_details(rows), _commands(rows)]

@@ -1,6 +1,6 @@
 """Rows of a bench, arranged for a page: by scenario, method and k.
 
-Knows the keys of rows; does not know how they were measured, nor markup.
+Knows the keys of rows; does not know how they were measured, or markup.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ LEGEND = {
 
 
 def legend(rows: Sequence[Row]) -> dict[str, str]:
-    """Return what the marks of these rows mean."""
+    """Return the meaning of the marks in these rows."""
     used = "".join(map(mark, rows))
     return {name: words for name, words in LEGEND.items() if name in used}
 
 
 def target(rows: Sequence[Row]) -> str:
-    """Return the metric that decides."""
+    """Return the metric that methods are compared by."""
     return "rmse" if "rmse" in rows[0] else "ndcg@10"
 
 
@@ -53,7 +53,7 @@ def by_method(rows: Sequence[Row], scenario: str | None) -> dict[str, dict[int |
 
 
 def mark(row: Row) -> str:
-    """Return what is known of a row's value, a character of `LEGEND` each."""
+    """Return the marks of a row's value, characters of `LEGEND`."""
     marks = {
         "+": row.get("better"),
         "*": row.get("better_than_simple"),
@@ -64,7 +64,7 @@ def mark(row: Row) -> str:
 
 
 def shown(value: object, places: int = 4) -> str:
-    """Return a number for people, nothing for None."""
+    """Return a number as text; an empty one for None."""
     if value is None:
         return ""
     return f"{value:.{places}f}" if isinstance(value, float) else str(value)
@@ -84,11 +84,11 @@ def interval(row: Row) -> tuple[float, float]:
 
 
 def details(rows: Sequence[Row]) -> list[str]:
-    """Return the metrics beside the deciding one that some row has."""
+    """Return the other metrics that some row has."""
     names = (*(RANKING if target(rows) == "ndcg@10" else RATING), *COSTS)
     return [name for name in names if any(row.get(name) is not None for row in rows)]
 
 
 def places(name: str) -> int:
-    """Return the decimals that a metric is shown with."""
+    """Return the number of decimals of a metric."""
     return {"adapted": 0, "seconds": 1, "cpu_seconds": 1, "adapt_ms": 1}.get(name, 4)

@@ -1,6 +1,6 @@
 """One held-out user, before and after each click.
 
-Knows the answers of the endpoint; what the user chose later was never part of a question.
+Knows the answers of the endpoint. Later choices of the user were not part of any request.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from metarec_ray.report.run import Example, Item, Run, Step
 
 
 def example(run: Run) -> Markup:
-    """Return the lists of each step side by side, with what moved up and what was right."""
+    """Return the lists of all steps side by side, with items that moved up and later choices."""
     found = run.summary.example
     if found is None or not found.steps:
         return Markup()

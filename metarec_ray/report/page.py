@@ -1,4 +1,4 @@
-"""A page of HTML out of parts: everything that is not a part already is escaped.
+"""HTML pages built of elements; all text is escaped.
 
 Knows markup and the style sheet; does not know what a run is.
 """
@@ -29,7 +29,7 @@ $body
 
 
 class Markup(str):
-    """HTML that is safe as it stands; any other value is escaped when it meets markup."""
+    """HTML that is safe as it is; any other value is escaped when it is put into a page."""
 
     __slots__ = ()
 
@@ -59,7 +59,7 @@ def join(parts: Iterable[object], separator: str = "") -> Markup:
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, css: str = "") -> Markup:
-    """Return a table that scrolls where the page is narrow; the first column names a row."""
+    """Return a table that scrolls on a narrow page; its first column names the rows."""
     header = join(Markup(f'<th scope="col">{markup(cell)}</th>') for cell in head)
     body = join(_row(cells) for cells in rows)
     inner = Markup(f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>")

@@ -1,7 +1,7 @@
-"""What the table says: the verdict, the curves, the regret, every row.
+"""The results of a run: the verdict, the curves, the regret, every row.
 
-Knows rows; "better" is written only where the difference to the best rival of that k is positive
-and its corrected p is below .05.
+Knows rows. "Better" is written only if the difference to the best rival at that k is positive and
+its corrected p is below .05.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from metarec_ray.report.page import Markup, chart, element, join, section, table
 from metarec_ray.report.run import Row, Run
 
 _LEVEL = 0.05
-_SHARED = ("protocol", "dataset", "feedback", "seed")  # as a rule the same in every row
+_SHARED = ("protocol", "dataset", "feedback", "seed")  # mostly the same in every row
 _BETTER, _EQUAL, _WORSE, _ALONE = "better", "not distinguishable", "worse", "no rival"
 _SENTENCE = {
     _BETTER: "better than the best rival {} (corrected p\xa0<\xa0.05)",
@@ -25,7 +25,7 @@ _ORDER: dict[Role, int] = {"optimum": 0, "floor": 1, "rival": 2, "learner": 3, "
 
 
 def verdict(run: Run) -> Markup:
-    """Return one sentence on the learner, and what it rests on at each k."""
+    """Return one sentence on the learner, and the numbers behind it at each k."""
     rows = _learner_rows(run)
     if not rows:
         return Markup()
@@ -57,7 +57,7 @@ def verdict(run: Run) -> Markup:
 
 
 def curves(run: Run) -> Markup:
-    """Return NDCG@10 by k of every method, one chart for each protocol and data set."""
+    """Return NDCG@10 by k of every method, one chart per protocol and data set."""
     groups = groupby(run.rows, key=lambda row: (row.protocol, row.dataset, row.seed))
     drawn = [_curve_charts(run, list(rows)) for _, rows in groups]
     if not drawn:
@@ -66,7 +66,7 @@ def curves(run: Run) -> Markup:
 
 
 def regret(run: Run) -> Markup:
-    """Return what the learner leaves on the table, where the optimum is known."""
+    """Return how far the learner is below the optimum, if that is known."""
     optimum, rows = run.summary.optimum, _learner_rows(run)
     shown = [row for row in rows if optimum and row.k in optimum]
     if not optimum or not shown:
@@ -96,7 +96,7 @@ def regret(run: Run) -> Markup:
 
 
 def full_table(run: Run) -> Markup:
-    """Return every row with every field, as they were measured."""
+    """Return all fields of all rows."""
     if not run.raw:
         return Markup()
     fields = list(dict.fromkeys(name for row in run.raw for name in row))
@@ -108,7 +108,7 @@ def full_table(run: Run) -> Markup:
 
 
 def _learner_rows(run: Run) -> list[Row]:
-    """Return the rows of the learner the run is about; without a name, of the best at the end."""
+    """Return the rows of the run's learner; without its name, of the best at the largest k."""
     learners = [row for row in run.rows if row.kind == "learner"]
     if not learners:
         return []

@@ -1,7 +1,7 @@
-"""What a run folder holds, read and checked: each file is optional, one must be there.
+"""The files of a run's folder, read and checked: each is optional, at least one must exist.
 
-Knows files and their fields; does not know how they are shown. Fields it has no use for are left
-alone, so a newer run can be shown by an older report.
+Knows files and their fields; does not know how they are shown. Unknown fields are ignored, so that
+an older report can show a newer run.
 """
 
 import json
@@ -26,7 +26,7 @@ class _Read(BaseModel):
 
 
 class Row(_Read):
-    """One method at one k; `raw` of the run keeps the fields that only the full table shows."""
+    """One method at one k; fields that only the full table shows are in `raw` of the run."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -46,7 +46,7 @@ class Row(_Read):
 
 
 class Counts(_Read):
-    """What became of the rows of the log, and what is in the store."""
+    """Counts of the log's rows by what happened to them, and of the store."""
 
     rows_in: int
     kept: int
@@ -69,7 +69,7 @@ class Sweep(_Read):
 
 
 class Item(_Read):
-    """A film, a product, ...: what a list shows."""
+    """An item of a list."""
 
     id: str
     title: str | None = None
@@ -77,7 +77,7 @@ class Item(_Read):
 
 
 class Step(_Read):
-    """One answer of the endpoint, after `clicked` or, the first, before any click."""
+    """One answer of the endpoint: after `clicked`; the first one before any click."""
 
     clicked: Item | None = None
     items: list[Item]
@@ -85,7 +85,7 @@ class Step(_Read):
 
 
 class Example(_Read):
-    """One held-out user: answers after each click, and what they chose later."""
+    """One held-out user: the answers after each click, and the user's later choices."""
 
     user: str
     fields: dict[str, JsonValue] = {}
@@ -94,7 +94,7 @@ class Example(_Read):
 
 
 class Summary(_Read):
-    """What a whole run says of itself."""
+    """The summary that a run writes."""
 
     dataset: str = ""
     feedback: str = ""
@@ -120,7 +120,7 @@ class _Evaluation(_Read):
 
 
 class Run(_Read):
-    """Everything a report shows.
+    """Everything that a report shows.
 
     Attributes:
         name: of the folder.
@@ -140,7 +140,7 @@ class Run(_Read):
 
 
 def read_run(folder: Path) -> Run:
-    """Return what the folder holds; DataError when it holds nothing to report, or a broken file."""
+    """Return the run of a folder; DataError if it has nothing to report, or a broken file."""
     if not any((folder / name).is_file() for name in INPUTS):
         raise DataError(f"a report needs one of {', '.join(INPUTS)}, {folder} holds none")
     summary = _read(folder / SUMMARY, Summary) or Summary()
@@ -195,7 +195,7 @@ def _counts(path: Path) -> Counts | None:
 
 
 def _training(folder: Path) -> Path:
-    """Return the lines of the run's own training; of a blend those of its first trained member."""
+    """Return the metrics of the run's training; for a blend those of its first trained member."""
     own = folder / metrics_log.NAME
     members = sorted(folder.glob(f"members/*-final/{metrics_log.NAME}"))
     return members[0] if members and not own.is_file() else own

@@ -1,6 +1,6 @@
-"""What a run is made of: the headline, the data, the stages, versions and commands.
+"""Sections on the run itself: the headline, the data, the stages, versions and commands.
 
-Knows counts and names; judges nothing.
+Knows counts and names; does not judge results.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def head(run: Run) -> Markup:
-    """Return the title and what one wants to know of the run at once."""
+    """Return the title and the main facts of the run."""
     found = run.summary
     facts = [
         found.dataset,
@@ -28,7 +28,7 @@ def head(run: Run) -> Markup:
 
 
 def data(run: Run) -> Markup:
-    """Return what became of the rows of the log, and what was made of them."""
+    """Return what happened to the rows of the log, and the size of the store."""
     found = run.data
     if found is None:
         return Markup()
@@ -38,7 +38,7 @@ def data(run: Run) -> Markup:
 
 
 def stages(run: Run) -> Markup:
-    """Return where the time went."""
+    """Return the time of each stage."""
     spent = run.summary.stages
     total = sum(spent.values())
     if total <= 0:
@@ -52,7 +52,7 @@ def stages(run: Run) -> Markup:
 
 
 def provenance(run: Run) -> Markup:
-    """Return what is needed to do it again: commands, versions, hashes."""
+    """Return what a repetition needs: commands, versions, hashes."""
     found = run.summary
     kept = {"checkpoint": found.checkpoint, "sha256 of the parameters": found.parameters_sha256}
     rows = [*found.versions.items(), *((name, value) for name, value in kept.items() if value)]

@@ -1,4 +1,4 @@
-"""How it was learned: curves of the training log and the sweep.
+"""Sections on training: curves of the metrics, and the sweep.
 
 Knows the lines of `metrics.jsonl` and the trials of a sweep.
 """
@@ -43,7 +43,7 @@ def curves(run: Run) -> Markup:
 
 
 def sweep(run: Run) -> Markup:
-    """Return the metric by each key that was searched, and the best trials."""
+    """Return the metric by each searched key, and the best trials."""
     found = run.sweep
     trials = _trials(found) if found else []
     if not found or not trials:

@@ -1,6 +1,6 @@
 """Write `report.html` into a run folder, whole or not at all.
 
-Knows the order of the sections; each section says itself whether it has anything to show.
+Knows the order of the sections; a section without content is left out.
 """
 
 import os
@@ -31,8 +31,8 @@ def write_report(run: Path) -> Path:
     """Write `report.html` of the run folder and return its path; an older one is replaced.
 
     Raises:
-        DataError: the folder holds nothing to report, or a file that cannot be read.
-        MachineError: matplotlib is not installed and the run has something to draw.
+        DataError: the folder has nothing to report, or a file that cannot be read.
+        MachineError: matplotlib is not installed, and there is something to draw.
 
     """
     text = render(read_run(run))
@@ -51,6 +51,6 @@ def write_report(run: Path) -> Path:
 
 
 def render(run: Run) -> str:
-    """Return the page: the sections that have something to show."""
+    """Return the page with all sections that have content."""
     parts = [section(run) for section in _SECTIONS]
     return page(f"metarec: {run.name}", [part for part in parts if part])

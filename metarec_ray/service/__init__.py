@@ -1,4 +1,4 @@
 """The HTTP application, its client and its settings.
 
-Not here: Ray; a model is handed in. Begin with `app`.
+Not here: Ray, and the model, which is passed in. Begin with `app`.
 """

@@ -1,7 +1,7 @@
-"""The HTTP application: routes over models that rank.
+"""The HTTP application: routes to models that rank.
 
-Knows routes, bodies and keys; does not know which learner answers, nor who runs the application.
-Every endpoint is `async`: ranking takes less time than a thread switch does.
+Knows routes, bodies and keys; does not know which learner answers or who runs the application.
+Endpoints are `async` because ranking takes less time than a thread switch.
 """
 
 import math
@@ -64,7 +64,7 @@ def build_app(models: Mapping[str, Ranker], *, keys: Keyring) -> FastAPI:
 
 
 def _health(models: Mapping[str, Ranker]) -> APIRouter:
-    """Probes of the Open Inference Protocol: open, and silent about what is served."""
+    """Return the probes of the Open Inference Protocol; they need no key."""
     router = APIRouter(prefix="/v2", tags=["health"])
 
     @router.get("/health/live")
@@ -191,7 +191,7 @@ _OURS = frozenset(ModelCard.model_fields)
 
 
 def _finite(value: Any) -> Any:
-    """Return the value with every number that JSON cannot hold as None."""
+    """Return the value with None for every number that JSON cannot hold."""
     if isinstance(value, dict):
         return {str(key): _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
-"""API keys: where they are kept, and whether a request brought one.
+"""API keys: where they are kept, and whether a request has one.
 
-Knows keys and headers; does not know routes. Only digests of keys reach the server's processes, so
-that a key is in no log, process list or stored state of theirs.
+Knows keys and headers; does not know routes. The server's processes get only digests of keys, so
+that no log, process list or stored state of theirs holds a key.
 """
 
 import hmac
@@ -19,7 +19,7 @@ MIN_CHARS = 16
 
 
 class Keyring:
-    """The keys that open an endpoint, as SHA-256 digests."""
+    """The keys of an endpoint, as SHA-256 digests."""
 
     def __init__(self, digests: tuple[bytes, ...]) -> None:
         if not digests:
@@ -28,17 +28,17 @@ class Keyring:
 
     @classmethod
     def of(cls, *keys: str) -> "Keyring":
-        """Return the ring of these keys."""
+        """Return the keyring of these keys."""
         return cls(tuple(_digest(key) for key in keys))
 
     def opens(self, key: str) -> bool:
-        """Whether the key is on the ring; every key is compared, each in constant time."""
+        """Whether the key is on the keyring; it is compared with all keys, in constant time."""
         given = _digest(key)
         return any([hmac.compare_digest(given, digest) for digest in self.digests])
 
 
 def presented(headers: Mapping[str, str]) -> str | None:
-    """Return the key of `Authorization: Bearer KEY` or `X-API-Key: KEY`, None without one."""
+    """Return the key of `Authorization: Bearer KEY` or `X-API-Key: KEY`; None without one."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key.strip():
         return key.strip()
@@ -49,7 +49,7 @@ def find_key(environ: Mapping[str, str], path: Path) -> str | None:
     """Return the key of `METAREC_API_KEY`, else of the file, else None.
 
     Raises:
-        MachineError: the file can be read by others than its owner, or a key is too short.
+        MachineError: others than its owner can read the file, or a key is too short.
 
     """
     key = environ.get(VARIABLE)
@@ -67,7 +67,7 @@ def find_key(environ: Mapping[str, str], path: Path) -> str | None:
 
 
 def find_or_make_key(environ: Mapping[str, str], path: Path) -> str:
-    """Return the key that `find_key` finds, else a new one of 256 bits, kept in the file."""
+    """Return the key of `find_key`, else a new one of 256 bits, which is saved in the file."""
     found = find_key(environ, path)
     if found is not None:
         return found

@@ -1,7 +1,7 @@
-"""Reading a request's body: media type, size, JSON and rules, in this order.
+"""Reading a request's body: media type, size, JSON and validation, in this order.
 
-Knows bodies; does not know what they ask for. FastAPI's own parsing is not used: its body limit
-answers in plain text, and its parser lets NaN through to where it becomes a 500.
+Does not know what a body asks for. FastAPI's own parsing is not used: its size limit answers in
+plain text, and its parser accepts NaN, which later becomes a 500.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from metarec_ray.service.problems import Problem, from_validation
 from metarec_ray.service.requests import MAX_BODY_BYTES, RankRequest
 
-# A client that is still sending reads no answer: this much too much is read and thrown away.
+# A client that is still sending does not read the answer: so much of the excess is read as well.
 DRAIN_BYTES = 16 * MAX_BODY_BYTES
 SCHEMAS = "#/components/schemas/{model}"
 RANK_BODY: dict[str, Any] = {
@@ -26,7 +26,7 @@ RANK_BODY: dict[str, Any] = {
 
 
 async def read_body(request: Request) -> RankRequest:
-    """Return the validated body; nothing beyond the limit is ever held in memory."""
+    """Return the validated body; at most the limit is held in memory."""
     _check_media_type(request)
     kept = bytearray()
     size = 0
@@ -47,7 +47,7 @@ async def read_body(request: Request) -> RankRequest:
 
 
 def describe(app: FastAPI) -> None:
-    """Add the schemas of the bodies that `read_body` reads to the OpenAPI document."""
+    """Add the schemas of these bodies to the OpenAPI document."""
     document = app.openapi()
     schema = RankRequest.model_json_schema(ref_template=SCHEMAS)
     parts = schema.pop("$defs")

@@ -1,6 +1,6 @@
-"""Asking an endpoint from the command line, with the standard library alone.
+"""A client of the endpoint for the command line, with the standard library only.
 
-Knows addresses, the API and the plain-text errors of proxies on the way; does not know the model.
+Knows addresses, the API and the plain-text errors of proxies; does not know the model.
 """
 
 import json
@@ -35,14 +35,14 @@ MAX_ANSWER_BYTES = 8 << 20
 def rank(
     url: str, support: str, *, k: int = 10, api_key: str | None, timeout_s: float = TIMEOUT_S
 ) -> RankResponse:
-    """Return what the endpoint ranks for a user with this support.
+    """Return the endpoint's ranking for a user with this support.
 
     `url` is an endpoint (`http://127.0.0.1:8000`, which must serve one model) or a model
     (`.../v1/models/NAME`); `support` is in the notation of `parse_support`.
 
     Raises:
         RequestError: the request is wrong, or the endpoint refuses it.
-        MachineError: no endpoint answers, it takes too long, or it fails.
+        MachineError: the endpoint does not answer, takes too long, or fails.
 
     """
     body = _body(support, k)
@@ -57,7 +57,7 @@ def parse_support(text: str) -> list[SupportItem]:
     >>> [(event.item_id, event.value) for event in parse_support("5:4,7")]
     [('5', 4.0), ('7', 1.0)]
 
-    The value follows the last colon, so that an id may hold colons when a value is given.
+    The value follows the last colon: an id may contain colons if a value is given.
     """
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     return [_event(part, at) for at, part in enumerate(parts, start=1)]
@@ -83,7 +83,7 @@ def render(answer: RankResponse) -> str:
 
 
 class Endpoint:
-    """An address, a key and a patience.
+    """The address of an endpoint, a key and a timeout.
 
     Raises:
         RequestError: the address is not one of http or https.
@@ -120,9 +120,9 @@ class Endpoint:
 
 
 def _opener(parts: SplitResult) -> OpenerDirector:
-    """Return an opener for http and https that follows no redirect: the key would go along.
+    """Return an opener for http and https that follows no redirect, which would get the key.
 
-    It goes through the environment's proxy, but never to this machine.
+    It uses the proxy of the environment, except for this machine.
     """
     opener = OpenerDirector()
     handlers = [HTTPHandler, HTTPSHandler, HTTPDefaultErrorHandler, HTTPErrorProcessor]
@@ -196,7 +196,7 @@ def _event(part: str, at: int) -> SupportItem:
 
 
 def _told(error: HTTPError, url: str) -> MachineError | RequestError:
-    """Return a refusal as one sentence, be it a problem document or plain text of a proxy."""
+    """Return an error as one sentence: of a problem document, or plain text of a proxy."""
     detail = _detail(error)
     sentences = {
         401: "the endpoint must be asked with its API key: set METAREC_API_KEY",
@@ -221,5 +221,5 @@ def _detail(error: HTTPError) -> str | None:
 
 
 def _printable(text: str) -> str:
-    """Return the text without control characters: a title must not steer the terminal."""
+    """Return the text without control characters, so that a title cannot control the terminal."""
     return "".join("?" if unicodedata.category(char).startswith("C") else char for char in text)

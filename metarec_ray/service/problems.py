@@ -1,4 +1,4 @@
-"""Every error of the endpoint as a problem document [RFC 9457]; none repeats what was sent.
+"""Every error of the endpoint as a problem document [RFC 9457], without content of the request.
 
 Knows HTTP errors; does not know what the endpoint computes.
 """
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Kind(NamedTuple):
-    """A type of problem: its name in the type URI, and its title."""
+    """A type of problem: its name in the URI, and its title."""
 
     slug: str
     title: str
@@ -56,7 +56,7 @@ class FieldError(NamedTuple):
 
 
 class Problem(Exception):
-    """A refusal on its way to the client."""
+    """An error that is answered with a problem document."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Problem(Exception):
 
 
 def document(problem: Problem, request_id: str) -> dict[str, object]:
-    """Return the problem document; `instance` names this one occurrence."""
+    """Return the problem document; `instance` identifies this occurrence."""
     content: dict[str, object] = {
         "type": BASE + problem.kind.slug,
         "title": problem.kind.title,
@@ -91,7 +91,7 @@ def document(problem: Problem, request_id: str) -> dict[str, object]:
 
 
 def from_validation(error: ValidationError) -> Problem:
-    """Return 400 for a body that is no JSON, else 422 with a pointer for every breach."""
+    """Return 400 for a body that is not JSON, else 422 with a pointer to every error."""
     details = error.errors(include_url=False, include_context=False, include_input=False)
     if any(detail["type"] == "json_invalid" for detail in details):
         return Problem(400, "body must be one JSON object in UTF-8")
@@ -101,7 +101,7 @@ def from_validation(error: ValidationError) -> Problem:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of `app` a problem document."""
+    """Answer every error of `app` with a problem document."""
     app.exception_handler(Problem)(_refuse)
     app.exception_handler(HTTPException)(_http)
     app.exception_handler(RequestError)(_request)
@@ -110,7 +110,7 @@ def install(app: FastAPI) -> None:
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:
-    """Return the part of the location that we named: keys that were sent are not repeated."""
+    """Return the location up to the first key that is the client's: those are not repeated."""
     known: list[str] = []
     for part in location:
         if isinstance(part, str) and part not in FIELDS:
@@ -150,7 +150,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _request(request: Request, error: Exception) -> JSONResponse:
-    # Our sentences end in what was sent: "k must be >= 1, got 0".
+    # Our sentences end with the value that was sent: "k must be >= 1, got 0".
     return _answer(request, Problem(422, str(error).partition(", got ")[0]))
 
 

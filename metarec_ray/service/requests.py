@@ -1,6 +1,6 @@
 """The JSON that goes in and out of the endpoint, and every limit on it.
 
-Knows shapes and limits; does not know HTTP, the model behind it, or how an error is told.
+Knows fields and limits; does not know HTTP, the model, or how errors are reported.
 """
 
 from typing import Annotated, Literal, Self
@@ -16,7 +16,7 @@ MAX_K = 1000
 MAX_ID_CHARS = 256
 MAX_FIELDS = 64
 MAX_FIELD_VALUES = 1024
-# Far beyond any rating or feature, and still small enough that no score overflows.
+# Far above any rating or feature, and small enough that no score overflows.
 MAX_VALUE = 1e6
 MAX_FIELD = 1e12
 DEFAULT_K = 10
@@ -58,7 +58,7 @@ class SupportItem(Body):
 
     @property
     def microseconds(self) -> int:
-        """The timestamp as a task store counts time; 0 without one."""
+        """The timestamp in microseconds, as in a task store; 0 without one."""
         return 0 if self.timestamp is None else round(self.timestamp.timestamp() * 1e6)
 
 

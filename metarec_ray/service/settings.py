@@ -1,6 +1,6 @@
-"""The environment Ray Serve must find: decided before ray is imported, which reads it only then.
+"""The environment variables of Ray Serve, set before ray is imported, which reads them only then.
 
-Knows names and values; does not import ray, nor start anything.
+Knows names and values; does not import ray or start anything.
 """
 
 import secrets
@@ -9,16 +9,17 @@ from typing import NamedTuple
 
 
 class Queue(NamedTuple):
-    """Back-pressure of one replica: requests in its hands, and requests that wait for it."""
+    """Back-pressure of one replica: requests that it works on, and requests that wait for it."""
 
     ongoing: int
     waiting: int
 
 
-# Behind HAProxy, which sheds first, the replica's queue is the second line. Serve's own proxy asks
-# a full replica again after a pause: with 1 in hand 4 connections got 45 answers/s, with 8 148.
+# HAProxy sheds load first; behind it a replica's queue is the second limit. Serve's own proxy
+# asks a full replica again after a pause: 4 connections got 45 answers/s with 1 ongoing request
+# allowed, 148 with 8.
 QUEUES = {True: Queue(64, 200), False: Queue(8, 32)}
-# HAProxy refuses, in 0.1 ms and before any replica is troubled, what exceeds this per replica.
+# Requests per replica above which HAProxy refuses, in 0.1 ms and without asking a replica.
 SHED_PER_REPLICA = 6
 REQUEST_TIMEOUT_S = 5.0
 
@@ -31,17 +32,17 @@ COMMON = {
 }
 WITHOUT_HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "0",
-    # Else every replica would open a port of its own that nothing uses.
+    # Otherwise every replica would open a port that nothing uses.
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
 }
 WITH_HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-    # Ranking changes nothing, so a request that met a dying replica may be asked again.
+    # Ranking has no side effects, so a request to a dying replica may be repeated.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response junk-response",
     "RAY_SERVE_HAPROXY_RETRIES": "3",
-    # An idle client is let go; a replica that is silent for longer than any answer takes, too.
+    # Idle clients are disconnected, and replicas that take longer than any answer should.
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "30",
     "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "10",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
@@ -49,9 +50,9 @@ WITH_HAPROXY = {
 
 
 def choose_run_dir() -> Path:
-    """Return a path for the folder of HAProxy's configuration and sockets; `serving` makes it.
+    """Return a path for HAProxy's configuration and sockets; `serving` creates the folder.
 
-    It is short whatever TMPDIR is: the path of a Unix socket has at most 107 bytes.
+    It is short, whatever TMPDIR is: the path of a Unix socket has at most 107 bytes.
     """
     return Path("/tmp") / f"metarec-{secrets.token_hex(5)}"
 
@@ -59,7 +60,7 @@ def choose_run_dir() -> Path:
 def serve_environment(
     *, haproxy: bool, run_dir: Path, stats_port: int = 8404, metrics_port: int = 9101
 ) -> dict[str, str]:
-    """Return what must be in the environment before `engine.serve.driver` is imported."""
+    """Return the variables that must be set before `engine.serve.driver` is imported."""
     if not haproxy:
         return COMMON | WITHOUT_HAPROXY
     return {

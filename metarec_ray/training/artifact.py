@@ -1,6 +1,7 @@
-"""From fitted parameters to a checkpoint: everything a resumed run or a server needs.
+"""From fitted parameters to a checkpoint: everything that a resumed run or a server needs.
 
-Knows stores and checkpoints, and when two runs are one; does not know how parameters are found.
+Knows stores and checkpoints, and what a resumed run must have in common with the one it resumes;
+does not know how parameters are found.
 """
 
 import json
@@ -30,13 +31,13 @@ def assemble(
     """Return the checkpoint of `model` as it is after `step` steps.
 
     Args:
-        experiment: what was run.
-        store: what it was run on.
+        experiment: as it was run.
+        store: that it was run on.
         model: parameters and buffers by their names in a checkpoint.
         trained: bool [I], items that training met.
         step: of the outer loop.
         optimizer: moments of the outer optimizer; empty where there is none.
-        metrics: the last ones; `seconds` of training among them.
+        metrics: the last ones, with the `seconds` of training.
 
     """
     return Checkpoint(
@@ -57,7 +58,7 @@ def assemble(
 def require_same_run(
     checkpoint: Checkpoint, experiment: Experiment, store: TaskStore, path: Path
 ) -> None:
-    """Raise a CheckpointError where the checkpoint of `path` has other data or settings."""
+    """Raise a CheckpointError if the checkpoint of `path` is of other data or settings."""
     state = {name: checkpoint.state[name] for name in ("seed", "store_sha256")}
     expected = {"seed": experiment.run.seed, "store_sha256": store.manifest.store_sha256}
     if state != expected:
@@ -93,7 +94,7 @@ def _schema(store: TaskStore) -> dict[str, Any]:
 
 
 def _changed(old: dict, new: dict) -> str | None:
-    """Return the first key that decides the numbers and differs, None if there is none."""
+    """Return the first key that differs and changes the numbers; None without one."""
     for section in ("model", "algorithm", "train"):  # the store's hash stands for `data`
         for key in new[section]:
             if key in (

@@ -1,8 +1,8 @@
 """Models of disjoint users, averaged: federated averaging of the outer loop.
 
-[McMahan et al., 2017, arXiv:1602.05629]. Every shard of entities begins a round with the same
+[McMahan et al., 2017, arXiv:1602.05629]. In a round every shard of entities starts from the same
 parameters and optimizer moments and takes its steps alone; then both are averaged, weighted by the
-shards' numbers of entities. Item statistics and the reference sample are those of all entities.
+number of entities of each shard. Item statistics and the reference sample are of all entities.
 Knows shards and rounds; does not know ray: shards run through `Fitting.each`.
 """
 
@@ -41,12 +41,12 @@ class _ShardResult(NamedTuple):
     """What a shard ends a round with."""
 
     state: ParameterState
-    entities: int  # that it took tasks from
+    entities: int  # that give tasks
     last: Progress
 
 
 def round_segments(trainer: Trainer, fitting: Fitting, *, at_end: AtEnd = nothing) -> list[Segment]:
-    """Return a segment for each round of `train.average`; its one line is the shards' mean."""
+    """Return a segment for each round of `train.average`; its line is the mean of its shards."""
     train = trainer.experiment.train
     assert train.average is not None
     length = train.steps // train.average.rounds
@@ -57,7 +57,7 @@ def round_segments(trainer: Trainer, fitting: Fitting, *, at_end: AtEnd = nothin
 def shard(histories: Histories, *, index: int, shards: int, seed: int) -> Histories:
     """Return only the events of the entities that are dealt to shard `index`.
 
-    The deal is a permutation of the task ids: every shard has as many, give or take one.
+    Entities are permuted and dealt out in turn: the sizes of shards differ by at most one.
     """
     order = np.random.default_rng([seed, 4]).permutation(len(histories.task_id))
     dealt = torch.from_numpy(order % shards == index)
@@ -70,7 +70,7 @@ def _round(fitting: Fitting, trainer: Trainer, until: int) -> Iterator[Progress]
     train = experiment.train
     assert train.average is not None
     started = time.perf_counter()
-    # Shards are given their parameters: they need not read the source of a warm start.
+    # Shards are given their parameters, so they need not read the source of a warm start.
     cold = experiment.model_copy(update={"train": train.model_copy(update={"init_from": None})})
     start = _RoundStart(cold, trainer.store.path, trainer.state, trainer.step, until)
     results = fitting.each(partial(_train_shard, start), range(train.average.shards))
@@ -100,7 +100,7 @@ def _train_shard(start: _RoundStart, index: int) -> _ShardResult:
 
 
 def _average(mean: Params, shards: list[Params], weights: Tensor) -> None:
-    """Change `mean` in place to the weighted mean; what no shard changed keeps its bits."""
+    """Change `mean` in place to the weighted mean; values that no shard changed keep their bits."""
     for name, value in mean.items():
         change = torch.zeros_like(value)
         for own, weight in zip(shards, weights.tolist(), strict=True):

@@ -1,7 +1,7 @@
-"""Fit any learner of an experiment on one store, in this process.
+"""Fit the learner of any experiment on a store, in this process.
 
-Knows the two ways a learner is fitted: by the outer loop, or on whole histories. Does not know ray:
-a cluster comes in as `Fitting.each`.
+Knows the two ways to fit: by the outer loop, or on whole histories. Does not know ray: a cluster
+comes in as `Fitting.each`.
 """
 
 import time
@@ -29,7 +29,7 @@ from metarec_ray.training.trainer import Trainer
 
 
 def fit(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -> Checkpoint:
-    """Return the fitted learner of `experiment`; its seed is that of the experiment."""
+    """Return the checkpoint of the experiment's learner, fitted with the experiment's seed."""
     require_suitable(experiment, store)
     if isinstance(experiment.algorithm, FittedLearner):
         return fit_histories(experiment, store, fitting=fitting)
@@ -54,7 +54,7 @@ def fit(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -
 def fit_histories(
     experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE
 ) -> Checkpoint:
-    """Return a learner fitted on the histories of `train.parts`."""
+    """Return the checkpoint of a learner fitted on the histories of `train.parts`."""
     learner = experiment.algorithm
     assert isinstance(learner, FittedLearner)
     store = learned_from(store, experiment.train.domains)
@@ -78,7 +78,7 @@ def fit_histories(
 
 
 def require_suitable(experiment: Experiment, store: TaskStore) -> None:
-    """Raise a ConfigError where the algorithm makes no sense of the labels or of `train`."""
+    """Raise a ConfigError if the algorithm cannot learn from these labels, or as `train` says."""
     learner, feedback = experiment.algorithm, store.manifest.feedback
     if feedback not in learner.suits:
         raise ConfigError(

@@ -1,8 +1,8 @@
-"""Training period by period, with what is forgotten measured.
+"""Training period by period, and how much is forgotten on the way.
 
-Knows how one period's model starts the next, and the matrix of qualities; does not know ray.
-Forgetting of a period is the best quality that a model of an earlier period had on it, minus that
-of the last model [Chaudhry et al., 2018, arXiv:1801.10112].
+Every period starts from the model of the one before; every model is evaluated on all periods. The
+forgetting of a period is the best quality that any earlier model had on it, minus the quality of
+the last model [Chaudhry et al., 2018, arXiv:1801.10112]. Does not know ray.
 """
 
 import json
@@ -47,9 +47,13 @@ class PeriodModel(NamedTuple):
 
 
 class PeriodRun:
-    """The models of a run, one a period; each starts the next.
+    """A run with one model per period.
 
-    `models` are those so far, `periods` the cut of the log.
+    Attributes:
+        periods: of the log.
+        models: those so far; each starts the next.
+        steps: of each period.
+
     """
 
     def __init__(
@@ -59,14 +63,14 @@ class PeriodRun:
         *,
         learned: Callable[["PeriodRun"], None] = lambda run: None,
     ):
-        """Begin a run; `learned` is called when a model is known, before it is saved."""
+        """Begin without models; `learned` is called after each new one, before it is saved."""
         self.experiment, self.store, self._learned = experiment, store, learned
         self.periods = cut(experiment, store)
         self.models: list[PeriodModel] = []
         self.steps = experiment.train.steps // experiment.train.periods
 
     def resume(self, folder: Path) -> None:
-        """Take the good checkpoints of the first periods, up to the first that is missing.
+        """Take over the checkpoints of the first periods, up to the first missing or damaged one.
 
         Raises:
             CheckpointError: one is of another run.
@@ -80,7 +84,7 @@ class PeriodRun:
     def segments(
         self, save: Callable[[Checkpoint], object] = lambda checkpoint: None
     ) -> list[Segment]:
-        """Return a segment for each period that is left; its checkpoint is handed to `save`."""
+        """Return a segment for each period that is left; `save` is given its checkpoint."""
 
         def at_end(trainer: Trainer, metrics: Metrics) -> None:
             checkpoint = self._checkpoint(trainer, metrics)
@@ -93,7 +97,7 @@ class PeriodRun:
         ]
 
     def summary(self) -> dict[str, Any]:
-        """Return the matrix and, once all periods are trained, what is forgotten, for JSON."""
+        """Return the matrix of qualities and, after the last period, the forgetting, for JSON."""
         quality = [model.quality for model in self.models]
         whole = len(quality) == len(self.periods.starts)
         lost = forgetting(quality) if whole else []
@@ -111,7 +115,7 @@ class PeriodRun:
         replace_text(directory / FORGETTING, json.dumps(self.summary(), indent=1) + "\n")
 
     def sentence(self) -> str:
-        """Return the qualities of the last model and, after the last period, what is forgotten."""
+        """Return the qualities of the last model and, after the last period, the forgetting."""
         table = self.summary()
         quality = " ".join(f"{value:.4f}" for value in self.models[-1].quality)
         lost = "".join(f"  forgotten {value:.4f}" for value in table["forgetting"])
@@ -127,7 +131,7 @@ class PeriodRun:
         return trainer
 
     def _trainer(self, period: int) -> Trainer:
-        """Return a trainer with fresh parameters, or those of `train.init_from` at first."""
+        """Return a trainer with fresh parameters; in the first period with those of `init_from`."""
         train, seed = self.experiment.train, self.experiment.run.seed
         start = train.init_from if period == 0 else None
         own = train.model_copy(update={"steps": self.steps, "periods": 1, "init_from": start})
@@ -158,7 +162,7 @@ class PeriodRun:
 
 
 def forgetting(quality: list[list[float]]) -> list[float]:
-    """Return what is forgotten of each period but the last.
+    """Return the forgetting of each period but the last.
 
     Args:
         quality: [trained up to][evaluated on], higher is better.
@@ -171,9 +175,9 @@ def forgetting(quality: list[list[float]]) -> list[float]:
 
 
 def _quality(trainer: Trainer, periods: Periods) -> tuple[list[float], str]:
-    """Return the quality on held-out tasks of every period, and its name.
+    """Return the quality on the held-out tasks of each period, and the name of the metric.
 
-    Items compete that all periods together train on, so that a column of the matrix is one scale.
+    The competing items are those of all periods, so that a column of the matrix is comparable.
     """
     train = trainer.experiment.train
     everything = trainer.store.histories(tuple(train.parts.split("+")))

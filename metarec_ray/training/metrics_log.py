@@ -1,6 +1,6 @@
-"""Lines of progress, and `metrics.jsonl`, the file that keeps them.
+"""Lines of progress, and `metrics.jsonl`, which keeps them.
 
-Does not know how anything is trained, or who reads the file.
+Does not know what is trained, or who reads the file.
 """
 
 import json
@@ -31,7 +31,7 @@ def append(path: Path, progress: Progress) -> None:
 
 
 def as_line(progress: Progress) -> dict:
-    """Return what is written of one line of progress."""
+    """Return a line of progress as it is written."""
     return {
         "step": progress.step,
         "steps": progress.steps,
@@ -43,7 +43,7 @@ def as_line(progress: Progress) -> dict:
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop lines of steps after `step` and torn lines: a resumed run takes those steps again."""
+    """Drop lines after `step`, whose steps a resumed run takes again, and incomplete lines."""
     if path.exists():
         kept = [json.dumps(line) + "\n" for line in read(path) if line["step"] <= step]
         temporary = path.with_suffix(".tmp")
@@ -52,7 +52,7 @@ def forget_after(path: Path, step: int) -> None:
 
 
 def read(path: Path) -> Iterator[dict]:
-    """Yield the whole lines of the file, oldest first; torn lines are left out."""
+    """Yield the lines of the file, oldest first, without incomplete ones."""
     if not path.exists():
         return
     for line in path.read_text("utf-8", errors="replace").splitlines(keepends=True):

@@ -1,6 +1,6 @@
-"""A log cut by time into periods, and the entities that are held out of all of them.
+"""A log cut by time into periods, and the entities held out of all of them.
 
-Knows times and ids of events; does not know how a period is trained on.
+Knows times and ids; does not know what is trained.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from metarec_ray.data.tasks.domains import learned_from
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import DataError
 
-HELD_OUT = 0.1  # share of the training entities that models are evaluated on, never trained on
+HELD_OUT = 0.1  # share of the training entities that are only evaluated on
 
 
 class Periods(NamedTuple):

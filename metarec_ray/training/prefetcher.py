@@ -1,6 +1,6 @@
-"""A prefetcher: makes the next value in the background while the present one is used.
+"""A prefetcher: computes the next value in the background while the present one is used.
 
-Knows one function and its arguments; does not know what is made.
+Does not know what is computed.
 """
 
 from collections.abc import Callable, Hashable
@@ -18,9 +18,9 @@ class Prefetcher(Generic[T]):
         self._pending: dict[tuple[Hashable, ...], Future[T]] = {}
 
     def get(self, *arguments: Hashable, following: tuple[Hashable, ...] | None) -> T:
-        """Return `make(*arguments)`, and begin `make(*following)`; None begins nothing.
+        """Return `make(*arguments)` and start `make(*following)` in the background, if any.
 
-        Arguments that were not the `following` ones of the last call are computed now.
+        If the last call announced other arguments, the value is computed now.
         """
         prefetched = self._pending.pop(arguments, None)
         self._pending.clear()

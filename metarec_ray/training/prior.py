@@ -1,7 +1,7 @@
-"""What is known of an item before any user: offsets and the reference sample.
+"""Item statistics that are fixed before meta-training: offsets and the reference sample.
 
-Knows sums over the training histories; does not know encoders or learners. These buffers are fixed
-before meta-training: a learned item bias overfits the few starts of histories, not a fixed one.
+Knows sums over the training histories; does not know encoders or learners. Offsets are not learned,
+because a learned item bias overfits: there are few starts of histories.
 """
 
 import torch
@@ -14,7 +14,7 @@ from metarec_ray.data.tasks.negatives import Sampling
 from metarec_ray.models.towers import Towers
 
 SHRINKAGE = 5.0
-OUTSIDE = 1e-3  # weight of events outside `prior_positions`: they rank what has nothing else
+OUTSIDE = 1e-3  # weight of events outside `prior_positions`, for items without others
 
 
 def item_buffers(
@@ -30,14 +30,14 @@ def item_buffers(
 ) -> Params:
     """Return `offset` [I], `offset.later` [I], `reference.items` [R], its log_q, `catalogue_size`.
 
-    And `negatives.log_q` [I], where negatives are not sampled evenly.
+    And `negatives.log_q` [I] if negatives are not sampled uniformly.
 
-    The offset is, up to a constant, what ranks items without a user: log of the (recency-weighted)
-    share of events (implicit), shrunk mean label (explicit), shrunk log-odds of a click (binary).
+    The offset is the score of an item without a user, up to a constant: log of its share of events,
+    recency-weighted (implicit), shrunk mean label (explicit), shrunk log-odds of a click (binary).
     """
     weight = _weights(table, model, cutoff)
     offset, count = _offset(table, trained, weight, feedback)
-    # What is met first in a history is not what is met later, whose prior is all events alike.
+    # First events prefer other items than later ones: for those all events count alike.
     later = _offset(table, trained, torch.ones_like(weight), feedback)[0]
     items, log_q = reference_sample(count, trained, reference, seed)
     found = {
@@ -56,7 +56,7 @@ def item_buffers(
 def _offset(
     table: Histories, trained: Tensor, weight: Tensor, feedback: Feedback
 ) -> tuple[Tensor, Tensor]:
-    """Return the offsets [I] that events of these weights give, and the weight of each item."""
+    """Return the offsets [I] of events with these weights, and the sum of weights of each item."""
     n_items = len(trained)
     count = torch.zeros(n_items, dtype=torch.float64).index_add_(0, table.item, weight)
     if feedback == "implicit":
@@ -71,10 +71,10 @@ def _offset(
 
 
 def reference_sample(count: Tensor, trained: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return `size` trained items (all, if there are no more) and their log-probabilities.
+    """Return `size` trained items (all, if there are fewer) and their log-probabilities.
 
-    Drawn without replacement, in proportion to count^0.75, so that the softmax's mass is covered;
-    items that would be drawn twice are certain. The inclusion probability is n q / (sum q).
+    Drawn without replacement, in proportion to count^0.75, so that popular items, which dominate a
+    softmax, are in it. The inclusion probability is n q / sum(q), at most 1.
     """
     catalogue = torch.nonzero(trained).flatten()
     if len(catalogue) <= size:
@@ -116,7 +116,7 @@ def _weights(table: Histories, model: Towers, cutoff: int | None) -> Tensor:
         first, end = model.prior_positions
         weight *= ((position >= first) & (position < end)).double().clamp(min=OUTSIDE)
     if model.prior_days is not None and cutoff is not None:
-        # An entity without events has no start; what stands there for it is never read.
+        # An entity without events has no start: any index will do, the value is never read.
         start = table.time[table.offsets[:-1].clamp(max=len(table.item) - 1)]
         weight *= torch.exp(-(cutoff - start[entity]).double() / DAY / model.prior_days)
     return weight

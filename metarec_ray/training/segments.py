@@ -1,7 +1,7 @@
-"""A run as a list of segments, and the one loop that trains them.
+"""A run as a list of segments, and the loop that trains them.
 
-A segment trains up to a step and then does something once: saves a checkpoint, measures quality,
-reports to a sweep. Does not know who computes lanes, or what else lies in a run's folder.
+A segment trains up to a step, then something happens once: a checkpoint is saved, quality is
+measured, a sweep is told. Does not know who computes lanes, or what else a run's folder holds.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,7 @@ class Segment(NamedTuple):
 
     Attributes:
         until: step of the trainer at which the segment ends.
-        prepare: returns the trainer; called when the segments before have ended.
+        prepare: returns the trainer; called after the end of the segment before.
         advance: trains up to `until`; yields lines of progress, the last one at the end.
         at_end: called after the last step.
 
@@ -37,9 +37,9 @@ class Segment(NamedTuple):
 
 
 def train_segments(segments: Iterable[Segment], *, report: Callable[[Progress], None]) -> Metrics:
-    """Train the segments in order, except those whose end the trainer has reached.
+    """Train the segments in order and return the metrics at the end; {} if nothing was left.
 
-    Returns the metrics at the end of the last one; none where nothing was left to train.
+    A segment whose trainer is already at its end is skipped.
     """
     metrics: Metrics = {}
     for segment in segments:

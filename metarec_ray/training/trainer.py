@@ -62,7 +62,7 @@ class Trainer:
         recipe: who learns, on which model, by which loss.
         declared: the parameters as their owners declare them.
         state: parameters and moments of the outer optimizer; a step changes them in place.
-        copied: what `train.init_from` gave.
+        copied: what was copied from `train.init_from`; None without it.
 
     """
 
@@ -77,8 +77,8 @@ class Trainer:
     ):
         """Initialise from the seed.
 
-        Item statistics are computed from the events of `train.parts` that `statistics_from` keeps;
-        tasks are cut from those of them that `tasks_from` keeps.
+        Of the events of `train.parts`, `statistics_from` keeps those that item statistics are
+        computed from, and of these `tasks_from` keeps those that tasks are cut from.
         """
         store = learned_from(store, experiment.train.domains)
         self.experiment, self.store, self.device = experiment, store, torch.device(device)
@@ -137,7 +137,7 @@ class Trainer:
         return rate(self.step, steps=train.steps, peak=train.outer_lr, schedule=train.schedule)
 
     def reported(self, metric: float) -> float:
-        """Return a mean query metric as people read it: the root of a mean squared error."""
+        """Return a mean query metric as it is reported: the root of a mean squared error."""
         return metric**0.5 if self.feedback == "explicit" else metric
 
     def lane_sampler(
@@ -147,7 +147,7 @@ class Trainer:
 
         Args:
             tasks_from: histories that tasks are cut from.
-            histories: those with everything that an entity has met, which is never a negative.
+            histories: all events of these entities; their items are never negatives.
             catalogue: bool [I], items that compete.
             cut: how a history is cut into tasks.
 
@@ -180,7 +180,7 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Continue from `checkpoint`; CheckpointError if its data or configuration are others."""
+        """Continue from `checkpoint`; CheckpointError if it is of other data or settings."""
         require_same_run(checkpoint, self.experiment, self.store, path)
         self.load(checkpoint.model)
         for name, value in self.state.moments.items():
@@ -189,7 +189,7 @@ class Trainer:
         self.seconds = float(checkpoint.metrics.get("seconds", 0.0))
 
     def load(self, model: Params) -> None:
-        """Take the parameters of `model`, all of them, by their names in a checkpoint."""
+        """Take all parameters from `model`, by their names in a checkpoint."""
         for parameters in (self.state.dense, self.state.tables):
             for name, value in parameters.items():
                 value.copy_(model[name])
@@ -209,7 +209,7 @@ class Trainer:
         return {name: value.to(self.device) for name, value in buffers.items()}
 
     def _next_lanes(self, exchange: Exchange) -> dict[int, Lane]:
-        """Return this worker's lanes of the next step; those of the step after are begun."""
+        """Return this worker's lanes of the next step; start to prefetch those of the one after."""
         worker, after = (exchange.rank, exchange.world), self.step + 1
         following = (after, *worker) if after < self.experiment.train.steps else None
         return self._lanes.get(self.step, *worker, following=following)

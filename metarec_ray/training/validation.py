@@ -1,6 +1,6 @@
 """Query loss and metric of a trainer's model on entities that it was not trained on.
 
-Knows the starts of histories, which are what new users look like; changes no parameter.
+Tasks are cut at the start of histories, as of new users. No parameter changes.
 """
 
 import torch
@@ -25,8 +25,8 @@ def evaluate_starts(
 ) -> tuple[float, float]:
     """Return the mean query loss and metric of tasks at the start of `histories`, over all ks.
 
-    Every entity that is long enough for a task counts once at each k. `catalogue` bool [I] are the
-    items that compete, those of the histories among them.
+    Every entity with enough events counts once at each k. `catalogue` bool [I] are the competing
+    items, those of the histories included.
     """
     train = trainer.experiment.train
     starts = train.tasks.model_copy(update={"start_share": 1.0})

@@ -22,9 +22,9 @@ def home(environ: Environ) -> Path:
 
 
 def cache(environ: Environ, store: Path) -> Path | None:
-    """Return where a node keeps what it maps of a store: `METAREC_CACHE`, else in its folder.
+    """Return where a node caches the arrays of a store: `METAREC_CACHE`, else the store's folder.
 
-    None where that may only be read.
+    None if that folder is read-only.
     """
     named = environ.get("METAREC_CACHE")
     if named:
@@ -35,13 +35,13 @@ def cache(environ: Environ, store: Path) -> Path | None:
 def require_token_mode(environ: Environ) -> None:
     """Ask for token authentication unless the user has decided; switch Ray's telemetry off.
 
-    Once ray is imported an unset mode is left alone: Ray's processes would see it and Ray's
-    library in this process would not, and the two then refuse each other.
+    If ray is imported already, an unset mode is left alone: Ray's processes would see the change
+    and the library in this process would not, and they would refuse each other.
     """
     environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Tune's newer output prints tables to stdout, where only results belong.
     environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    # A report waits for the controller to look; its own default is two seconds.
+    # A worker's report waits until the controller polls; Ray's default is every two seconds.
     environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
     if "ray" not in sys.modules:
         environ.setdefault("RAY_AUTH_MODE", "token")
@@ -57,7 +57,7 @@ def use_own_token(environ: Environ) -> Path | None:
 
 
 def token_file(folder: Path) -> Path:
-    """Return `folder/auth_token` (mode 0600), with a new token of 256 bits if there is none."""
+    """Return `folder/auth_token` (mode 0600); a new token of 256 bits if there is none."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "auth_token"
     temporary = folder / f".auth_token.{secrets.token_hex(4)}"
@@ -66,7 +66,7 @@ def token_file(folder: Path) -> Path:
             write_private(temporary, secrets.token_hex(32))
             os.link(temporary, path)
     except FileExistsError:
-        # Another process made the token between the look and the link: that one counts.
+        # Another process made the token in the meantime: that one counts.
         return path
     finally:
         temporary.unlink(missing_ok=True)
@@ -75,7 +75,7 @@ def token_file(folder: Path) -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that is never, not even for a moment, readable by others."""
+    """Write a file that others cannot read at any moment."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""What this machine has and lacks for a run, each finding with how to mend it.
+"""What this machine has and lacks for a run, and how to mend it.
 
 Knows packages, tokens and variables; imports neither ray nor torch in this process, so that it
 works where they do not.
@@ -27,7 +27,7 @@ GPUS = (
 
 
 def examine(environ: access.Environ, folder: Path) -> list[Finding]:
-    """Return everything found, in the order a person would ask; `folder` is where runs will lie."""
+    """Return all findings; `folder` is where runs will lie."""
     return [
         _python(),
         _packages(),
@@ -50,7 +50,7 @@ def usable(findings: list[Finding]) -> bool:
 
 
 def mode(environ: access.Environ) -> Finding:
-    """Judge `RAY_AUTH_MODE`; unset counts as token, which is what we start Ray with."""
+    """Judge `RAY_AUTH_MODE`; unset counts as token, because we start Ray with that."""
     chosen = environ.get("RAY_AUTH_MODE", "token")
     if chosen.lower() == "token":
         return Finding("ok", "authentication", "RAY_AUTH_MODE is token")
@@ -59,7 +59,7 @@ def mode(environ: access.Environ) -> Finding:
 
 
 def tokens(environ: access.Environ, user_home: Path) -> list[Finding]:
-    """Judge every token that Ray could find; one that others can read is bad."""
+    """Judge every token file that Ray could use; one that others can read is bad."""
     findings = []
     if environ.get("RAY_AUTH_TOKEN"):
         findings.append(Finding("ok", "token", "in RAY_AUTH_TOKEN"))
@@ -87,7 +87,7 @@ def data(environ: access.Environ) -> Finding:
 
 def _python() -> Finding:
     found = f"{sys.version.split()[0]} ({sys.executable})"
-    # A tuple of its own: the linter knows that the package does not install on an older one.
+    # As a tuple: comparing sys.version_info itself is dead code to the linter.
     if tuple(sys.version_info) >= (3, 11):
         return Finding("ok", "python", found)
     return Finding("bad", "python", found, "use Python 3.11 or newer")
@@ -116,7 +116,7 @@ def _mismatch(asked: Requirement) -> str:
 
 
 def _imports(subject: str, code: str) -> Finding:
-    """Run code in a process of its own: a broken wheel or driver may end or hang the process."""
+    """Run code in a new process, which a broken wheel or driver may crash or hang."""
     try:
         line = [sys.executable, "-c", code]
         done = subprocess.run(

@@ -1,7 +1,7 @@
 """A verb of the command line as a job: where it goes, the line it runs, the experiment it reads.
 
-Knows configurations and paths; does not know Ray. What a job needs travels as the resolved
-experiment, a file of some kilobytes: no code is uploaded, no package is installed, no URI fetched.
+Knows configurations and paths; does not know Ray. All that is sent is the resolved experiment, a
+file of some kilobytes: no code is uploaded, no package installed, no URI fetched.
 """
 
 import os
@@ -23,14 +23,14 @@ CONFIG = "config.yaml"
 
 
 class Target(NamedTuple):
-    """Where jobs go: the dashboard's address and the interpreter that the cluster runs."""
+    """Where jobs go: the address of the dashboard, and the Python interpreter of the cluster."""
 
     address: str
     python: str
 
 
 class Job(NamedTuple):
-    """What is sent: words of the command line, the experiment they name (None: none), variables."""
+    """What is sent: words of the command line, their experiment if any, environment variables."""
 
     words: list[str]
     config: str | None
@@ -44,7 +44,7 @@ class Job(NamedTuple):
 def find_target(address: str | None, environ: access.Environ) -> Target:
     """Return where to submit: `address`, else `RAY_API_SERVER_ADDRESS`, else the local cluster.
 
-    The token of the local cluster is used for it alone; elsewhere Ray's own rules find one
+    The token of the local cluster is used for that cluster only; for others Ray looks for one
     (`RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, `~/.ray/auth_token`).
     """
     local = local_cluster.current(environ)
@@ -65,8 +65,8 @@ def plan(
 ) -> Job:
     """Return the job of `metarec VERB SUBJECT OPTIONS`; reads the configuration, sends nothing.
 
-    A configuration is checked here, with its overrides, so that a mistake is found before a cluster
-    is asked. Its paths become absolute; a cluster of several machines must see them too.
+    A configuration is checked here, with its overrides, before a cluster is asked. Its paths
+    become absolute; all machines of a cluster must see them.
     """
     if verb not in VERBS:
         raise ConfigError(f"what is submitted must be one of {', '.join(VERBS)}, got {verb!r}")
@@ -89,7 +89,7 @@ def absolute(experiment: Experiment, folder: Path) -> Experiment:
     beside = Path(log) if Path(log).is_dir() else Path(log).parent
 
     def file(side: SideTable | Rows | None) -> SideTable | Rows | None:
-        # What lies beside the log, or in the folder of the data, is found there.
+        # A file beside the log, or in the data's folder, is found there.
         if side is None or (beside / side.path).is_file() or not (folder / side.path).is_file():
             return side
         return side.model_copy(update={"path": place(side.path)})
@@ -105,6 +105,6 @@ def absolute(experiment: Experiment, folder: Path) -> Experiment:
 
 
 def _variables() -> dict[str, str]:
-    """Return what of this shell a job shall see: where data sets lie."""
+    """Return the variables of this shell that a job needs: where data sets lie."""
     data = os.environ.get("METAREC_DATA")
     return {"METAREC_DATA": str(Path(data).resolve())} if data else {}

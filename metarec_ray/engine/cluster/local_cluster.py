@@ -1,7 +1,6 @@
-"""A local, token-secured Ray cluster of one node: start it, find it, end exactly its processes.
+"""A local, token-secured Ray cluster of one node: start it, find it, end its processes only.
 
-Knows `ray start`, a state file and process ids; imports no ray, and touches no Ray that it did
-not start.
+Knows `ray start`, a state file and process ids; imports no ray, and leaves any other Ray alone.
 """
 
 import os
@@ -32,8 +31,8 @@ START_SECONDS = 90.0
 class Cluster(BaseModel):
     """What `up` leaves in `cluster.json` for the commands that follow.
 
-    `mark` stands in the environment of every process of the cluster; `started` (seconds since the
-    epoch) guards against a process id that the system has given to somebody else.
+    `mark` is in the environment of every process of the cluster; `started` (seconds since the
+    epoch) tells the head from another process that got its id later.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,7 +90,7 @@ def processes(cluster: Cluster) -> list[psutil.Process]:
 
 
 def current(environ: access.Environ) -> Cluster | None:
-    """Return the cluster that is up, or None; a state file whose process is gone counts as none."""
+    """Return the cluster that is up; None without one, or if the process of its file is gone."""
     cluster = _read(environ)
     if cluster is None or root(cluster.pid, cluster.started) is None:
         return None
@@ -114,7 +113,7 @@ def command(python: str, ports: list[int], folder: Path, num_cpus: int, store: i
 def _start(num_cpus: int, environ: access.Environ, *, object_store_bytes: int) -> Cluster:
     named = environ.get("RAY_AUTH_TOKEN_PATH")
     token_path = access.use_own_token(environ) or (Path(named).resolve() if named else None)
-    # The folder's path is short because Ray puts Unix sockets in it (107 characters at most).
+    # A short path: Ray puts Unix sockets in it, whose paths have at most 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="metarec-"))
     mark, ports = secrets.token_hex(8), _free_ports(4)
     with (folder / "head.log").open("wb") as log:
@@ -149,7 +148,7 @@ def _start(num_cpus: int, environ: access.Environ, *, object_store_bytes: int) -
 
 def _environment(environ: access.Environ, mark: str) -> dict[str, str]:
     child = {k: v for k, v in environ.items() if k not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")}
-    # A job's `python` is looked up on the path of the process that started Ray.
+    # A job finds `python` on the PATH of the process that started Ray.
     path = os.pathsep.join([str(Path(sys.executable).parent), child.get("PATH", os.defpath)])
     return child | {
         "PATH": path,

@@ -17,7 +17,7 @@ Level = Literal["ok", "warn", "bad"]
 
 
 class Finding(NamedTuple):
-    """One thing looked at: `bad` keeps a run from working, `warn` may; `mend` says what to do."""
+    """A finding: with `bad` a run cannot work, with `warn` it may not; `mend` says what to do."""
 
     level: Level
     subject: str
@@ -26,7 +26,7 @@ class Finding(NamedTuple):
 
 
 def memory(available: int) -> Finding:
-    """Judge the bytes of memory that are free."""
+    """Judge the free memory, in bytes."""
     found = f"{available / GIB:.1f} GiB available"
     # Ray's own processes take 0.6 GiB, a worker with torch 0.5, the object store 0.5.
     if available >= 3 * GIB:
@@ -36,7 +36,7 @@ def memory(available: int) -> Finding:
 
 
 def disk(folder: Path) -> Finding:
-    """Judge a folder that is written to."""
+    """Judge the space of a folder."""
     free = shutil.disk_usage(folder).free
     found = f"{free / GIB:.1f} GiB free in {folder}"
     if not os.access(folder, os.W_OK):
@@ -59,7 +59,7 @@ def shared_memory(folder: Path) -> Finding:
 
 
 def open_ports(found: Iterable[Port]) -> list[Finding]:
-    """Return a line a listening port; one on every interface is a warning."""
+    """Return one finding per listening port; a port open on every interface is a warning."""
     mend = "answers other machines: a firewall decides which"
     return [
         Finding("warn", "port", f"{port.address}:{port.port} {port.process}", mend)

@@ -1,6 +1,6 @@
-"""Ray tasks: independent calls beside each other, a CPU a call.
+"""Independent calls in parallel, as Ray tasks of one CPU each.
 
-Knows two kinds of `map`; does not know what is computed.
+Does not know what is computed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ import ray
 
 
 def each(function: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
-    """Return `function` of every value, in order; a CPU a call, one call stays in this process."""
+    """Return `function` of every value, in order; a single call runs in this process."""
     if len(values) < 2:
         return [function(value) for value in values]
     shared = ray.put(function)

@@ -1,6 +1,6 @@
-"""Every TCP port that this machine listens on, and who does.
+"""Every TCP port that this machine listens on, and the process behind it.
 
-Knows sockets and processes; does not know which of them are ours.
+Does not know which of them are ours.
 """
 
 from ipaddress import ip_address
@@ -18,12 +18,12 @@ class Port(NamedTuple):
 
     @property
     def on_all_interfaces(self) -> bool:
-        """Whether it is bound to 0.0.0.0 or ::, and so answers other machines."""
+        """Whether it is bound to 0.0.0.0 or ::, so that other machines reach it."""
         return ip_address(self.address.split("%")[0]).is_unspecified
 
 
 def listening() -> list[Port]:
-    """Return the listening TCP sockets by port; psutil.AccessDenied where a user may not ask."""
+    """Return the listening TCP sockets by port; psutil.AccessDenied if the user may not ask."""
     found = {
         Port(connection.laddr.ip, connection.laddr.port, _name(connection.pid))
         for connection in psutil.net_connections(kind="tcp")

@@ -1,4 +1,4 @@
-"""The processes of one Ray head: who belongs to it, and how all of them are ended.
+"""The processes that belong to one Ray head, and how to end them.
 
 Knows process ids and environments; does not know Ray.
 """
@@ -13,9 +13,9 @@ STOP_SECONDS = 8.0
 
 
 def family(pid: int, started: float, mark: str) -> list[psutil.Process]:
-    """Return the head, its descendants, and whoever carries its mark; without this process.
+    """Return the head, its descendants, and every process with its mark; not this process.
 
-    Ray renames some processes and their environment is gone then: hence both ways.
+    Both ways, because a process that Ray renames loses its environment.
     """
     head = root(pid, started)
     found: dict[int, psutil.Process] = {}
@@ -29,7 +29,7 @@ def family(pid: int, started: float, mark: str) -> list[psutil.Process]:
 
 
 def root(pid: int, started: float) -> psutil.Process | None:
-    """Return the head if it is alive; None for another process that was given its id since."""
+    """Return the head if it is alive; None if another process has its id now."""
     try:
         process = psutil.Process(pid)
         same = abs(process.create_time() - started) < 1.0
@@ -39,7 +39,7 @@ def root(pid: int, started: float) -> psutil.Process | None:
 
 
 def end(pid: int, started: float, mark: str) -> list[psutil.Process]:
-    """Ask the head to stop, then kill what is left of its family; return what would not die."""
+    """Stop the head, then kill the rest of its processes; return those that are still alive."""
     members = family(pid, started, mark)
     head = root(pid, started)
     if head is not None:

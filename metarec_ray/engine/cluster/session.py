@@ -31,9 +31,9 @@ def ray_session(
 ) -> Iterator[None]:
     """Hold a Ray session open for the length of a `with` block.
 
-    A session that this process has already joined is used as it is and left open. Else `address`,
-    else `RAY_ADDRESS` (a Ray job has it) is joined; else a local, token-secured Ray is started, and
-    ended with the block. `log_to_driver` prints what workers print, also to stdout.
+    A session that this process is in already is used and left open. Otherwise `address`, else
+    `RAY_ADDRESS` (set in a Ray job), is joined; without either a local, token-secured Ray is
+    started, and ended with the block. With `log_to_driver` the output of workers is shown here.
     """
     if ray.is_initialized():
         yield
@@ -51,9 +51,10 @@ def ray_session(
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C mean in and after a `with` block what it means elsewhere.
+    """Make Ctrl-C raise KeyboardInterrupt in a `with` block, and restore its handler afterwards.
 
-    Ray Train and Ray Tune take SIGINT for themselves and keep it; Train ends the process on it.
+    Ray Train and Ray Tune replace the handler of SIGINT and do not restore it; that of Train ends
+    the process.
     """
     before = signal.getsignal(signal.SIGINT)
     try:

@@ -20,7 +20,7 @@ from metarec_ray.errors import MachineError, RunFailed
 
 # The entry point mostly waits for its workers; a whole CPU would keep one of them waiting.
 ENTRYPOINT_CPUS = 0.1
-# They tell how the working directory is packed and which sockets close.
+# They log how the working directory is packed and which sockets close.
 CHATTY = (
     "ray.dashboard.modules.job.sdk",
     "ray.dashboard.modules.dashboard_sdk",
@@ -46,7 +46,7 @@ def send(job: Job, target: Target) -> str:
 def follow(job_id: str, target: Target, *, write: Callable[[str], object]) -> int:
     """Write the job's log as it grows; return the exit code of its verb once it has ended.
 
-    A broken connection is taken up again where it broke.
+    After a broken connection it goes on where the log stopped.
     """
     client = _client(target.address)
     _details(client, job_id)
@@ -65,7 +65,7 @@ def follow(job_id: str, target: Target, *, write: Callable[[str], object]) -> in
 
 
 def stop(job_id: str, target: Target) -> bool:
-    """Ask the job to end; False if it had ended already."""
+    """Ask the job to stop; return False if it had ended already."""
     client = _client(target.address)
     _details(client, job_id)
     return client.stop_job(job_id)
@@ -74,7 +74,7 @@ def stop(job_id: str, target: Target) -> bool:
 async def _tail(
     client: JobSubmissionClient, job_id: str, skip: int, write: Callable[[str], object]
 ) -> int:
-    """Write what comes after the first `skip` characters; return how many there are by now."""
+    """Write the log after its first `skip` characters; return its length by now."""
     position = 0
     try:
         async for chunk in client.tail_job_logs(job_id):
@@ -83,8 +83,8 @@ async def _tail(
             if fresh:
                 write(fresh)
     except RuntimeError:
-        # Ray says RuntimeError for a dropped connection and for a job it does not know (yet);
-        # `follow` asks for the job next, and that answer is definite.
+        # Ray raises RuntimeError for a lost connection and for a job it does not know (yet);
+        # `follow` asks for the job next, and that answer is certain.
         return max(position, skip)
     return max(position, skip)
 
@@ -109,7 +109,7 @@ def _details(client: JobSubmissionClient, job_id: str) -> JobDetails:
 def _client(address: str) -> JobSubmissionClient:
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Ray prefers these two to the address it is handed; ours was decided by `find_target`.
+    # Ray prefers these two to the address it is given, which `find_target` chose.
     for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         os.environ.pop(name, None)
     try:

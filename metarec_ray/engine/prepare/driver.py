@@ -1,9 +1,9 @@
-"""Make a task store on a Ray cluster: `data.store.pipeline`, its units spread over the nodes.
+"""Build a task store on a Ray cluster: `data.store.pipeline`, with its units spread over nodes.
 
-Ray Data reads and checks the chunks of the log; tasks then group and write the buckets. What is
-done to rows is in `data`; here is only where it is done. The store must lie where every worker can
-write: rows travel through its folder, not through the object store. Ray is started where there is
-something to do and the caller has not.
+Ray Data reads and checks the chunks of the log; Ray tasks then group and write the buckets. `data`
+knows what is done to rows; this module knows where. Every worker must be able to write to the
+store's folder: rows travel through it, not through the object store. Ray is started if there is
+work to do and the caller has not started it.
 """
 
 import json
@@ -38,8 +38,8 @@ def prepare(
 ) -> Manifest:
     """Bring the store at `store_path` up to date with the log and return its manifest.
 
-    Does nothing when settings and input are those of the store. Else a new version is built and
-    published at the end; on any error the present one stays.
+    Does nothing if settings and input are those of the store. Otherwise a new version is built and
+    published at the end; after an error the present one stays.
     """
     log = _log(settings, data_dir)
     present = _present(log, store_path)
@@ -67,10 +67,10 @@ def append(
 
 
 def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Done]:
-    """Yield `function` of every chunk of a log as they end: a data set of chunks, a block each.
+    """Yield `function` of every chunk of a log, as they end; a chunk is a block of a Ray data set.
 
     Raises:
-        DataError: what the first chunk raised that could not be read.
+        DataError: of the first chunk that could not be read.
         OSError: the disk that a unit wrote to is full, or may not be written.
 
     """
@@ -99,10 +99,10 @@ def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Don
 
 
 def each(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Any]:
-    """Yield `function` of every unit as they end, a CPU a unit.
+    """Yield `function` of every unit, as they end; each has one CPU.
 
     Raises:
-        MetarecError: what the first unit raised that could not be done.
+        MetarecError: of the first unit that failed.
 
     """
     for found in as_they_end(_Guarded(function), units):
@@ -112,7 +112,7 @@ def each(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Any]:
 
 
 class _Guarded:
-    """A function that returns what a user can mend instead of raising it: Ray would wrap it."""
+    """A function that returns a MetarecError instead of raising it, because Ray would wrap it."""
 
     def __init__(self, function: Callable[[Any], Any]):
         self.function = function
@@ -125,7 +125,7 @@ class _Guarded:
 
 
 class _Log(NamedTuple):
-    """A log that was found: its effective settings, what it hashes to, and how to have it as files.
+    """A log: its effective settings, its fingerprint, and what yields it as files.
 
     `files` takes the path of the store.
     """
@@ -157,7 +157,7 @@ def _present(log: _Log, store_path: Path) -> Manifest | None:
 
 
 def _quieten() -> None:
-    """Silence Ray Data's bars and its lines on each execution: progress lines say the same."""
+    """Silence Ray Data's progress bars and its log of each execution; we report progress."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # It warns that the bars, just switched off, are off.

@@ -1,6 +1,6 @@
 """The store of an experiment, brought up to date before anything reads it.
 
-Knows whose store an experiment reads; does not know how one is made.
+Knows which store an experiment reads; does not know how one is built.
 """
 
 import os
@@ -16,7 +16,7 @@ from metarec_ray.errors import ConfigError
 def ensure_store(experiment: Experiment, *, data_dir: Path | None, progress: Progress) -> TaskStore:
     """Return the experiment's store; prepares it if its log or its settings have changed.
 
-    A store that is named (`run.store`) is another run's and is taken as it is.
+    A store named by `run.store` belongs to another run and is taken as it is.
     """
     path = experiment.store
     if experiment.run.store is None:

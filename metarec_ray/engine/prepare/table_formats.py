@@ -1,6 +1,6 @@
-"""Delta and Iceberg tables, which Ray reads into Parquet files that are prepared like any log.
+"""Delta and Iceberg tables: Ray reads them into Parquet files, which are prepared like any log.
 
-Knows which snapshot a table is at; does not know what its columns mean. The caller has started Ray.
+Knows the present snapshot of a table; does not know what its columns mean. The caller starts Ray.
 """
 
 import shutil
@@ -47,7 +47,7 @@ def fingerprint(settings: Data) -> str:
 
 @contextmanager
 def staged(settings: Data, known: str, store: Path) -> Iterator[Source]:
-    """Hand out the table as a log of Parquet files beside the store, removed when all went well.
+    """Yield the table as a log of Parquet files beside the store; they are removed on success.
 
     `known` is the fingerprint of its snapshot.
     """
@@ -65,7 +65,7 @@ def staged(settings: Data, known: str, store: Path) -> Iterator[Source]:
 
 
 def _asked(settings: Data, delta: Callable[[Data], Any], iceberg: Callable[[Data], Any]) -> Any:
-    """Return what one of both says; what it raises is one sentence."""
+    """Return the answer of Delta or Iceberg; their errors become one sentence."""
     package = PACKAGES[settings.format]
     if find_spec(package) is None:
         raise MachineError(

@@ -1,6 +1,6 @@
-"""The model as a Ray Serve deployment: what one replica is, and how Serve is told to run it.
+"""The model as a Ray Serve deployment: what a replica is, and how replicas are run.
 
-Knows Ray Serve's objects; does not know when it is started or stopped.
+Does not know when Serve is started or stopped.
 """
 
 from pathlib import Path
@@ -17,17 +17,17 @@ from metarec_ray.service.app import build_app
 from metarec_ray.service.auth import Keyring
 from metarec_ray.service.settings import QUEUES, REQUEST_TIMEOUT_S
 
-# Two cores must hold a driver, the controller, the proxy and the replicas.
+# A driver, the controller, the proxy and the replicas must fit on two cores.
 CPUS_PER_REPLICA = 0.2
 QUIET = LoggingConfig(enable_access_log=False)
 
 
 class Replica:
-    """One copy of the model in one process; Serve asks it for the application once it is loaded."""
+    """One copy of the model in one process; once it is loaded, Serve runs its application."""
 
     def __init__(self, checkpoint: str, name: str, keys: Keyring) -> None:
         self.model = Recommender.load(Path(checkpoint), name=name)
-        self.model.rank([])  # prepares the catalogue, which the first request would wait for
+        self.model.rank([])  # prepares the catalogue, or the first request would wait for it
         self.keys = keys
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -56,7 +56,7 @@ def deploy(checkpoint: Path, name: str, keys: Keyring, *, replicas: int, haproxy
     """Run the replicas and wait until each has loaded the model.
 
     Raises:
-        RunFailed: a replica cannot load it, or does not find its share of a CPU.
+        RunFailed: a replica cannot load the model, or its share of a CPU is not free.
 
     """
     queue = QUEUES[haproxy]
@@ -79,7 +79,7 @@ def deploy(checkpoint: Path, name: str, keys: Keyring, *, replicas: int, haproxy
 
 
 def _why(name: str) -> str:
-    """Return the last line of what Serve knows of a failed application."""
+    """Return the last line of Serve's message about a failed application."""
     application = serve.status().applications[name]
     messages = [each.message for each in application.deployments.values()] + [application.message]
     lines = [line.strip() for message in messages for line in message.splitlines()[-1:]]

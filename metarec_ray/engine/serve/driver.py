@@ -1,8 +1,8 @@
-"""Serving a checkpoint with Ray Serve, behind HAProxy or behind Serve's own proxy.
+"""Serving a checkpoint with Ray Serve, behind HAProxy or Serve's own proxy.
 
 Knows when things start and stop; does not know what a request asks. The variables of
-`service.settings.serve_environment` must be set before this module is imported: Ray reads them
-only then.
+`service.settings.serve_environment` must be set before this module is imported, because Ray reads
+them only at import.
 """
 
 import logging
@@ -92,11 +92,11 @@ def serving(
     """Serve for the length of a `with` block; yields `http://HOST:PORT/v1/models/NAME`.
 
     The front end listens on `host`. Behind HAProxy the replicas listen too, on ports from 30000 up:
-    on the loopback interface while the cluster is one machine, on every interface if it is more.
+    on the loopback interface if the cluster is one machine, on every interface if it has several.
 
     Raises:
-        CheckpointError: the checkpoint is missing, torn or altered; nothing was started.
-        MachineError: a port is taken, no cluster answers at `address`, or it serves already.
+        CheckpointError: the checkpoint is missing, incomplete or altered; nothing was started.
+        MachineError: a port is in use, no cluster answers at `address`, or it serves already.
         RunFailed: the endpoint did not become ready.
 
     """
@@ -121,7 +121,7 @@ def serving(
 
 @contextmanager
 def _session(address: str | None) -> Iterator[None]:
-    """Hold a Ray session whose actors, on whichever machine, find Serve's variables."""
+    """Hold a Ray session whose actors find Serve's variables on every machine."""
     target = address or os.environ.get("RAY_ADDRESS")
     if not target or ray.is_initialized():
         with ray_session():
@@ -155,12 +155,12 @@ def _check_serves_nothing(target: str) -> None:
 
 @contextmanager
 def _wrapper(host: str, port: int, replicas: int, *, haproxy: bool) -> Iterator[None]:
-    """Keep the script that Ray runs in HAProxy's place, in a folder of its own, for the block."""
+    """Keep the script that Ray runs in place of HAProxy, in a new folder, during the block."""
     if not haproxy:
         yield
         return
     path = Path(os.environ[WRAPPER])
-    # A folder that is there already may be somebody else's: making it fails then.
+    # A folder that exists may belong to another user: then creating it fails.
     path.parent.mkdir(mode=0o700)
     errors = str(path.parent / "errors")
     shed = SHED_PER_REPLICA * replicas
@@ -180,7 +180,7 @@ def _binary() -> Path:
 
 
 def _inner_host(host: str, *, haproxy: bool) -> str:
-    """Return where replicas listen: HAProxy on another machine must reach them, nobody else."""
+    """Return where replicas listen: HAProxy must reach them, also from another machine."""
     if not haproxy:
         return host
     alive = sum(bool(node["Alive"]) for node in ray.nodes())
@@ -188,7 +188,7 @@ def _inner_host(host: str, *, haproxy: bool) -> str:
 
 
 def _reachable(host: str) -> str:
-    """Return what to write in a URL for an address that a socket is bound to."""
+    """Return the host of a URL for an address that a socket is bound to."""
     if host == ANY:
         return LOOPBACK
     return f"[{host}]" if ":" in host else host

@@ -1,7 +1,7 @@
-"""One new user before and after each click, as a live endpoint answers.
+"""The answers of a live endpoint to one new user, before and after each click.
 
-Knows how to start an endpoint in a process of its own (Ray Serve reads its environment once), to
-ask it, and to end it; does not know what it ranks by.
+Knows how to start an endpoint in a new process (Ray Serve reads its environment once), ask it and
+end it; does not know the model.
 """
 
 import os
@@ -29,27 +29,27 @@ TITLE_WIDTH = 34
 
 
 class Item(NamedTuple):
-    """What a person recognises an item by."""
+    """What people recognise an item by."""
 
     id: str
     title: str | None
 
 
 class Step(NamedTuple):
-    """An answer: what was clicked just before (None at first), what came back, how fast."""
+    """An answer: the last click (None at first), the ranking, and how long it took."""
 
     clicked: Item | None
     answer: RankResponse
 
 
 class Example(NamedTuple):
-    """A user that training has never seen.
+    """A user held out of training.
 
     Attributes:
         user: raw id.
-        fields: side information the request carried.
-        steps: an answer before the first click and after each.
-        liked_later: what the user really chose after these clicks.
+        fields: side information in the request.
+        steps: the answers before the first click and after each.
+        liked_later: what the user chose after these clicks.
 
     """
 
@@ -78,7 +78,7 @@ class Example(NamedTuple):
         }
 
     def text(self) -> str:
-        """Return the first and the last answer side by side; `*` marks what was really chosen."""
+        """Return the first and the last answer side by side; `*` marks later choices."""
         first, last = self.steps[0].answer, self.steps[-1].answer
         later = {item.id for item in self.liked_later}
         clicked = [step.clicked.title or step.clicked.id for step in self.steps if step.clicked]
@@ -127,7 +127,7 @@ def _endpoint(checkpoint: Path, key: str, progress: Callable[[str], None]) -> It
         stderr=subprocess.PIPE,
         text=True,
         env=environ | {"METAREC_API_KEY": key},
-        start_new_session=True,  # Ctrl-C of the terminal reaches only us; we end it in order
+        start_new_session=True,  # Ctrl-C in the terminal reaches only us; we end the endpoint
     )
     told: list[str] = []
     reader = threading.Thread(target=_keep, args=(server.stderr, told), daemon=True)

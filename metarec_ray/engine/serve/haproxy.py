@@ -1,13 +1,13 @@
-"""Close what Ray's HAProxy leaves open: a wrapper that patches its configuration and runs it.
+"""A wrapper around Ray's HAProxy that secures its configuration before it runs.
 
-Ray Serve renders HAProxy's configuration and offers no setting for most of it. As it ships, the
+Ray Serve generates HAProxy's configuration and has no setting for most of it. By default the
 statistics page and the metrics listen on every interface without a password, the admin socket is
-open to every user of the machine, slow connections are kept for an hour, nothing is shed, and
-errors are plain text. The supported lever is `RAY_SERVE_HAPROXY_BINARY_PATH`; the form of the
-configuration is not an interface, so a patch that finds no place refuses to start HAProxy.
+open to every user of the machine, slow connections are kept for an hour, no load is shed, and
+errors are plain text. Ray lets us name the binary (`RAY_SERVE_HAPROXY_BINARY_PATH`). The format of
+its configuration may change: if a patch does not fit, HAProxy is not started.
 
-This file is also run by itself, on the path of every reload, without site-packages: it imports the
-standard library only, and nothing of ray.
+This file also runs as a script, at every reload and without site-packages: it imports the standard
+library only.
 """
 
 import argparse
@@ -32,8 +32,8 @@ class Rules(NamedTuple):
         host, port: of the front end.
         stats_host: of the statistics page and the metrics.
         shed: concurrent requests on the replicas above which new ones get a 503; 0 for never.
-        max_body_bytes: a body that announces more gets a 413 and a closed connection: a client
-            that is still sending may see a broken pipe. The application reads shorter ones out.
+        max_body_bytes: a body that announces more gets a 413 and a closed connection; a client
+            that is still sending may see a broken pipe.
         errors: folder of the error documents.
 
     """
@@ -67,7 +67,7 @@ TITLES = {
 
 
 def write_wrapper(path: Path, binary: Path, rules: Rules) -> None:
-    """Write the script that Ray runs in HAProxy's place, and the error documents beside it."""
+    """Write the script that Ray runs in place of HAProxy, and the error documents beside it."""
     folder = Path(rules.errors)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for status, slug in OWN_ERRORS.items():
@@ -80,7 +80,7 @@ def write_wrapper(path: Path, binary: Path, rules: Rules) -> None:
 
 
 def patch(text: str, rules: Rules) -> str:
-    """Return the rendered configuration with our rules in it; a patched one comes back as it is.
+    """Return the configuration with our rules; one that has them already is returned as it is.
 
     Raises:
         LookupError: the configuration has no place for a rule.
@@ -101,7 +101,7 @@ def patch(text: str, rules: Rules) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Patch the file after `-f`, then become the HAProxy whose path and rules come first."""
+    """Patch the file after `-f`, then become HAProxy; its path and our rules come first."""
     binary, rules, *haproxy = arguments
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("-f", type=Path, required=True)

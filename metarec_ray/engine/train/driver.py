@@ -1,6 +1,8 @@
-"""Training of any experiment: by an outer loop on workers, at once, in parts, or member by member.
+"""Training of any experiment; the same command again resumes.
 
-Knows which of these an experiment asks for and what lies in `run.dir`; a repeated command resumes.
+A meta-learner trains on Ray Train workers, or round by round or period by period in this process;
+other learners are fitted at once, a blend member by member. Knows which of these an experiment
+asks for, and what lies in `run.dir`.
 """
 
 import time
@@ -33,7 +35,7 @@ MEMBERS = "members"
 
 
 class TrainResult(NamedTuple):
-    """Where the last checkpoint lies, its metrics, and the hash of its parameters."""
+    """The path of the last checkpoint, its metrics, and the hash of its parameters."""
 
     checkpoint: Path
     metrics: dict[str, Any]
@@ -53,7 +55,7 @@ def train(
         RunFailed: the workers failed more often than `train.max_failures`.
 
     """
-    if experiment.train.init_from is not None:  # workers may run in another folder
+    if experiment.train.init_from is not None:  # workers run in another folder
         source = str(Path(experiment.train.init_from).resolve())
         experiment = override(experiment, {"train.init_from": source})
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
@@ -100,7 +102,7 @@ def _train_members(
     data_dir: Path | None,
     progress: Callable[[str], None],
 ) -> dict[str, Checkpoint]:
-    """Train members one after the other, each a run of its own that the same command resumes."""
+    """Train the members one by one; each is a run of its own, which the same command resumes."""
     found = {}
     members = member_experiments(experiment, store)
     for number, (name, member) in enumerate(members.items(), 1):
@@ -114,9 +116,9 @@ def _train_members(
 def _meta_train(
     experiment: Experiment, store: TaskStore, directory: Path, progress: Callable[[str], None]
 ) -> tuple[Path, Checkpoint]:
-    """Train by the outer loop, from the last good checkpoint on; return the final one."""
+    """Train by the outer loop from the last good checkpoint on; return the final one."""
     folder, steps = directory / checkpoints.CHECKPOINTS, experiment.train.steps
-    # Even where workers train: what they could not train or resume is refused before they start.
+    # Also if workers train: an experiment that they would refuse is refused before they start.
     trainer = Trainer(experiment, store)
     done = resume(trainer, folder)
     if not done and trainer.copied is not None:

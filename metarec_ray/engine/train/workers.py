@@ -1,7 +1,7 @@
-"""A group of Ray Train workers that restarts and resumes by itself.
+"""A group of Ray Train workers, which Ray restarts after a failure.
 
-Knows scaling, process groups and failures; what a step does is `training`'s business. Our own
-checkpoints in `run.dir` are what a restarted group resumes from.
+Knows scaling, process groups and failures; `training` knows what a step does. A restarted group
+resumes from our own checkpoints in `run.dir`.
 """
 
 import json
@@ -81,7 +81,7 @@ def _ray_trainer(experiment: Experiment, directory: Path) -> TorchTrainer:
         resources_per_worker=_resources(experiment, use_gpu),
     )
     run = RunConfig(
-        # A unique name: the same one would resume Ray's own snapshot, not our checkpoints.
+        # A unique name: with the same one Ray would restore its own state, not our checkpoint.
         name=f"train-{uuid.uuid4().hex[:8]}",
         storage_path=str(directory / "ray"),
         failure_config=FailureConfig(
@@ -115,7 +115,7 @@ def _worker(config: dict[str, Any]) -> None:
             metrics_log.append(log, line)
 
     def at_end(trainer: Trainer, metrics: Metrics) -> None:
-        # Every rank reports equally often: a report is a barrier.
+        # A report is a barrier, so every rank must report equally often.
         ray.train.report({"step": trainer.step, **metrics})
         if exchange.rank == 0:
             save(folder, trainer, metrics)
@@ -140,7 +140,7 @@ def _resources(experiment: Experiment, use_gpu: bool) -> dict[str, float]:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the last line of a failure's text, which names the error that ended a worker."""
+    """Return the last line of a failure: it names the error of the worker."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

@@ -1,4 +1,4 @@
 """Sweeps with Ray Tune.
 
-Not here: what a trial is judged by (`evaluation.validation`). Begin with `driver`, then `trial`.
+Not here: how a trial is judged (`evaluation.validation`). Begin with `driver`, then `trial`.
 """

@@ -1,7 +1,7 @@
 """Ray Tune: a sweep over dotted keys, judged on validation entities.
 
-Knows searchers, schedulers and trials; a trial is the plain training loop in one process, because
-two workers would cost more to start than the trial takes. Test entities are never touched.
+Knows searchers, schedulers and trials. A trial trains in one process, because two workers would
+take longer to start than the trial runs. Test entities are never read.
 """
 
 import json
@@ -48,8 +48,8 @@ def sweep(
     """Search `sweep.space`; write `best.yaml` into `run.dir`. Needs a Ray session.
 
     Raises:
-        ConfigError: a sweep lies there already and `resume` is not asked for, it was begun with
-            another configuration, or a value of the space breaks a rule.
+        ConfigError: there is a sweep and `resume` is False, it was begun with another
+            configuration, or a value of the space breaks a rule.
         RunFailed: no trial finished.
         KeyboardInterrupt: Ctrl-C; the sweep is saved, and `resume` continues it.
 
@@ -132,13 +132,13 @@ def _new(
             name=SWEEP,
             storage_path=str(directory),
             verbose=0,
-            callbacks=[_Told(progress, metric, settings.trials)],
+            callbacks=[_TrialProgress(progress, metric, settings.trials)],
         ),
     )
 
 
 def _resumed(experiment: Experiment, directory: Path) -> tune.Tuner | None:
-    """Return the sweep of this run as it stands; None if it has not begun."""
+    """Return the unfinished sweep of this run; None if it has not begun."""
     if not tune.Tuner.can_restore(str(directory / SWEEP)):
         return None
     if load(directory / BEGUN_WITH) != experiment:
@@ -167,7 +167,7 @@ def _trainable(experiment: Experiment) -> Callable[[dict[str, Any]], None]:
 
 
 def _check_space(experiment: Experiment) -> None:
-    """Refuse a key or a bound that no trial could take, before any trial starts."""
+    """Raise a ConfigError if no trial could take a key or a bound, before any trial starts."""
     if experiment.blend.members:
         raise ConfigError(
             "a sweep is of one learner, got a blend of "
@@ -200,8 +200,8 @@ def _row(result: Any, metric: str) -> dict[str, Any]:
     return {"values": result.config, "step": metrics.get("step"), metric: metrics.get(metric)}
 
 
-class _Told(tune.Callback):
-    """Say how each trial ended."""
+class _TrialProgress(tune.Callback):
+    """Reports how each trial ended."""
 
     def __init__(self, progress: Callable[[str], None], metric: str, trials: int):
         self.progress, self.metric, self.trials, self.ended = progress, metric, trials, 0
@@ -219,14 +219,14 @@ class _Told(tune.Callback):
             f"after step {trial.last_result.get('step')}  {values}"
         )
 
-    # The callback is pickled with the experiment's state; a progress function cannot be.
+    # Tune pickles the callback with its state; a progress function cannot be pickled.
     def __getstate__(self) -> dict[str, Any]:
         return {"metric": self.metric, "trials": self.trials, "ended": self.ended}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.metric, self.trials, self.ended = state["metric"], state["trials"], state["ended"]
-        self.progress = _silent
+        self.progress = _ignore
 
 
-def _silent(line: str) -> None:
-    """Take a line nobody listens to: a restored sweep has lost its listener."""
+def _ignore(line: str) -> None:
+    """Ignore a line: a restored sweep has lost its progress function."""

@@ -25,7 +25,7 @@ from metarec_ray.training.validation import validate as validate_trainer
 
 
 def run_trial(tree: dict[str, Any], store: str, values: dict[str, Any]) -> None:
-    """Train with `values` in place of the experiment's own, and report at every rung."""
+    """Train the experiment with `values` for its keys; report at every rung."""
     base = parse(tree, "the sweep's experiment")
     settings = base.sweep
     experiment = override(base, {**values, "train.steps": settings.steps, "train.parts": "train"})
@@ -39,11 +39,11 @@ def run_trial(tree: dict[str, Any], store: str, values: dict[str, Any]) -> None:
         with begun.as_directory() as folder:
             trainer.restore(checkpoints.load(Path(folder) / "trial"), Path(folder))
     rungs = [settings.steps * rung // settings.rungs for rung in range(1, settings.rungs + 1)]
-    train_segments(segments_of(trainer, rungs, at_end=_report_rung), report=_unseen)
+    train_segments(segments_of(trainer, rungs, at_end=_report_rung), report=_ignore)
 
 
 def _report_rung(trainer: Trainer, metrics: Metrics) -> None:
-    """Report the validation quality, with the checkpoint that the trial resumes from."""
+    """Report the validation quality, and the checkpoint from which the trial resumes."""
     del metrics
     loss, metric = validate_trainer(trainer)
     with tempfile.TemporaryDirectory() as folder:
@@ -52,12 +52,12 @@ def _report_rung(trainer: Trainer, metrics: Metrics) -> None:
         tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
-def _unseen(line: Progress) -> None:
-    """Take a line of progress: Tune shows rungs only."""
+def _ignore(line: Progress) -> None:
+    """Ignore a line of progress: Tune shows rungs only."""
 
 
 def _fitted_trial(experiment: Experiment, store: TaskStore) -> None:
-    """Report a learner that no outer loop trains: there is one rung to judge it by."""
+    """Report a learner without an outer loop, which has a single rung."""
     fitted = Recommender(fit(experiment, store))
     quality = validate(fitted.predictor, experiment, store)
     mean = sum(quality.values()) / len(quality)

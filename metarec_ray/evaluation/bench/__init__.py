@@ -1,4 +1,4 @@
-"""Cells of a bench: one method and seed under a protocol, with what made it.
+"""Cells of a bench: one method and seed under a protocol, with their provenance.
 
 Not here: which process computes a cell. Begin with `run`, then `protocols` and `lineup`.
 """

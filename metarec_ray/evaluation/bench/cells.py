@@ -1,9 +1,9 @@
-"""A cell of a bench on disk: one method, one seed, what was measured and what made it.
+"""A cell of a bench on disk: one method, one seed, its measurements and their provenance.
 
-Knows two files a cell, `NAME-sSEED-KEY.parquet` (a row an entity and condition, a column a metric)
-and `.json` (facts and provenance), the second written last; does not know how a cell is computed.
-The key is a hash of everything that the numbers depend on: a file that is there need not be made
-again.
+Knows the two files of a cell: `NAME-sSEED-KEY.parquet` (one row per entity and condition, one
+column per metric) and `.json` (facts and provenance), which is written last. The key is a hash of
+everything that the numbers depend on, so a cell that is on disk need not be computed again. Does
+not know how a cell is computed.
 """
 
 import json
@@ -30,16 +30,16 @@ SCHEMA = 2
 _NEWER = {("model", "encoder"): TokenSum().model_dump(mode="json"), ("train", "loss"): None}
 """Keys that came after SCHEMA: with their defaults, cells are those of before."""
 _SECTIONS = ("model", "algorithm", "train", "evaluate", "blend", "bench")
-_KEYS = ("k", "scenario", "entity", "weight")  # columns that are no metric
+_KEYS = ("k", "scenario", "entity", "weight")  # columns that are not metrics
 
 
 class Cell(NamedTuple):
-    """What one cell computes, as plain values that travel between processes.
+    """What a cell computes, as plain values that can be sent to other processes.
 
     Attributes:
-        protocol: that judges.
+        protocol: name of it.
         entry: the method.
-        experiment: the resolved tree of the bench, without the entry's changes.
+        experiment: the resolved experiment of the bench, without the changes of the entry.
         seed: of the fit.
         store: folder of the task store.
         folder: where the files go.
@@ -61,7 +61,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of its files without their endings."""
+        """Name of its files, without suffix."""
         return f"{self.entry.name}-s{self.seed}-{self.key[:12]}"
 
 
@@ -100,7 +100,7 @@ def make_cell(
 def _tuning(
     entry: Entry, experiment: Experiment, manifest: Manifest, data_dir: Path | None
 ) -> dict[str, Any]:
-    """Return everything that the choice from an entry's grid depends on."""
+    """Return everything that the choice of hyper-parameters from the grid depends on."""
     tree = experiment.model_dump(mode="json")
     for (section, key), default in _NEWER.items():
         if tree[section][key] == default:
@@ -119,7 +119,7 @@ def _tuning(
 
 
 def _named_files(experiment: Experiment, data_dir: Path | None) -> dict[str, list[str]]:
-    """Return hashes of what the settings name outside the store."""
+    """Return the hashes of files outside the store that the settings name."""
     found: dict[str, list[str]] = {}
     if experiment.train.init_from is not None:
         _, source = warm_start.find(Path(experiment.train.init_from))
@@ -148,7 +148,7 @@ def write_cell(cell: Cell, measured: Sequence[Measured], facts: dict[str, Any]) 
 
 
 def read_cell(cell: Cell) -> tuple[list[Measured], dict[str, Any]] | None:
-    """Return what was measured and its provenance; None if the cell is not finished."""
+    """Return the measurements and their provenance; None if the cell is not finished."""
     path = cell.folder / f"{cell.name}.json"
     values = path.with_suffix(".parquet")
     if not path.is_file() or not values.is_file():

@@ -1,4 +1,4 @@
-"""Splits that leak are refused before anything is fitted on them.
+"""Checks for leaks: splits with test data in training are refused before anything is fitted.
 
 Knows entities, rows and times of training and of tasks; does not know how they were cut.
 """
@@ -16,7 +16,7 @@ from metarec_ray.evaluation.protocols.strict import TRAINING, StrictTasks
 
 
 def refuse_leaks_of_rankings(store: TaskStore, tasks: StrictTasks | CrossDomainTasks) -> None:
-    """Raise a DataError unless the tasks are of entities and events that training cannot know."""
+    """Raise a DataError if training holds an entity or an event of the tasks."""
     ids = store.entity_ids()
     training = store.histories(TRAINING)
     refuse_shared_entities(
@@ -35,7 +35,7 @@ def refuse_leaks_of_rankings(store: TaskStore, tasks: StrictTasks | CrossDomainT
 
 
 def refuse_leaks_of_ratings(store: TaskStore, tasks: RatingTasks) -> None:
-    """Raise a DataError if training, or the support of the task itself, holds a row it asks for."""
+    """Raise a DataError if training, or the support of its own task, holds a query row."""
     place = {name: task for task, name in enumerate(store.entity_ids())}
     training, n_items = store.histories(TRAINING), len(store.items.ids)
     entity = training.task_id[training.entity()]
@@ -48,7 +48,7 @@ def refuse_leaks_of_ratings(store: TaskStore, tasks: RatingTasks) -> None:
 
 
 def refuse_shared_entities(parts: Mapping[str, Sequence[str]]) -> None:
-    """Raise a DataError if an entity is twice in a split."""
+    """Raise a DataError if an entity is in two parts of a split."""
     found: dict[str, str] = {}
     for part, names in parts.items():
         for name in names:
@@ -61,7 +61,7 @@ def refuse_shared_entities(parts: Mapping[str, Sequence[str]]) -> None:
 
 
 def refuse_late_training(time: Tensor, cutoff: int) -> None:
-    """Raise a DataError if a training event is at or after the cut in time."""
+    """Raise a DataError if a training event is at or after the cutoff."""
     late = int((time >= cutoff).sum())
     if late:
         raise DataError(

@@ -1,7 +1,7 @@
-"""What stands in a bench: name -> what it changes in the experiment, its seeds, what is tuned.
+"""The methods of a bench: what each changes in the experiment, its seeds, its tuning grid.
 
-Knows the union of algorithms and what the `bench` section adds; does not know how anything is
-fitted. An entry's changes are dotted keys, as `--set` takes them.
+Knows the union of algorithms and the `bench` section; does not know how anything is fitted. Changes
+are dotted keys, as `--set` takes them.
 """
 
 import logging
@@ -43,11 +43,11 @@ class Entry(NamedTuple):
 
     Attributes:
         name: as in the table.
-        kind: how it stands there.
+        kind: in the table.
         overrides: dotted keys of the experiment -> values.
         seeds: fits with different seeds.
-        grid: candidates of a choice on validation entities, each dotted keys -> values; () for
-            none.
+        grid: candidate hyper-parameters, each dotted keys -> values, to be chosen from on
+            validation entities; () for no tuning.
 
     """
 
@@ -68,15 +68,15 @@ def lineup(
 ) -> dict[str, Entry]:
     """Return every method that suits a log: the union of algorithms, then `bench.learners`.
 
-    Methods that refuse a catalogue of this size are left out with a warning.
+    Methods that do not take a catalogue of this size are left out with a warning.
 
     Args:
         experiment: what the changes are made to.
         feedback: of the log.
         n_items: size of the catalogue.
         positive_min: smallest label of a positive.
-        ratings: whether predicted ratings are judged: by methods that predict any, on tasks that a
-            seed shuffles, so that closed forms have as many seeds as others.
+        ratings: whether predicted ratings are judged. Then only methods that predict ratings suit,
+            and closed forms have several seeds too, because a seed shuffles the tasks.
 
     """
     found: dict[str, Entry] = {}
@@ -103,7 +103,7 @@ def chosen(
 ) -> list[Entry]:
     """Return the entries of the names (None: all): floors, rivals, controls, then learners.
 
-    All but learners are always among them, unless `alone`.
+    Floors, rivals and controls are always included, unless `alone`.
 
     Raises:
         ConfigError: a name that is not in the lineup.
@@ -171,7 +171,7 @@ def _entry(
 def _changes(
     experiment: Experiment, learner: type[Learner], positive_min: float | None
 ) -> dict[str, Any]:
-    """Return what any learner of this type needs changed in an experiment that is not its own."""
+    """Return what this learner changes in an experiment that was written for another one."""
     changes: dict[str, Any] = {"blend": {}} if experiment.blend.members else {}
     if issubclass(learner, FittedLearner):
         steered = experiment.train.outer_loop()
@@ -184,7 +184,7 @@ def _changes(
 
 
 def _dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested sections as dotted keys; those that may be None stay whole, and a blend."""
+    """Return nested sections as dotted keys; sections that may be None, and blends, stay whole."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
         nested = isinstance(value, Mapping) and prefix + key not in _WHOLE

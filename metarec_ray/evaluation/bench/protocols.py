@@ -1,4 +1,4 @@
-"""The protocols of a bench: whom each judges on a store, and what a recommender is worth there.
+"""The protocols of a bench: the tasks of each on a store, and how recommenders are measured there.
 
 Knows the tasks of every protocol; does not know what was fitted or where it ran.
 """
@@ -34,7 +34,7 @@ PROTOCOLS = ("strict", *RATINGS, "cross_domain")
 
 
 class Candidate(NamedTuple):
-    """A fitted method: what is judged."""
+    """A fitted method that is judged."""
 
     name: str
     kind: str
@@ -46,8 +46,8 @@ class Opened(NamedTuple):
     """A protocol on a store.
 
     Attributes:
-        measure: judges one candidate under every condition.
-        entities: name of a judged entity -> its task id, where the store has it.
+        measure: measures one candidate under every condition.
+        entities: name of a judged entity -> its task id, if the store has it.
 
     """
 
@@ -82,9 +82,9 @@ def open_protocol(
 
 
 def item_vectors(store: TaskStore) -> csr_array:
-    """Return who met each item [I, E] in training, rows of norm 1, or 0 where nobody did.
+    """Return which entities have a training event with each item [I, E]; rows of norm 1 or 0.
 
-    Two items are as far apart as one minus the cosine of who met them.
+    The distance of two items is one minus the cosine of their rows.
     """
     training = store.histories(TRAINING)
     n_items = training.n_items

@@ -1,7 +1,7 @@
 """One cell of a bench: tune, fit, judge, write. Runs in any process.
 
-Knows the protocols and how learners are fitted; does not know ray, nor the other cells. Test
-entities are read once, after every choice has been made on validation entities.
+Knows the protocols and how learners are fitted; does not know ray or other cells. Test entities are
+read once, after all choices have been made on validation entities.
 """
 
 import time
@@ -27,11 +27,11 @@ class Tuned(NamedTuple):
     """What was chosen on validation entities.
 
     Attributes:
-        overrides: the best candidate of the grid; {} where there was nothing to choose.
-        tried: candidates judged.
-        asked: candidates of the grid.
-        quality: mean over all k on validation entities, of the best.
-        cpu_seconds: of all of it.
+        overrides: the best candidate of the grid; {} without a grid.
+        tried: candidates that were tried.
+        asked: candidates in the grid.
+        quality: of the best on validation entities, mean over all k.
+        cpu_seconds: of the tuning.
 
     """
 
@@ -46,7 +46,7 @@ def tune(cell: Cell, *, cpu: Callable[[], float] = time.process_time) -> Tuned:
     """Return the best candidate of the cell's grid by the mean quality over k.
 
     Candidates are fitted on the part `train` and judged on `valid`, by rankings unless the protocol
-    is one of ratings; their order is the grid's, and no further one begins once half the CPU budget
+    is one of ratings. They are tried in the order of the grid, and no more once half the CPU budget
     is spent.
     """
     base, started = _experiment(cell, {"train.parts": "train"}), cpu()
@@ -69,11 +69,11 @@ def tune(cell: Cell, *, cpu: Callable[[], float] = time.process_time) -> Tuned:
 
 
 def run(cell: Cell, tuned: Tuned, *, cpu: Callable[[], float] = time.process_time) -> None:
-    """Fit and judge one cell and write its files."""
+    """Fit and judge a cell and write its files."""
     started, clock = cpu(), time.perf_counter()
     experiment = _experiment(cell, {**tuned.overrides, "run.seed": cell.seed})
     store = TaskStore.open(cell.store)
-    # Tasks and ties are those of the whole bench, whatever a method changes for itself.
+    # Tasks and ties are those of the whole bench, whatever a method changes.
     judged = parse(dict(cell.experiment), "a cell")
     opened = open_protocol(cell.protocol, judged, store, seed=cell.seed, data_dir=cell.data_dir)
     opening = cpu() - started
@@ -97,7 +97,7 @@ def run(cell: Cell, tuned: Tuned, *, cpu: Callable[[], float] = time.process_tim
 
 
 def config_sha256(experiment: Experiment) -> str:
-    """Return the hash of an experiment without where it lies and which seed it has."""
+    """Return the hash of an experiment without the section `run`: its folders and seed."""
     tree = experiment.model_dump(mode="json")
     return sha256_json({name: value for name, value in tree.items() if name != "run"})
 

@@ -1,4 +1,5 @@
-"""Who is judged on what: the tasks of each protocol, cut from a store.
+"""The tasks of each protocol, cut from a store.
 
-Not here: metrics. Begin with `strict`; `ratings`, `item_kshot`, `cross_domain` follow its shape.
+Not here: metrics. Begin with `strict`; `ratings`, `item_kshot` and `cross_domain`
+are built alike.
 """

@@ -1,12 +1,11 @@
-"""The protocol `cross_domain`: who is known in one domain, asked in another.
+"""The protocol `cross_domain`: entities known in one domain, recommended to in another.
 
 Knows a store whose items carry their domain as a categorical feature; does not know what scores.
 
-Of a test entity's events on items of the target domain, in order, the first max(ks) are left out of
-the candidates at every k, the first k belong to the support, and those after them, as many as
-`query_size`, are what a method has to find, the same at every k. The rest of the support is what
-the entity did in the source domain on days before the first day of the query. Candidates are all
-other items of the target domain.
+The events of a test entity with items of the target domain are taken in order. The first k are in
+the support; the `query_size` events after the first max(ks) are the query, the same at every k.
+The support also holds the events in the source domain on days before the first day of the query.
+Candidates are the items of the target domain, without those of the first max(ks) events.
 """
 
 from itertools import permutations
@@ -34,7 +33,7 @@ from metarec_ray.inference.supports import Supports
 class CrossDomainTasks(NamedTuple):
     """The E eligible test entities of one direction, ascending by task id; I items.
 
-    N events are those that some support holds: an entity's in order, source and target mixed.
+    N are all events that a support may hold: of each entity in order, source and target mixed.
     """
 
     direction: str  # source->target
@@ -43,10 +42,10 @@ class CrossDomainTasks(NamedTuple):
     rank: Tensor  # int64 [N]: place among the entity's target events, -1 for a source event
     query: Tensor  # int64 [E, Q]: catalogue rows, padded
     mask: Tensor  # bool [E, Q]
-    now: Features  # [E, 1]: the context with which the query begins
+    now: Features  # [E, 1]: context at the start of the query
     inside: Tensor  # bool [I]: items of the target domain
     trained: Tensor  # bool [I]: of those, the ones with a training event
-    share: Tensor  # float [I]: of the training entities that met the item, > 0
+    share: Tensor  # float [I]: share of training entities with an event on the item, > 0
     source: bool = True
 
     def candidates(self, k: int) -> Tensor:
@@ -82,7 +81,7 @@ class CrossDomainTasks(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What training says of the catalogue [I]."""
+    """The catalogue [I] in training."""
 
     trained: Tensor
     share: Tensor
@@ -98,10 +97,10 @@ def cross_domain_tasks(
     """Return the tasks of every ordered pair of domains.
 
     Args:
-        store: items carry their domain.
+        store: its items carry their domain.
         settings: of the protocol.
-        part: whose tasks; `valid` for choices, with only `train` known.
-        force: take fewer than 100 entities.
+        part: whose tasks; with `valid`, for choices, only `train` is known.
+        force: also take fewer than 100 entities.
 
     Raises:
         ConfigError: items have no such feature.
@@ -167,13 +166,13 @@ def _direction(
 
 
 def _place_among(met: Tensor, offsets: Tensor) -> Tensor:
-    """Return how many earlier events of its entity are `met`, int64 [N]."""
+    """Return for each event how many earlier ones of its entity are `met`, int64 [N]."""
     before = torch.cat([torch.zeros(1, dtype=torch.int64), met.cumsum(0)])
     return before[:-1] - before[offsets[:-1]].repeat_interleave(offsets.diff())
 
 
 def _masked(values: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
-    """Return `values` at `rows`, 0 where they are padding; `values` may be empty."""
+    """Return `values` at `rows`, 0 on padding; `values` may be empty."""
     return torch.where(mask, torch.cat([values, values.new_zeros(1, *values.shape[1:])])[rows], 0)
 
 

@@ -1,4 +1,4 @@
-"""Histories cut to pieces: shuffles inside a moment, first meetings, padded sets.
+"""Parts of histories: shuffled ties, first events per item, selections, padded sets.
 
 Knows `Histories`; does not know any protocol.
 """
@@ -48,9 +48,9 @@ def item_share(histories: Histories) -> Tensor:
 
 
 def padded(starts: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows int64 [T, N] start, start + 1, .. of each set, and their mask; 0 on padding.
+    """Return the rows start, start + 1, .. of each set, int64 [T, N], 0 on padding; and their mask.
 
-    N is at least 1: a masked slot stands for the empty set.
+    N is at least 1: an empty set has one masked slot.
     """
     step = torch.arange(max(int(sizes.max()) if sizes.numel() else 0, 1))
     mask = step < sizes.unsqueeze(1)

@@ -1,6 +1,6 @@
-"""Events that are not in a task store, in its terms: rows of its catalogue, its features.
+"""Events from outside a task store, converted to its catalogue rows and features.
 
-Knows data frames of raw ids and a store's vocabularies; does not know which events are asked for.
+Knows data frames of raw ids and a store's vocabularies; does not know which events are needed.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from metarec_ray.errors import DataError
 def histories_of(events: pl.DataFrame, store: TaskStore) -> tuple[Histories, list[str]]:
     """Return the histories of a frame's entities, and their raw ids, in the order of its rows.
 
-    Nothing is known of the entities or of the context of an event.
+    Entities and events have no features.
 
     Args:
         events: entity and item (raw ids as strings), label, maybe time; the rows of an entity stand
@@ -58,8 +58,8 @@ def entity_features(
     """Return what is known of entities, by the vocabularies of the store.
 
     Args:
-        store: of any entities.
-        table: `id` and features in canonical columns; an entity without a row has none.
+        store: any one with these features.
+        table: `id` and features in canonical columns; an entity without a row has no features.
         ids: raw ids.
 
     """

@@ -1,9 +1,9 @@
-"""The protocol `item_kshot`: a new item by its first raters.
+"""The protocol `item_kshot`: ratings of a new item after its first k.
 
-Knows stores whose entities are items (`data.entity: item`): the tasks of a new item are then those
-of any new entity, and what it holds are users. Per seed the ratings of an item by users that
-training knows are shuffled; the first k are the support, those after the largest k the query, the
-same at every k. Does not know what predicts.
+Knows stores whose entities are items (`data.entity: item`): a task is of a new item, and its events
+are users. The ratings of an item by users of training are shuffled with the seed; the first k are
+the support, those after the largest k are the query, the same at every k. Does not know what
+predicts.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from metarec_ray.evaluation.protocols.ratings import RatingTasks, cut, require_e
 from metarec_ray.evaluation.protocols.strict import MIN_ENTITIES, TRAINING
 
 SCENARIO = "item_kshot"
-_STREAM = 5000  # keeps this shuffle from those of other protocols with the same seed
+_STREAM = 5000  # so that other protocols with the same seed are shuffled differently
 
 
 def kshot_tasks(
@@ -38,14 +38,14 @@ def kshot_tasks(
         store: its entities are items.
         settings: of the protocol.
         seed: of the shuffle.
-        events: ratings of the new items in canonical columns (`settings.rows`); None for the test
-            entities of the store.
+        events: ratings of the new items in canonical columns (`settings.rows`); None for those of
+            the store's test entities.
         items: `id` and features of the new items in canonical columns, read with `events`.
-        force: take fewer than 100 tasks.
+        force: also take fewer than 100 tasks.
 
     Raises:
         ConfigError: the entities of the store are not items.
-        DataError: too few items have enough ratings, or training met one of them.
+        DataError: too few items have enough ratings, or training has one of them.
 
     """
     require_entity(store, "item")

@@ -1,12 +1,12 @@
-"""The protocol `melu` on MovieLens-1M by the authors' own partition [Lee et al., 2019].
+"""The protocol `melu` on MovieLens-1M with the partition of its authors [Lee et al., 2019].
 
-Knows the files of the partition, which may not be shipped, and which training rows they allow:
+Knows the files of the partition, which we may not distribute, and the training rows they allow:
 
-    regime B: all ratings of warm films by warm users but the query rows of warm tasks;
-    regime A: the rows of the warm tasks, query rows included, as the authors' method has them.
+    regime B: all ratings of warm films by warm users except the query rows of warm tasks;
+    regime A: the rows of the warm tasks, query rows included, as in the authors' method.
 
-A task is one user in one scenario with 13 to 100 ratings there; five shuffles are on file. Does not
-know what predicts.
+A task is a user in a scenario with 13 to 100 ratings there; the partition has five shuffles. Does
+not know what predicts.
 """
 
 from pathlib import Path
@@ -40,7 +40,7 @@ def tasks_file(seed: int) -> str:
 
 
 def training_rows(regime: Regime, seed: int) -> dict[str, Rows | None]:
-    """Return `data.only` and `data.without` of what may train in a regime and shuffle."""
+    """Return `data.only` and `data.without` for the training rows of a regime and shuffle."""
     if regime == "A":
         warm = Rows(path=tasks_file(seed), column="scenario", value="warm")
         return {"only": warm, "without": None}
@@ -48,12 +48,12 @@ def training_rows(regime: Regime, seed: int) -> dict[str, Rows | None]:
 
 
 def by_partition(data: Data) -> bool:
-    """Return whether a log's rows are chosen by the files of this partition."""
+    """Return whether the rows of a log are selected by files of this partition."""
     return data.only is not None and Path(data.only.path).parent.name == FOLDER
 
 
 def for_seed(data: Data, seed: int) -> Data:
-    """Return the settings of a partition's store with another shuffle, in the same regime."""
+    """Return the settings of a partition's store for another shuffle, in the same regime."""
     regime = "A" if data.without is None else "B"
     return data.model_copy(update=training_rows(regime, seed))
 
@@ -85,8 +85,8 @@ def partition_tasks(
     Args:
         folder: the data folder.
         seed: of the shuffle, mod 5.
-        store: its catalogue holds every film that is asked about.
-        users: `id` and features in canonical columns; a user without a row has none.
+        store: its catalogue holds every film of the tasks.
+        users: `id` and features in canonical columns; a user without a row has no features.
 
     Raises:
         ConfigError: the entities of the store are not users.

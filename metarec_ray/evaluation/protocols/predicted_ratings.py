@@ -1,7 +1,7 @@
-"""What a recommender says of the query ratings of tasks, and what that is worth.
+"""The ratings that a recommender predicts for the queries of tasks, and their metrics.
 
-Knows rating tasks and a recommender; metrics are `evaluation.table.rating_measures`', comparisons
-`evaluation.table.rows`'s business.
+Knows rating tasks and a recommender; `evaluation.table.rating_measures` knows metrics,
+`evaluation.table.rows` compares methods.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -43,14 +43,14 @@ def measure_tasks(
     ties: int,
     clock: Callable[[], float],
 ) -> list[Measured]:
-    """Return the values of a recommender for every task set and k.
+    """Return what is measured of a recommender, for every set of tasks and k.
 
     Args:
-        recommender: fitted on the store that the tasks are cut for.
+        recommender: fitted on the store of the tasks.
         tasks: of every scenario.
         labels: of the store.
-        ks: sizes of the support, each a condition; None for whole supports, where the scenario is
-            the condition.
+        ks: sizes of the support, a condition each; None for whole supports, with the scenario as
+            condition.
         seed: of the fit.
         ties: seed that breaks ties of lists.
         clock: seconds.
@@ -81,7 +81,7 @@ def _measured(
     ties: int,
     clock: Callable[[], float],
 ) -> Iterator[tuple[Condition, Worth]]:
-    """Yield what the predictions after each k are worth, with their costs among the facts."""
+    """Yield the metrics of the predictions after each k, with their costs among the facts."""
     asked = Asked(tasks.label, tasks.mask, *labels)
     fit_seconds = float(recommender.metadata["metrics"].get("seconds", 0.0))
     adapted = float(recommender.adapted())
@@ -104,6 +104,6 @@ def _measured(
 
 
 def label_range(store: TaskStore) -> tuple[float, float]:
-    """Return the lowest and the highest label that training met."""
+    """Return the lowest and the highest label of training."""
     low, high = torch.aminmax(store.histories(TRAINING).label)
     return low.item(), high.item()

@@ -1,8 +1,8 @@
-"""Rating tasks: after some ratings of an entity, predict what it says of others.
+"""Rating tasks: after some ratings of an entity, predict its other ratings.
 
-Knows a task store, whose test entities and cold items make the scenarios of any explicit log: all
-ratings of an entity in a scenario are shuffled with a seed, the last are the query and the rest the
-support. Does not know what predicts, nor files of partitions.
+Knows a task store: its test entities and cold items make the scenarios of any explicit log. The
+ratings of an entity in a scenario are shuffled with a seed; the last are the query, the rest the
+support. Does not know what predicts, or files of partitions.
 
 Axes: T tasks, N ratings of a padded support, Q of a padded query.
 """
@@ -27,7 +27,7 @@ from metarec_ray.evaluation.protocols.strict import MIN_ENTITIES, TRAINING
 from metarec_ray.inference.supports import Supports
 
 SCENARIOS = ("user_cold", "item_cold", "both_cold")
-HISTORY = "_history"  # item_cold with what the entity did before in front of the support
+HISTORY = "_history"  # item_cold with the entity's training history before the support
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class RatingTasks(NamedTuple):
 
     scenario: str
     entity: list[str]  # raw ids [T]
-    support: Supports  # everything that may be known [T, N]
+    support: Supports  # all ratings before the query [T, N]
     query: Tensor  # int64 [T, Q]
     label: Tensor  # float [T, Q]
     mask: Tensor  # bool [T, Q]
@@ -61,10 +61,10 @@ class RatingTasks(NamedTuple):
 def rule_tasks(
     store: TaskStore, settings: RatingCut, *, seed: int, force: bool = False
 ) -> list[RatingTasks]:
-    """Return the scenarios that the test entities and the cold items of a store make.
+    """Return the tasks of the scenarios of a store's test entities and cold items.
 
-    A scenario of fewer than 100 tasks is left out with a warning, unless forced. Warm items are
-    those that training met.
+    A scenario with fewer than 100 tasks is left out with a warning, unless forced. Warm items are
+    those with a training event.
 
     Raises:
         ConfigError: the entities of the store are not users.
@@ -78,7 +78,7 @@ def rule_tasks(
     for place, (scenario, histories, items) in enumerate(
         zip(SCENARIOS, (test, warm, test), (trained, cold, cold), strict=True)
     ):
-        # A stream of its own: a scenario stays as it is when another one changes.
+        # Its own random stream: a scenario does not change when another one does.
         generator = torch.Generator().manual_seed(len(SCENARIOS) * seed + place)
         chosen = _eligible(histories, items, settings, generator)
         n = chosen.n_entities
@@ -109,7 +109,7 @@ def _last_as_query(
 
 
 def require_entity(store: TaskStore, entity: Literal["user", "item"]) -> None:
-    """Raise a ConfigError unless the histories of a store are those of users, or of items."""
+    """Raise a ConfigError unless the entities of a store are `entity`."""
     found = store.manifest.settings.get("entity", "user")
     if found != entity:
         raise ConfigError(f"data.entity must be {entity} here, got {found} ({store.path})")
@@ -128,12 +128,12 @@ def cut(
     """Return the tasks whose supports are the first events of each shuffled history.
 
     Args:
-        scenario: what the tasks are called.
+        scenario: name of it.
         ids: raw ids of the entities.
         histories: in the order of the shuffle.
         support: int64 [T], sizes.
         query: int64 [T], sizes.
-        now: the context [1] in which is asked.
+        now: context [1] of the query.
         gap: events between support and query.
 
     """
@@ -158,7 +158,7 @@ def cut(
 
 
 def with_history(tasks: RatingTasks, store: TaskStore) -> RatingTasks:
-    """Return the tasks with what training knows of each entity in front of its support."""
+    """Return the tasks with the training history of each entity before its support."""
     place = {name: task for task, name in enumerate(store.entity_ids())}
     history = store.histories()
     task = torch.tensor([place.get(name, -1) for name in tasks.entity])
@@ -166,7 +166,7 @@ def with_history(tasks: RatingTasks, store: TaskStore) -> RatingTasks:
     sizes = torch.where(task >= 0, history.lengths()[where], 0)
     rows, mask = padded(history.offsets[where], sizes)
     support = tasks.support
-    # Events of both are packed to the front, history first.
+    # Padding goes to the end: history first, then support.
     order = (~torch.cat([mask, support.mask], 1)).to(torch.int8).argsort(dim=1, stable=True)
     order = order[:, : int((sizes + support.mask.sum(1)).max())]
 

@@ -2,11 +2,10 @@
 
 Knows a task store and the first positives of its test entities; does not know what scores them.
 
-Everything before the cutoff may be learned from; a test entity begins at or after it. Of its
-positives on training items, in order, the first `window` (the largest k) are left out of the
-candidates at every k, the first k are the support, and the `query_size` after the window are what a
-method has to find, the same for every k. With `mask: support` only the first k are left out, as a
-live server would do that knows no more than they.
+Training is everything before the cutoff; a test entity begins at or after it. Its positives on
+training items are taken in order. The first k are the support; the `query_size` after the `window`
+(the largest k) are the query, the same at every k. Items of the window are no candidates at any k.
+With `mask: support` only those of the support are not, as at a live endpoint, which knows no more.
 """
 
 from typing import Literal, NamedTuple
@@ -25,9 +24,9 @@ from metarec_ray.evaluation.protocols.events import first_meetings, item_share
 from metarec_ray.inference.supports import Supports
 
 TRAINING = ("train", "valid")
-MIN_ENTITIES = 100  # fewer make a table of noise
+MIN_ENTITIES = 100  # with fewer, the table is mostly noise
 Part = Literal["test", "valid"]
-"""Whose tasks: of test entities, or of those that choices are made on."""
+"""Whose tasks: of test entities, or of validation entities, on which choices are made."""
 
 
 class StrictTasks(NamedTuple):
@@ -41,10 +40,10 @@ class StrictTasks(NamedTuple):
     event: Tensor  # int64 [E, window]: rows of `context`
     query: Tensor  # int64 [E, query_size]
     query_label: Tensor  # float [E, query_size]
-    query_event: Tensor  # int64 [E]: the row with which the query begins
-    context: Features  # of all events of the whole test histories
+    query_event: Tensor  # int64 [E]: row of `context` at the start of the query
+    context: Features  # of all events of the test histories
     trained: Tensor  # bool [I]: items with a training event
-    share: Tensor  # float [I]: of the training entities that met the item, > 0
+    share: Tensor  # float [I]: share of training entities with an event on the item, > 0
     mask: Literal["window", "support"]
 
     def candidates(self, k: int) -> Tensor:
@@ -54,9 +53,9 @@ class StrictTasks(NamedTuple):
         return allowed.scatter_(1, known, False)
 
     def supports(self, k: int) -> Supports:
-        """Return the first k events of each entity; a masked slot stands for the empty support."""
+        """Return the first k events of each entity; an empty support has one masked slot."""
         item, label, time, event = (
-            # A window of no events has no slot to mask.
+            # A window of no events has no slot, so one is added.
             column[:, : max(k, 1)] if column.shape[1] else pad(column, (0, 1))
             for column in (self.support, self.label, self.time, self.event)
         )
@@ -86,7 +85,7 @@ def strict_tasks(store: TaskStore, settings: Evaluate) -> StrictTasks:
 
 
 def positive_threshold(settings: Evaluate, feedback: Feedback) -> float | None:
-    """Return the smallest label of a positive; None where every event is one."""
+    """Return the smallest label of a positive; None if every event is one."""
     return {"implicit": None, "binary": 0.5, "explicit": settings.positive_min}[feedback]
 
 
@@ -105,7 +104,7 @@ def cut_tasks(
         test: whole histories.
         settings: of the protocol.
         positive_min: smallest label of a positive; None for every event.
-        part: what the `test` entities are called in an error.
+        part: name of the `test` entities in an error.
 
     Raises:
         ConfigError: no room for window and query, or a clean boundary without a clock.

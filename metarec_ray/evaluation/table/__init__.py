@@ -1,4 +1,4 @@
-"""What predictions are worth, how sure that is, and the table of it as text.
+"""Metrics of predictions, their uncertainty, and the table as text.
 
 Not here: where predictions come from. Begin with `rows`, then `ranking_measures`.
 """

@@ -1,7 +1,7 @@
-"""Methods beside each other: seeds averaged, differences resampled, the best rival found.
+"""Methods compared: seeds averaged, the best rival found, differences bootstrapped.
 
-Knows values an entity (`ranking_measures`); does not know scores, learners or how a row is
-laid out.
+Knows values per entity (`ranking_measures`); does not know scores, learners or how a row is laid
+out.
 """
 
 import math
@@ -20,9 +20,9 @@ class Target(NamedTuple):
     """The metric that decides which method is better.
 
     Attributes:
-        metric: by which methods are compared.
+        metric: that methods are compared by.
         sign: 1 if more is better, -1 if less is.
-        chance: the metric that tells a method from the random floor; more is better.
+        chance: the metric that is compared with the random floor's; more is better.
 
     """
 
@@ -32,7 +32,7 @@ class Target(NamedTuple):
 
 
 UNTOLD = ":target_only"
-"""What ends the name of a method that is not told of the source domain."""
+"""Suffix of the name of a method that is not given the source domain."""
 RANKINGS, RATINGS = Target("ndcg@10", 1, "ndcg@10"), Target("squared_error", -1, "ndcg@5")
 
 
@@ -56,7 +56,7 @@ class Averaged(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A method beside the best of some others; p is None for that one itself, or without one."""
+    """A method compared with the best of others; p is None for that one, and without others."""
 
     best: str | None
     p: float | None
@@ -64,16 +64,16 @@ class Difference(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """One method under one condition beside the others.
+    """A method under one condition, compared with the others.
 
     Attributes:
-        one: itself.
+        one: the method.
         interval: of its mean of the target's metric.
         rival: against the best of all rivals.
-        simple: against the best of the simple ones.
-        control: against the best of the controls: itself where it is not told of the source, and
-            what the bench names as one.
-        chance: whether its interval reaches down to the random floor's.
+        simple: against the best of the simple rivals.
+        control: against the best control: the same method without the source domain, or one that
+            the bench names.
+        chance: whether its interval overlaps the random floor's.
 
     """
 
@@ -86,7 +86,7 @@ class Compared(NamedTuple):
 
 
 def target_of(measured: Sequence[Measured]) -> Target:
-    """Return by what the methods are compared: rankings by NDCG@10, ratings by squared error."""
+    """Return the target of the comparison: NDCG@10 for rankings, squared error for ratings."""
     return RATINGS if RATINGS.metric in measured[0].values else RANKINGS
 
 
@@ -94,7 +94,7 @@ def averaged(measured: Sequence[Measured]) -> list[Averaged]:
     """Return the mean over seeds of each method and condition, in their first order.
 
     Raises:
-        DataError: a method was judged on other entities than the rest, or twice with one seed.
+        DataError: a method was judged on other entities than the rest, or twice with a seed.
 
     """
     target = target_of(measured)
@@ -122,11 +122,11 @@ def compared(
     resamples: int,
     seed: int,
 ) -> list[Compared]:
-    """Return methods under one condition beside each other, by a paired bootstrap over entities.
+    """Return the methods of one condition, compared by a paired bootstrap over entities.
 
     Args:
         beside: the methods.
-        target: what decides.
+        target: metric of the comparison.
         simple: names of simple rivals.
         resamples: of the bootstrap.
         seed: of its draw.
@@ -173,7 +173,7 @@ def _average(seeds: list[Measured], target: Target) -> Averaged:
 
 
 def _controls(beside: Sequence[Averaged], one: Averaged) -> list[int]:
-    """Return the places of a learner's controls: its own, and those that are nobody's own."""
+    """Return the indices of a learner's controls: its own, and those of no learner."""
     if one.kind != "learner":
         return []
     return [
@@ -198,6 +198,6 @@ def _difference(
 
 
 def _floor(beside: Sequence[Averaged], drawn: Bootstrap) -> float:
-    """Return the upper end of the random floor's interval, below every value without a floor."""
+    """Return the upper end of the random floor's interval; minus infinity without a floor."""
     ends = [drawn.interval(i).high for i, one in enumerate(beside) if one.kind == "floor"]
     return min(ends, default=-math.inf)

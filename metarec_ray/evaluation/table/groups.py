@@ -1,4 +1,4 @@
-"""Groups of entities, and how far apart their means lie: who is served worse.
+"""Groups of entities and the gaps between their means: which groups are served worse.
 
 Knows the features of a store and how active an entity is; does not know what was measured.
 """
@@ -11,8 +11,8 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.evaluation.table.comparison import RATINGS, Averaged, Target
 from metarec_ray.evaluation.table.ranking_measures import mean
 
-SMALLEST = 20  # entities: the mean of fewer is noise
-LARGEST_VOCABULARY = 12  # values of a field that still makes groups
+SMALLEST = 20  # entities; the mean of fewer is mostly noise
+LARGEST_VOCABULARY = 12  # values of a field that is still split into groups
 ACTIVITY = ("low", "middle", "high")
 
 Groups = Mapping[str, Mapping[str, set[str]]]
@@ -20,11 +20,10 @@ Groups = Mapping[str, Mapping[str, set[str]]]
 
 
 def groups_of(store: TaskStore, tasks: Mapping[str, int]) -> dict[str, dict[str, set[str]]]:
-    """Return the groups of entities: thirds by activity, and one a value of each categorical field.
+    """Return the groups of entities: thirds by activity, and one per value of categorical fields.
 
-    Activity is the number of events of the whole history: it says who is served well, but nothing
-    may be chosen by it, since it is not known when an entity is served. Fields of many values make
-    no groups.
+    Activity is the number of events of the whole history. It is not known when an entity is served,
+    so it may explain results but not decide anything. Fields with many values are left out.
 
     Args:
         store: holds the entities.
@@ -48,10 +47,10 @@ def groups_of(store: TaskStore, tasks: Mapping[str, int]) -> dict[str, dict[str,
 
 
 def group_means(one: Averaged, target: Target, groups: Groups) -> dict[str, dict[str, float]]:
-    """Return `groups`, a mean for each `field=value`, and `gaps`, the largest minus the smallest.
+    """Return `groups`, the mean of each `field=value`, and `gaps`, the largest minus the smallest.
 
-    Means of the target's metric, roots of a squared error. Groups of fewer than `SMALLEST` entities
-    are left out. {} without groups.
+    Means of the target's metric; of a squared error their root. Groups of fewer than `SMALLEST`
+    entities are left out. {} without groups.
     """
     means: dict[str, float] = {}
     gaps: dict[str, float] = {}

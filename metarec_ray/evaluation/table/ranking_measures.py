@@ -1,15 +1,15 @@
-"""What rankings are worth: a value an entity of every metric, for one method, k and seed.
+"""Metrics of rankings: one value per entity and metric, for a method, k and seed.
 
-Knows scores and candidates; does not compare methods (`rows` judges) and does not know
-how scores were made. Groups of entities, means and the bootstrap all work on the values.
+Knows scores and candidates; does not compare methods (`rows` does) and does not know where scores
+come from. Groups, means and the bootstrap work on these values.
 
-Beside the metrics of `core.metrics`, a ranking gets
+Besides the metrics of `core.metrics`, a ranking gets
 
-    popularity_bias@10    mean share of training entities that met the shown items, minus the same
-                          mean over the entity's own query items: above 0 the list is more popular
-                          than what the entity chose
-    gain                  NDCG@10 minus that of the empty support among the same candidates
-    diversity@10          mean distance of the shown items, where items are known by vectors
+    popularity_bias@10    mean popularity (share of training entities with an event on the item) of
+                          the first 10, minus that of the query items: above 0 the list is more
+                          popular than what the entity chose
+    gain                  NDCG@10 minus that of the empty support with the same candidates
+    diversity@10          mean distance between the first 10, if items have vectors
 """
 
 import math
@@ -23,19 +23,24 @@ from torch import Tensor
 from metarec_ray.core import label_metrics, metrics
 from metarec_ray.evaluation.scoring import Method, RankingTasks
 
-SHOWN, DEEP = 10, 50  # lengths of the lists that are judged
-BY_ROWS = ("squared_error", "mae", "log_loss", "gain")  # means over query rows, not over entities
-TIES = 104_729  # data drawn with the same seed must not meet its own noise again
+SHOWN, DEEP = 10, 50  # lengths of the judged lists
+BY_ROWS = (
+    "squared_error",
+    "mae",
+    "log_loss",
+    "gain",
+)  # means over query rows, not entities
+TIES = 104_729  # added to seeds: synthetic data of the same seed must not share the noise
 
 
 class Condition(NamedTuple):
-    """What is known of an entity: the number of its events, or the name of a scenario, or both."""
+    """The number of known events of an entity, or the name of a scenario, or both."""
 
     k: int | None = None
     scenario: str | None = None
 
     def keys(self) -> dict[str, int | str]:
-        """Return what a row says of it."""
+        """Return its fields of a row."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
@@ -46,11 +51,10 @@ class Measured(NamedTuple):
         method, kind: as in a table.
         seed: of the fit.
         condition: of the table's row.
-        entity: [E], names of whom the values belong to: task ids, or raw ids.
-        weight: float [E], number of query rows behind a value of the metrics `BY_ROWS`; 1 in
-            rankings.
-        values: metric -> float [E]; NaN where an entity does not allow one.
-        facts: numbers of the whole: coverage, calibration, seconds.
+        entity: [E], whom the values belong to: task ids, or raw ids.
+        weight: float [E], query rows per value of the metrics `BY_ROWS`; 1 in rankings.
+        values: metric -> float [E]; NaN if it is undefined for an entity.
+        facts: numbers of all entities together: coverage, calibration, seconds.
 
     """
 
@@ -75,16 +79,16 @@ def measure(
     vectors: csr_array | None = None,
     scenario: str | None = None,
 ) -> list[Measured]:
-    """Return what a method's rankings of the tasks are worth after each k.
+    """Return the metrics of a method's rankings after each k.
 
     Args:
-        tasks: whom to judge.
+        tasks: whom to rank for.
         method: what scores.
         ks: numbers of known events.
         seed: of the fit.
-        ties: seed that breaks ties, the same for every method: ties of two rankings fall alike.
+        ties: seed that breaks ties, the same for every method.
         clock: seconds.
-        vectors: [I, D] of norm 1 or 0, what an item is; None leaves diversity out.
+        vectors: [I, D] of items, of norm 1 or 0; None leaves diversity out.
         scenario: of the condition.
 
     """
@@ -106,16 +110,16 @@ def measure(
 
 
 def mean(values: Tensor, weight: Tensor) -> float:
-    """Return the weighted mean of the entities that allow a value; NaN if none does."""
+    """Return the weighted mean over entities with a value; NaN if there is none."""
     known = ~values.isnan()
     total = weight[known].double().sum().item()
     return (values[known].double() @ weight[known].double()).item() / total if total else math.nan
 
 
 def weight_of(metric: str, weight: Tensor) -> Tensor:
-    """Return what an entity counts in the mean of a metric: its weight in errors, else 1.
+    """Return the weight of each entity in the mean of a metric: `weight` for errors, else 1.
 
-    An error is one a query row; a list or a correlation is one an entity, however long its query.
+    Every query row has an error of its own; a list or a correlation is of a whole entity.
     """
     return weight if metric in BY_ROWS else torch.ones_like(weight)
 
@@ -123,7 +127,7 @@ def weight_of(metric: str, weight: Tensor) -> Tensor:
 def _scores(
     method: Method, ks: Sequence[int], entities: int, clock: Callable[[], float]
 ) -> Iterator[tuple[int, Tensor, Tensor, dict[str, float]]]:
-    """Yield each k, the scores after k events and after none, and what the former cost."""
+    """Yield each k, the scores after k events and after none, and the costs of the former."""
     prior = None if ks[0] == 0 else method.scores(0)
     for k in ks:
         start = clock()

@@ -14,7 +14,7 @@ _FOOT = (
 
 
 def render(rows: Sequence[Row]) -> str:
-    """Return aligned lines: NDCG@10 a method and k, then what else is known at the largest k."""
+    """Return aligned lines: NDCG@10 by method and k, then other columns at the largest k."""
     if not rows:
         return "no rows"
     ks = sorted({_number(row["k"]) for row in rows})

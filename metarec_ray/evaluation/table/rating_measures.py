@@ -1,6 +1,6 @@
-"""What predicted labels are worth: a value a task of every metric, for one method and condition.
+"""Metrics of predicted labels: one value per task and metric, for a method and condition.
 
-Knows predictions and the labels of a query; does not know what predicted. `gain` is by how much
+Knows predictions and the labels of a query; does not know what predicted. `gain` is how much
 adapting lowers the squared error.
 
 Axes: T tasks, Q ratings of a padded query.
@@ -19,14 +19,14 @@ DEPTHS, SHORT = (1, 3, 5, 10), 5  # of the lists of a query's rated items
 
 
 class Asked(NamedTuple):
-    """What a query asks for, and on which scale.
+    """The true labels of queries, and their scale.
 
     Attributes:
-        label: float [T, Q], what really was said.
+        label: float [T, Q].
         mask: bool [T, Q], False on padding.
         feedback: explicit or binary.
         scale: lowest and highest label of training; explicit predictions are clipped to it. None
-            for predictions and labels as they are.
+            to leave predictions and labels as they are.
         positive_min: smallest label of a positive, for the AUC.
 
     """
@@ -38,18 +38,18 @@ class Asked(NamedTuple):
     positive_min: float = 4.0
 
     def on_scale(self, scores: Tensor) -> Tensor:
-        """Return predictions as labels: ratings on the scale, or chances of a click."""
+        """Return predicted labels: ratings on the scale, or probabilities of a click."""
         if self.feedback == "binary":
             return torch.sigmoid(scores)
         return scores if self.scale is None else scores.clamp(*self.scale)
 
     def positive(self) -> Tensor:
-        """Return bool [T, Q]: labels that say yes."""
+        """Return bool [T, Q]: positive labels."""
         return self.label >= (self.positive_min if self.feedback == "explicit" else 0.5)
 
 
 class Worth(NamedTuple):
-    """What predictions are worth; the fields are those of `measure.Measured`."""
+    """Metrics of predictions; the fields are those of `ranking_measures.Measured`."""
 
     weight: Tensor
     values: dict[str, Tensor]
@@ -59,7 +59,7 @@ class Worth(NamedTuple):
 def measure_ratings(
     predicted: Tensor, asked: Asked, *, ties: int, prior: Tensor | None = None
 ) -> Worth:
-    """Return what predictions of the query labels are worth.
+    """Return the metrics of predicted query labels.
 
     Args:
         predicted: [T, Q], on the scale of the labels (explicit) or in log-odds (binary).
@@ -70,7 +70,7 @@ def measure_ratings(
     """
     label, mask = asked.label, asked.mask
     said = asked.on_scale(predicted)
-    # Chances that are too sure for float32 are still told apart by their log-odds.
+    # Probabilities that round to 0 or 1 are still ordered by their log-odds.
     ranked = said if asked.feedback == "explicit" else predicted
     values = _lists(ranked, asked, ties) | {
         "squared_error": label_metrics.squared_error(said, label, mask),
@@ -94,9 +94,9 @@ def measure_ratings(
 
 
 def _lists(predicted: Tensor, asked: Asked, ties: int) -> dict[str, Tensor]:
-    """Return the NDCG of tasks that have more rated items than places and a positive gain.
+    """Return the NDCG@k of tasks with a positive gain and more than max(k, 5) ratings; else NaN.
 
-    Short lists are of the same tasks; the long one is left out where no task allows it.
+    k = 10 is left out if no task has enough.
     """
     gains = torch.where(asked.mask, metrics.graded(asked.label, asked.scale), 0.0)
     found: dict[str, Tensor] = {}

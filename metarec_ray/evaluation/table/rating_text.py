@@ -1,4 +1,4 @@
-"""A table of ratings as plain text: a block a scenario or size of the support.
+"""A table of ratings as plain text: one block per scenario or size of the support.
 
 Knows rows; does not know how they were measured.
 """
@@ -16,7 +16,7 @@ FOOT = (
 
 
 def render(rows: Sequence[Row]) -> str:
-    """Return aligned lines, a block a condition."""
+    """Return aligned lines, one block per condition."""
     if not rows:
         return "no rows"
     blocks: dict[str, list[Row]] = {}
@@ -58,7 +58,7 @@ def _aligned(line: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _decimal(value: Value, places: int = 4) -> str:
-    """Return a number for people; a dash where no task allows one."""
+    """Return a number as text; a dash if it is undefined."""
     if value is None:
         return "-"
     assert isinstance(value, int | float)

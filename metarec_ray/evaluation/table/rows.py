@@ -1,6 +1,6 @@
-"""The table of a protocol: a row a method and condition, with what is known of its certainty.
+"""The table of a protocol: one row per method and condition, with intervals and p-values.
 
-Knows what was measured and how methods compare; does not know how a method makes its scores.
+Knows measurements and how methods compare; does not know where scores come from.
 """
 
 import math
@@ -44,13 +44,13 @@ SIMPLE = (
     "item_knn_popularity",
     "ease_popularity",
 )
-"""Rivals, and tuned blends of them, that a learner is held against at the sizes below."""
+"""Rivals, and blends of them, that a learner is compared with at the support sizes below."""
 CONFIRMED = (3, 5, 10)
-_RESAMPLES_A_TEST = 4  # the smallest p, 2 / (B + 1), is then half of what the strictest test asks
+_RESAMPLES_A_TEST = 4  # then the smallest p, 2 / (B + 1), is half of the strictest level
 
 
 class Header(NamedTuple):
-    """What every row of a table begins with."""
+    """The first fields of every row of a table."""
 
     dataset: str
     feedback: Feedback
@@ -72,7 +72,7 @@ def evaluate(
         tasks: the entities to judge.
         methods: names must differ.
         settings: of the protocol.
-        header: names the table; its seed breaks ties and draws the bootstrap.
+        header: of the rows; its seed breaks ties and draws the bootstrap.
         clock: seconds.
 
     """
@@ -93,20 +93,20 @@ def judge(
     groups: Groups | None = None,
     simple: Collection[str] = SIMPLE,
 ) -> list[Row]:
-    """Return the rows of a table: methods in their first order, then conditions in theirs.
+    """Return the rows of a table, by method, then by condition, in their first order.
 
-    `p_vs_best_rival` is the two-sided p of the paired difference to the rival that is best under
-    that condition (None in its own row, and without a rival); `better` is decided after Holm's
-    correction over every learner and condition. More resamples than asked for are drawn where the
-    smallest p that they can show would not survive it. `p_bonferroni` is the p against the best of
-    the `simple` rivals times the number of conditions whose k is in `CONFIRMED`; `p_vs_control` is
-    against the best control, such as the same method not told of the source domain.
+    `p_vs_best_rival` is the two-sided p of the paired difference to the best rival under that
+    condition (None in its own row, and without rivals); `better` follows from its correction by
+    Holm's method over all learners and conditions. `p_bonferroni` is the p against the best of the
+    `simple` rivals, times the number of conditions whose k is in `CONFIRMED`. `p_vs_control` is
+    against the best control, such as the same method without the source domain. More resamples
+    than asked for are drawn if their smallest possible p could not survive the correction.
 
     Args:
-        measured: any number of seeds a method; every method has the same entities.
-        header: names the table; its seed draws the bootstrap.
+        measured: of any number of seeds; all methods have the same entities.
+        header: of the rows; its seed draws the bootstrap.
         resamples: of the bootstrap, at least.
-        groups: of entities, whose means stand in the rows.
+        groups: of entities; their means are in the rows.
         simple: names of simple rivals.
 
     """
@@ -148,7 +148,7 @@ def _against_best(judged: Judged) -> dict[Key, float]:
 
 
 def _against_simple(judged: Judged) -> dict[Key, float]:
-    """Return the p against the best simple rival, corrected over each learner's confirmed sizes."""
+    """Return each learner's p against the best simple rival, corrected over `CONFIRMED`."""
     families: dict[str, dict[Key, float]] = {}
     for key, found in judged.items():
         confirmed = found.one.kind == "learner" and found.one.condition.k in CONFIRMED
@@ -195,7 +195,7 @@ def _row(
 
 
 def _levels(one: Averaged) -> Row:
-    """Return the mean of every metric; None where no entity allows one."""
+    """Return the mean of every metric; None if no entity has a value."""
     means = {name: mean(values, weight_of(name, one.weight)) for name, values in one.values.items()}
     if "squared_error" in means:
         means = {"rmse": means.pop("squared_error") ** 0.5, **means}

@@ -1,6 +1,6 @@
-"""How sure a difference is: the paired bootstrap over entities, and corrections for many tests.
+"""The paired bootstrap over entities, and corrections for multiple tests.
 
-Knows one value an entity and method; does not know metrics or learners.
+Knows one value per entity and method; does not know metrics or learners.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Interval(NamedTuple):
 
 
 class Bootstrap(NamedTuple):
-    """Means over resampled entities, the same resamples for all M methods: a paired comparison."""
+    """Means over resampled entities; all M methods share the resamples, so they are paired."""
 
     means: Tensor  # float64 [M, B]
 
@@ -44,10 +44,10 @@ def bootstrap(
     """Resample entities with replacement.
 
     Args:
-        values: [M, E], a value of each method for each of E entities.
+        values: [M, E], one per method and entity.
         resamples: B.
         seed: of the draw; the same seed and E give the same resamples.
-        weight: [E] > 0, of an entity in a mean; None for equal ones.
+        weight: [E] > 0, of entities in the mean; None for equal ones.
 
     """
     if values.shape[1] == 0:

@@ -1,6 +1,6 @@
 """The rows of any protocol as plain text.
 
-Knows which table suits which rows; does not know how they were measured.
+Knows which table is for which rows; does not know how they were measured.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from metarec_ray.evaluation.table.rows import Row
 
 
 def render(rows: Sequence[Row]) -> str:
-    """Return aligned lines: one table of ratings, or one of rankings a scenario."""
+    """Return aligned lines: one table of ratings, or one table of rankings per scenario."""
     if not rows:
         return "no rows"
     if "rmse" in rows[0]:
