@@ -205,8 +205,7 @@ def _judged(
         judge = choice_judge(recipe.loss, items, task, user, now=now, log_q=shared.log_q)
     else:
         assert isinstance(recipe.loss, LabelLoss)
-        reference = None
-        judge = label_judge(recipe.loss, query, recipe.feedback)
+        reference, judge = None, label_judge(recipe.loss, query, recipe.feedback)
     problem = make_problem(
         recipe.feedback,
         reference,
