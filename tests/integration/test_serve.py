@@ -34,7 +34,7 @@ os.environ |= serve_environment(
     stats_port=int(stats_port),
     metrics_port=int(metrics_port),
 )
-from metarec_ray.engine.serve import serve
+from metarec_ray.engine.serve.driver import serve
 serve(
     Path(checkpoint),
     port=int(port),
