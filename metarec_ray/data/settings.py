@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from metarec_ray.data import times
-from metarec_ray.data.setting_types import Moment, Place
+from metarec_ray.data.setting_types import Moment, Place, TimeFormat
 
 DOMAIN = "domain"
 """Name of the item feature that `columns.domain` makes."""
@@ -121,6 +121,7 @@ class Data(Settings):
         event_weights: the label of each kind of event; other kinds are filtered.
         time_unit: of times that are numbers.
         time_zone: of dates and times without one.
+        time_format: of times that are text, `%d/%m/%Y %H:%M:%S`; None for dates with one reading.
         since, until: events before `since`, or at or after `until`, are filtered.
         context: columns of an event that are model inputs.
         entity: who has the histories. With `item` users and items swap their roles; the tables and
@@ -152,6 +153,7 @@ class Data(Settings):
     event_weights: dict[str, float] = {}
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     time_zone: str = "UTC"
+    time_format: TimeFormat | None = None
     since: Moment | None = None
     until: Moment | None = None
     users: SideTable | None = None

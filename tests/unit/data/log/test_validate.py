@@ -93,7 +93,7 @@ def test_row_numbers_continue_where_the_chunk_begins() -> None:
         ("user", [1.5, 2.0, 3.0], r"entity ids must be integers or strings, got Float64 1.5 \(col"),
         ("item", [[1], [2], [3]], "item ids must be integers or strings"),
         ("rating", ["a", "b", "c"], r"label must be a number, got String 'a' \(column rating of"),
-        ("time", ["x", "y", "z"], "time must be a number, got String 'x'"),
+        ("time", ["1/2/20"] * 3, r"one reading, got '1/2/20' \(column time of log.csv\)"),
         ("user", [2**63, 1, 2], "entity ids must fit in 64 bits, got 9223372036854775808"),
     ],
 )
@@ -185,7 +185,7 @@ def test_times_without_a_zone_are_in_the_zone_of_the_config() -> None:
     for times in (pl.Series(text), pl.Series(text).str.to_datetime()):
         found, reasons = stamps(times, time_zone="Europe/Berlin")
         assert found == [10**6 * second for second in expected]
-        assert reasons == ["time is missing or cannot be read"]
+        assert reasons == ["time is one that data.time_zone skips"]
 
 
 def test_a_time_with_a_zone_keeps_it() -> None:
@@ -210,7 +210,7 @@ def test_what_a_text_says_of_time_does_not_depend_on_its_neighbours() -> None:
         turned = [*texts][turn:] + [*texts][:turn]
         found, reasons = stamps(pl.Series(turned))
         assert found == [texts[one] for one in turned if texts[one] is not None]
-        assert reasons == ["time is missing or cannot be read"] * 2
+        assert reasons == ["time is not a date that can be read"] * 2
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("s", 10**6), ("ms", 10**3), ("us", 1)])
