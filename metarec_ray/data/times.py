@@ -20,6 +20,8 @@ MICROSECONDS = 1_000_000
 FIRST = (datetime(1, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 LAST = (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 """The instants that have a date."""
+_YEAR = 31_556_952  # seconds
+_FAR = "time is out of range"
 MANY = 10
 """Values that are no times refuse a column; fewer may be the bad rows of a small file."""
 
@@ -116,12 +118,29 @@ def _counted(column: pl.Series, unit: str, place: str) -> tuple[pl.Series, pl.Se
     else:
         numbers = number(column, "time", place)
     broken = _rule(numbers, unit)
+    _refuse_unit(numbers.filter(broken == _FAR), len(column) - column.null_count(), unit, place)
     found = _in_microseconds(numbers.set(broken.is_not_null(), None), unit)
     # Floats do not hold nanoseconds exactly, and one bad value in text makes all numbers floats.
     if column.dtype == pl.String:
         whole = column.cast(pl.Int64, strict=False).set(broken.is_not_null(), None)
         found = found.zip_with(whole.is_null(), _in_microseconds(whole, unit))
     return found, broken
+
+
+def _refuse_unit(far: pl.Series, count: int, unit: str, place: str) -> None:
+    """Raise a DataError if all `count` numbers are out of range; names a unit that would fit."""
+    if len(far) < max(count, MANY):
+        return
+    value = far[0]
+    fit = [
+        f", data.time_unit: {other} makes it {written(int(value * MICROSECONDS // a_second))}"
+        for other, a_second in PER_SECOND.items()
+        if 1980 <= 1970 + value / a_second / _YEAR < 2100
+    ]
+    raise DataError(
+        f"a time must lie in the years 1 to 9999, got {value} with data.time_unit: {unit} "
+        f"({place}){''.join(fit)}"
+    )
 
 
 def _judged(present: pl.Series, found: date_text.Parsed) -> tuple[pl.Series, pl.Series]:
@@ -135,7 +154,7 @@ def _judged(present: pl.Series, found: date_text.Parsed) -> tuple[pl.Series, pl.
         .when(stamp.is_null())
         .then(pl.lit("time is not a date that can be read"))
         .when(~stamp.is_between(FIRST, LAST))
-        .then(pl.lit("time is out of range"))
+        .then(pl.lit(_FAR))
     )
     frame = pl.DataFrame({"stamp": found.stamps, "skipped": found.skipped, "present": present})
     broken = frame.select(rule).to_series()
@@ -166,7 +185,7 @@ def _rule(numbers: pl.Series, unit: str) -> pl.Series:
         .when(~time.is_finite())
         .then(pl.lit("time is not a finite number"))
         .when(~(time / PER_SECOND[unit]).is_between(FIRST // MICROSECONDS, LAST // MICROSECONDS))
-        .then(pl.lit("time is out of range"))
+        .then(pl.lit(_FAR))
     )
     return numbers.to_frame("time").select(rule).to_series()
 

@@ -71,6 +71,18 @@ def test_an_instant_has_a_year_of_four_digits(unit: str, a_second: int) -> None:
         assert read(pl.Series([first - a_second, last + a_second]), Clock(unit))[1] == [FAR, FAR]
 
 
+@pytest.mark.parametrize("column", [[1578268800000] * 10, ["1578268800000"] * 10])
+def test_a_column_in_another_unit_is_refused_with_the_unit_that_fits(column: list[object]) -> None:
+    with pytest.raises(DataError) as refused:
+        read(pl.Series(column))
+    assert "data.time_unit: ms makes it 2020-01-06T00:00:00+00:00" in str(refused.value)
+    assert read(pl.Series(column[:9]))[1] == [FAR] * 9
+    with pytest.raises(
+        DataError, match=r"got 4\d+ with data.time_unit: s \(column at of log.csv\)$"
+    ):
+        read(pl.Series([4 * 10**16] * 10))
+
+
 def test_dates_beyond_the_calendar_are_rejected_or_refused() -> None:
     assert read(pl.Series(["0000-12-31", "9999-12-31"]))[1] == [FAR, None]
     for far in (pl.Series([2**62]).cast(pl.Datetime("ms")), pl.Series([2**30]).cast(pl.Date)):
