@@ -1,0 +1,128 @@
+"""Guess the `data` section of a log from the head of its files; each value with its reason.
+
+Knows local files; does not know the rest of an experiment, nor how it is written down (`report`).
+"""
+
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from metarec_ray.data.datasets import by_name
+from metarec_ray.data.files import paths
+from metarec_ray.data.guess import files, known, naming, roles, sides, words
+from metarec_ray.data.guess.files import Found
+from metarec_ray.data.guess.finding import FILL, Finding, Tree, leaves
+from metarec_ray.data.guess.roles import Roles
+from metarec_ray.errors import DataError
+
+BUCKET_ROWS, BUCKETS, MOST_BUCKETS = 1_000_000, 8, 4096
+
+
+class Guess(NamedTuple):
+    """What a log looks like.
+
+    Attributes:
+        data: the `data` section as a tree of findings.
+        head: what was read.
+        unused: columns and files that the section does not use, and why.
+
+    """
+
+    data: Tree
+    head: str
+    unused: dict[str, str]
+
+    @property
+    def open(self) -> list[str]:
+        """Keys that must be filled in by hand."""
+        return [f"data.{key}" for key, one in leaves(self.data) if one.value is FILL]
+
+
+def guess(given: str, *, now: datetime) -> Guess:
+    """Return what the log at a path, a file or a folder, looks like.
+
+    Raises:
+        DataError: there is nothing, or nothing that looks like a log.
+
+    """
+    if paths.is_remote(given):
+        raise DataError(f"a log whose columns are guessed must be a local path, got {given}")
+    path = Path(given).expanduser()
+    if not path.exists():
+        raise DataError(
+            f"a log must be a file, a folder or one of synthetic, {', '.join(by_name.NAMES)}, got "
+            f"{given!r}"
+        )
+    layout = known.find(path)
+    if layout is not None:
+        return Guess(known.section(layout, given), "names of files", {})
+    try:
+        found = files.find(path, given, now)
+    except DataError:
+        layout = known.find(path.parent)
+        if layout is None or path.is_dir():
+            raise
+        return Guess(known.section(layout, str(path.parent)), "names of files", {})
+    return _of(found, now)
+
+
+def _of(found: Found, now: datetime) -> Guess:
+    table = found.table
+    meant = roles.find(table, now, files.keys(found.beside))
+    unused = meant.unused | dict.fromkeys(table.nested, "nested") | found.unread
+    tree: Tree = {"path": Finding(found.path, _counted(found), found.rivals), **table.settings}
+    columns = meant.columns
+    if not table.named:
+        tree["names"], columns = naming.name(table.rows.columns, columns)
+    settings = dict(meant.settings)
+    tree |= {key: settings.pop(key) for key in ("feedback", "label_min") if key in settings}
+    tree["columns"] = columns
+    tree |= settings
+    tables, others = _sides(found, meant)
+    tree |= tables
+    if table.estimate > BUCKETS * BUCKET_ROWS:
+        count = min(MOST_BUCKETS, math.ceil(table.estimate * found.files / BUCKET_ROWS))
+        tree["buckets"] = Finding(count, "about a million rows each")
+    return Guess(tree, _read(found), unused | others)
+
+
+def _sides(found: Found, meant: Roles) -> tuple[Tree, dict[str, str]]:
+    tree: Tree = {}
+    unused: dict[str, str] = {}
+    taken: list[Path] = []
+    for side, role in words.SIDES.items():
+        name = meant.name(role)
+        if name is None:
+            continue
+        ids = found.table.rows[name]
+        for match in sides.find(side, ids, found.table.named, found.beside):
+            file = match.table.path.name
+            if match.refused is not None:
+                unused[file] = match.refused
+            elif side in tree:
+                unused[file] = f"another table of {side}"
+            elif match.table.path not in taken:
+                made, left = sides.section(match)
+                if not ({"title", "features"} & set(made)):
+                    unused[file] = f"says nothing about {side}"
+                    continue
+                taken.append(match.table.path)
+                tree[side] = made
+                unused |= {f"{file}: {column}": why for column, why in left.items()}
+    rest = [one.path for one in found.beside if one.path not in taken]
+    return tree, {one.name: "no table of users or items" for one in rest} | unused
+
+
+def _counted(found: Found) -> str:
+    table = found.table
+    about = "" if table.whole else "about "
+    several = f", the first of {found.files} files" if found.files > 1 else ""
+    return f"{about}{table.estimate:,} rows{several}"
+
+
+def _read(found: Found) -> str:
+    table = found.table
+    part = "all" if table.whole else "the first"
+    broken = f", {table.broken} more have another number of fields" if table.broken else ""
+    return f"{part} {len(table.rows):,} rows of {table.path.name}{broken}"
