@@ -39,6 +39,25 @@ class Guess(NamedTuple):
         return [f"data.{key}" for key, one in leaves(self.data) if one.value is FILL]
 
 
+def is_known(given: str) -> bool:
+    """Return whether the columns of a path need no guess: a data set, a known layout, a URI."""
+    named = given in ("synthetic", *by_name.NAMES) or paths.is_remote(given)
+    return named or known.find(Path(given).expanduser()) is not None
+
+
+def settled(given: str, *, now: datetime) -> Guess:
+    """Return what a log looks like; a DataError as in `guess`, or if a key must be filled in."""
+    found = guess(given, now=now)
+    if found.open:
+        whys = {f"data.{key}": one.why for key, one in leaves(found.data)}
+        missing = "; ".join(f"{key} must be {whys[key]}" for key in found.open)
+        raise DataError(
+            f"the columns of a log must be known: {missing} ({given}); `metarec init {given}` "
+            "writes a configuration to fill in"
+        )
+    return found
+
+
 def guess(given: str, *, now: datetime) -> Guess:
     """Return what the log at a path, a file or a folder, looks like.
 

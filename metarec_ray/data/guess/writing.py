@@ -49,6 +49,20 @@ def shown(found: Guess, written: str) -> str:
     return "\n".join([*parts, "", f"written: {written}", f"{after} metarec data check {written}"])
 
 
+def line(found: Guess) -> str:
+    """Return the main findings on one line.
+
+    >>> columns = {"entity": Finding("user_id"), "time": Finding("at")}
+    >>> line(Guess({"feedback": Finding("implicit"), "columns": columns}, "", {}))
+    'implicit feedback, entity user_id, time at'
+    """
+    made = plain(found.data)
+    roles = made.get("columns")
+    assert isinstance(roles, dict)
+    said = ", ".join(f"{role} {name}" for role, name in roles.items())
+    return f"{made['feedback']} feedback, {said}"
+
+
 def _lines(tree: Tree, indent: str) -> Iterator[str]:
     for key, branch in tree.items():
         name = _text(key)
