@@ -8,8 +8,6 @@ from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -19,7 +17,8 @@ from pydantic import (
 )
 
 from metarec_ray.data import times
-from metarec_ray.data.setting_types import Moment, Place
+from metarec_ray.data.setting_types import Moment, Place, Settings
+from metarec_ray.data.text_format import TextFormat
 
 DOMAIN = "domain"
 """Name of the item feature that `columns.domain` makes."""
@@ -32,12 +31,6 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 _time_zones = cache(available_timezones)
 
 
-class Settings(BaseModel):
-    """A frozen section of an experiment; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
 class Feature(Settings):
     """One feature column; `separator` splits a string into tokens, a list column needs none."""
 
@@ -45,13 +38,13 @@ class Feature(Settings):
     separator: str | None = None
 
 
-class SideTable(Settings):
+class SideTable(TextFormat):
     """A table of users or items, a row an id."""
 
     path: Place
     id: str
     title: str | None = None
-    features: dict[str, Feature] = {}
+    features: dict[str, Feature] = Field(default={})
 
 
 class Columns(Settings):
@@ -105,7 +98,7 @@ class Synthetic(Settings):
     popularity_exponent: PositiveFloat = 0.5
 
 
-class Data(Settings):
+class Data(TextFormat):
     """The `data` section: from a log to a task store.
 
     Attributes:
@@ -149,14 +142,14 @@ class Data(Settings):
     only: Rows | None = None
     without: Rows | None = None
     columns: Columns | None = None
-    event_weights: dict[str, float] = {}
+    event_weights: dict[str, float] = Field(default={})
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     time_zone: str = "UTC"
     since: Moment | None = None
     until: Moment | None = None
     users: SideTable | None = None
     items: SideTable | None = None
-    context: dict[str, Feature] = {}
+    context: dict[str, Feature] = Field(default={})
     buckets: Annotated[int, Field(ge=1, le=4096)] = 8
     entity: Literal["user", "item"] = "user"
     session_gap: Annotated[float, Field(gt=0, le=1e12)] | None = None

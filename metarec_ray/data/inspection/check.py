@@ -81,7 +81,7 @@ def _read(
     shuffled: dict[int, list[int]] = {}
     for number, chunk in enumerate(source.chunks):
         shuffled[number] = stages.shuffle_chunk(
-            work, chunk, number, see=lambda rows, one: found.append(_batch(rows, one))
+            work, chunk, number, see=lambda one: found.append(_batch(one))
         )
         rows = sum(batch.rows for batch in found)
         say(f"check: {number + 1} of {len(source.chunks)} chunks, {rows:,} rows")
@@ -106,13 +106,13 @@ def _rows(found: list[Batch], buckets: list[Done]) -> dict[str, object]:
     }
 
 
-def _batch(rows: int, checked: Checked) -> Batch:
+def _batch(checked: Checked) -> Batch:
     events = checked.events
     context = [name for name in events.columns if name.startswith("context.")]
     return Batch(
-        rows=rows,
+        rows=checked.rows,
         kept=len(events),
-        filtered=checked.filtered,
+        filtered=sum(checked.filtered.values()),
         unordered=_unordered(events),
         first=checked.rejected.head(SHOWN),
         reasons=quarantine.count(checked.rejected),
@@ -185,7 +185,7 @@ def _domains(items: pl.DataFrame) -> dict[str, object]:
     if DOMAIN not in items.columns:
         return {}
     counts = items.group_by(DOMAIN).agg(pl.col("item").n_unique()).sort(DOMAIN)
-    return {"items of domains": dict(counts.iter_rows())}
+    return {"items of domains": {name or "missing": count for name, count in counts.iter_rows()}}
 
 
 def _lengths(lengths: pl.Series) -> dict[str, object]:

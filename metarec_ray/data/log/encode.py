@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from metarec_ray.data.fields import FeatureField
-from metarec_ray.data.numbers import one_zero
+from metarec_ray.data.numbers import number, one_zero
 from metarec_ray.data.settings import Feature
 from metarec_ray.errors import DataError
 
@@ -80,6 +80,9 @@ def canonical(column: pl.Series, feature: Feature, place: str) -> pl.Series:
     kind, dtype = feature.kind, column.dtype
     if dtype == pl.Null:
         return column.cast(CANONICAL[kind])
+    if kind == "numeric" and dtype == pl.String:
+        # What is no number is not missing: it is refused as infinity is.
+        column, dtype = number(column, column.name, place).fill_nan(math.inf), pl.Float64()
     if kind == "numeric" and dtype.is_numeric():
         return one_zero(column.cast(pl.Float32).fill_nan(None))
     if kind == "categorical" and _is_category(dtype):

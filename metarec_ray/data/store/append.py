@@ -51,8 +51,8 @@ def append(source: Source, path: Path, run: Run, *, since: int | None = None) ->
 
 def _holds_rows(source: Source) -> bool:
     """Return whether a log has a row; without one its ids have no type."""
-    frames = (raw for chunk in source.chunks for raw in reading.read_chunk(chunk, source.settings))
-    return any(len(raw) for raw in frames)
+    parts = (one for chunk in source.chunks for one in reading.read_chunk(chunk, source.settings))
+    return any(len(one.frame) for one in parts)
 
 
 def instant(text: str, settings: Data) -> int:

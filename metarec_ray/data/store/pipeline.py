@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from metarec_ray.data.files import shuffle
-from metarec_ray.data.log import reading
+from metarec_ray.data.log import side_tables
 from metarec_ray.data.log.quarantine import refuse_bad_share
 from metarec_ray.data.log.sources import Source
 from metarec_ray.data.progress import Meter
@@ -119,7 +119,7 @@ def _plan(job: _Job, scanned: list[Done]) -> tuple[StorePlan, list[Done]]:
     moved = _moved(split.entities, previous) - changed
     grouped += _group(job, scanned, moved)
     training = _summarise_training(job, split, sorted(changed | moved))
-    tables = SideTables(*reading.side_tables(job.source))
+    tables = SideTables(*side_tables.side_tables(job.source))
     log = WholeLog(split, summaries, training, tables)
     plan = plan_store(log, settings, mappings=job.work.mappings)
     reencoded = _moved(plan.buckets.entities, previous) - changed - moved
@@ -197,7 +197,7 @@ def _row_counts(work: Work, scanned: list[Done], grouped: list[Done]) -> RowCoun
     """Return what became of all rows, those of the previous version among them."""
     counts = RowCounts(
         rows_in=sum(done.rows for done in scanned),
-        filtered=sum(done.filtered for done in scanned),
+        filtered=sum(sum(done.filtered.values()) for done in scanned),
         collapsed=sum(done.rows - done.kept - done.rejected for done in grouped),
         rejected=_rejected(work, scanned, grouped),
     )

@@ -6,6 +6,7 @@ units are not done again. Does not know workers, nor which units there are (`pip
 
 import json
 import resource
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -69,7 +70,9 @@ class Done(NamedTuple):
         rows: input rows.
         kept: output rows.
         rejected: rows to quarantine.
-        filtered: rows that the settings leave out; of a chunk.
+        filtered: rows that the settings leave out, by key; of a chunk.
+        caught: rows that each setting would leave out alone; of a chunk.
+        kinds: rows of each kind of event; of a chunk.
         batches: bucket of each record batch of the shuffle file; of a chunk.
         sha256: of the bucket file.
         peak_bytes: peak memory of the process.
@@ -80,7 +83,9 @@ class Done(NamedTuple):
     rows: int
     kept: int
     rejected: int = 0
-    filtered: int = 0
+    filtered: dict[str, int] = {}  # noqa: RUF012
+    caught: dict[str, int] = {}  # noqa: RUF012
+    kinds: dict[str, int] = {}  # noqa: RUF012
     batches: list[int] | None = None
     sha256: str = ""
     peak_bytes: int = 0
@@ -90,35 +95,41 @@ def scan(work: Work, chunk: Chunk, unit: int) -> Done:
     """Check a chunk of the log; write good rows to a shuffle file, rejected ones to another."""
 
     def run() -> Done:
-        rejected: list[pl.DataFrame] = []
-        rows = kept = filtered = 0
+        rejected = [pl.DataFrame(schema=quarantine.COLUMNS)]
+        rows = kept = 0
+        filtered, caught, kinds = Counter[str](), Counter[str](), Counter[str]()
 
-        def count(read: int, found: Checked) -> None:
-            nonlocal rows, kept, filtered
-            rows, kept, filtered = rows + read, kept + len(found.events), filtered + found.filtered
+        def count(found: Checked) -> None:
+            nonlocal rows, kept
+            rows, kept = rows + found.rows, kept + len(found.events)
             rejected.append(found.rejected)
+            filtered.update(found.filtered)
+            caught.update(found.caught)
+            kinds.update(found.kinds)
 
         batches = shuffle_chunk(work, chunk, unit, see=count)
-        aside = pl.concat([pl.DataFrame(schema=quarantine.COLUMNS), *rejected])
+        aside = pl.concat(rejected)
         shuffle.save(work.file("rejected", unit), aside)
-        return Done(unit, rows, kept, len(aside), filtered, batches)
+        return Done(
+            unit, rows, kept, len(aside), dict(filtered), dict(caught), dict(kinds), batches
+        )
 
     return _once(work.file("scan", unit), run)
 
 
 def shuffle_chunk(
-    work: Work, chunk: Chunk, unit: int, *, see: Callable[[int, Checked], None]
+    work: Work, chunk: Chunk, unit: int, *, see: Callable[[Checked], None]
 ) -> list[int]:
     """Write the good rows of a chunk to a shuffle file; return the bucket of each record batch.
 
-    The chunk is read a batch at a time; `see` gets the number of rows read, and the checked ones.
+    The chunk is read a batch at a time; `see` gets each.
     """
 
     def frames() -> Iterator[pl.DataFrame]:
-        for read, found in reading.check_chunk(chunk, work.settings, since=work.since):
+        for found in reading.check_chunk(chunk, work.settings, since=work.since):
             known = pl.Schema({name: work.columns[name] for name in found.events.columns})
             found = found._replace(events=found.events.cast(known))
-            see(read, found)
+            see(found)
             yield bucket_rows.with_bucket(found.events, work.settings.buckets)
 
     return shuffle.write(work.file("shuffle", unit), frames())

@@ -16,7 +16,7 @@ from torch import Tensor
 from metarec_ray.core.batch import Events, Features, Lane, Task
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.draws import uniform
-from metarec_ray.data.settings import Settings
+from metarec_ray.data.setting_types import Settings
 from metarec_ray.data.tasks.domains import Domains, DomainWindows
 from metarec_ray.data.tasks.negatives import Negatives, Sampling
 from metarec_ray.errors import DataError

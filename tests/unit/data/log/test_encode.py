@@ -80,7 +80,7 @@ def test_vectors_have_one_length() -> None:
     ("feature", "values"),
     [
         (CATEGORICAL, [0.5]),
-        (NUMERIC, ["a"]),
+        (NUMERIC, [["a"]]),
         (Feature(kind="multi_categorical"), ["a|b"]),
         (VECTOR, [["a"]]),
         (VECTOR, [1.0]),
