@@ -74,7 +74,7 @@ def _numbers(column: Column, now: datetime) -> Clock | None:
 def _days(column: Column) -> Clock | None:
     """Return the clock of integers like 20200705."""
     low, high = column.range
-    if column.kind != "integer" or low < 19_900_101 or high > 21_001_231:
+    if column.kind != "integer" or not _are_days(low, high):
         return None
     days = column.values.cast(pl.String).str.to_date("%Y%m%d", strict=False)
     if mean(days.is_not_null()) < _ENOUGH:
@@ -97,7 +97,22 @@ def _dates(column: Column) -> Clock | None:
     ordered = [one for one in fitting if _stamps(text, one).drop_nulls().is_sorted()]
     if len(ordered) == 1 and len(fitting) > 1:
         return Clock(None, ordered[0], (), f"dates like {text[0]}; the file is in their order")
-    return Clock(None, fitting[0], tuple(fitting[1:]), f"dates like {text[0]}")
+    unsure = ", whose day and month may be the other way round" if len(fitting) > 1 else ""
+    return Clock(None, fitting[0], tuple(fitting[1:]), f"dates like {text[0]}{unsure}")
+
+
+def counter(column: Column) -> Clock | None:
+    """Return the clock of numbers that are no dates in any unit, but may be an order in time."""
+    low, high = column.range
+    if low < 0 or _are_days(low, high) or column.distinct < 3:
+        return None
+    return Clock(
+        "s", None, (), f"{low:g} to {high:g}, no date in any unit: only their order is right"
+    )
+
+
+def _are_days(low: float, high: float) -> bool:
+    return low >= 19_900_101 and high <= 21_001_231
 
 
 def _fits(text: pl.Series, form: str) -> bool:

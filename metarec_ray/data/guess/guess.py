@@ -17,6 +17,7 @@ from metarec_ray.data.guess.roles import Roles
 from metarec_ray.errors import DataError
 
 BUCKET_ROWS, BUCKETS, MOST_BUCKETS = 1_000_000, 8, 4096
+NAMED = 5  # files without a use
 
 
 class Guess(NamedTuple):
@@ -89,7 +90,7 @@ def guess(given: str, *, now: datetime) -> Guess:
 def _of(found: Found, now: datetime) -> Guess:
     table = found.table
     meant = roles.find(table, now, files.keys(found.beside))
-    unused = meant.unused | dict.fromkeys(table.nested, "nested") | found.unread
+    unused = meant.unused | dict.fromkeys(table.nested, "nested")
     tree: Tree = {"path": Finding(found.path, _counted(found), found.rivals), **table.settings}
     columns = meant.columns
     if not table.named:
@@ -107,6 +108,7 @@ def _of(found: Found, now: datetime) -> Guess:
 
 
 def _sides(found: Found, meant: Roles) -> tuple[Tree, dict[str, str]]:
+    """Return the sections of side tables, and why columns and files are left out."""
     tree: Tree = {}
     unused: dict[str, str] = {}
     taken: list[Path] = []
@@ -114,23 +116,33 @@ def _sides(found: Found, meant: Roles) -> tuple[Tree, dict[str, str]]:
         name = meant.name(role)
         if name is None:
             continue
-        ids = found.table.rows[name]
-        for match in sides.find(side, ids, found.table.named, found.beside):
+        beside = [one for one in found.beside if one.path not in taken]
+        for match in sides.find(side, found.table.rows[name], found.table.named, beside):
             file = match.table.path.name
-            if match.refused is not None:
-                unused[file] = match.refused
-            elif side in tree:
-                unused[file] = f"another table of {side}"
-            elif match.table.path not in taken:
-                made, left = sides.section(match)
-                if not ({"title", "features"} & set(made)):
-                    unused[file] = f"says nothing about {side}"
-                    continue
-                taken.append(match.table.path)
-                tree[side] = made
-                unused |= {f"{file}: {column}": why for column, why in left.items()}
-    rest = [one.path for one in found.beside if one.path not in taken]
-    return tree, {one.name: "no table of users or items" for one in rest} | unused
+            made, left = sides.section(match)
+            said = match.refused or _useless(side, made, tree)
+            if said is not None:
+                unused[file] = said
+                continue
+            taken.append(match.table.path)
+            tree[side] = made
+            unused |= {f"{file}: {column}": why for column, why in left.items()}
+    known = {*(one.name for one in taken), *unused}
+    rest = [n for n in (*(one.path.name for one in found.beside), *found.unread) if n not in known]
+    return tree, unused | _others(rest)
+
+
+def _useless(side: str, made: Tree, tree: Tree) -> str | None:
+    if side in tree:
+        return f"another table of {side}"
+    return None if {"title", "features"} & set(made) else f"says nothing about {side}"
+
+
+def _others(names: list[str]) -> dict[str, str]:
+    if not names:
+        return {}
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return {"other files": f"{', '.join(names[:NAMED])}{more}: no tables of users or items"}
 
 
 def _counted(found: Found) -> str:

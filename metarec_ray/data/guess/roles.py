@@ -48,7 +48,7 @@ class Roles(NamedTuple):
 def find(table: Table, now: datetime, keys: Collection[str] = ()) -> Roles:
     """Return the roles of a log's columns; `keys` are names of id columns beside it."""
     seen = columns.look(table.rows)
-    clocks = {c.name: found for c in seen if (found := clock.find(c, now)) is not None}
+    clocks = {c.name: found for c in seen if (found := _clock(c, now)) is not None}
     if table.named:
         found = ids.named(seen, clocks, keys)
         rest = [c for c in seen if c.name not in (found.entity.value, found.item.value)]
@@ -69,6 +69,13 @@ def find(table: Table, now: datetime, keys: Collection[str] = ()) -> Roles:
         settings |= _gaps(next(c for c in seen if c.name == time.value))
     known = Roles(roles, settings, {})
     return _with_rest(known, table.rows, [c for c in seen if c.name not in _named(roles)], clocks)
+
+
+def _clock(column: Column, now: datetime) -> Clock | None:
+    found = clock.find(column, now)
+    if found is None and column.is_numeric and words.fit(column.name, "time") == 3:
+        return clock.counter(column)
+    return found
 
 
 def _told(known: Roles) -> set[object]:

@@ -74,13 +74,20 @@ def _match(side: str, name: str, known: pl.Series, named: bool, table: Table) ->
         if shared == 0 or (table.whole and shared < _SHARED):
             continue
         why = f"{shared:.0%} of the log's {side} read so far are in it"
-        refused = None
-        if one.distinct < len(one.values):
-            refused = f"several rows for one {one.name}, so no table of {side}"
-        elif one.missing:
-            refused = f"rows without {one.name}, so no table of {side}"
+        refused = _refused(side, one, table)
         score = 5 * own + fit + shared + len(seen) / 100
         return Match(table, one, score, why, refused)
+    return None
+
+
+def _refused(side: str, one: Column, table: Table) -> str | None:
+    """Return why a table that holds ids of the log cannot be read as a side table."""
+    if one.distinct < len(one.values):
+        return f"several rows for one {one.name}, so no table of {side}"
+    if one.missing:
+        return f"rows without {one.name}, so no table of {side}"
+    if table.escapes:
+        return 'quotes inside of its fields are written \\" and must be doubled'
     return None
 
 

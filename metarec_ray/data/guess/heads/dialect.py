@@ -135,5 +135,6 @@ def _decimal(rows: Sequence[Sequence[str]], separator: str) -> Finding:
             seen = [row[column] for row in rows[1:] if row[column]]
             commas = sum(_DECIMAL.fullmatch(value) is not None for value in seen)
             if commas and all(_DECIMAL.fullmatch(v) or is_number(v) for v in seen):
-                return Finding(",", f"{seen[0]!r} in column {column + 1}")
+                one = next(value for value in seen if "," in value)
+                return Finding(",", f"{one!r} in column {column + 1}")
     return Finding(".", "no comma inside a number")

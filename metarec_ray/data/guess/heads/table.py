@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from metarec_ray.data.guess.finding import Finding, Tree
 from metarec_ray.data.guess.heads import dialect, head
 from metarec_ray.data.guess.heads.head import Head
+from metarec_ray.data.text_format import MISSING
 from metarec_ray.errors import DataError
 
 ROWS = 10_000
-MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "Null", "null", "None", "none", "\\N")
 PARQUET = (".parquet", ".pq")
 JSON = (".json", ".jsonl", ".ndjson")
 TEXT = (".csv", ".tsv", ".txt", ".dat")
@@ -31,7 +31,7 @@ _LITERAL = (
 
 
 class Table(NamedTuple):
-    """The head of a file.
+    r"""The head of a file.
 
     Attributes:
         path: of the file.
@@ -42,6 +42,7 @@ class Table(NamedTuple):
         estimate: about how many rows the file has.
         nested: names of columns that hold objects.
         broken: rows of the head with another number of fields.
+        escapes: whether quotes inside of fields are written `\"`, which no reader here knows.
 
     """
 
@@ -53,6 +54,7 @@ class Table(NamedTuple):
     estimate: int
     nested: tuple[str, ...] = ()
     broken: int = 0
+    escapes: bool = False
 
 
 def look(path: Path) -> Table:
@@ -108,16 +110,21 @@ def _text(path: Path, found: Head, plain: str) -> Table:
     )
     if spoken.decimal.value == ",":
         frame = frame.with_columns(pl.col(pl.String).str.replace(r"^([-+]?\d+),(\d+)$", "$1.$2"))
-    known: Tree = {key: one for key, one in settings.items() if _needed(key, one, plain)}
-    return _estimated(Table(path, frame, known, header, found.whole, 0, (), broken), found)
+    bare = spoken.separator.value == "\t" or len(str(spoken.separator.value)) > 1
+    known: Tree = {k: one for k, one in settings.items() if _needed(k, one, plain, bare=bare)}
+    escapes = spoken.quote.value != "none" and f"\\{spoken.quote.value}" in found.text
+    made = Table(path, frame, known, header, found.whole, 0, (), broken, escapes)
+    return _estimated(made, found)
 
 
-def _needed(key: str, one: Finding, plain: str) -> bool:
-    """Return whether a setting is not the default of its suffix, or could be another."""
-    tab = plain.endswith(".tsv")
+def _needed(key: str, one: Finding, plain: str, *, bare: bool) -> bool:
+    """Return whether a setting is not the default of its suffix, or could be another.
+
+    Files are `bare` of quotes by default where a tab or several characters separate.
+    """
     defaults = {
-        "separator": "\t" if tab else ",",
-        "quote": "none" if tab else '"',
+        "separator": "\t" if plain.endswith(".tsv") else ",",
+        "quote": "none" if bare else '"',
         "encoding": "utf-8",
         "header": True,
         "decimal": ".",

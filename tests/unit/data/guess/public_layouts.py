@@ -190,6 +190,7 @@ def book_crossing(folder: Path) -> Right:
         f'"Verlag {i % 5}";"http://a/{i}S.jpg";"http://a/{i}M.jpg";"http://a/{i}L.jpg"'
         for i in range(1, 51)
     ]
+    books[3] = books[3].replace("Band", '\\"Band\\"')
     lines(folder / "BX-Books.csv", [names, *books], "latin-1")
     people = [
         f'"{276_700 + u}";"köln, nordrhein-westfalen, germany {u}";'
