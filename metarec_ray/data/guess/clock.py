@@ -13,6 +13,7 @@ from metarec_ray.data import times
 from metarec_ray.data.guess.columns import Column, mean
 
 BEGIN = date(1990, 1, 1)
+_SORTED = 20  # fewer dates may be in order by chance
 _ENOUGH = 0.98  # share of the values that must be times
 _ISO = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?)?\s*(Z|UTC|[+-]\d\d:?\d\d)?$"
 _MAYBE = r"\d.*\d"
@@ -95,7 +96,7 @@ def _dates(column: Column) -> Clock | None:
     if not fitting:
         return None
     ordered = [one for one in fitting if _stamps(text, one).drop_nulls().is_sorted()]
-    if len(ordered) == 1 and len(fitting) > 1:
+    if len(ordered) == 1 and len(fitting) > 1 and len(text) >= _SORTED:
         return Clock(None, ordered[0], (), f"dates like {text[0]}; the file is in their order")
     unsure = ", whose day and month may be the other way round" if len(fitting) > 1 else ""
     return Clock(None, fitting[0], tuple(fitting[1:]), f"dates like {text[0]}{unsure}")

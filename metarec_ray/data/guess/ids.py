@@ -54,7 +54,7 @@ def unnamed(columns: Sequence[Column], clocks: Mapping[str, Clock], used: Collec
         if one.name not in used and _is_id(one) and _could_be_id(one, clocks)
     ]  # fmt: skip
     full = [one for one in able if one.missing <= _FEW_GAPS]
-    if len(full) < 2:
+    if not _repeat(full[:2]):
         return Ids(Finding(FILL, _listed(able)), Finding(FILL, _listed(able)))
     user, item = full[:2]
     others = [one for one in able if one not in (user, item)]
@@ -113,13 +113,18 @@ def _by_rest(rest: Sequence[Column]) -> Finding:
 
 
 def _neither(rest: Sequence[Column]) -> Ids:
-    if len(rest) != 2:
+    if len(rest) != 2 or not _repeat(rest):
         return Ids(Finding(FILL, _listed(rest)), Finding(FILL, _listed(rest)))
     user, item = rest
     return Ids(
         Finding(user.name, "the first of two columns of ids", ((item.name, "if it is the user"),)),
         Finding(item.name, "the second of them", ((user.name, "if it is the item"),)),
     )
+
+
+def _repeat(pair: Sequence[Column]) -> bool:
+    """Return whether two columns may be the ids of a log, where users or items come again."""
+    return len(pair) == 2 and any(one.distinct < len(one.values) for one in pair)
 
 
 def _content(column: Column) -> str:

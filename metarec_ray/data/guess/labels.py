@@ -74,7 +74,7 @@ def _of_clicks(clicks: Sequence[Column]) -> tuple[Tree, Tree]:
 def _of_visits(columns: Sequence[Column], strong: Sequence[Column]) -> tuple[Tree, Tree]:
     unknown = [one for one in columns if _fits(one, "event") and 1 < one.distinct <= KINDS]
     roles: Tree = {}
-    rated = [one for one in columns if _is_rating(one, named=False)]
+    rated = [one for one in columns if _is_rating(one, named=False) and not _fits(one, "context")]
     if rated and not strong:
         when = "if these are ratings, with feedback: explicit"
         roles["label"] = Finding(ABSENT, "", tuple((one.name, when) for one in rated))

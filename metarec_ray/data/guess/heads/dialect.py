@@ -11,7 +11,7 @@ from typing import NamedTuple
 from metarec_ray.data.guess import words
 from metarec_ray.data.guess.finding import Finding
 
-SEPARATORS = ("\t", "::", ",", ";", "|", " ")
+SEPARATORS = ("\t", "::", ";", ",", "|", " ")
 LOOKED = 500  # lines
 STEADY = 0.95  # share of the lines that must have one number of fields
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -29,24 +29,17 @@ class Dialect(NamedTuple):
     fields: int
 
 
-def find(text: str, default: str) -> Dialect | None:
-    """Return the dialect of the lines of a file; None if no separator makes columns of them.
-
-    Args:
-        text: whole lines.
-        default: the separator that the suffix of the file stands for.
-
-    """
+def find(text: str) -> Dialect | None:
+    """Return the dialect of whole lines; None if no separator makes columns of them."""
     lines = [line for line in text[: 2**20].split("\n") if line.strip()][:LOOKED]
     steady = {one: count for one in SEPARATORS if (count := _columns(lines, one)) > 1}
     if not steady:
         return None
-    # A space is inside of dates and names too; so is a comma.
-    chosen = default if default in steady else min(steady, key=lambda one: SEPARATORS.index(one))
+    # A space is inside of dates and names too.
+    able = [one for one in SEPARATORS if one in steady and one != " "] or [" "]
+    chosen = max(able, key=lambda one: (steady[one], -SEPARATORS.index(one)))
     count = steady[chosen]
-    rivals = [
-        (o, f"{n} columns") for o, n in steady.items() if n >= count and o not in (chosen, " ")
-    ]
+    rivals = [(o, f"{count} columns too") for o in able if steady[o] == count and o != chosen]
     quote = _quote(lines, chosen)
     rows = [row for row in records(lines, chosen, str(quote.value)) if len(row) == count]
     return Dialect(
@@ -58,19 +51,24 @@ def find(text: str, default: str) -> Dialect | None:
     )
 
 
-def records(lines: Iterable[str], separator: str, quote: str) -> Iterator[list[str]]:
-    """Yield the fields of each row; a quoted field may go over several lines."""
+def records(
+    lines: Iterable[str], separator: str, quote: str, *, strict: bool = False
+) -> Iterator[list[str]]:
+    """Yield the fields of each row; a quoted field may go over several lines.
+
+    A row is empty whose field has no end, or if `strict` goes on behind its quote.
+    """
     if len(separator) > 1 or quote == "none":
         yield from (line.rstrip("\r\n").split(separator) for line in lines)
         return
-    reader = csv.reader(lines, delimiter=separator, quotechar=quote)
+    reader = csv.reader(lines, delimiter=separator, quotechar=quote, strict=strict)
     while True:
         try:
             yield next(reader)
         except StopIteration:
             return
-        except csv.Error:  # a field without end
-            continue
+        except csv.Error:
+            yield []
 
 
 def is_number(text: str) -> bool:
@@ -85,7 +83,8 @@ def is_number(text: str) -> bool:
 def _columns(lines: Sequence[str], separator: str) -> int:
     """Return how many columns nearly all lines have; 0 if they differ."""
     quote = _quote(lines, separator)
-    lengths = [len(row) for row in records(lines, separator, str(quote.value))]
+    rows = records(lines, separator, str(quote.value), strict=True)
+    lengths = [len(row) for row in rows]
     count = lengths[0]  # a comma inside of numbers is not in the header
     return count if lengths.count(count) >= STEADY * len(lengths) else 0
 
@@ -94,9 +93,9 @@ def _quote(lines: Sequence[str], separator: str) -> Finding:
     """Return the quote whose fields both begin and end with it."""
     fields = [field for line in lines[:100] for field in line.split(separator)]
     for sign in ('"', "'"):
-        begin = [field for field in fields if len(field) > 1 and field.startswith(sign)]
-        both = [field for field in begin if field.endswith(sign)]
-        if begin and (len(both) >= 0.9 * len(begin) if sign == "'" else both):
+        begin = sum(len(field) > 1 and field.startswith(sign) for field in fields)
+        end = sum(len(field) > 1 and field.endswith(sign) for field in fields)
+        if begin and 0.9 * begin <= end <= 1.1 * begin:
             return Finding(sign, "fields begin and end with it")
     if separator == "\t" or len(separator) > 1 or not _balanced(lines):
         return Finding("none", "no field is quoted")

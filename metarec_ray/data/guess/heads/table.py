@@ -88,8 +88,7 @@ def _parquet(path: Path) -> Table:
 
 
 def _text(path: Path, found: Head, plain: str) -> Table:
-    default = "\t" if plain.endswith(".tsv") else ","
-    spoken = dialect.find(found.text, default)
+    spoken = dialect.find(found.text)
     if spoken is None:
         raise DataError(
             "the lines of a text file must have one number of fields, two or more, told apart by a "
