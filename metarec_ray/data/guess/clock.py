@@ -38,7 +38,8 @@ class Clock(NamedTuple):
         unit: of numbers; None for dates.
         format: of dates that need one; None for others.
         rivals: other formats that fit as well.
-        why: in a word.
+        why: the column is a time.
+        how: the unit or the format is known.
 
     """
 
@@ -46,6 +47,7 @@ class Clock(NamedTuple):
     format: str | None
     rivals: tuple[str, ...]
     why: str
+    how: str = ""
 
 
 def find(column: Column, now: datetime) -> Clock | None:
@@ -65,10 +67,12 @@ def _numbers(column: Column, now: datetime) -> Clock | None:
     end = now.timestamp() + 366 * 86_400
     for unit, per_second in times.PER_SECOND.items():
         if begin <= low / per_second and high / per_second <= end:
-            first, last = (
-                datetime.fromtimestamp(one / per_second, tz=UTC).date() for one in (low, high)
+            first, last, one = (
+                datetime.fromtimestamp(moment / per_second, tz=UTC).date()
+                for moment in (low, high, column.values[0])
             )
-            return Clock(unit, None, (), f"numbers that are {first} to {last} in {unit}")
+            how = f"{column.values[0]} is of {one} then"
+            return Clock(unit, None, (), f"{first} to {last}", how)
     return None
 
 
@@ -80,7 +84,7 @@ def _days(column: Column) -> Clock | None:
     days = column.values.cast(pl.String).str.to_date("%Y%m%d", strict=False)
     if mean(days.is_not_null()) < _ENOUGH:
         return None
-    return Clock(None, "%Y%m%d", (), f"days like {column.values[0]}")
+    return Clock(None, "%Y%m%d", (), f"days like {column.values[0]}", "fits every day")
 
 
 def _dates(column: Column) -> Clock | None:
@@ -97,9 +101,10 @@ def _dates(column: Column) -> Clock | None:
         return None
     ordered = [one for one in fitting if _stamps(text, one).drop_nulls().is_sorted()]
     if len(ordered) == 1 and len(fitting) > 1 and len(text) >= _SORTED:
-        return Clock(None, ordered[0], (), f"dates like {text[0]}; the file is in their order")
-    unsure = ", whose day and month may be the other way round" if len(fitting) > 1 else ""
-    return Clock(None, fitting[0], tuple(fitting[1:]), f"dates like {text[0]}{unsure}")
+        how = "the only one in whose order the file is"
+        return Clock(None, ordered[0], (), f"dates like {text[0]}", how)
+    how = "day and month may be the other way round" if len(fitting) > 1 else "fits every date"
+    return Clock(None, fitting[0], tuple(fitting[1:]), f"dates like {text[0]}", how)
 
 
 def counter(column: Column) -> Clock | None:
@@ -108,7 +113,7 @@ def counter(column: Column) -> Clock | None:
     if low < 0 or _are_days(low, high) or column.distinct < 3:
         return None
     return Clock(
-        "s", None, (), f"{low:g} to {high:g}, no date in any unit: only their order is right"
+        "s", None, (), f"by its name, {low:g} to {high:g}", "no date in any unit, an order"
     )
 
 

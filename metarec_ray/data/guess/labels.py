@@ -37,12 +37,14 @@ def find(
 
 
 def _of_events(one: Column, weights: Tree, others: Sequence[Column]) -> tuple[Tree, Tree]:
-    roles: Tree = {"event": Finding(one.name, f"{one.distinct} kinds of events")}
+    roles: Tree = {
+        "event": Finding(one.name, f"{one.distinct} kinds of events, with the usual weights")
+    }
     if others:
         when = "instead of `event`, with feedback: explicit and without event_weights"
         roles["label"] = Finding(ABSENT, "", tuple((c.name, when) for c in others))
     feedback = Finding(
-        "implicit", "events", (("explicit", "if the weights are what is to be predicted"),)
+        "implicit", "events", (("explicit", "if their weights are to be predicted"),)
     )
     return roles, {"feedback": feedback, "event_weights": weights}
 

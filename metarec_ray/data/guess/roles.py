@@ -126,10 +126,10 @@ def _written(found: Clock) -> str:
 
 def _clock_settings(found: Clock) -> Tree:
     if found.unit:
-        return {"time_unit": Finding(found.unit, found.why)}
+        return {"time_unit": Finding(found.unit, found.how)}
     if found.format:
-        rivals = tuple((one, "fits every date read so far") for one in found.rivals)
-        return {"time_format": Finding(found.format, found.why, rivals)}
+        rivals = tuple((one, "fits every date, too") for one in found.rivals)
+        return {"time_format": Finding(found.format, found.how, rivals)}
     return {}
 
 
