@@ -19,6 +19,7 @@ from metarec_ray.errors import DataError
 
 DType = type[pl.Int64] | type[pl.Float64]
 LABEL_MIN = 4.0
+CSV_COLUMNS = ("userId", "movieId", "rating", "timestamp")
 RATING_COLUMNS = ["user_id", "movie_id", "rating", "timestamp", "row"]
 ITEM_FEATURES = {
     "genres": Feature(kind="multi_categorical"),

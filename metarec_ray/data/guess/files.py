@@ -4,7 +4,6 @@ Knows names and heads of local files; does not know side tables (`sides`).
 """
 
 import math
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import NamedTuple
 import polars as pl
 
 from metarec_ray.data.guess import roles, words
-from metarec_ray.data.guess.heads import table
+from metarec_ray.data.guess.heads import groups, table
 from metarec_ray.data.guess.heads.table import Table
 from metarec_ray.errors import DataError
 
 MOST = 24  # kinds of files that are looked into
+_MAYBE = 20.0  # score of a table that may be the log
 _LOGS = words.of(
     "events event ratings rating interactions interaction clicks log logs transactions behaviors "
     "behavior reviews train plays checkins actions views history listens"
@@ -57,49 +57,55 @@ def find(path: Path, given: str, now: datetime) -> Found:
 
     """
     folder = path if path.is_dir() else path.parent
-    groups = _groups(folder, within=path.is_dir())
-    own = None if path.is_dir() else path
+    named = groups.find(folder, table.SUFFIXES, within=path.is_dir())
     unread: dict[str, str] = {}
-    tables: list[Table] = [] if own is None else [table.look(own)]
-    for first in [files[0] for files in groups.values() if own not in files][:MOST]:
+    tables: dict[str, Table] = {}
+    if not path.is_dir():
+        tables[path.name] = table.look(path)
+    for names in list(named.values())[:MOST]:
         try:
-            tables.append(table.look(first))
+            if path.name not in names:
+                tables[names[0]] = _whole(folder, names[0])
         except DataError as error:
-            unread[first.name] = str(error)
-    if own is not None:
-        return Found(given, tables[0], 1, tuple(tables[1:]), (), unread)
+            unread[names[0]] = str(error)
+    if not path.is_dir():
+        first, *others = tables.values()
+        return Found(given, first, 1, tuple(others), (), unread)
     if not tables:
-        why = "; ".join(unread.values()) or f"one of {', '.join(table.SUFFIXES)}"
+        why = "; ".join(unread.values()) or f"it needs one of {', '.join(table.SUFFIXES)}"
         raise DataError(f"a folder must hold a table, {given} holds none: {why}")
-    return _chosen(tables, groups, folder, given, unread, now)
+    return _chosen(tables, list(named.values()), given.rstrip("/"), now)._replace(unread=unread)
+
+
+def _whole(folder: Path, name: str) -> Table:
+    """Return the head of a file, with the columns that the names of its folders are."""
+    found = table.look(folder / name)
+    own = {key: v for key, v in groups.partitions(name).items() if key not in found.rows.columns}
+    return found._replace(rows=found.rows.with_columns(**{k: pl.lit(v) for k, v in own.items()}))
 
 
 def _chosen(
-    tables: Sequence[Table],
-    groups: dict[str, list[Path]],
-    folder: Path,
-    given: str,
-    unread: dict[str, str],
-    now: datetime,
+    tables: dict[str, Table], named: Sequence[Sequence[str]], given: str, now: datetime
 ) -> Found:
-    scored = [(_score(one, now), one) for one in tables]
-    able = sorted(((s, t) for s, t in scored if s > 0), key=lambda one: -one[0])
-    if not able:
+    scores = {name: score for name, one in tables.items() if (score := _score(one, now)) > 0}
+    if not scores:
         raise DataError(
             "a log must have a column of users and one of items, no file of "
-            f"{given} has both: {', '.join(one.path.name for one in tables)}"
+            f"{given} has both: {', '.join(tables)}"
         )
-    best = able[0][1]
-    files = next(files for files in groups.values() if best.path in files)
-    rivals = tuple(
-        (f"{given.rstrip('/')}/{one.path.relative_to(folder)}", f"about {one.estimate:,} rows")
-        for score, one in able[1:]
-        if score > 20
-    )
-    beside = tuple(one for one in tables if one is not best)
-    name = _pattern(files, folder, groups)
-    whole = given if name == "." else f"{given.rstrip('/')}/{name}"
-    return Found(whole, best, len(files), beside, rivals, unread)
+    best, *others = sorted(scores, key=lambda name: -scores[name])
+    names = next(one for one in named if best in one)
+    rivals = [
+        (f"{given}/{name}", f"about {tables[name].estimate:,} rows")
+        for name in others
+        if scores[name] > _MAYBE
+    ]
+    made = groups.pattern(names, [name for one in named if one is not names for name in one])
+    if made is None:
+        rivals += [(f"{given}/{name}", "a file of the same columns") for name in names[1:]]
+    path = given if made == "." else f"{given}/{made or best}"
+    beside = tuple(one for name, one in tables.items() if name != best)
+    return Found(path, tables[best], len(names) if made else 1, beside, tuple(rivals), {})
 
 
 def keys(tables: Sequence[Table]) -> set[str]:
@@ -118,18 +124,6 @@ def _is_unique(column: pl.Series) -> bool:
     return plain and not column.null_count() and column.n_unique() == len(column)
 
 
-def _groups(folder: Path, *, within: bool) -> dict[str, list[Path]]:
-    """Return the files of a folder by name; names that differ in numbers only are one group."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*") if within else folder.iterdir()):
-        parts = path.relative_to(folder).parts
-        hidden = any(part.startswith((".", "_")) for part in parts)
-        if not hidden and path.name.lower().endswith(table.SUFFIXES) and path.is_file():
-            key = re.sub(r"=[^/]*", "=", re.sub(r"\d+", "#", "/".join(parts)))
-            found.setdefault(key, []).append(path)
-    return found
-
-
 def _score(one: Table, now: datetime) -> float:
     """Return how much a table looks like a log; <= 0 if it has not both users and items."""
     found = roles.find(one, now)
@@ -142,15 +136,4 @@ def _score(one: Table, now: datetime) -> float:
     events = 5 * (found.name("label") is not None or found.name("event") is not None)
     clock = 5 * (found.name("time") is not None)
     size = math.log10(max(one.estimate, 1))
-    return 20 + said - table_of_ids + events + clock + size
-
-
-def _pattern(files: Sequence[Path], folder: Path, groups: dict[str, list[Path]]) -> str:
-    """Return the name of one file, a pattern of several, or `.` if there are no others."""
-    if len(files) == 1:
-        return str(files[0].relative_to(folder))
-    if len(groups) == 1:
-        return "."
-    names = [str(one.relative_to(folder)) for one in files]
-    start = re.split(r"\d", names[0])[0]
-    return f"{start}*{''.join(Path(names[0]).suffixes)}"
+    return _MAYBE + said - table_of_ids + events + clock + size

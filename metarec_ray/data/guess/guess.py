@@ -18,6 +18,7 @@ from metarec_ray.errors import DataError
 
 BUCKET_ROWS, BUCKETS, MOST_BUCKETS = 1_000_000, 8, 4096
 NAMED = 5  # files without a use
+_NAMES = ("synthetic", *by_name.NAMES)
 
 
 class Guess(NamedTuple):
@@ -42,7 +43,7 @@ class Guess(NamedTuple):
 
 def is_known(given: str) -> bool:
     """Return whether the columns of a path need no guess: a data set, a known layout, a URI."""
-    named = given in ("synthetic", *by_name.NAMES) or paths.is_remote(given)
+    named = given in _NAMES or paths.is_remote(given)
     return named or known.find(Path(given).expanduser()) is not None
 
 
@@ -66,13 +67,14 @@ def guess(given: str, *, now: datetime) -> Guess:
         DataError: there is nothing, or nothing that looks like a log.
 
     """
+    if given in _NAMES:
+        raise DataError(f"a data set that is known by its name needs no guess, got {given}")
     if paths.is_remote(given):
         raise DataError(f"a log whose columns are guessed must be a local path, got {given}")
     path = Path(given).expanduser()
     if not path.exists():
         raise DataError(
-            f"a log must be a file, a folder or one of synthetic, {', '.join(by_name.NAMES)}, got "
-            f"{given!r}"
+            f"a log must be a file, a folder or one of {', '.join(_NAMES)}, got {given!r}"
         )
     layout = known.find(path)
     if layout is not None:
@@ -112,6 +114,8 @@ def _sides(found: Found, meant: Roles) -> tuple[Tree, dict[str, str]]:
     tree: Tree = {}
     unused: dict[str, str] = {}
     taken: list[Path] = []
+    several = paths.folder(found.path) if found.files > 1 else paths.parent(found.path)
+    folder = Path(several).expanduser()
     for side, role in words.SIDES.items():
         name = meant.name(role)
         if name is None:
@@ -119,7 +123,7 @@ def _sides(found: Found, meant: Roles) -> tuple[Tree, dict[str, str]]:
         beside = [one for one in found.beside if one.path not in taken]
         for match in sides.find(side, found.table.rows[name], found.table.named, beside):
             file = match.table.path.name
-            made, left = sides.section(match)
+            made, left = sides.section(match, folder)
             said = match.refused or _useless(side, made, tree)
             if said is not None:
                 unused[file] = said

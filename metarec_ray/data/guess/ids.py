@@ -83,7 +83,9 @@ def _score(column: Column, role: str, keys: Collection[str]) -> float:
 
 
 def _is_id(column: Column) -> bool:
-    return column.kind in ("integer", "text") and column.distinct > 1
+    """Return whether a column may hold ids; `7.0` stands for 7 where a gap made floats of them."""
+    whole = column.kind == "number" and column.missing > 0 and (column.values % 1 == 0).all()
+    return (whole or column.kind in ("integer", "text")) and column.distinct > 1
 
 
 def _could_be_id(column: Column, clocks: Mapping[str, Clock]) -> bool:

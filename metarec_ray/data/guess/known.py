@@ -5,14 +5,21 @@ Knows what to ask of a layout; does not look at a value.
 
 from pathlib import Path
 
-from metarec_ray.data.datasets import layouts
+from metarec_ray.data.datasets import layouts, movielens
 from metarec_ray.data.datasets.movielens import Layout
+from metarec_ray.data.files import separated
 from metarec_ray.data.guess.finding import Finding, Tree
+from metarec_ray.data.text_format import TextFormat
 
 
 def find(path: Path) -> Layout | None:
     """Return the layout of a folder, None for none."""
-    return layouts.detect(path) if path.is_dir() else None
+    found = layouts.detect(path) if path.is_dir() else None
+    if found is None or not found.log.endswith(".csv"):
+        return found
+    # Many a log is called ratings.csv.
+    names = separated.head(str(path / found.log), TextFormat()).names
+    return found if set(movielens.CSV_COLUMNS) <= set(names) else None
 
 
 def section(layout: Layout, given: str) -> Tree:

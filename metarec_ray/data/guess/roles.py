@@ -49,26 +49,42 @@ def find(table: Table, now: datetime, keys: Collection[str] = ()) -> Roles:
     """Return the roles of a log's columns; `keys` are names of id columns beside it."""
     seen = columns.look(table.rows)
     clocks = {c.name: found for c in seen if (found := _clock(c, now)) is not None}
-    if table.named:
-        found = ids.named(seen, clocks, keys)
-        rest = [c for c in seen if c.name not in (found.entity.value, found.item.value)]
-        time = _time(rest, clocks, are_named=True)
-        ids_only = Roles({"item": found.item}, {}, {})
-        fixed = [c.name for c in rest if _owner(table.rows, c, ids_only)]
-        meant, settings = labels.find(_without(rest, time), are_named=True, fixed=fixed)
-    else:
-        time = _time(seen, clocks, are_named=False)
-        rest = _without(seen, time)
-        meant, settings = labels.find(rest, are_named=False)
-        used = [one.value for one in meant.values() if isinstance(one, Finding)]
-        found = ids.unnamed(rest, clocks, [name for name in used if isinstance(name, str)])
-    roles: Tree = {"entity": found.entity, "item": found.item, **meant}
-    if time is not None:
-        roles["time"] = time
+    roles, settings = (
+        _of_names(table.rows, seen, clocks, keys) if table.named else _of_content(seen, clocks)
+    )
+    time = roles.get("time")
+    if isinstance(time, Finding):
         settings |= _clock_settings(clocks[str(time.value)])
-        settings |= _gaps(next(c for c in seen if c.name == time.value))
-    known = Roles(roles, settings, {})
-    return _with_rest(known, table.rows, [c for c in seen if c.name not in _named(roles)], clocks)
+    named = [one.value for one in roles.values() if isinstance(one, Finding)]
+    settings |= _gaps([c for c in seen if c.name in named])
+    rest = [c for c in seen if c.name not in named]
+    return _with_rest(Roles(roles, settings, {}), table.rows, rest, clocks)
+
+
+def _of_names(
+    rows: pl.DataFrame,
+    seen: Sequence[Column],
+    clocks: Mapping[str, Clock],
+    keys: Collection[str],
+) -> tuple[Tree, Tree]:
+    """Return the roles of columns with names, and settings that go with them."""
+    found = ids.named(seen, clocks, keys)
+    rest = [c for c in seen if c.name not in (found.entity.value, found.item.value)]
+    time = _time(rest, clocks, are_named=True)
+    item = Roles({"item": found.item}, {}, {})
+    fixed = [c.name for c in rest if _owner(rows, c, item)]
+    meant, settings = labels.find(_without(rest, time), are_named=True, fixed=fixed)
+    return {"entity": found.entity, "item": found.item, **meant, **time}, settings
+
+
+def _of_content(seen: Sequence[Column], clocks: Mapping[str, Clock]) -> tuple[Tree, Tree]:
+    """Return the roles of columns without names, and settings that go with them."""
+    time = _time(seen, clocks, are_named=False)
+    rest = _without(seen, time)
+    meant, settings = labels.find(rest, are_named=False)
+    used = [one.value for one in meant.values() if isinstance(one, Finding)]
+    found = ids.unnamed(rest, clocks, [name for name in used if isinstance(name, str)])
+    return {"entity": found.entity, "item": found.item, **meant, **time}, settings
 
 
 def _clock(column: Column, now: datetime) -> Clock | None:
@@ -83,24 +99,18 @@ def _told(known: Roles) -> set[object]:
     return {other for _, one in leaves(known.columns) for other, _ in one.others}
 
 
-def _named(roles: Tree) -> list[object]:
-    return [one.value for one in roles.values() if isinstance(one, Finding)]
+def _without(seen: Sequence[Column], time: Tree) -> list[Column]:
+    return [c for c in seen if c.name not in [one.value for _, one in leaves(time)]]
 
 
-def _without(seen: Sequence[Column], time: Finding | None) -> list[Column]:
-    return [c for c in seen if time is None or c.name != time.value]
-
-
-def _time(
-    seen: Sequence[Column], clocks: Mapping[str, Clock], *, are_named: bool
-) -> Finding | None:
-    """Return the column of the time, those that are times too as its rivals."""
+def _time(seen: Sequence[Column], clocks: Mapping[str, Clock], *, are_named: bool) -> Tree:
+    """Return the column of the time, those that are times too as its rivals; {} for none."""
     able = [c for c in seen if c.name in clocks and _is_time(c, clocks[c.name], named=are_named)]
     if not able:
-        return None
+        return {}
     best, *others = sorted(able, key=lambda c: -_time_score(c, clocks[c.name]))
     rivals = tuple((c.name, _written(clocks[c.name])) for c in others)
-    return Finding(best.name, clocks[best.name].why, rivals)
+    return {"time": Finding(best.name, clocks[best.name].why, rivals)}
 
 
 def _is_time(one: Column, found: Clock, *, named: bool) -> bool:
@@ -133,11 +143,14 @@ def _clock_settings(found: Clock) -> Tree:
     return {}
 
 
-def _gaps(time: Column) -> Tree:
-    if time.missing <= _GAPS / 2:
+def _gaps(used: Sequence[Column]) -> Tree:
+    """Return the share of bad rows to allow, if values of roles are missing."""
+    wanting = {c.name: c.missing for c in used if c.missing > _GAPS / 2}
+    if not wanting:
         return {}
-    share = min(1.0, round(2 * time.missing + 0.01, 2))
-    return {"max_bad_share": Finding(share, f"{time.missing:.1%} of the rows have no time")}
+    share = min(1.0, round(2 * sum(wanting.values()) + _GAPS, 2))
+    said = ", ".join(f"{name} in {part:.1%}" for name, part in wanting.items())
+    return {"max_bad_share": Finding(share, f"rows without a value are left out: {said}")}
 
 
 def _with_rest(

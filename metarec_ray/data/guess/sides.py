@@ -4,6 +4,7 @@ Knows heads of files and the ids of the log's head; does not read whole tables.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
@@ -43,13 +44,18 @@ def find(side: str, ids: pl.Series, named: bool, tables: Sequence[Table]) -> lis
     return sorted(found, key=lambda one: (one.refused is not None, -one.score))
 
 
-def section(match: Match) -> tuple[Tree, dict[str, str]]:
-    """Return the section of a side table, and why its other columns are left out."""
+def section(match: Match, folder: Path) -> tuple[Tree, dict[str, str]]:
+    """Return the section of a side table, and why its other columns are left out.
+
+    Its path is relative to the `folder` of the log, if it lies below it.
+    """
     table = match.table
     seen = columns.look(table.rows)
     title = _title(seen, match.id, table)
     names = {c.name: c.name for c in seen}
-    settings: Tree = {"path": Finding(table.path.name, match.why), **table.settings}
+    beside = table.path.is_relative_to(folder)
+    path = table.path.relative_to(folder) if beside else table.path
+    settings: Tree = {"path": Finding(str(path), match.why), **table.settings}
     if not table.named:
         names |= {match.id.name: "id"} | ({title.name: "title"} if title else {})
         settings["names"] = Finding([names[c.name] for c in seen], "the file has no names")

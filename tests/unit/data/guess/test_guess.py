@@ -225,6 +225,7 @@ def test_what_sums_up_the_future_is_a_feature_only_as_a_comment(tmp_path: Path) 
     [
         ("nowhere", "a log must be a file, a folder or one of synthetic"),
         ("s3://bucket/log", "must be a local path"),
+        ("ml-1m", "a data set that is known by its name needs no guess, got ml-1m"),
     ],
 )
 def test_a_path_that_cannot_be_looked_at_is_refused(path: str, sentence: str) -> None:
@@ -238,3 +239,31 @@ def test_a_folder_without_a_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "towns.csv").write_text("town,people\n" + "".join(f"t{n},{n}\n" for n in range(9)))
     with pytest.raises(DataError, match="must have a column of users and one of items, no file"):
         of(tmp_path)
+
+
+def test_days_in_the_names_of_folders_are_a_column(tmp_path: Path) -> None:
+    for day in ("2024-05-01", "2024-05-02"):
+        folder = tmp_path / "log" / f"day={day}"
+        folder.mkdir(parents=True)
+        write(folder / "part-0.csv", "user,item", [])
+    (tmp_path / "log" / "side").mkdir()
+    songs = "".join(f"i{n},Song {n}\n" for n in range(30))
+    (tmp_path / "log" / "side" / "items.csv").write_text("item,name\n" + songs)
+    made = plain(of(tmp_path / "log").data)
+    assert made["path"] == f"{tmp_path}/log/day=*/part-*.csv"
+    assert made["columns"] == {"entity": "user", "item": "item", "time": "day"}
+    assert made["items"] == {"path": "side/items.csv", "id": "item", "title": "name"}
+
+
+def test_a_folder_called_like_movielens_with_other_columns_is_looked_at(tmp_path: Path) -> None:
+    write(tmp_path / "ratings.csv", "user,film,stars", [[1, 2, 3]])
+    (tmp_path / "movies.csv").write_text("film,name\ni1,Heat\ni2,Alien\n")
+    made = plain(of(tmp_path).data)
+    assert made["path"] == f"{tmp_path}/ratings.csv"
+    assert made["columns"] == {"entity": "user", "item": "film", "label": "stars"}
+
+
+def test_rows_without_a_rating_raise_the_share_of_bad_rows(tmp_path: Path) -> None:
+    stars: list[object] = [1, 2, 3, 4, ""]
+    found = of(write(tmp_path / "log.csv", "user,item,rating", [stars]))
+    assert at(found, "max_bad_share").why.startswith("rows without a value are left out: rating in")
