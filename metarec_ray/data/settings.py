@@ -37,6 +37,15 @@ class Feature(Settings):
     kind: Kind
     separator: str | None = None
 
+    @model_validator(mode="after")
+    def _separates_lists(self) -> "Feature":
+        if self.separator is not None and self.kind in ("categorical", "numeric"):
+            raise ValueError(
+                f"a separator is of lists (multi_categorical, vector), got {self.separator!r} for "
+                f"a {self.kind} feature"
+            )
+        return self
+
 
 class SideTable(TextFormat):
     """A table of users or items, a row an id."""
@@ -185,6 +194,18 @@ class Data(TextFormat):
             raise ValueError("columns.event and event_weights must be given together")
         if named.event is not None and named.label is not None:
             raise ValueError("columns must name a label or an event, got both")
+        return self
+
+    @model_validator(mode="after")
+    def _reads_what_it_sets(self) -> "Data":
+        if self.columns is None:  # those of a known layout
+            return self
+        clock = [] if self.columns.time is not None else ["time_unit", "time_zone"]
+        labelled = self.columns.label is not None or self.columns.event is not None
+        idle = [("time", key) for key in clock] + ([] if labelled else [("label", "label_min")])
+        for column, key in idle:
+            if getattr(self, key) != Data.model_fields[key].default:
+                raise ValueError(f"columns.{column} must be named for {key}, got none")
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ import polars as pl
 from metarec_ray.data.datasets import layouts, synthetic
 from metarec_ray.data.files import parts, tables
 from metarec_ray.data.files.parts import Part
-from metarec_ray.data.log import selection, validate
+from metarec_ray.data.log import roles, selection, tally, validate
 from metarec_ray.data.log.side_tables import side_tables
 from metarec_ray.data.log.sources import SYNTHETIC, Chunk, columns, find
 from metarec_ray.data.log.validate import Checked
@@ -88,15 +88,13 @@ def read_log(settings: Data, *, data_dir: Path | None = None) -> Log:
     """Read and check a whole log in this process."""
     source = find(settings, data_dir=data_dir)
     checked: list[Checked] = []
-    rows_in = 0
     for chunk in source.chunks:
-        for found in check_chunk(chunk, source.settings):
-            rows_in += found.rows
-            checked.append(found)
-    if rows_in == 0:
+        checked.extend(check_chunk(chunk, source.settings))
+    counts = tally.total(one.tally for one in checked)
+    if counts.rows == 0:
         raise DataError(f"a log must hold rows, got none ({source.settings.path})")
     users, items = side_tables(source)
-    dtypes = validate.schema(source.settings, source.ids)
+    dtypes = roles.schema(source.settings, source.ids)
     events = pl.concat([one.events.cast(dtypes) for one in checked])
     return Log(
         events=events,
@@ -105,6 +103,6 @@ def read_log(settings: Data, *, data_dir: Path | None = None) -> Log:
         settings=source.settings,
         fingerprint=source.fingerprint,
         rejected=pl.concat([one.rejected for one in checked]).sort("file", "row"),
-        rows_in=rows_in,
-        filtered=sum(sum(one.filtered.values()) for one in checked),
+        rows_in=counts.rows,
+        filtered=sum(counts.filtered.values()),
     )

@@ -1,7 +1,7 @@
 """Read the tables of users and items beside a log, check them, bring them to canonical columns.
 
 A table is small and whole: its first bad value is refused, with row and place. Does not know which
-ids the log has (`store.joins`).
+ids the log has (`doubts`).
 """
 
 from pathlib import Path
@@ -12,10 +12,9 @@ import polars as pl
 from metarec_ray.data.datasets import synthetic
 from metarec_ray.data.fields import COLD
 from metarec_ray.data.files import tables
-from metarec_ray.data.log import encode, written
+from metarec_ray.data.log import encode, values
 from metarec_ray.data.log.sources import SYNTHETIC, Source, side_path
-from metarec_ray.data.log.values import meant
-from metarec_ray.data.log.written import Written
+from metarec_ray.data.log.values import Written, meant
 from metarec_ray.data.numbers import first
 from metarec_ray.data.settings import Feature, SideTable
 from metarec_ray.errors import DataError
@@ -65,7 +64,10 @@ def _raw(table: SideTable | None, source: Source) -> pl.DataFrame | None:
         return layout.read_users(Path(source.folder) / table.path)
     title = [table.title] if table.title is not None else []
     columns = [table.id, *title, *table.features]
-    return tables.read(side_path(table, source.folder), columns, table)
+    path = side_path(table, source.folder)
+    if table.asked() and not tables.is_text(path):
+        raise DataError(f"{table.asked()[0]} is of text files, {path} is Parquet (data)")
+    return tables.read(path, columns, table)
 
 
 def _canonical(
@@ -125,7 +127,7 @@ def _ids(ids: pl.Series, dtype: pl.DataType, place: _Place) -> pl.Series:
             f"every row must have an id, row {row} of {place.file} has none ({place.key}.id)"
         )
     if dtype == pl.Int64 and ids.dtype == pl.String:
-        other = ~written.is_integer(ids)
+        other = ~values.is_integer(ids)
         if other.any():
             row = int(other.arg_max() or 0)
             raise DataError(

@@ -17,8 +17,8 @@ from metarec_ray.data.files import paths, tables
 from metarec_ray.data.files.hashes import sha256_file, sha256_json
 from metarec_ray.data.files.paths import File
 from metarec_ray.data.log import selection, survey
+from metarec_ray.data.log.roles import Ids
 from metarec_ray.data.log.selection import SelectionFiles
-from metarec_ray.data.log.validate import Ids
 from metarec_ray.data.settings import Columns, Data, SideTable
 from metarec_ray.errors import DataError
 
@@ -190,6 +190,10 @@ def _files(settings: Data, path: str) -> Source:
         raise DataError(
             f"data.columns.label must be named for {settings.feedback} feedback, got none "
             f"({settings.path})"
+        )
+    if settings.asked() and files and not tables.is_text(files[0].path):
+        raise DataError(
+            f"data.{settings.asked()[0]} is of text files, the log is of Parquet ({settings.path})"
         )
     found = survey.schemas(files, columns(effective), effective)
     read = survey.survey(found, effective)

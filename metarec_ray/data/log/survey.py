@@ -11,9 +11,8 @@ import polars as pl
 
 from metarec_ray.data.files import tables
 from metarec_ray.data.files.paths import File
-from metarec_ray.data.log.validate import Ids
-from metarec_ray.data.log.values import meant
-from metarec_ray.data.log.written import Written
+from metarec_ray.data.log.roles import Ids
+from metarec_ray.data.log.values import Written, meant
 from metarec_ray.data.settings import Data
 from metarec_ray.errors import DataError
 

@@ -13,7 +13,7 @@ from metarec_ray.data.log.sources import Source
 from metarec_ray.data.settings import Data
 from metarec_ray.data.store import pipeline, writing
 from metarec_ray.data.store.manifest import Manifest, load, verify
-from metarec_ray.data.store.pipeline import Run
+from metarec_ray.data.store.planning import Run
 from metarec_ray.data.store.previous import Previous
 from metarec_ray.data.store.versions import complete
 from metarec_ray.errors import DataError

@@ -250,7 +250,7 @@ def test_days_in_the_names_of_folders_are_a_column(tmp_path: Path) -> None:
     songs = "".join(f"i{n},Song {n}\n" for n in range(30))
     (tmp_path / "log" / "side" / "items.csv").write_text("item,name\n" + songs)
     made = plain(of(tmp_path / "log").data)
-    assert made["path"] == f"{tmp_path}/log/day=*/part-*.csv"
+    assert made["path"] == f"{tmp_path}/log/day=*/part-0.csv"
     assert made["columns"] == {"entity": "user", "item": "item", "time": "day"}
     assert made["items"] == {"path": "side/items.csv", "id": "item", "title": "name"}
 

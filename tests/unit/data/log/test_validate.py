@@ -44,7 +44,7 @@ def test_a_clean_log_is_kept_in_canonical_columns() -> None:
         "sequence": pl.Int64,
     }
     assert found.events["time"].to_list() == [10_000_000, 20_000_000, 30_000_000]
-    assert not any(found.filtered.values())
+    assert not any(found.tally.filtered.values())
     assert found.rejected.is_empty()
 
 
@@ -53,7 +53,7 @@ def test_small_labels_are_filtered_before_anything_else_is_judged() -> None:
     settings = Data(label_min=4.0, columns=RATED)
     found = check(raw, settings, file="log.csv")
     # Row 1: 3.0 < 4.0, its missing time is not held against it.
-    assert found.filtered == {"label_min": 1}
+    assert found.tally.filtered == {"label_min": 1}
     assert reasons(raw, settings) == [(2, "time is missing", "null")]
     assert found.events["label"].to_list() == [1.0]  # a kept implicit event is a positive
 
@@ -165,7 +165,7 @@ def test_kinds_of_events_have_weights_and_others_are_filtered() -> None:
     )
     found = check(raw, settings, file="log.csv")
     assert found.events["label"].to_list() == [5.0]
-    assert found.filtered == {
+    assert found.tally.filtered == {
         "event_weights": 1,
         "label_min": 2,
     }  # hover, and both views by `label_min`
@@ -259,9 +259,9 @@ def test_rows_of_other_times_are_filtered_whatever_else_is_wrong_with_them() -> 
     asked = Data(feedback="explicit", columns=RATED, since="1970-01-02", until="1970-01-03")
     found = check(raw, asked, file="log.csv")
     assert found.events["item"].to_list() == [2]
-    assert found.filtered == {"since": 1, "until": 1}
+    assert found.tally.filtered == {"since": 1, "until": 1}
     assert found.rejected["reason"].to_list() == ["entity is missing", "entity is missing"]
-    assert check(raw, asked, file="log.csv", since=10**12).filtered == {
+    assert check(raw, asked, file="log.csv", since=10**12).tally.filtered == {
         "since": 1,
         "--since": 3,
         "until": 0,

@@ -14,7 +14,7 @@ from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.data.store import pipeline
 from metarec_ray.data.store.manifest import Manifest, load, verify
-from metarec_ray.data.store.pipeline import Run
+from metarec_ray.data.store.planning import Run
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.domains import Domains, asked_items, items_by_value
 from metarec_ray.data.tasks.task_store import TaskStore
