@@ -112,7 +112,7 @@ def _header(rows: Sequence[Sequence[str]]) -> Finding:
     values = [name.strip() for name in first if name.strip()]
     if any(is_number(value) or _DATE.match(value) for value in values):
         return Finding(False, "the first line holds values, not names")
-    if len({name.strip() for name in first}) < len(first):
+    if len(set(values)) < len(values):
         return Finding(False, "the first line has a value twice")
     known = [name for name in first if words.role(name) is not None]
     if known:

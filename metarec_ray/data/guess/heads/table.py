@@ -4,7 +4,7 @@ Knows text files, JSON and Parquet; does not know what a column means.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metarec_ray.data.guess.finding import Finding, Tree
-from metarec_ray.data.guess.heads import dialect, head
+from metarec_ray.data.guess.heads import dialect, head, marks
 from metarec_ray.data.guess.heads.head import Head
 from metarec_ray.data.text_format import MISSING
 from metarec_ray.errors import DataError
@@ -97,23 +97,32 @@ def _text(path: Path, found: Head, plain: str) -> Table:
         )
     rows, broken = _rows(found.text, spoken)
     header = spoken.header.value is True
-    names = [name.strip() for name in rows.pop(0)] if header else []
-    if not header:
-        names = [f"column_{number}" for number in range(1, spoken.fields + 1)]
+    names = [f"column_{number}" for number in range(1, spoken.fields + 1)]
+    frame = _frame(rows[1:] if header else rows, rows[0] if header else names)
     settings = {"separator": spoken.separator, "encoding": found.encoding}
     settings |= {"quote": spoken.quote, "header": spoken.header, "decimal": spoken.decimal}
-    columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    values = [[None if v in MISSING else v for v in column] for column in columns]
-    frame = pl.DataFrame(
-        [pl.Series(name, column, pl.String) for name, column in zip(names, values, strict=True)]
-    )
     if spoken.decimal.value == ",":
         frame = frame.with_columns(pl.col(pl.String).str.replace(r"^([-+]?\d+),(\d+)$", "$1.$2"))
+    words = marks.find(frame)
+    frame = frame.with_columns(pl.col(pl.String).replace(list(words), None))
     bare = spoken.separator.value == "\t" or len(str(spoken.separator.value)) > 1
     known: Tree = {k: one for k, one in settings.items() if _needed(k, one, plain, bare=bare)}
+    if words:
+        said = ", ".join(f"{word!r} among the numbers of {name}" for word, name in words.items())
+        known["null_values"] = Finding([*MISSING[1:], *words], said)
     escapes = spoken.quote.value != "none" and f"\\{spoken.quote.value}" in found.text
     made = Table(path, frame, known, header, found.whole, 0, (), broken, escapes)
     return _estimated(made, found)
+
+
+def _frame(rows: Sequence[Sequence[str]], names: Sequence[str]) -> pl.DataFrame:
+    """Return fields as columns of text; of columns of one name the first."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    found: dict[str, pl.Series] = {}
+    for name, column in zip(names, columns, strict=True):
+        values = [None if value in MISSING else value for value in column]
+        found.setdefault(name, pl.Series(name, values, pl.String))
+    return pl.DataFrame(list(found.values()))
 
 
 def _needed(key: str, one: Finding, plain: str, *, bare: bool) -> bool:

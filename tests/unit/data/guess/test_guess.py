@@ -263,6 +263,14 @@ def test_a_folder_called_like_movielens_with_other_columns_is_looked_at(tmp_path
     assert made["columns"] == {"entity": "user", "item": "film", "label": "stars"}
 
 
+def test_a_word_among_numbers_is_missing(tmp_path: Path) -> None:
+    made = plain(of(write(tmp_path / "log.csv", "user,item,rating", [[1, 2, 3, 4, "?"]])).data)
+    assert made["feedback"] == "explicit"
+    values = made["null_values"]
+    assert isinstance(values, list)
+    assert {"NA", "?"} < set(values)
+
+
 def test_rows_without_a_rating_raise_the_share_of_bad_rows(tmp_path: Path) -> None:
     stars: list[object] = [1, 2, 3, 4, ""]
     found = of(write(tmp_path / "log.csv", "user,item,rating", [stars]))
