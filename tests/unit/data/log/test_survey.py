@@ -224,5 +224,5 @@ def test_a_header_may_be_all_that_a_file_in_another_encoding_has(
 
 def test_a_field_without_end_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item," + "x" * 200_000 + "\n1,2,3\n")
-    with pytest.raises(DataError, match="a CSV file must be whole and readable, .* is not: field"):
+    with pytest.raises(DataError, match=r"a CSV file must be whole and readable, .* is not: field"):
         read_log(Data(path=str(tmp_path)))
