@@ -13,8 +13,11 @@ from pydantic import ValidationError, model_validator
 
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.union import Algorithm
+from metarec_ray.config import yaml_text
 from metarec_ray.config.judging import Bench, Blending, Evaluate
-from metarec_ray.config.messages import UNIONS, sentence
+from metarec_ray.config.messages import sentence
+from metarec_ray.config.overrides import assigned
+from metarec_ray.config.overrides import read as read_overrides
 from metarec_ray.config.running import Run, Serve, Sweep, Train
 from metarec_ray.data.settings import Data, Settings
 from metarec_ray.errors import ConfigError
@@ -70,7 +73,7 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Experiment:
     """
     place = str(path) if path else "--set"
     tree = _read(path) if path else {}
-    return parse(_assigned(tree, dict(_split(text) for text in overrides)), place)
+    return parse(assigned(tree, read_overrides(overrides, Experiment)), place)
 
 
 def parse(tree: dict[str, Any], place: str) -> Experiment:
@@ -91,13 +94,13 @@ def dump(experiment: Experiment) -> str:
 
 def override_from(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
     """Return the experiment with `key=value` overrides, as `load` takes them."""
-    return override(experiment, dict(_split(text) for text in overrides))
+    return override(experiment, read_overrides(overrides, Experiment))
 
 
 def override(experiment: Experiment, values: dict[str, Any]) -> Experiment:
     """Return the experiment with dotted keys replaced; ConfigError as in `load`."""
     tree = json.loads(experiment.model_dump_json())
-    return parse(_assigned(tree, values), "an override")
+    return parse(assigned(tree, values), "an override")
 
 
 def _named(tree: dict[str, Any], section: str, name: str) -> dict[str, Any]:
@@ -110,10 +113,12 @@ def _named(tree: dict[str, Any], section: str, name: str) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text("utf-8"))
+        tree = yaml_text.tree(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"a configuration must be a readable file, got {path}: {error}") from None
-    except yaml.YAMLError as error:
+    except yaml_text.SaidTwice as error:
+        raise ConfigError(f"{error} ({path})") from None
+    except (yaml.YAMLError, ValueError) as error:  # a date of no calendar, say
         first = " ".join(str(error).split())
         raise ConfigError(f"a configuration must be YAML: {first} ({path})") from None
     if tree is None:
@@ -124,39 +129,3 @@ def _read(path: Path) -> dict[str, Any]:
         )
     # An empty section is written as nothing, which YAML reads as null.
     return {section: {} if content is None else content for section, content in tree.items()}
-
-
-def _split(override: str) -> tuple[str, Any]:
-    key, equals, value = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"an override must be key=value, got {override!r} (--set)")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(
-            f"the value of an override must be YAML, got {value!r} (--set {key})"
-        ) from None
-
-
-def _assigned(tree: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return `tree` with dotted keys replaced; a new member of a union first, then its keys."""
-    names = [f"{'.'.join(union)}.name" for union in UNIONS]
-    for key in sorted(values, key=lambda key: key not in names):
-        _assign(tree, key, values[key])
-    return tree
-
-
-def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        if tree.get(section) is None:
-            tree[section] = {}
-        branch = tree[section]
-        if not isinstance(branch, dict):
-            raise ConfigError(
-                f"{section} of {key} must be a section, got the value {branch!r} (--set)"
-            )
-        tree = branch
-    if last == "name" and tuple(sections) in UNIONS and tree.get("name") != value:
-        tree.clear()  # Another algorithm has other hyper-parameters; its own follow.
-    tree[last] = value

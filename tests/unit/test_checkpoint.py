@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 import os
@@ -265,3 +266,15 @@ def test_the_hash_of_parameters_sees_names_shapes_types_and_values() -> None:
         {"a": torch.zeros(4), "b": torch.tensor([1.0, 1.0000001])},
     ]
     assert len({parameters_sha256(params) for params in [base, *others]}) == 5
+
+
+def test_a_configuration_that_says_a_key_twice_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    (path / "config.json").write_text('{"run": {"seed": 1, "seed": 2}}')
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["config.json"] = hashlib.sha256((path / "config.json").read_bytes()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    commitment = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
+    (path / "COMMITTED").write_text(commitment + "\n")
+    with pytest.raises(CheckpointError, match=r"config.json has seed twice"):
+        load(path)
