@@ -100,6 +100,12 @@ def from_validation(error: ValidationError) -> Problem:
     return Problem(422, f"{first.pointer or 'body'}: {first.detail}", errors=errors)
 
 
+def at_place(place: tuple[int | str, ...], detail: str) -> Problem:
+    """Return the 422 of one thing that is wrong at one place of the body."""
+    error = FieldError(_pointer(place), detail)
+    return Problem(422, f"{error.pointer or 'body'}: {detail}", errors=[error])
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem document."""
     app.exception_handler(Problem)(_refuse)
