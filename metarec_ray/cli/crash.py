@@ -45,12 +45,13 @@ def tell(error: BaseException, words: Sequence[str]) -> int:
 
 def flushed(code: int) -> int:
     """Return the exit code after stdout is written out; 1 if that failed."""
+    if (stdout := sys.stdout) is None:
+        return code
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        stdout.flush()
     except OSError as error:
         # Python flushes again when it ends, and says so if it fails.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             print(f"metarec: stdout must be writable, got {error}", file=sys.stderr)
         return 1
@@ -63,7 +64,7 @@ def own_warnings() -> Iterator[None]:
     shown = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        if category.__module__.startswith(f"{__package__.partition('.')[0]}."):
+        if category.__module__.startswith("metarec_ray."):
             print(f"warning: {message}", file=sys.stderr)
 
     if not sys.warnoptions:  # -W, PYTHONWARNINGS
