@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from metarec_ray.cli.arguments import Json, Overrides, listed, say
+from metarec_ray.cli.arguments import Json, Overrides, listed, local_path, say
 
 
 def serve(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="What to serve.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT", parser=local_path, help="What to serve.", show_default=False
+        ),
     ],
     port: Annotated[
         int | None, typer.Option(help="Port of the endpoint; default: serve.port.")

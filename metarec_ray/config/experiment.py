@@ -13,14 +13,14 @@ from pydantic import ValidationError, model_validator
 
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.union import Algorithm
-from metarec_ray.config import yaml_text
+from metarec_ray.config import places, yaml_text
 from metarec_ray.config.judging import Bench, Blending, Evaluate
 from metarec_ray.config.messages import sentence
 from metarec_ray.config.overrides import assigned
 from metarec_ray.config.overrides import read as read_overrides
 from metarec_ray.config.running import Run, Serve, Sweep, Train
 from metarec_ray.data.settings import Data, Settings
-from metarec_ray.errors import ConfigError
+from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.models.encoders.token_sum import TokenSum
 from metarec_ray.models.towers import Towers
 
@@ -66,14 +66,18 @@ class Experiment(Settings):
 def load(path: Path | None, overrides: Sequence[str] = ()) -> Experiment:
     """Return the experiment of a YAML file (None: all defaults) with `a.b=value` overrides.
 
+    Paths of what it reads are found beside the file, too (`config.places`).
+
     Raises:
         ConfigError: no such file, not YAML, an unknown key, or a value that breaks a rule; one
             sentence with the rule, the value and the place.
 
     """
+    path = path and path.expanduser()
     place = str(path) if path else "--set"
     tree = _read(path) if path else {}
-    return parse(assigned(tree, read_overrides(overrides, Experiment)), place)
+    experiment = parse(assigned(tree, read_overrides(overrides, Experiment)), place)
+    return experiment if path is None else beside(experiment, path.parent)
 
 
 def parse(tree: dict[str, Any], place: str) -> Experiment:
@@ -87,9 +91,42 @@ def parse(tree: dict[str, Any], place: str) -> Experiment:
         raise ConfigError(sentence(error, place)) from None
 
 
+def beside(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment of a configuration in `folder` with its paths found."""
+    return parse(places.beside(tree_of(experiment), folder), str(folder))
+
+
+def absolute(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment with its paths from `folder` on made absolute."""
+    return parse(places.absolute(tree_of(experiment), folder), str(folder))
+
+
+def relative(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment as a configuration in `folder` says it: `beside` undoes it."""
+    return parse(places.relative(tree_of(experiment), folder), str(folder))
+
+
+def require_log(experiment: Experiment, path: Path) -> None:
+    """Raise a DataError that says where it was looked if a log or a table of `path` is missing."""
+    found = places.missing(tree_of(experiment), path.expanduser().parent)
+    if found is not None:
+        key, file, looked = found
+        where = " or ".join(map(str, looked))
+        known = f", or one of {', '.join(places.NAMES)}" if key == "data.path" else ""
+        raise DataError(
+            f"{key} must be a file{' or a folder' * bool(known)} that exists{known}, got {file!r}"
+            f"{f', which is not in {where}' * bool(looked)} ({path}: {key})"
+        )
+
+
 def dump(experiment: Experiment) -> str:
     """Return the whole experiment as YAML that `load` reads back to an equal one."""
-    return yaml.safe_dump(json.loads(experiment.model_dump_json()), sort_keys=False)
+    return yaml.safe_dump(tree_of(experiment), sort_keys=False)
+
+
+def tree_of(experiment: Experiment) -> dict[str, Any]:
+    """Return the whole experiment as a tree of plain values that `parse` reads back."""
+    return json.loads(experiment.model_dump_json())
 
 
 def override_from(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
@@ -99,8 +136,7 @@ def override_from(experiment: Experiment, overrides: Sequence[str]) -> Experimen
 
 def override(experiment: Experiment, values: dict[str, Any]) -> Experiment:
     """Return the experiment with dotted keys replaced; ConfigError as in `load`."""
-    tree = json.loads(experiment.model_dump_json())
-    return parse(assigned(tree, values), "an override")
+    return parse(assigned(tree_of(experiment), values), "an override")
 
 
 def _named(tree: dict[str, Any], section: str, name: str) -> dict[str, Any]:

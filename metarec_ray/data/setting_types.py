@@ -3,6 +3,7 @@
 Does not know what they are set for.
 """
 
+import os
 import re
 from datetime import date
 from typing import Annotated
@@ -15,10 +16,10 @@ from metarec_ray.data import times
 _PASSWORD = re.compile(r"\w+://([^/@?]*:[^@?]*@|[^?]*\?(.*&)?(client_secret|sig)=)")
 
 
-def _without_password(path: str) -> str:
+def _place(path: str) -> str:
     if _PASSWORD.match(path):
         raise ValueError("a URI must not hold a password, which belongs in the environment")
-    return path
+    return os.path.expanduser(path)
 
 
 def _moment(value: object) -> str:
@@ -34,5 +35,5 @@ def _moment(value: object) -> str:
 
 Moment = Annotated[str, BeforeValidator(_moment)]
 """A date or time as text; in the zone of the log if it names none."""
-Place = Annotated[str, AfterValidator(_without_password)]
-"""A local path or a URI; never with a password, it is written to manifests and messages."""
+Place = Annotated[str, AfterValidator(_place)]
+"""A local path, from `~` the home folder, or a URI; never with a password: it is in manifests."""

@@ -213,7 +213,7 @@ AS_WRITTEN = [
     ("data.columns.entity", "yes"),
     ("data.columns.entity", "2024-01-01"),
     ("data.columns.entity", "a=b"),
-    ("run.store", "~"),
+    ("data.columns.entity", "~"),
     ("train.init_from", "@x"),
     ("data.context.day.separator", "|"),
 ]
