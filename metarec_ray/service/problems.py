@@ -122,7 +122,16 @@ def _pointer(location: tuple[int | str, ...]) -> str:
         if isinstance(part, str) and part not in FIELDS:
             break
         known.append(str(part))
-    return "".join(f"/{part}" for part in known)
+    return pointer(known)
+
+
+def pointer(place: Sequence[str | int]) -> str:
+    """Return a place in a body as a JSON pointer [RFC 6901].
+
+    >>> pointer(("user_fields", "a/b"))
+    '/user_fields/a~1b'
+    """
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
 
 
 def _sentence(detail: ErrorDetails) -> str:

@@ -14,6 +14,7 @@ from metarec_ray.config import places
 from metarec_ray.config.compare import Difference, difference
 from metarec_ray.config.experiment import Experiment, beside, parse, tree_of
 from metarec_ray.core.batch import Params
+from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.data.store.manifest import ITEMS
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
@@ -106,13 +107,14 @@ def _other_source(
 
 
 def _schema(store: TaskStore) -> dict[str, Any]:
-    """Return what a request to the model may say: feedback, features and their vocabularies."""
+    """Return what a request to the model may say: labels, features and their vocabularies."""
     manifest = store.manifest
     features = {
         side: [field.model_dump() for field in fields] for side, fields in manifest.features.items()
     }
     return {
         "feedback": manifest.feedback,
+        "labels": LabelRules.of_tree(manifest.settings).model_dump(mode="json"),
         "features": features,
         "vocabularies": store.vocabularies,
     }
