@@ -145,6 +145,21 @@ def latest(folder: Path) -> tuple[Path, Checkpoint] | None:
     return None
 
 
+def find(path: Path) -> tuple[Path, Checkpoint]:
+    """Return the checkpoint at `path`, or the newest good one of the run at `path`.
+
+    Raises:
+        CheckpointError: there is none, or a byte is not as written.
+
+    """
+    if not (path / CHECKPOINTS).is_dir():
+        return path, load(path)
+    found = latest(path / CHECKPOINTS)
+    if found is None:
+        raise CheckpointError(f"a run must have a good checkpoint, {path / CHECKPOINTS} has none")
+    return found
+
+
 def step_path(folder: Path, step: int) -> Path:
     """Return where the checkpoint of a step lies.
 

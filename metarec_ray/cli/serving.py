@@ -14,7 +14,7 @@ def serve(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            metavar="CHECKPOINT", parser=local_path, help="What to serve.", show_default=False
+            metavar="CHECKPOINT|RUN", parser=local_path, help="What to serve.", show_default=False
         ),
     ],
     port: Annotated[
@@ -22,13 +22,16 @@ def serve(
     ] = None,
     sets: Overrides = None,
 ) -> None:
-    """Serve a checkpoint until Ctrl-C; METAREC_API_KEY is its key, else one is made and kept."""
+    """Serve a checkpoint, or a run's newest, until Ctrl-C.
+
+    METAREC_API_KEY is the key, else one is made and kept.
+    """
     from metarec_ray import checkpoint as checkpoints
     from metarec_ray.config.experiment import load
     from metarec_ray.service.auth import find_or_make_key
     from metarec_ray.service.settings import choose_run_dir, serve_environment
 
-    checkpoints.load(checkpoint)
+    checkpoint, _ = checkpoints.find(checkpoint)
     chosen = listed(sets) + ([f"serve.port={port}"] if port is not None else [])
     settings = load(checkpoint / "config.json", chosen).serve
     api_key = find_or_make_key(os.environ, _key_file())

@@ -15,6 +15,7 @@ import torch
 from metarec_ray.checkpoint import (
     Checkpoint,
     committed,
+    find,
     latest,
     load,
     parameters_sha256,
@@ -278,3 +279,20 @@ def test_a_configuration_that_says_a_key_twice_is_refused(tmp_path: Path) -> Non
     (path / "COMMITTED").write_text(commitment + "\n")
     with pytest.raises(CheckpointError, match=r"config.json has seed twice"):
         load(path)
+
+
+def test_a_run_is_found_by_its_newest_checkpoint_and_a_checkpoint_by_itself(tmp_path: Path) -> None:
+    for step in (1, 2):
+        path = saved(tmp_path / "checkpoints", step)
+    assert find(tmp_path)[0] == path
+    first = step_path(tmp_path / "checkpoints", 1)
+    found, checkpoint = find(first)
+    assert (found, checkpoint.state["step"]) == (first, 1)
+
+
+def test_what_is_neither_a_run_nor_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none does not exist"):
+        find(tmp_path / "none")
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match=r"a run must have a good checkpoint, .* has none"):
+        find(tmp_path)
