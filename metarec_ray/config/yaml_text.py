@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
+TOO_DEEP = "it is nested too deeply"
+
 
 class SaidTwice(yaml.YAMLError):
     """A mapping has a key twice; the message says which, and where."""
@@ -34,10 +36,13 @@ class _Loader(yaml.SafeLoader):
 
 def tree(text: str) -> Any:
     """Return the values of a YAML document; SaidTwice or another YAMLError if it is none."""
+    node = nodes(text)
+    if node is None:
+        return None
     try:
-        return yaml.load(text, _Loader)
+        return guessed(node)
     except RecursionError:
-        raise yaml.YAMLError("it is nested too deeply") from None
+        raise yaml.YAMLError(TOO_DEEP) from None
 
 
 def nodes(text: str) -> Node | None:
@@ -45,7 +50,7 @@ def nodes(text: str) -> Node | None:
     try:
         return yaml.compose(text, _Loader)
     except RecursionError:
-        raise yaml.YAMLError("it is nested too deeply") from None
+        raise yaml.YAMLError(TOO_DEEP) from None
 
 
 def guessed(node: Node) -> Any:
