@@ -145,6 +145,21 @@ def latest(folder: Path) -> tuple[Path, Checkpoint] | None:
     return None
 
 
+def find(path: Path) -> tuple[Path, Checkpoint]:
+    """Return the checkpoint at `path`, or the newest good one of the run at `path`.
+
+    Raises:
+        CheckpointError: there is none, or a byte is not as written.
+
+    """
+    if not (path / CHECKPOINTS).is_dir():
+        return path, load(path)
+    found = latest(path / CHECKPOINTS)
+    if found is None:
+        raise CheckpointError(f"a run must have a good checkpoint, {path / CHECKPOINTS} has none")
+    return found
+
+
 def step_path(folder: Path, step: int) -> Path:
     """Return where the checkpoint of a step lies.
 
@@ -178,7 +193,7 @@ def _parse(content: dict[str, bytes], path: Path) -> Checkpoint:
         return Checkpoint(
             model=load_tensors(content[MODEL]),
             optimizer=load_tensors(content[OPTIMIZER]),
-            config=json.loads(content[CONFIG]),
+            config=json.loads(content[CONFIG], object_pairs_hook=_said_once),
             schema=json.loads(content[SCHEMA]),
             metrics=json.loads(content[METRICS]),
             state=json.loads(content[STATE]),
@@ -188,6 +203,14 @@ def _parse(content: dict[str, bytes], path: Path) -> Checkpoint:
         raise CheckpointError(
             f"a checkpoint must hold every file of the contract, {path}: {error}"
         ) from error
+
+
+def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise ValueError(f"{CONFIG} has {twice} twice")
+    return dict(pairs)
 
 
 def _tensors(params: Params) -> bytes:

@@ -13,10 +13,10 @@ from typing import Annotated
 import typer
 
 from metarec_ray import __version__
-from metarec_ray.cli import benching, clusters, datasets, guessing, learning, serving
+from metarec_ray.cli import benching, clusters, crash, datasets, guessing, learning, serving
 from metarec_ray.errors import MetarecError, RunFailed
 
-# A disk or its permissions refuse; any other number is our mistake and keeps its traceback.
+# A disk or its permissions refuse; any other number is our mistake and gets a report.
 REFUSALS = {
     errno.EACCES,
     errno.EDQUOT,
@@ -57,6 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    with crash.own_warnings():
+        try:
+            code = _run(arguments)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also a PanicException of polars, which is no Exception
+            code = crash.tell(error, sys.argv[1:] if arguments is None else arguments)
+    return crash.flushed(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         app(args=arguments, prog_name="metarec")
     except SystemExit as ended:

@@ -9,10 +9,21 @@ from typing import Annotated
 
 import typer
 
+
+def local_path(text: str | Path) -> Path:
+    """Return a path of this machine, `~` as the home folder; a URI is refused."""
+    if "://" in str(text):
+        raise typer.BadParameter(f"must be a path of a file system that is mounted, got {text}")
+    return Path(os.path.expanduser(text))
+
+
 ConfigFile = Annotated[
     Path,
     typer.Argument(
-        metavar="CONFIG", help="A YAML experiment, as in jobs/configs.", show_default=False
+        metavar="CONFIG",
+        parser=local_path,
+        help="A YAML experiment, as in jobs/configs.",
+        show_default=False,
     ),
 ]
 Overrides = Annotated[
@@ -71,7 +82,7 @@ def _plain(value: object) -> str:
 def data_folder() -> Path | None:
     """Return the folder where data sets are looked for first: `METAREC_DATA`."""
     named = os.environ.get("METAREC_DATA")
-    return Path(named) if named else None
+    return Path(named).expanduser() if named else None
 
 
 def listed(values: Sequence[str] | None) -> list[str]:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarec_ray.cli.arguments import ConfigFile, Json, Overrides, data_folder, listed, say, show
+from metarec_ray.cli.arguments import (
+    ConfigFile,
+    Json,
+    Overrides,
+    data_folder,
+    listed,
+    local_path,
+    say,
+    show,
+)
 from metarec_ray.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -34,7 +43,9 @@ def bench(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Default: bench/PROTOCOL in the run's folder."),
+        typer.Option(
+            metavar="DIR", parser=local_path, help="Default: bench/PROTOCOL in the run's folder."
+        ),
     ] = None,
     alone: Annotated[
         bool, typer.Option("--alone", help="Leave out floors and rivals that were not named.")

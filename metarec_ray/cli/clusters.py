@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from metarec_ray.cli.arguments import Address, Json, Overrides, listed, say, show
+from metarec_ray.cli.arguments import Address, Json, Overrides, listed, local_path, say, show
 
 if TYPE_CHECKING:
     from metarec_ray.engine.cluster.job import Job, Target
@@ -82,7 +82,7 @@ def submit(
             )
         (_follow if verb == "follow" else _stop)(subject, find_target(address, os.environ))
         return
-    job = plan(verb, Path(subject), listed(sets), listed(options))
+    job = plan(verb, local_path(subject), listed(sets), listed(options))
     if dry_run:
         print(f"# {job.line('python')}\n{job.config or ''}".rstrip())
     else:

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from metarec_ray.cli.arguments import ConfigFile, Json, Overrides, data_folder, listed, say, show
+from metarec_ray.cli.arguments import (
+    ConfigFile,
+    Json,
+    Overrides,
+    data_folder,
+    listed,
+    local_path,
+    say,
+    show,
+)
 from metarec_ray.errors import DataError
 
 app = typer.Typer(
@@ -22,7 +31,12 @@ def fetch(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Where data sets lie; default: METAREC_DATA, else ./data.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            parser=local_path,
+            help="Where data sets lie; default: METAREC_DATA, else ./data.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -36,11 +50,12 @@ def fetch(
 @app.command()
 def check(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
     """Print what a log holds and what would become of its rows, before anything is made of it."""
-    from metarec_ray.config.experiment import load
+    from metarec_ray.config.experiment import load, require_log
     from metarec_ray.data.inspection.check import check as run
     from metarec_ray.data.log.sources import find
 
     experiment = load(config, listed(sets))
+    require_log(experiment, config)
     found = run(find(experiment.data, data_dir=data_folder()), say=say)
     show(found, as_json)
     if "refused" in found:
@@ -57,11 +72,12 @@ def append(
     as_json: Json = False,
 ) -> None:
     """Add what is new in the log to its store: ids stay, buckets without news are shared."""
-    from metarec_ray.config.experiment import load
+    from metarec_ray.config.experiment import load, require_log
     from metarec_ray.data.store.append import instant
     from metarec_ray.engine.prepare.driver import append as run
 
     experiment = load(config, listed(sets))
+    require_log(experiment, config)
     begin = None if since is None else instant(since, experiment.data)
     made = run(experiment.data, experiment.store, since=begin, data_dir=data_folder(), progress=say)
     show({"store": experiment.store, "version": made.version, **made.summary()}, as_json)
@@ -69,7 +85,9 @@ def append(
 
 @app.command()
 def describe(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a task store.")],
+    store: Annotated[
+        Path, typer.Argument(metavar="STORE", parser=local_path, help="Folder of a task store.")
+    ],
     version: Annotated[int | None, typer.Option(help="Not the present version but this.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -81,7 +99,9 @@ def describe(
 
 @app.command()
 def prune(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a task store.")],
+    store: Annotated[
+        Path, typer.Argument(metavar="STORE", parser=local_path, help="Folder of a task store.")
+    ],
     keep: Annotated[int, typer.Option(min=1, help="How many of the newest versions stay.")] = 1,
     as_json: Json = False,
 ) -> None:

@@ -5,14 +5,25 @@ from typing import Annotated
 
 import typer
 
-from metarec_ray.cli.arguments import ConfigFile, Json, Overrides, data_folder, listed, say, show
+from metarec_ray.cli.arguments import (
+    ConfigFile,
+    Json,
+    Overrides,
+    data_folder,
+    listed,
+    local_path,
+    say,
+    show,
+)
 
 
 def quickstart(
     data: Annotated[
         str, typer.Option(help="`synthetic`, a data set's name, or a file or folder.")
     ] = "synthetic",
-    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("runs/quickstart"),
+    out: Annotated[
+        Path, typer.Option(parser=local_path, metavar="DIR", help="The run's folder.")
+    ] = Path("runs/quickstart"),
     as_json: Json = False,
 ) -> None:
     """Do everything once on this machine: data, training, table, sweep, endpoint, report."""
@@ -24,9 +35,10 @@ def quickstart(
 
 def prepare(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
     """Turn an interaction log into a task store; a second run changes nothing."""
-    from metarec_ray.config.experiment import load
+    from metarec_ray.config.experiment import load, require_log
 
     experiment = load(config, listed(sets))
+    require_log(experiment, config)
     from metarec_ray.engine.prepare.driver import prepare as run
 
     manifest = run(experiment.data, experiment.store, data_dir=data_folder(), progress=say)
@@ -35,9 +47,11 @@ def prepare(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -
 
 def train(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
     """Meta-train on a task store; the same command again resumes."""
-    from metarec_ray.config.experiment import load
+    from metarec_ray.config.experiment import load, require_log
 
     experiment = load(config, listed(sets))
+    if experiment.run.store is None:
+        require_log(experiment, config)
     from metarec_ray.engine.cluster.session import ray_session
     from metarec_ray.engine.train.driver import train as run
 
@@ -62,9 +76,11 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Sweep over the keys of `sweep.space`; write best.yaml, which `metarec train` takes."""
-    from metarec_ray.config.experiment import load
+    from metarec_ray.config.experiment import load, require_log
 
     experiment = load(config, listed(sets))
+    if experiment.run.store is None:
+        require_log(experiment, config)
     from metarec_ray.engine.cluster.session import ray_session
     from metarec_ray.engine.tune.driver import sweep as run
 
@@ -75,7 +91,13 @@ def tune(
 
 def evaluate(
     target: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT|CONFIG", help="What to judge.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT|RUN|CONFIG",
+            parser=local_path,
+            help="What to judge.",
+            show_default=False,
+        ),
     ],
     protocol: Annotated[str, typer.Option(help="How users and events are held out.")] = "strict",
     rivals_only: Annotated[
@@ -99,7 +121,12 @@ def evaluate(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", parser=local_path, help="A run's folder.", show_default=False
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
     """Write the run's report: one HTML file that needs no network."""

@@ -7,25 +7,31 @@ from typing import Annotated
 
 import typer
 
-from metarec_ray.cli.arguments import Json, Overrides, listed, say
+from metarec_ray.cli.arguments import Json, Overrides, listed, local_path, say
 
 
 def serve(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="What to serve.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT|RUN", parser=local_path, help="What to serve.", show_default=False
+        ),
     ],
     port: Annotated[
         int | None, typer.Option(help="Port of the endpoint; default: serve.port.")
     ] = None,
     sets: Overrides = None,
 ) -> None:
-    """Serve a checkpoint until Ctrl-C; METAREC_API_KEY is its key, else one is made and kept."""
+    """Serve a checkpoint, or a run's newest, until Ctrl-C.
+
+    METAREC_API_KEY is the key, else one is made and kept.
+    """
     from metarec_ray import checkpoint as checkpoints
     from metarec_ray.config.experiment import load
     from metarec_ray.service.auth import find_or_make_key
     from metarec_ray.service.settings import choose_run_dir, serve_environment
 
-    checkpoints.load(checkpoint)
+    checkpoint, _ = checkpoints.find(checkpoint)
     chosen = listed(sets) + ([f"serve.port={port}"] if port is not None else [])
     settings = load(checkpoint / "config.json", chosen).serve
     api_key = find_or_make_key(os.environ, _key_file())

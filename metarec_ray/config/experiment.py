@@ -13,12 +13,15 @@ from pydantic import ValidationError, model_validator
 
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.union import Algorithm
+from metarec_ray.config import places, yaml_text
 from metarec_ray.config.judging import Bench, Blending, Evaluate
-from metarec_ray.config.messages import UNIONS, sentence
+from metarec_ray.config.messages import sentence
+from metarec_ray.config.overrides import assigned
+from metarec_ray.config.overrides import read as read_overrides
 from metarec_ray.config.running import Run, Serve, Sweep, Train
 from metarec_ray.data.setting_types import Settings
 from metarec_ray.data.settings import Data
-from metarec_ray.errors import ConfigError
+from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.models.encoders.token_sum import TokenSum
 from metarec_ray.models.towers import Towers
 
@@ -64,14 +67,18 @@ class Experiment(Settings):
 def load(path: Path | None, overrides: Sequence[str] = ()) -> Experiment:
     """Return the experiment of a YAML file (None: all defaults) with `a.b=value` overrides.
 
+    Paths of what it reads are found beside the file, too (`config.places`).
+
     Raises:
         ConfigError: no such file, not YAML, an unknown key, or a value that breaks a rule; one
             sentence with the rule, the value and the place.
 
     """
+    path = path and path.expanduser()
     place = str(path) if path else "--set"
     tree = _read(path) if path else {}
-    return parse(_assigned(tree, dict(_split(text) for text in overrides)), place)
+    experiment = parse(assigned(tree, read_overrides(overrides, Experiment)), place)
+    return experiment if path is None else beside(experiment, path.parent)
 
 
 def parse(tree: dict[str, Any], place: str) -> Experiment:
@@ -85,20 +92,52 @@ def parse(tree: dict[str, Any], place: str) -> Experiment:
         raise ConfigError(sentence(error, place)) from None
 
 
+def beside(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment of a configuration in `folder` with its paths found."""
+    return parse(places.beside(tree_of(experiment), folder), str(folder))
+
+
+def absolute(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment with its paths from `folder` on made absolute."""
+    return parse(places.absolute(tree_of(experiment), folder), str(folder))
+
+
+def relative(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment as a configuration in `folder` says it: `beside` undoes it."""
+    return parse(places.relative(tree_of(experiment), folder), str(folder))
+
+
+def require_log(experiment: Experiment, path: Path) -> None:
+    """Raise a DataError that says where it was looked if a log or a table of `path` is missing."""
+    found = places.missing(tree_of(experiment), path.expanduser().parent)
+    if found is not None:
+        key, file, looked = found
+        where = " or ".join(map(str, looked))
+        known = f", or one of {', '.join(places.NAMES)}" if key == "data.path" else ""
+        raise DataError(
+            f"{key} must be a file{' or a folder' * bool(known)} that exists{known}, got {file!r}"
+            f"{f', which is not in {where}' * bool(looked)} ({path}: {key})"
+        )
+
+
 def dump(experiment: Experiment) -> str:
     """Return the whole experiment as YAML that `load` reads back to an equal one."""
-    return yaml.safe_dump(json.loads(experiment.model_dump_json()), sort_keys=False)
+    return yaml.safe_dump(tree_of(experiment), sort_keys=False)
+
+
+def tree_of(experiment: Experiment) -> dict[str, Any]:
+    """Return the whole experiment as a tree of plain values that `parse` reads back."""
+    return json.loads(experiment.model_dump_json())
 
 
 def override_from(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
     """Return the experiment with `key=value` overrides, as `load` takes them."""
-    return override(experiment, dict(_split(text) for text in overrides))
+    return override(experiment, read_overrides(overrides, Experiment))
 
 
 def override(experiment: Experiment, values: dict[str, Any]) -> Experiment:
     """Return the experiment with dotted keys replaced; ConfigError as in `load`."""
-    tree = json.loads(experiment.model_dump_json())
-    return parse(_assigned(tree, values), "an override")
+    return parse(assigned(tree_of(experiment), values), "an override")
 
 
 def _named(tree: dict[str, Any], section: str, name: str) -> dict[str, Any]:
@@ -111,10 +150,12 @@ def _named(tree: dict[str, Any], section: str, name: str) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text("utf-8"))
+        tree = yaml_text.tree(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"a configuration must be a readable file, got {path}: {error}") from None
-    except yaml.YAMLError as error:
+    except yaml_text.SaidTwice as error:
+        raise ConfigError(f"{error} ({path})") from None
+    except (yaml.YAMLError, ValueError) as error:  # a date of no calendar, say
         first = " ".join(str(error).split())
         raise ConfigError(f"a configuration must be YAML: {first} ({path})") from None
     if tree is None:
@@ -125,39 +166,3 @@ def _read(path: Path) -> dict[str, Any]:
         )
     # An empty section is written as nothing, which YAML reads as null.
     return {section: {} if content is None else content for section, content in tree.items()}
-
-
-def _split(override: str) -> tuple[str, Any]:
-    key, equals, value = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"an override must be key=value, got {override!r} (--set)")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(
-            f"the value of an override must be YAML, got {value!r} (--set {key})"
-        ) from None
-
-
-def _assigned(tree: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return `tree` with dotted keys replaced; a new member of a union first, then its keys."""
-    names = [f"{'.'.join(union)}.name" for union in UNIONS]
-    for key in sorted(values, key=lambda key: key not in names):
-        _assign(tree, key, values[key])
-    return tree
-
-
-def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        if tree.get(section) is None:
-            tree[section] = {}
-        branch = tree[section]
-        if not isinstance(branch, dict):
-            raise ConfigError(
-                f"{section} of {key} must be a section, got the value {branch!r} (--set)"
-            )
-        tree = branch
-    if last == "name" and tuple(sections) in UNIONS and tree.get("name") != value:
-        tree.clear()  # Another algorithm has other hyper-parameters; its own follow.
-    tree[last] = value

@@ -58,5 +58,8 @@ def _rule(error, key: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except (TypeError, ValueError, RecursionError):  # keys of other types, or a circle
+        text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

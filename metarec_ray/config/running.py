@@ -3,9 +3,11 @@
 Knows values and their rules; does not know what is trained.
 """
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -19,14 +21,31 @@ from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import Domains
 
 
+def _local(path: str) -> str:
+    if "://" in path:
+        raise ValueError(f"a folder of a file system that is mounted is needed, got {path!r}")
+    return os.path.expanduser(path)
+
+
+Folder = Annotated[str, Field(min_length=1), AfterValidator(_local)]
+"""A local path; `~` is the home folder."""
+
+
 class Run(Settings):
     """Where a run lies and the one seed that everything random is derived from.
 
-    `store` is the task store; None for the folder `store` in `dir`.
+    Attributes:
+        dir: everything that the run writes.
+        store: the task store; None for the folder `store` in `dir`.
+        relative_to: where `dir`, `store` and `train.init_from` begin: the working folder, or the
+            folder of the configuration. A run's own files say `configuration`.
+        seed: all that is random derives from it.
+
     """
 
-    dir: str = "runs/default"
-    store: str | None = None
+    dir: Folder = "runs/default"
+    store: Folder | None = None
+    relative_to: Literal["working_folder", "configuration"] = "working_folder"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
@@ -99,7 +118,7 @@ class Train(Settings):
     max_failures: NonNegativeInt = 3
     parts: Literal["train", "train+valid"] = "train+valid"
     tasks: Cut = Cut()
-    init_from: str | None = None
+    init_from: Folder | None = None
     freeze: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     domains: Domains | None = None
     average: Average | None = None

@@ -3,6 +3,7 @@
 Does not know what they are set for.
 """
 
+import os
 import re
 from datetime import date
 from typing import Annotated
@@ -21,10 +22,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def _without_password(path: str) -> str:
+def _place(path: str) -> str:
     if _PASSWORD.match(path):
         raise ValueError("a URI must not hold a password, which belongs in the environment")
-    return path
+    return os.path.expanduser(path)
 
 
 def _usable(form: str) -> str:
@@ -47,7 +48,7 @@ def _moment(value: object) -> str:
 
 Moment = Annotated[str, BeforeValidator(_moment)]
 """A date or time as text; in the zone of the log if it names none."""
-Place = Annotated[str, AfterValidator(_without_password)]
-"""A local path or a URI; never with a password, it is written to manifests and messages."""
+Place = Annotated[str, AfterValidator(_place)]
+"""A local path, from `~` the home folder, or a URI; never with a password: it is in manifests."""
 TimeFormat = Annotated[str, AfterValidator(_usable)]
 """How dates are written, as strptime has it; each value that fits is one day."""

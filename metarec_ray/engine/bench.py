@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from metarec_ray.atomic import replace_text
-from metarec_ray.config.experiment import Experiment, load, override
+from metarec_ray.config.experiment import Experiment, load, override, require_log
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.bench_cells import State, compute
 from metarec_ray.engine.prepare.ensure import ensure_store
@@ -91,6 +91,8 @@ def bench(asked: Asked, *, data_dir: Path | None, watch: Callable[[State], None]
     svg.require()  # before hours of work whose charts could not be drawn
     seeds = [] if asked.seeds is None else [f"bench.seeds={asked.seeds}"]
     experiment = load(asked.config, [*asked.overrides, *seeds])
+    if experiment.run.store is None:
+        require_log(experiment, asked.config)
     out = asked.out or experiment.directory / "bench" / asked.protocol
     stores = _Stores(experiment, asked.protocol, data_dir, watch)
     base = experiment.run.seed

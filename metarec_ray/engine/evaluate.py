@@ -13,7 +13,16 @@ from typing import NamedTuple
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.union import name_of
 from metarec_ray.atomic import replace_text
-from metarec_ray.config.experiment import Experiment, load, override_from, parse
+from metarec_ray.config.experiment import (
+    Experiment,
+    beside,
+    load,
+    override,
+    override_from,
+    parse,
+    require_log,
+)
+from metarec_ray.data.store.manifest import MANIFEST
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.evaluate_protocol import load_trained, protocol_rows
 from metarec_ray.engine.prepare.ensure import ensure_store
@@ -54,12 +63,14 @@ def evaluate(
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-    experiment, path = _find(target, overrides, rivals_only=rivals_only)
+    experiment, path, run = _find(target.expanduser(), overrides, rivals_only=rivals_only)
     asked = _strict if protocol == "strict" else partial(protocol_rows, protocol=protocol)
     rows = asked(experiment, path, data_dir=data_dir, progress=progress)
-    if path is not None:
+    if path is not None and run is not None:
         lines = json.dumps({"rows": rows}, indent=1)
-        replace_text(experiment.directory / results_name(protocol), lines + "\n")
+        replace_text(run / results_name(protocol), lines + "\n")
+    elif path is not None:
+        progress(f"evaluate: {path} lies in no run, its table is not kept")
     return Evaluation(rows, render(rows))
 
 
@@ -96,14 +107,34 @@ def _strict(
 
 def _find(
     target: Path, overrides: Sequence[str], *, rivals_only: bool
-) -> tuple[Experiment, Path | None]:
-    """Return the experiment of a target and its checkpoint; no checkpoint for rivals only."""
+) -> tuple[Experiment, Path | None, Path | None]:
+    """Return the experiment of a target, its checkpoint, and the run that keeps its table.
+
+    No checkpoint for rivals only, and no run for a checkpoint that lies in none.
+    """
     if target.is_file():
         experiment = load(target, overrides)
-        return experiment, None if rivals_only else _newest(experiment.directory)
+        if experiment.run.store is None:
+            require_log(experiment, target)
+        path = None if rivals_only else _newest(experiment.directory)
+        return experiment, path, experiment.directory
     path = target if (target / checkpoints.CONFIG).exists() else _newest(target)
-    experiment = parse(checkpoints.load(path).config, str(path))
-    return override_from(experiment, overrides), None if rivals_only else path
+    run = path.parent.parent if path.parent.name == checkpoints.CHECKPOINTS else None
+    experiment = override_from(_as_it_lies(path, run), overrides)
+    return experiment, None if rivals_only else path, run
+
+
+def _as_it_lies(path: Path, run: Path | None) -> Experiment:
+    """Return the experiment of a checkpoint with the places of the run it lies in.
+
+    Its store is taken as it is: the checkpoint says which one it was trained on.
+    """
+    experiment = beside(parse(checkpoints.load(path).config, str(path)), path)
+    if run is not None:
+        experiment = override(experiment, {"run.dir": str(run)})
+    if (experiment.store / MANIFEST).exists():
+        experiment = override(experiment, {"run.store": str(experiment.store)})
+    return experiment
 
 
 def _newest(run: Path) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 
 from metarec_ray.algorithms.closed_form.windowed_ridge import WindowedRidge
 from metarec_ray.atomic import replace_text
-from metarec_ray.config.experiment import Experiment, dump, load, override
+from metarec_ray.config.experiment import Experiment, dump, load, override, relative
 from metarec_ray.data.guess import guess, writing
 from metarec_ray.data.guess.finding import plain
 from metarec_ray.data.log.sources import find
@@ -70,7 +70,7 @@ def quickstart(
         with stage("tune", "a small sweep on validation users (Ray Tune)"):
             found = _sweep(base, data_dir, progress)
         experiment = override(base, found.values | {"blend": _default(store)})
-        replace_text(out / CONFIG, dump(experiment))
+        replace_text(out / CONFIG, dump(relative(experiment, out)))
         with stage("train", "meta-training with two workers (Ray Train)"):
             trained = train(experiment, data_dir=data_dir, progress=progress)
     with stage("evaluate", "the table, on users that training has never seen"):
@@ -124,7 +124,7 @@ def _default(store: TaskStore) -> dict[str, Any]:
 def _sweep(base: Experiment, data_dir: Path | None, progress: Progress) -> SweepResult:
     folder = base.directory / TUNE
     own = override(base, {"run.dir": str(folder), "run.store": str(base.store)})
-    replace_text(base.directory / f"{TUNE}.yaml", dump(own))
+    replace_text(base.directory / f"{TUNE}.yaml", dump(relative(own, base.directory)))
     resume = (folder / SWEEP).exists()
     return sweep(own, resume=resume, data_dir=data_dir, progress=progress)
 
@@ -160,7 +160,7 @@ def _summary(
         "stages": stages,
         "sweep": json.loads((experiment.directory / TUNE / TRIALS).read_text("utf-8")),
         "example": example.as_json(),
-        "checkpoint": str(trained.checkpoint),
+        "checkpoint": os.path.relpath(trained.checkpoint, experiment.directory.resolve()),
         "parameters_sha256": trained.parameters_sha256,
         "commands": _commands(experiment, trained),
         "versions": {"python": platform.python_version()}

@@ -19,6 +19,7 @@ from metarec_ray.config.experiment import Experiment, parse
 from metarec_ray.core.batch import Features
 from metarec_ray.core.ranking import top_k
 from metarec_ray.data.fields import FeatureField
+from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.features import FeatureSpace, encode_record, stack
 from metarec_ray.errors import RequestError
@@ -73,10 +74,14 @@ class Recommender:
         self.name, self.version = name, version
         self.experiment: Experiment = parse(checkpoint.config, "config.json of the checkpoint")
         self.feedback: Feedback = checkpoint.schema["feedback"]
+        self.rules = _label_rules(self.experiment, checkpoint)
         self.vocabularies = checkpoint.schema["vocabularies"]
         self.spaces = {
             side: FeatureSpace([FeatureField.model_validate(field) for field in fields])
             for side, fields in checkpoint.schema["features"].items()
+        }
+        self.fields: Mapping[str, Sequence[str]] = {
+            side: [field.name for field in space.fields] for side, space in self.spaces.items()
         }
         self.nothing = {side: space.missing() for side, space in self.spaces.items()}
         features = self._read_catalogue(checkpoint)
@@ -92,6 +97,7 @@ class Recommender:
             "algorithm": _description(self.experiment, checkpoint),
             "feedback": self.feedback,
             "items": len(self.ids),
+            "labels": self.rules.model_dump(mode="json"),
             "limits": {"support": MAX_SUPPORT},
             "metrics": checkpoint.metrics,
             "state": checkpoint.state,
@@ -217,6 +223,13 @@ class Recommender:
             RankedItem(self.ids[row], self.titles[row], score, cold=not trained)
             for row, score, trained in zip(*places, strict=True)
         ]
+
+
+def _label_rules(experiment: Experiment, checkpoint: Checkpoint) -> LabelRules:
+    """Return the rules of labels; those of the configuration for a checkpoint that has none."""
+    if "labels" in checkpoint.schema:
+        return LabelRules.model_validate(checkpoint.schema["labels"])
+    return LabelRules.of(experiment.data)
 
 
 def _description(experiment: Experiment, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from uuid import uuid4
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from metarec_ray import __version__
-from metarec_ray.inference.recommender import Ranking, SupportEvent
+from metarec_ray.data.log.labels import LabelRules
+from metarec_ray.inference.events import Judged, judge
+from metarec_ray.inference.recommender import RankedItem, Ranking, SupportEvent
 from metarec_ray.service import problems
 from metarec_ray.service.auth import Keyring, presented
 from metarec_ray.service.body import RANK_BODY, describe, read_body
-from metarec_ray.service.problems import FieldError, Problem
+from metarec_ray.service.problems import FieldError, Problem, pointer
 from metarec_ray.service.requests import (
     Adaptation,
     ModelCard,
@@ -25,15 +27,21 @@ from metarec_ray.service.requests import (
     Ranked,
     RankRequest,
     RankResponse,
+    SupportItem,
 )
 
 
 class Ranker(Protocol):
-    """A fitted model that ranks; `inference.recommender.Recommender` is one."""
+    """A fitted model that ranks; `inference.recommender.Recommender` is one.
+
+    `rules` are of the labels that were learned from, `fields` the names of features by side.
+    """
 
     name: str
     version: str
     metadata: dict[str, Any]
+    rules: LabelRules
+    fields: Mapping[str, Sequence[str]]
 
     def knows(self, item_id: str) -> bool:
         """Whether the item is in the catalogue."""
@@ -117,26 +125,23 @@ def answer_rank(ranker: Ranker, name: str, body: RankRequest) -> RankResponse:
     """Return the ranking of one request.
 
     Raises:
-        Problem: a support event names an unknown item and the request does not say to drop it.
+        Problem: a support event names an unknown item and the request does not say to drop it; a
+            label that nothing could be learned from; a field that the model does not know.
 
     """
     started = perf_counter()
-    unknown = [at for at in range(len(body.support)) if not ranker.knows(body.support[at].item_id)]
+    _check_fields(ranker, body)
+    unknown = {at for at, event in enumerate(body.support) if not ranker.knows(event.item_id)}
     if unknown and body.on_unknown == "refuse":
-        raise _unknown_support(unknown)
-    kept = [body.support[at] for at in body.order if at not in set(unknown)]
-    ranking = ranker.rank(
-        [
-            SupportEvent(event.item_id, event.value, dict(event.context), event.microseconds)
-            for event in kept
-        ],
-        [item.id for item in body.items] if body.items else None,
-        k=body.length,
-        user_fields=dict(body.user_fields) or None,
-        context=dict(body.context) or None,
-        exclude_seen=body.exclude_seen,
-    )
-    dropped = len(unknown) + len(ranking.unknown)
+        raise _refusal(
+            "/support/{}/item_id", [(at, "names an unknown item") for at in sorted(unknown)]
+        )
+    places = [at for at in body.order if at not in unknown]
+    judged = judge([body.support[at].said for at in places], ranker.rules)
+    if judged.rejected:
+        wrong = [(places[at], "must be 0 or 1") for at in judged.rejected]
+        raise _refusal("/support/{}/value", wrong)
+    ranking = _ranked(ranker, body, [body.support[at] for at in places], judged)
     return RankResponse(
         request_id=body.request_id or uuid4().hex,
         model=name,
@@ -145,30 +150,71 @@ def answer_rank(ranker: Ranker, name: str, body: RankRequest) -> RankResponse:
         adaptation=Adaptation(
             status="adapted" if ranking.adapted else "prior",
             support_used=ranking.support_used,
-            support_dropped=dropped,
+            support_dropped=len(body.support) - ranking.support_used,
         ),
         items=[
             Ranked(id=item.id, title=item.title, score=item.score, rank=place, cold=item.cold)
             for place, item in enumerate(ranking.items, start=1)
         ],
-        warnings=_warnings(dropped, sum(item.score is None for item in ranking.items)),
+        warnings=[*_warnings(len(unknown), ranking.items), *judged.notes],
     )
 
 
-def _unknown_support(unknown: Sequence[int]) -> Problem:
-    errors = [FieldError(f"/support/{at}/item_id", "names an unknown item") for at in unknown]
-    return Problem(
-        422,
-        f"{errors[0].pointer}: {errors[0].detail} "
-        f'({len(unknown)} such events; "on_unknown": "drop" leaves them out)',
-        errors=errors,
+def _ranked(
+    ranker: Ranker, body: RankRequest, known: Sequence[SupportItem], judged: Judged
+) -> Ranking:
+    """Return the ranking by the known events; items of the filtered ones are seen all the same."""
+    hidden = {known[at].item_id for at in judged.filtered} if body.exclude_seen else set()
+    candidates = [item.id for item in body.items if item.id not in hidden] if body.items else None
+    ranking = ranker.rank(
+        [
+            SupportEvent(event.item_id, judged.labels[at], dict(event.context), event.microseconds)
+            for at, event in enumerate(known)
+            if at not in judged.filtered
+        ],
+        candidates,
+        k=body.length + len(hidden),
+        user_fields=dict(body.user_fields) or None,
+        context=dict(body.context) or None,
+        exclude_seen=body.exclude_seen,
     )
+    items = [item for item in ranking.items if item.id not in hidden][: body.length]
+    return ranking._replace(items=items)
 
 
-def _warnings(dropped: int, unscored: int) -> list[str]:
+def _check_fields(ranker: Ranker, body: RankRequest) -> None:
+    """Raise a Problem that names each field that the model does not know."""
+    bags = [("user", ("user_fields",), body.user_fields), ("context", ("context",), body.context)]
+    bags += [
+        ("context", ("support", at, "context"), e.context) for at, e in enumerate(body.support)
+    ]
+    errors = [
+        FieldError(pointer((*place, name)), f"is not a field, the fields are {_listed(known)}")
+        for side, place, bag in bags
+        for known in [ranker.fields[side]]
+        for name in bag
+        if name not in known
+    ]
+    if errors:
+        raise Problem(422, f"{errors[0].pointer}: {errors[0].detail}", errors=errors)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _refusal(place: str, wrong: Sequence[tuple[int, str]]) -> Problem:
+    errors = [FieldError(place.format(at), reason) for at, reason in wrong]
+    drop = '; "on_unknown": "drop" leaves them out' if place.endswith("item_id") else ""
+    more = f"({len(wrong)} such events{drop})"
+    return Problem(422, f"{errors[0].pointer}: {errors[0].detail} {more}", errors=errors)
+
+
+def _warnings(unknown: int, items: Sequence[RankedItem]) -> list[str]:
+    unscored = sum(item.score is None for item in items)
     warnings: list[str] = []
-    if dropped:
-        warnings.append(f"support events dropped because their item is unknown: {dropped}")
+    if unknown:
+        warnings.append(f"support events dropped because their item is unknown: {unknown}")
     if unscored:
         warnings.append(f"items ranked last without a score because they are unknown: {unscored}")
     return warnings

@@ -9,7 +9,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from pydantic import ValidationError
 
-from metarec_ray.service.problems import Problem, from_validation
+from metarec_ray.service.json_keys import said_twice
+from metarec_ray.service.problems import Problem, at_place, from_validation
 from metarec_ray.service.requests import MAX_BODY_BYTES, RankRequest
 
 # A client that is still sending does not read the answer: so much of the excess is read as well.
@@ -42,6 +43,8 @@ async def read_body(request: Request) -> RankRequest:
         body = RankRequest.model_validate_json(kept)
     except ValidationError as error:
         raise from_validation(error) from None
+    if (place := said_twice(kept)) is not None:
+        raise at_place(place, "is there twice")
     request.state.request_id = body.request_id
     return body
 

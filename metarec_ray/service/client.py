@@ -100,7 +100,7 @@ class Endpoint:
         self.opener = _opener(self.parts)
 
     def ask(self, url: str, reply: type[Reply], body: RankRequest | None = None) -> Reply:
-        data = body.model_dump_json(exclude_defaults=True).encode() if body else None
+        data = body.model_dump_json(exclude_unset=True).encode() if body else None
         headers = self.headers | ({"Content-Type": "application/json"} if data else {})
         try:
             request = Request(url, data, headers)
@@ -181,18 +181,20 @@ def _got(value: object) -> str:
 
 def _event(part: str, at: int) -> SupportItem:
     item_id, colon, number = part.rpartition(":")
-    if not colon:
-        item_id, number = part, "1"
+    said = {"item_id": item_id.strip(), "value": _number(number)} if colon else {"item_id": part}
     try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    try:
-        return SupportItem(item_id=item_id.strip(), value=value)
+        return SupportItem.model_validate(said)
     except ValidationError:
         raise RequestError(
             f"--support must be ID or ID:VALUE with a finite value, got {part!r} (event {at})"
         ) from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _told(error: HTTPError, url: str) -> MachineError | RequestError:

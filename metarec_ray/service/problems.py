@@ -100,6 +100,12 @@ def from_validation(error: ValidationError) -> Problem:
     return Problem(422, f"{first.pointer or 'body'}: {first.detail}", errors=errors)
 
 
+def at_place(place: tuple[int | str, ...], detail: str) -> Problem:
+    """Return the 422 of one thing that is wrong at one place of the body."""
+    error = FieldError(_pointer(place), detail)
+    return Problem(422, f"{error.pointer or 'body'}: {detail}", errors=[error])
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem document."""
     app.exception_handler(Problem)(_refuse)
@@ -116,7 +122,16 @@ def _pointer(location: tuple[int | str, ...]) -> str:
         if isinstance(part, str) and part not in FIELDS:
             break
         known.append(str(part))
-    return "".join(f"/{part}" for part in known)
+    return pointer(known)
+
+
+def pointer(place: Sequence[str | int]) -> str:
+    """Return a place in a body as a JSON pointer [RFC 6901].
+
+    >>> pointer(("user_fields", "a/b"))
+    '/user_fields/a~1b'
+    """
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
 
 
 def _sentence(detail: ErrorDetails) -> str:

@@ -3,11 +3,22 @@
 Knows fields and limits; does not know HTTP, the model, or how errors are reported.
 """
 
+import re
+from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from metarec_ray.inference.events import Said
 from metarec_ray.inference.limits import MAX_SUPPORT
 
 MAX_BODY_BYTES = 1 << 20
@@ -31,6 +42,21 @@ LIMITS = {
     "field_values": MAX_FIELD_VALUES,
 }
 
+_RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
+)
+
+
+def _timestamp(value: object) -> object:
+    # pydantic takes seconds since 1970 and half of ISO 8601, too.
+    written = isinstance(value, str) and _RFC_3339.fullmatch(value)
+    if not written and not isinstance(value, datetime):
+        raise PydanticCustomError(
+            "timestamp", "must be RFC 3339 with a zone, as 2026-11-20T23:59:00Z"
+        )
+    return value
+
+
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)]
 Text = Annotated[str, Field(max_length=MAX_ID_CHARS)]
 Value = Annotated[float, Field(ge=-MAX_VALUE, le=MAX_VALUE)]
@@ -38,6 +64,8 @@ Number = Annotated[float, Field(ge=-MAX_FIELD, le=MAX_FIELD)]
 Scalar = Text | Number
 Bag = Annotated[list[Text], Field(max_length=MAX_FIELD_VALUES)]
 Vector = Annotated[list[Number], Field(max_length=MAX_FIELD_VALUES)]
+# Not strict: after a function pydantic takes text for Python's, in which a datetime is no text.
+Timestamp = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_timestamp)]
 Context = Annotated[dict[Id, Scalar], Field(max_length=MAX_FIELDS)]
 UserFields = Annotated[dict[Id, Scalar | Bag | Vector], Field(max_length=MAX_FIELDS)]
 
@@ -49,12 +77,21 @@ class Body(BaseModel):
 
 
 class SupportItem(Body):
-    """One event of the user; `timestamp` decides the order when every event has one."""
+    """One event of the user; `timestamp` decides the order when every event has one.
+
+    `value` is the label as the log has it, `event` the kind of event where the log has kinds.
+    """
 
     item_id: Id
     value: Value = 1.0
-    timestamp: AwareDatetime | None = None
+    event: Id | None = None
+    timestamp: Timestamp | None = None
     context: Context = {}
+
+    @property
+    def said(self) -> Said:
+        """What the request says of the event."""
+        return Said(self.value if "value" in self.model_fields_set else None, self.event)
 
     @property
     def microseconds(self) -> int:

@@ -4,18 +4,23 @@ Knows stores and checkpoints, and what a resumed run must have in common with th
 does not know how parameters are found.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from metarec_ray.checkpoint import BUFFER, Checkpoint
-from metarec_ray.config.experiment import Experiment, parse
+from metarec_ray.checkpoint import BUFFER, CHECKPOINTS, Checkpoint, step_path
+from metarec_ray.config import places
+from metarec_ray.config.compare import Difference, difference
+from metarec_ray.config.experiment import Experiment, beside, parse, tree_of
 from metarec_ray.core.batch import Params
+from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.data.store.manifest import ITEMS
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
+
+SECTIONS = ("model", "algorithm", "train", "blend")
+"""What a run must have in common with the one it resumes; the store's hash stands for `data`."""
 
 
 def assemble(
@@ -27,6 +32,7 @@ def assemble(
     step: int,
     optimizer: Params,
     metrics: dict[str, float],
+    source: str | None = None,
 ) -> Checkpoint:
     """Return the checkpoint of `model` as it is after `step` steps.
 
@@ -38,74 +44,77 @@ def assemble(
         step: of the outer loop.
         optimizer: moments of the outer optimizer; empty where there is none.
         metrics: the last ones, with the `seconds` of training.
+        source: hash of the parameters that `train.init_from` gave.
 
     """
+    state = {"seed": experiment.run.seed, "store_sha256": store.manifest.store_sha256}
     return Checkpoint(
         model=model | {BUFFER + "trained": trained},
         optimizer=optimizer,
-        config=_tree(experiment),
+        config=own_config(experiment, step),
         schema=_schema(store),
         metrics=metrics,
-        state={
-            "step": step,
-            "seed": experiment.run.seed,
-            "store_sha256": store.manifest.store_sha256,
-        },
+        state={"step": step, **state, **({} if source is None else {"source_sha256": source})},
         catalogue=store.file(ITEMS).read_bytes(),
     )
 
 
 def require_same_run(
-    checkpoint: Checkpoint, experiment: Experiment, store: TaskStore, path: Path
+    checkpoint: Checkpoint,
+    experiment: Experiment,
+    store: TaskStore,
+    path: Path,
+    *,
+    source: str | None = None,
 ) -> None:
-    """Raise a CheckpointError if the checkpoint of `path` is of other data or settings."""
-    state = {name: checkpoint.state[name] for name in ("seed", "store_sha256")}
-    expected = {"seed": experiment.run.seed, "store_sha256": store.manifest.store_sha256}
-    if state != expected:
+    """Raise a CheckpointError if the checkpoint of `path` is of other data or settings.
+
+    `source` is the hash of the parameters that `train.init_from` gives.
+    """
+    anew = "choose another run.dir to begin anew"
+    if (trained_on := checkpoint.state["store_sha256"]) != store.manifest.store_sha256:
         raise CheckpointError(
-            f"a run resumes on the store and seed it began with, {path} has {state}, "
-            f"now {expected}; choose another run.dir to begin anew"
+            f"a run resumes on the store it began with, {path} has {trained_on[:12]}, {store.path} "
+            f"is {store.manifest.store_sha256[:12]}; {anew}"
         )
     # Keys that are newer than the checkpoint have their defaults.
-    begun = parse(checkpoint.config, f"config.json of {path}")
-    changed = _changed(_tree(begun), _tree(experiment))
+    begun = beside(parse(checkpoint.config, f"config.json of {path}"), path)
+    seeds = checkpoint.state["seed"], experiment.run.seed
+    changed = (
+        (Difference("run.seed", *seeds) if seeds[0] != seeds[1] else None)
+        or difference(begun, experiment, store.manifest.feedback, SECTIONS)
+        or _other_source(begun, experiment, checkpoint.state.get("source_sha256"), source)
+    )
     if changed is not None:
         raise CheckpointError(
-            f"a run resumes with the configuration it began with, {changed} differs "
-            f"from that of {path}; choose another run.dir to begin anew"
+            f"a run resumes with the configuration it began with, {changed} ({path}); {anew}"
         )
 
 
-def _tree(experiment: Experiment) -> dict[str, Any]:
-    return json.loads(experiment.model_dump_json())
+def own_config(experiment: Experiment, step: int) -> dict[str, Any]:
+    """Return the configuration as it is written into a checkpoint of its run."""
+    folder = step_path(experiment.directory / CHECKPOINTS, step)
+    return places.relative(tree_of(experiment), folder)
+
+
+def _other_source(
+    begun: Experiment, now: Experiment, old: str | None, new: str | None
+) -> Difference | None:
+    """Return the change of `train.init_from`: other parameters, or another path if one is all."""
+    paths = begun.train.init_from, now.train.init_from
+    found = (old, new) if old and new else tuple(path and Path(path).resolve() for path in paths)
+    return None if found[0] == found[1] else Difference("train.init_from", *paths)
 
 
 def _schema(store: TaskStore) -> dict[str, Any]:
-    """Return what a request to the model may say: feedback, features and their vocabularies."""
+    """Return what a request to the model may say: labels, features and their vocabularies."""
     manifest = store.manifest
     features = {
         side: [field.model_dump() for field in fields] for side, fields in manifest.features.items()
     }
     return {
         "feedback": manifest.feedback,
+        "labels": LabelRules.of_tree(manifest.settings).model_dump(mode="json"),
         "features": features,
         "vocabularies": store.vocabularies,
     }
-
-
-def _changed(old: dict, new: dict) -> str | None:
-    """Return the first key that differs and changes the numbers; None without one."""
-    for section in ("model", "algorithm", "train"):  # the store's hash stands for `data`
-        for key in new[section]:
-            if key in (
-                "num_workers",
-                "device",
-                "cpus_per_worker",
-                "max_failures",
-                "log_every",
-                "checkpoint_every",
-            ):
-                continue
-            if old[section].get(key) != new[section][key]:
-                return f"{section}.{key}"
-    return "blend" if old.get("blend") != new["blend"] else None

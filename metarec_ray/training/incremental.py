@@ -19,7 +19,7 @@ from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, DataError
-from metarec_ray.training.artifact import require_same_run
+from metarec_ray.training.artifact import own_config, require_same_run
 from metarec_ray.training.meta_step.query_loss import METRIC
 from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.periods import Periods, cut, held_out, up_to, within
@@ -151,9 +151,9 @@ class PeriodRun:
     def _checkpoint(self, trainer: Trainer, metrics: Metrics) -> Checkpoint:
         """Return the trainer's checkpoint as one of the experiment of all periods."""
         found = trainer.checkpoint(metrics)
+        step = len(self.models) * self.steps + trainer.step
         return found._replace(
-            config=json.loads(self.experiment.model_dump_json()),
-            state=found.state | {"step": len(self.models) * self.steps + trainer.step},
+            config=own_config(self.experiment, step), state=found.state | {"step": step}
         )
 
     def _add(self, trainer: Trainer, checkpoint: Checkpoint) -> None:

@@ -178,11 +178,13 @@ class Trainer:
             step=self.step,
             optimizer=self.state.moments,
             metrics=metrics,
+            source=self.copied and self.copied.sha256,
         )
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
         """Continue from `checkpoint`; CheckpointError if it is of other data or settings."""
-        require_same_run(checkpoint, self.experiment, self.store, path)
+        given = self.copied and self.copied.sha256
+        require_same_run(checkpoint, self.experiment, self.store, path, source=given)
         self.load(checkpoint.model)
         for name, value in self.state.moments.items():
             value.copy_(checkpoint.optimizer[name])

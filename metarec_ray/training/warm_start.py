@@ -45,6 +45,7 @@ class Copied(NamedTuple):
 
     Attributes:
         path: of the source.
+        sha256: of its parameters.
         whole: parameters copied as they are.
         rows: parameter -> (rows copied, rows).
         fresh: parameters that begin anew.
@@ -52,6 +53,7 @@ class Copied(NamedTuple):
     """
 
     path: Path
+    sha256: str
     whole: list[str]
     rows: dict[str, tuple[int, int]]
     fresh: list[str]
@@ -113,7 +115,7 @@ def copy(declared: Declared, own: Layout, source: Checkpoint, path: Path) -> Cop
             f"a warm start needs a source of the same feedback, {path} learned from "
             f"{other.feedback}, now {own.feedback} (train.init_from)"
         )
-    found = Copied(path, [], {}, [])
+    found = Copied(path, checkpoints.parameters_sha256(source.model), [], {}, [])
     for name, (value, _, rows) in sorted(declared.items(), key=lambda item: item[1].is_table):
         theirs = source.model.get(name)
         if theirs is None or value.dim() != theirs.dim() or value.shape[1:] != theirs.shape[1:]:

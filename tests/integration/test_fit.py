@@ -53,7 +53,7 @@ def test_a_fitted_learner_is_trained_once_and_refuses_other_settings(
     # What was trained stands in the table for the standard method of its name.
     assert [row["k"] for row in table.rows if row["method"] == "ease"] == [0, 2]
     other = asked(tmp_path, synthetic_store, algorithm={"name": "ease", "penalty": 6.0})
-    with pytest.raises(CheckpointError, match=r"algorithm.penalty differs"):
+    with pytest.raises(CheckpointError, match=r"algorithm.penalty was"):
         train(other, data_dir=None, progress=said.append)
 
 

@@ -117,7 +117,7 @@ def test_a_run_does_not_resume_with_another_configuration(
     settings = experiment(tmp_path, synthetic_store, **{"train.steps": 10})
     run(settings)
     changed = override(settings, {"train.outer_lr": 0.5})
-    with pytest.raises(CheckpointError, match=r"train.outer_lr differs .* choose another run.dir"):
+    with pytest.raises(CheckpointError, match=r"train.outer_lr was .* choose another run.dir"):
         run(changed)
 
 

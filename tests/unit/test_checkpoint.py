@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import torch
 from metarec_ray.checkpoint import (
     Checkpoint,
     committed,
+    find,
     latest,
     load,
     parameters_sha256,
@@ -265,3 +267,32 @@ def test_the_hash_of_parameters_sees_names_shapes_types_and_values() -> None:
         {"a": torch.zeros(4), "b": torch.tensor([1.0, 1.0000001])},
     ]
     assert len({parameters_sha256(params) for params in [base, *others]}) == 5
+
+
+def test_a_configuration_that_says_a_key_twice_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    (path / "config.json").write_text('{"run": {"seed": 1, "seed": 2}}')
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["config.json"] = hashlib.sha256((path / "config.json").read_bytes()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    commitment = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
+    (path / "COMMITTED").write_text(commitment + "\n")
+    with pytest.raises(CheckpointError, match=r"config.json has seed twice"):
+        load(path)
+
+
+def test_a_run_is_found_by_its_newest_checkpoint_and_a_checkpoint_by_itself(tmp_path: Path) -> None:
+    for step in (1, 2):
+        path = saved(tmp_path / "checkpoints", step)
+    assert find(tmp_path)[0] == path
+    first = step_path(tmp_path / "checkpoints", 1)
+    found, checkpoint = find(first)
+    assert (found, checkpoint.state["step"]) == (first, 1)
+
+
+def test_what_is_neither_a_run_nor_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none does not exist"):
+        find(tmp_path / "none")
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match=r"a run must have a good checkpoint, .* has none"):
+        find(tmp_path)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import polars as pl
 
 from metarec_ray.data.files.parts import Part
-from metarec_ray.data.log import quarantine, roles, tally, values
+from metarec_ray.data.log import labels, quarantine, roles, tally, values
 from metarec_ray.data.log.features import encode
+from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.data.log.tally import Tally
 from metarec_ray.data.settings import Columns, Data
 
@@ -103,7 +104,7 @@ def _filters(settings: Data, since: int | None) -> dict[str, pl.Expr]:
         known = pl.Series(list(settings.event_weights))
         found["event_weights"] = pl.col("event").is_in(known.implode())
     if settings.label_min is not None:
-        found["label_min"] = pl.col("label") >= settings.label_min
+        found["label_min"] = labels.is_enough(pl.col("label"), LabelRules.of(settings))
     begin, end = settings.span
     for key, start in (("since", begin), ("--since", since)):
         if start is not None:
@@ -133,15 +134,15 @@ def _label_rules(settings: Data) -> list[tuple[pl.Expr, str]]:
     label = pl.col("label")
     rules = [(label.is_nan() | label.is_infinite(), "label is not a finite number")]
     if settings.feedback == "binary":
-        rules.insert(0, (~label.is_in([0.0, 1.0]), "label is neither 0 nor 1"))
+        wrong = labels.is_no_click(label, LabelRules.of(settings))
+        rules.insert(0, (wrong, "label is neither 0 nor 1"))
     return [*rules, (label.is_null(), "label is missing")]
 
 
 def _finished(good: pl.DataFrame, settings: Data) -> pl.DataFrame:
     """Return good rows in canonical columns, in order."""
     columns = ["entity", "item", "label"]
-    if settings.feedback == "implicit":
-        good = good.with_columns(label=pl.lit(1.0, pl.Float32))
+    good = good.with_columns(label=labels.learned(pl.col("label"), LabelRules.of(settings)))
     clock = ["time"] if "time" in good.columns else []
     domain = ["domain"] if "domain" in good.columns else []
     context = [f"context.{name}" for name in sorted(settings.context)]

@@ -69,8 +69,14 @@ class Origin(NamedTuple):
 
 
 def settings_hash(settings: Data) -> str:
-    """Return the hash of the settings that a store depends on: without the path of the log."""
-    return sha256_json(settings.model_dump(mode="json", exclude={"path", "versions"}))
+    """Return the hash of the settings that a store depends on: without the paths of its files.
+
+    What lies there is in the fingerprint.
+    """
+    tree = settings.model_dump(mode="json", exclude={"path", "versions"})
+    for name in ("users", "items", "only", "without"):
+        tree[name] = tree[name] and {**tree[name], "path": ""}
+    return sha256_json(tree)
 
 
 def build_store(log: Log, settings: Data, path: Path) -> Manifest:

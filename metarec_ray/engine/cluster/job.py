@@ -10,11 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from metarec_ray.config.experiment import Experiment, dump, load
-from metarec_ray.data.datasets import by_name
-from metarec_ray.data.files import paths
-from metarec_ray.data.log.sources import SYNTHETIC
-from metarec_ray.data.settings import Rows, SideTable
+from metarec_ray.config.experiment import absolute, dump, load
 from metarec_ray.engine.cluster import access, local_cluster
 from metarec_ray.errors import ConfigError, MachineError
 
@@ -77,34 +73,7 @@ def plan(
     return Job([verb, CONFIG, *options], config, _variables())
 
 
-def absolute(experiment: Experiment, folder: Path) -> Experiment:
-    """Return the experiment with every path made absolute; names of data sets and URIs stay."""
-    data, run = experiment.data, experiment.run
-
-    def place(path: str) -> str:
-        return path if paths.is_remote(path) else str((folder / path).expanduser().resolve())
-
-    named = data.path in (SYNTHETIC, *by_name.NAMES) or data.format == "iceberg"
-    log = data.path if named else place(data.path)
-    beside = Path(log) if Path(log).is_dir() else Path(log).parent
-
-    def file(side: SideTable | Rows | None) -> SideTable | Rows | None:
-        # A file beside the log, or in the data's folder, is found there.
-        if side is None or (beside / side.path).is_file() or not (folder / side.path).is_file():
-            return side
-        return side.model_copy(update={"path": place(side.path)})
-
-    sides = {name: file(getattr(data, name)) for name in ("users", "items", "only", "without")}
-    own = {"dir": place(run.dir), "store": None if run.store is None else place(run.store)}
-    return experiment.model_copy(
-        update={
-            "data": data.model_copy(update={"path": log, **sides}),
-            "run": run.model_copy(update=own),
-        }
-    )
-
-
 def _variables() -> dict[str, str]:
     """Return the variables of this shell that a job needs: where data sets lie."""
     data = os.environ.get("METAREC_DATA")
-    return {"METAREC_DATA": str(Path(data).resolve())} if data else {}
+    return {"METAREC_DATA": str(Path(data).expanduser().resolve())} if data else {}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import FittedLearner, Fitting
 from metarec_ray.checkpoint import Checkpoint
-from metarec_ray.config.experiment import Experiment, override
+from metarec_ray.config.experiment import Experiment, absolute, override
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.parallel import each
 from metarec_ray.engine.cluster.session import interruptible
@@ -55,12 +55,10 @@ def train(
         RunFailed: the workers failed more often than `train.max_failures`.
 
     """
-    if experiment.train.init_from is not None:  # workers run in another folder
-        source = str(Path(experiment.train.init_from).resolve())
-        experiment = override(experiment, {"train.init_from": source})
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     require_suitable(experiment, store)
-    directory = experiment.directory.resolve()
+    experiment = absolute(experiment, Path.cwd())  # workers run in another folder
+    directory = experiment.directory
     if experiment.blend.members or isinstance(experiment.algorithm, FittedLearner):
         path, last = _fit(experiment, store, directory, data_dir, progress)
     else:

@@ -14,15 +14,17 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import BasicVariantGenerator
 
 from metarec_ray.atomic import replace_text
-from metarec_ray.config.experiment import Experiment, dump, load, override
+from metarec_ray.config.experiment import Experiment, absolute, dump, override, relative
 from metarec_ray.config.running import Range
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.prepare.ensure import ensure_store
+from metarec_ray.engine.tune import begun
 from metarec_ray.engine.tune.trial import run_trial
 from metarec_ray.errors import CheckpointError, ConfigError, RunFailed
 from metarec_ray.training.fit import require_suitable
 
-SWEEP, BEST, TRIALS, BEGUN_WITH = "sweep", "best.yaml", "sweep.json", "sweep.yaml"
+SWEEP, BEST, TRIALS = "sweep", "best.yaml", "sweep.json"
 OBJECTIVE = {
     "implicit": ("valid_metric", "max"),
     "binary": ("valid_loss", "min"),
@@ -54,14 +56,15 @@ def sweep(
         KeyboardInterrupt: Ctrl-C; the sweep is saved, and `resume` continues it.
 
     """
-    directory = experiment.directory.resolve()
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
+    experiment = absolute(experiment, Path.cwd())  # trials run in another folder
+    directory = experiment.directory
     feedback = store.manifest.feedback
     require_suitable(experiment, store)
     metric, mode = OBJECTIVE[feedback]
     _check_space(experiment)
-    tuner = _resumed(experiment, directory) if resume else None
-    tuner = tuner or _new(experiment, directory, metric, mode, progress)
+    tuner = _resumed(experiment, store, directory) if resume else None
+    tuner = tuner or _new(experiment, store, directory, metric, mode, progress)
     grid = _fit(tuner, experiment.sweep.trials, progress)
     trials = [_row(result, metric) for result in grid]
     finished = [trial for trial in trials if trial[metric] is not None]
@@ -73,7 +76,7 @@ def sweep(
     table = {"metric": metric, "mode": mode, "trials": trials}
     replace_text(directory / TRIALS, json.dumps(table, indent=1) + "\n")
     path = directory / BEST
-    replace_text(path, dump(_run_of(experiment, best["values"])))
+    replace_text(path, dump(relative(_run_of(experiment, best["values"]), directory)))
     return SweepResult(path, best["values"], trials)
 
 
@@ -97,7 +100,12 @@ def _fit(tuner: tune.Tuner, trials: int, progress: Callable[[str], None]) -> tun
 
 
 def _new(
-    experiment: Experiment, directory: Path, metric: str, mode: str, progress: Callable[[str], None]
+    experiment: Experiment,
+    store: TaskStore,
+    directory: Path,
+    metric: str,
+    mode: str,
+    progress: Callable[[str], None],
 ) -> tune.Tuner:
     if (directory / SWEEP).exists():
         raise ConfigError(
@@ -105,7 +113,7 @@ def _new(
             "continue it with --resume or choose another run.dir"
         )
     directory.mkdir(parents=True, exist_ok=True)
-    replace_text(directory / BEGUN_WITH, dump(experiment))
+    begun.write(experiment, store.manifest, directory)
     settings = experiment.sweep
     progress(
         f"tune: {settings.trials} trials of up to {settings.steps} steps over "
@@ -137,14 +145,11 @@ def _new(
     )
 
 
-def _resumed(experiment: Experiment, directory: Path) -> tune.Tuner | None:
+def _resumed(experiment: Experiment, store: TaskStore, directory: Path) -> tune.Tuner | None:
     """Return the unfinished sweep of this run; None if it has not begun."""
     if not tune.Tuner.can_restore(str(directory / SWEEP)):
         return None
-    if load(directory / BEGUN_WITH) != experiment:
-        raise ConfigError(
-            f"a sweep resumes with the configuration it began with, see {directory / BEGUN_WITH}"
-        )
+    begun.require_same(experiment, store.manifest, directory)
     try:
         return tune.Tuner.restore(
             str(directory / SWEEP), trainable=_trainable(experiment), restart_errored=True

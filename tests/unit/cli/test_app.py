@@ -147,18 +147,6 @@ def test_an_error_of_a_verb_becomes_an_exit_code(
     assert said in capsys.readouterr().err
 
 
-def test_an_error_of_the_system_that_no_user_can_mend_keeps_its_traceback() -> None:
-    @app.command("broken", hidden=True)
-    def _broken() -> None:
-        raise OSError(errno.EBADF, "Bad file descriptor")
-
-    try:
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            main(["broken"])
-    finally:
-        app.registered_commands.pop()
-
-
 def test_the_verb_does_not_import_ray_before_the_token_mode_is_set() -> None:
     code = (
         "import sys, metarec_ray.cli.app as app; app.main(['--help']); "

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -6,6 +7,7 @@ from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.gradient.maml import Maml
 from metarec_ray.algorithms.losses.labels import Huber
 from metarec_ray.config.experiment import Experiment, dump, load, override, override_from, parse
+from metarec_ray.data.settings import Rows
 from metarec_ray.errors import ConfigError
 from metarec_ray.models.encoders.token_sum import TokenSum
 
@@ -66,8 +68,8 @@ def test_overrides_win_over_the_file_and_make_sections(tmp_path: Path) -> None:
     assert found.model.hidden == (4,)
 
 
-def test_the_later_override_wins() -> None:
-    assert load(None, ["train.steps=1", "train.steps=2"]).train.steps == 2
+def test_an_override_may_be_repeated() -> None:
+    assert load(None, ["train.steps=1", "train.steps=1"]).train.steps == 1
 
 
 def test_numbers_may_be_written_as_people_write_them() -> None:
@@ -139,6 +141,20 @@ BAD = [
     ("train", "a configuration must be a mapping of sections, got a str"),
     ("train: {steps: 1", "a configuration must be YAML: .*line 1"),
     ("!!python/object:os.system {}", "a configuration must be YAML: could not determine"),
+    (
+        "train:\n  steps: 1\n  lanes: 2\n  steps: 1\n",
+        "a key must be said once, steps is on line 2 and on line 4",
+    ),
+    (
+        "train: {}\nrun: {}\n'train': {}\n",
+        "a key must be said once, train is on line 1 and on line 3",
+    ),
+    ("sweep: {space: {a: {low: 1, high: 2, low: 0}}}", "low is on line 1 and on line 1"),
+    ("[" * 5000, "a configuration must be YAML: it is nested too deeply"),
+    ("a: &a [*a]", "a is not a known key"),
+    ("train: &a {steps: [*a]}", "train.steps: .* got"),
+    ("data: {since: 2024-13-45}", "a configuration must be YAML: month must be in 1..12"),
+    ("train: {steps: {2024-01-01: 1}}", "train.steps: .* got"),
 ]
 
 
@@ -174,11 +190,93 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
         ("train.stepz=3", "train.stepz is not a known key"),
         ("train.steps=-1", "train.steps must be > 0, got -1"),
         ("algorithm.name=x", 'algorithm.name must be one of .*, got "x"'),
+        ("data.event_weights={a: 1, a: 2}", "said once, a is on line 1 .*--set data.event_weights"),
+        ("run.dir=", "run.dir: input should be a valid string, got null"),
     ],
 )
 def test_a_bad_override_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(written(tmp_path, "train: {steps: 5}"), [text])
+
+
+AS_WRITTEN = [
+    ("data.items.id", "007"),
+    ("data.items.id", "1e3"),
+    ("data.items.id", "null"),
+    ("data.columns.entity", "user #"),
+    ("data.columns.entity", "%d/%m/%Y #1"),
+    ("data.columns.entity", "'user'"),
+    ("data.columns.entity", ' "user" '),
+    ("data.columns.entity", "a: b"),
+    ("data.columns.entity", "[user]"),
+    ("data.columns.entity", "{user"),
+    ("data.columns.entity", "yes"),
+    ("data.columns.entity", "2024-01-01"),
+    ("data.columns.entity", "a=b"),
+    ("data.columns.entity", "~"),
+    ("train.init_from", "@x"),
+    ("data.context.day.separator", "|"),
+]
+
+
+@pytest.mark.parametrize(("key", "text"), AS_WRITTEN)
+def test_an_override_of_a_text_is_taken_as_it_is_written(
+    tmp_path: Path, key: str, text: str
+) -> None:
+    path = written(
+        tmp_path,
+        "data: {items: {path: i.csv, id: i}, context: {day: {kind: multi_categorical}}}",
+    )
+    value: Any = load(path, [f"{key}={text}"]).model_dump()
+    for part in key.split("."):
+        value = value[part]
+    assert value == text
+
+
+@pytest.mark.parametrize(
+    ("override", "values"),
+    [
+        ("run.store=null", None),
+        ("run.store=", None),
+        ("data.label_min=", None),
+        ("data.since=2024-01-01", "2024-01-01"),
+        ("data.only={path: 01, column: yes, value: 007}", ("01", "yes", "007")),
+        ("data.only={path: a, column: b, value: 7}", ("a", "b", 7)),
+        ('train.freeze=[007, "1", user., "null"]', ("007", "1", "user.", "null")),
+        ("evaluate.ks=[0, 3]", (0, 3)),
+        ("run.seed=0x10", 16),
+        ("serve.haproxy=no", False),
+        (
+            "sweep.space={model.dim: {choices: [8, 8.0, on, true, null]}}",
+            (8, 8.0, "on", True, None),
+        ),
+    ],
+)
+def test_the_schema_decides_what_an_override_means(override: str, values: object) -> None:
+    experiment = load(None, [override])
+    value: Any = experiment
+    for part in override.partition("=")[0].split("."):
+        value = getattr(value, part)
+    if isinstance(value, Rows):
+        value = (value.path, value.column, value.value)
+    if isinstance(value, dict):
+        value = value["model.dim"].choices
+    assert value == values
+    assert not isinstance(values, tuple) or list(map(type, value)) == list(map(type, values))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.steps=1", "train.steps=2"], r"set once, got 1 and 2 \(--set train.steps\)"),
+        (["train={lanes: 3}", "train.steps=2"], "as a whole or key by key, got train and train.st"),
+    ],
+)
+def test_an_override_that_contradicts_another_is_refused(
+    overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(None, overrides)
 
 
 def test_an_override_of_an_experiment_that_breaks_a_rule_is_refused() -> None:

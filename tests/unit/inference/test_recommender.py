@@ -11,6 +11,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import parse
 from metarec_ray.core.batch import Features
+from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Data, Feature
 from metarec_ray.data.store.writing import build_store
@@ -358,3 +359,19 @@ def test_supports_of_any_lengths_score_as_they_do_alone(synthetic_store: Path) -
 
     for task in (0, 6, 64, 149):
         torch.testing.assert_close(together[task], found.scores(only(task))[0])
+
+
+def test_a_model_has_the_rules_of_the_log_it_learned_from(trained: Checkpoint) -> None:
+    # The configuration does not say that the synthetic log has labels: its store does.
+    expected = LabelRules(feedback="implicit", labelled=True)
+    assert Recommender(trained).rules == expected
+    schema = trained.schema | {"labels": {**trained.schema["labels"], "label_min": 4.0}}
+    assert Recommender(trained._replace(schema=schema)).rules.label_min == 4.0
+
+
+def test_a_checkpoint_without_rules_has_those_of_its_configuration(trained: Checkpoint) -> None:
+    schema = {name: value for name, value in trained.schema.items() if name != "labels"}
+    config = trained.config | {"data": trained.config["data"] | {"label_min": 3.0}}
+    found = Recommender(trained._replace(schema=schema, config=config))
+    assert found.rules == LabelRules(feedback="implicit", label_min=3.0)
+    assert found.fields["context"] == Recommender(trained).fields["context"]

@@ -1,12 +1,13 @@
 """A ranker of four films that scores by catalogue position: what the application is tested on."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 
+from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.errors import RequestError
 from metarec_ray.inference.recommender import RankedItem, Ranking, SupportEvent
 
@@ -23,6 +24,8 @@ class FakeRanker:
     def __init__(self) -> None:
         self.metadata: dict[str, Any] = {"algorithm": "fake", "metrics": {"ndcg@10": float("nan")}}
         self.asked: list[SupportEvent] = []
+        self.rules = LabelRules(feedback="explicit", labelled=True)
+        self.fields: Mapping[str, Sequence[str]] = {"user": ["age"], "context": ["device", "hour"]}
 
     def knows(self, item_id: str) -> bool:
         return item_id in TITLES
@@ -37,13 +40,14 @@ class FakeRanker:
         context: dict[str, Any] | None = None,
         exclude_seen: bool = True,
     ) -> Ranking:
-        if user_fields and "age" not in user_fields:
-            raise RequestError(f"user_fields must be among age, got {list(user_fields)}")
+        if user_fields and isinstance(user_fields["age"], str):
+            raise RequestError(f"age must be a number, got {user_fields['age']!r} (user)")
         if user_fields and user_fields["age"] == 500.0:
             raise ArithmeticError("secret detail")
         self.asked = list(support)
         seen = {event.item for event in support} if exclude_seen else set[str]()
-        wanted = [item for item in (candidates or list(TITLES)) if item not in seen]
+        asked = list(TITLES) if candidates is None else candidates
+        wanted = [item for item in asked if item not in seen]
         order = list(TITLES)
         gain = sum(event.label for event in support)
         known = [item for item in wanted if item in TITLES]

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from httpx import Response
 
+from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.service.app import build_app
 from metarec_ray.service.auth import Keyring
 from metarec_ray.service.requests import MAX_BODY_BYTES, ModelCard
@@ -130,7 +131,8 @@ def test_an_unknown_support_item_is_refused_naming_its_position(client: Client) 
 def test_unknown_support_items_are_dropped_with_a_warning_when_asked_for(
     client: Client, ranker: FakeRanker
 ) -> None:
-    response = ask(client, support=[{"item_id": "x"}, {"item_id": "7"}], on_unknown="drop")
+    support = [{"item_id": "x"}, {"item_id": "7", "value": 1}]
+    response = ask(client, support=support, on_unknown="drop")
     assert response.json()["adaptation"] == {
         "status": "adapted",
         "support_used": 1,
@@ -268,8 +270,28 @@ def test_nul_and_odd_characters_in_an_id_make_an_unknown_item(client: Client) ->
     problem(raw(client, b'{"support": [{"item_id": "\\u0000\\u202e"}]}'), 422, "invalid-request")
 
 
-def test_the_last_of_two_equal_keys_counts(client: Client) -> None:
-    assert len(ids(raw(client, '{"k": 3, "k": 1}'))) == 1
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ('{"k": 3, "k": 1}', "/k"),
+        ('{"k": 3, "k": 3}', "/k"),
+        (
+            '{"support": [{"item_id": "7"}, {"item_id": "8", "value": 1, "value": 2}]}',
+            "/support/1/value",
+        ),
+        ('{"items": [{"id": "7", "id": "8"}]}', "/items/0/id"),
+        ('{"support": [], "support": [{"item_id": "7"}]}', "/support"),
+        ('{"context": {"secret": 1, "secret": 2}}', "/context"),
+        ('{"support": [{"item_id": "7", "value": 1, "v\\u0061lue": 2}]}', "/support/0/value"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_place(
+    client: Client, body: str, pointer: str
+) -> None:
+    response = raw(client, body)
+    content = problem(response, 422, "invalid-request")
+    assert content["errors"] == [{"pointer": pointer, "detail": "is there twice"}]
+    assert "secret" not in response.text
 
 
 @pytest.mark.parametrize(
@@ -328,8 +350,112 @@ def test_a_wrong_address_is_a_problem_too(
 
 
 def test_a_refusal_of_the_model_is_a_422_with_its_rule_but_not_the_value(client: Client) -> None:
-    content = problem(ask(client, user_fields={"height": 3}), 422, "invalid-request")
-    assert content["detail"] == "user_fields must be among age"
+    content = problem(ask(client, user_fields={"age": "secret"}), 422, "invalid-request")
+    assert content["detail"] == "age must be a number"
+
+
+def test_a_field_that_the_model_does_not_know_is_named_with_its_place(client: Client) -> None:
+    support = [{"item_id": "7"}, {"item_id": "8", "context": {"page": "a"}}]
+    fields = {"age": 3, "he/ight": 3, "sex": "f"}
+    response = ask(client, support=support, user_fields=fields, context={"day": 1})
+    content = problem(response, 422, "invalid-request")
+    assert content["detail"] == "/user_fields/he~1ight: is not a field, the fields are age"
+    errors = content["errors"]
+    assert isinstance(errors, list)
+    assert [error["pointer"] for error in errors] == [
+        "/user_fields/he~1ight",
+        "/user_fields/sex",
+        "/context/day",
+        "/support/1/context/page",
+    ]
+
+
+LIKES = LabelRules(feedback="implicit", labelled=True, label_min=4.0)
+
+
+def test_an_event_that_training_would_have_filtered_is_not_adapted_on(
+    client: Client, ranker: FakeRanker
+) -> None:
+    ranker.rules = LIKES
+    support = [{"item_id": "7", "value": 3.5}, {"item_id": "8", "value": 4}, {"item_id": "9"}]
+    answer = ask(client, support=support).json()
+    assert [(event.item, event.label) for event in ranker.asked] == [("8", 1.0), ("9", 1.0)]
+    assert answer["adaptation"]["support_dropped"] == 1
+    assert answer["warnings"] == [
+        "support events left out because their label is below label_min 4.0: 1",
+        "support events without a value, which count as 1 and not by label_min: 1",
+    ]
+
+
+def test_an_item_of_a_filtered_event_was_seen_all_the_same(
+    client: Client, ranker: FakeRanker
+) -> None:
+    ranker.rules = LIKES
+    support = [{"item_id": "7", "value": 1.0}]
+    assert ids(ask(client, support=support)) == ["8", "9", "new"]
+    assert ids(ask(client, support=support, k=1)) == ["8"]
+    assert ids(ask(client, support=support, items=[{"id": "7"}])) == []
+    assert ids(ask(client, support=support, exclude_seen=False, k=1)) == ["7"]
+
+
+def test_kinds_of_events_have_the_labels_of_training(client: Client, ranker: FakeRanker) -> None:
+    ranker.rules = LabelRules(
+        feedback="explicit", labelled=True, event_weights={"view": 1.0, "buy": 5.0}
+    )
+    support = [
+        {"item_id": "7", "event": "buy"},
+        {"item_id": "8", "event": "secret"},
+        {"item_id": "9", "value": 2},
+    ]
+    response = ask(client, support=support)
+    assert [(event.item, event.label) for event in ranker.asked] == [("7", 5.0), ("9", 2.0)]
+    assert response.json()["warnings"] == [
+        "support events left out because their kind was not learned from: 1",
+        "support events that do not say their kind, of which the value is the label: 1",
+    ]
+    assert "secret" not in response.text
+
+
+def test_a_label_that_nothing_could_be_learned_from_is_refused_with_its_place(
+    client: Client, ranker: FakeRanker
+) -> None:
+    ranker.rules = LabelRules(feedback="binary", labelled=True)
+    support = [{"item_id": "7", "value": 1}, {"item_id": "8", "value": 0.5}]
+    content = problem(ask(client, support=support), 422, "invalid-request")
+    assert content["errors"] == [{"pointer": "/support/1/value", "detail": "must be 0 or 1"}]
+    ask(client, support=[{"item_id": "7"}, {"item_id": "8", "value": 0}])
+    assert [event.label for event in ranker.asked] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    ["2026-11-20T23:59:00Z", "2026-11-20t23:59:00.25z", "2026-11-20 23:59:00-05:30"],
+)
+def test_a_timestamp_is_rfc_3339(client: Client, timestamp: str) -> None:
+    assert ask(client, support=[{"item_id": "7", "timestamp": timestamp}]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "1700000000",
+        1700000000,
+        "2026-11-20",
+        "2026-11-20T23:59:00",
+        "2026-11-20T23:59Z",
+        "2026-11-20T23:59:00+0100",
+        "2026-11-20_23:59:00Z",
+        "2026-13-20T23:59:00Z",
+        True,
+    ],
+)
+def test_another_timestamp_is_refused_with_its_place(client: Client, timestamp: object) -> None:
+    content = problem(
+        ask(client, support=[{"item_id": "7", "timestamp": timestamp}]), 422, "invalid-request"
+    )
+    errors = content["errors"]
+    assert isinstance(errors, list)
+    assert errors[0]["pointer"] == "/support/0/timestamp"
 
 
 def test_a_crash_is_a_500_that_tells_nothing(client: Client) -> None:

@@ -78,13 +78,18 @@ RANK = "/v1/models/films/rank"
 def test_the_only_model_of_an_endpoint_is_asked(endpoint: Endpoint) -> None:
     endpoint.tell("/v1/models", 200, {"models": [CARD]})
     endpoint.tell(RANK, 200, ANSWER)
-    answer = rank(endpoint.url + "/", "7:4,8", k=3, api_key="the-key")
+    answer = rank(endpoint.url + "/", "7:4,9:1,8", k=3, api_key="the-key")
     assert [item.id for item in answer.items] == ["7", "new"]
     path, headers, body = endpoint.asked[-1]
     assert path == RANK
     assert headers["Authorization"] == "Bearer the-key"
     assert json.loads(body) == {
-        "support": [{"item_id": "7", "value": 4.0}, {"item_id": "8"}],
+        # A value that is said is sent, also if it is the default.
+        "support": [
+            {"item_id": "7", "value": 4.0},
+            {"item_id": "9", "value": 1.0},
+            {"item_id": "8"},
+        ],
         "k": 3,
     }
 

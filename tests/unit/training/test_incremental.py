@@ -8,7 +8,7 @@ import torch
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import parameters_sha256
-from metarec_ray.config.experiment import Experiment, override, parse
+from metarec_ray.config.experiment import Experiment, absolute, beside, override, parse
 from metarec_ray.data.draws import uniform
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, ConfigError, DataError
@@ -74,7 +74,9 @@ def test_a_period_is_begun_from_the_last_and_judged_on_all(store: TaskStore) -> 
     lost = first.quality[0] - second.quality[0]
     assert table["forgetting"] == pytest.approx([lost])
     assert table["mean_forgetting"] == pytest.approx(lost)
-    assert Recommender(second.checkpoint).experiment == experiment()
+    written = Recommender(second.checkpoint).experiment
+    found = beside(written, Path("runs/default/checkpoints/step-00000004"))
+    assert found == absolute(experiment(), Path.cwd())
     # Nothing moves at a rate of almost 0: then the second period has the parameters of the first.
     still = experiment(train__outer_lr=1e-12, train__weight_decay=0.0)
     before, after = (one.checkpoint.model for one in trained(still, store))
@@ -125,7 +127,7 @@ def test_periods_resume_to_the_bits_of_a_run_that_never_stopped(
     tables = [(tmp_path / name / FORGETTING).read_text() for name in ("a", "b")]
     assert tables[0] == tables[1]
     assert json.loads(tables[0]) == straight.summary()
-    with pytest.raises(CheckpointError, match=r"train.outer_lr differs"):
+    with pytest.raises(CheckpointError, match=r"train.outer_lr was 0.01 and is 0.5"):
         run(tmp_path / "a", override(experiment(), {"train.outer_lr": 0.5}))
 
 

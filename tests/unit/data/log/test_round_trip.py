@@ -126,24 +126,12 @@ def write(folder: Path, rows: list[Row], how: Written) -> dict[str, Any] | None:
 
 def expected(row: Row, *, whole: dict[str, bool]) -> tuple[str, str, float, int] | None:
     """Return the event of a row as text would have it, None if it is bad."""
-    user, item, stars, at = (None if value in MISSING else value for value in row)
-    if user is None or item is None or stars in (None, "x", "inf") or at is None:
+    user, item, stars = (None if value in MISSING else value for value in row[:3])
+    if user is None or item is None or stars in (None, "x", "inf") or row[3] is None:
         return None
-    user, item = (
-        value.removesuffix(".0") if whole[name] else value
-        for name, value in (("user", user), ("item", item))
-    )
-    return str(user), str(item), float(str(stars)), int(at)
-
-
-def has_gap(values: list[str | None]) -> bool:
-    """Return whether a column is numbers as 1.0 with a gap, which are read as 1."""
-    present = [value for value in values if value not in MISSING and value is not None]
-    return (
-        len(present) < len(values)
-        and any(value.endswith(".0") for value in present)
-        and all(value.removesuffix(".0").isdecimal() and value[:1] != "0" for value in present)
-    )
+    ids = {"user": user, "item": item}
+    read = [one.removesuffix(".0") if whole[name] else one for name, one in ids.items()]
+    return read[0], read[1], float(str(stars)), row[3]
 
 
 @settings(

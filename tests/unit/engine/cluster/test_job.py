@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from metarec_ray.config.experiment import load
+from metarec_ray.config.experiment import absolute, load
 from metarec_ray.engine.cluster import job as jobs
 from metarec_ray.errors import ConfigError, MachineError
 
@@ -64,13 +64,13 @@ def test_names_of_data_sets_tables_and_uris_stay_as_they_are(
     path: str, form: str, config: Path
 ) -> None:
     experiment = load(config, [f"data.path={path}", f"data.format={form}"])
-    assert jobs.absolute(experiment, Path("/folder")).data.path == path
+    assert absolute(experiment, Path("/folder")).data.path == path
 
 
 @pytest.mark.parametrize("path", ["log", "log.csv", "log/day=*/*.csv"])
 def test_where_a_log_lies_is_made_absolute(path: str, config: Path) -> None:
     experiment = load(config, [f"data.path={path}"])
-    assert jobs.absolute(experiment, Path("/folder")).data.path == f"/folder/{path}"
+    assert absolute(experiment, Path("/folder")).data.path == f"/folder/{path}"
 
 
 def test_a_table_beside_its_log_stays_relative_to_it(config: Path, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_table_beside_its_log_stays_relative_to_it(config: Path, tmp_path: Pat
     sets += ["data.users={path: users.csv, id: u}"]
     sets += ["data.only={path: rows.csv, column: x, value: 1}"]
     sets += ["data.without={path: partition/rows.csv, column: x, value: 1}"]
-    data = jobs.absolute(load(config, sets), tmp_path).data
+    data = absolute(load(config, sets), tmp_path).data
     assert data.path == str(tmp_path / "log")
     assert data.items is not None
     assert data.users is not None
