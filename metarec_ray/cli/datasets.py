@@ -15,6 +15,7 @@ from metarec_ray.cli.arguments import (
     say,
     show,
 )
+from metarec_ray.errors import DataError
 
 app = typer.Typer(
     no_args_is_help=True, help="Data sets, logs before anything is made of them, and task stores."
@@ -55,7 +56,10 @@ def check(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> 
 
     experiment = load(config, listed(sets))
     require_log(experiment, config)
-    show(run(find(experiment.data, data_dir=data_folder()), say=say), as_json)
+    found = run(find(experiment.data, data_dir=data_folder()), say=say)
+    show(found, as_json)
+    if "refused" in found:
+        raise DataError(str(found["refused"]))
 
 
 @app.command()

@@ -16,9 +16,9 @@ from pydantic import (
 )
 
 from metarec_ray.algorithms.losses.union import AnyLoss
-from metarec_ray.data.settings import Settings
+from metarec_ray.data.setting_types import Settings
+from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import Domains
-from metarec_ray.data.tasks.lanes import Cut
 
 
 def _local(path: str) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from metarec_ray.data.settings import Data, Feedback, Settings
+from metarec_ray.data.setting_types import Settings
+from metarec_ray.data.settings import Data, Feedback
 
 Column = TypeVar("Column", pl.Expr, pl.Series, np.ndarray)
 
@@ -57,7 +58,7 @@ def is_enough(label: Column, rules: LabelRules) -> Column:
 
 def is_no_click(label: Column, rules: LabelRules) -> Column:
     """Return whether labels are neither 0 nor 1 where they must be; null for a missing one."""
-    wrong = (label != 0.0) & (label != 1.0)
+    wrong = (label < 0.0) | ((label > 0.0) & (label < 1.0)) | (label > 1.0)
     return wrong if rules.feedback == "binary" else wrong & ~wrong
 
 

@@ -225,7 +225,7 @@ def test_an_override_of_a_text_is_taken_as_it_is_written(
 ) -> None:
     path = written(
         tmp_path,
-        "data: {items: {path: i.csv, id: i}, context: {day: {kind: categorical}}}",
+        "data: {items: {path: i.csv, id: i}, context: {day: {kind: multi_categorical}}}",
     )
     value: Any = load(path, [f"{key}={text}"]).model_dump()
     for part in key.split("."):

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from metarec_ray.config.experiment import parse
+from metarec_ray.data.files.parts import Part
 from metarec_ray.data.log import labels
 from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.data.log.validate import check
@@ -54,13 +55,13 @@ def test_a_request_is_judged_as_the_rows_of_a_log(data: dict[str, Any], events: 
             "x": [one.kind if one.value is None else one.value for one in events],
         }
     )
-    checked = check(raw, settings, file="log")
+    checked = check(Part(raw, pl.int_range(len(raw), eager=True)), settings, file="log")
     found = judge(events, LabelRules.of(settings))
     bad = set(found.rejected)
     kept = [at for at in range(len(events)) if at not in found.filtered | bad]
     assert kept == checked.events["item"].to_list()
     assert [found.labels[at] for at in kept] == checked.events["label"].to_list()
-    assert len(found.filtered) == checked.filtered
+    assert len(found.filtered) == sum(checked.tally.filtered.values())
     assert sorted(bad) == sorted(checked.rejected["row"].to_list())
     assert set(checked.rejected["reason"]) <= {"label is neither 0 nor 1"}
 
