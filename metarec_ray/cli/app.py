@@ -13,7 +13,15 @@ from typing import Annotated
 import typer
 
 from metarec_ray import __version__
-from metarec_ray.cli import benching, clusters, crash, datasets, guessing, learning, serving
+from metarec_ray.cli import (
+    benching,
+    clusters,
+    crash,
+    datasets,
+    guessing,
+    learning,
+    serving,
+)
 from metarec_ray.errors import MetarecError, RunFailed
 
 # A disk or its permissions refuse; any other number is our mistake and gets a report.

@@ -1,7 +1,7 @@
 """Commands that a page mentions: their verbs, options, targets and paths exist. Nothing is run.
 
 A command begins a line of a block of code, or a span of code in the text. Words in capitals stand
-for something of the reader's own, and so do files without a folder (`experiment.yaml`).
+for something of the reader's own, and so do files in no folder of the project (`experiment.yaml`).
 """
 
 import re
@@ -102,7 +102,7 @@ def _paths(words: list[str], runs: set[str]) -> Iterator[str]:
         if word.startswith("runs/"):
             if run not in runs or not set(inside) <= IN_RUN:
                 yield word
-        elif not (ROOT / word).exists():
+        elif (ROOT / word.split("/")[0]).exists() and not (ROOT / word).exists():
             yield word
 
 

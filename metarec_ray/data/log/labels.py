@@ -58,8 +58,8 @@ def is_enough(label: Column, rules: LabelRules) -> Column:
 
 def is_no_click(label: Column, rules: LabelRules) -> Column:
     """Return whether labels are neither 0 nor 1 where they must be; null for a missing one."""
-    wrong = (label != 0.0) & (label != 1.0)
-    return wrong if rules.feedback == "binary" else wrong & ~wrong  # pyright: ignore[reportReturnType]
+    wrong = (label < 0.0) | ((label > 0.0) & (label < 1.0)) | (label > 1.0)
+    return wrong if rules.feedback == "binary" else wrong & ~wrong
 
 
 def learned(label: Column, rules: LabelRules) -> Column:

@@ -132,11 +132,11 @@ def _reason(frame: pl.DataFrame, settings: Data) -> pl.Expr:
 
 def _label_rules(settings: Data) -> list[tuple[pl.Expr, str]]:
     label = pl.col("label")
-    rules = [(label.is_nan() | label.is_infinite(), "label is not a finite number")]
-    if settings.feedback == "binary":
-        wrong = labels.is_no_click(label, LabelRules.of(settings))
-        rules.insert(0, (wrong, "label is neither 0 nor 1"))
-    return [*rules, (label.is_null(), "label is missing")]
+    return [
+        (labels.is_no_click(label, LabelRules.of(settings)), "label is neither 0 nor 1"),
+        (label.is_nan() | label.is_infinite(), "label is not a finite number"),
+        (label.is_null(), "label is missing"),
+    ]
 
 
 def _finished(good: pl.DataFrame, settings: Data) -> pl.DataFrame:

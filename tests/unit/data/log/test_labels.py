@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from metarec_ray.config.experiment import parse
-from metarec_ray.data.files import parts
+from metarec_ray.data.files.parts import Part
 from metarec_ray.data.log import labels
 from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.data.log.validate import check
@@ -55,7 +55,7 @@ def test_a_request_is_judged_as_the_rows_of_a_log(data: dict[str, Any], events: 
             "x": [one.kind if one.value is None else one.value for one in events],
         }
     )
-    checked = check(next(parts.plain(iter([raw]))), settings, file="log")
+    checked = check(Part(raw, pl.int_range(len(raw), eager=True)), settings, file="log")
     found = judge(events, LabelRules.of(settings))
     bad = set(found.rejected)
     kept = [at for at in range(len(events)) if at not in found.filtered | bad]
