@@ -38,6 +38,7 @@ def verdict(run: Run) -> Markup:
             "" if rival is None else _decimal(rival.ndcg),
             "" if rival is None else f"{row.ndcg - rival.ndcg:+.4f}",
             _p(row.p_corrected),
+            "" if row.n_for_5_percent is None else f"{row.n_for_5_percent:,}",
             _badge(word, row),
         )
         for row, word in found
@@ -50,6 +51,7 @@ def verdict(run: Run) -> Markup:
         "its NDCG@10",
         "difference",
         "corrected p",
+        "users that a difference of 5\xa0% takes to be seen",
         "so it is",
     )
     lead = element("p", _sentence(found), css="verdict")

@@ -29,6 +29,8 @@ def test_the_verdict_says_where_the_learner_is_better_and_where_it_is_not(run: R
         "5 and 10 (corrected p &lt; .05) and not distinguishable from it at k = 0."
         in words(results.verdict(run))
     )
+    assert "users that a difference of 5 % takes to be seen" in words(results.verdict(run))
+    assert "5,120" in words(results.verdict(run))
 
 
 def test_a_learner_above_the_rival_without_a_small_p_is_not_called_better(tmp_path: Path) -> None:
