@@ -99,9 +99,10 @@ def judge(
     condition (None in its own row, and without rivals), `n_for_5_percent` how many entities it
     takes to see a difference of 5 % from it, four times in five at p < .05; `better` follows from
     the correction of p by Holm's method over all learners and conditions. `p_bonferroni` is the p
-    against the best of the `simple` rivals, times the number of conditions whose k is in `CONFIRMED`. `p_vs_control` is
-    against the best control, such as the same method without the source domain. More resamples
-    than asked for are drawn if their smallest possible p could not survive the correction.
+    against the best of the `simple` rivals, times the number of conditions whose k is in
+    `CONFIRMED`. `p_vs_control` is against the best control, such as the same method without the
+    source domain. More resamples than asked for are drawn if their smallest possible p could not
+    survive the correction.
 
     Args:
         measured: of any number of seeds; all methods have the same entities.
