@@ -8,7 +8,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Sequence
-from math import isfinite, nan
+from math import inf, isfinite, nan
 
 import polars as pl
 
@@ -32,7 +32,7 @@ def read(text: pl.Series, feature: Feature, place: str) -> pl.Series:
 
     """
     if feature.kind == "numeric":
-        return numbers(text, place)
+        return numbers(text)
     if feature.kind == "vector":
         return vectors(text, feature.separator, place)
     if feature.kind == "multi_categorical":
@@ -74,21 +74,12 @@ def vectors(text: pl.Series, separator: str | None, place: str) -> pl.Series:
     return _each(text, lambda value: _floats(_parts(value, separator or " ")), pl.Float32, place)
 
 
-def numbers(text: pl.Series, place: str) -> pl.Series:
-    """Return text as numbers, null where it is missing.
-
-    Raises:
-        DataError: a value is no number; names it and its row.
-
-    """
-    found = text.str.strip_chars().cast(pl.Float64, strict=False)
-    bad = found.is_null() & text.is_not_null() & (text.str.strip_chars() != "")
-    if bad.any():
-        row = int(bad.to_numpy().argmax())
-        raise DataError(
-            f"a numeric feature must be numbers, got {text[row]!r} in row {row} ({place})"
-        )
-    return found
+def numbers(text: pl.Series) -> pl.Series:
+    """Return text as numbers; what is none is infinite, to be rejected as infinity is."""
+    stripped = text.str.strip_chars()
+    missing = text.is_null() | (stripped == "").fill_null(True)
+    found = stripped.cast(pl.Float64, strict=False)
+    return found.set(found.is_null() & ~missing, inf)
 
 
 def parsed(value: str) -> list[Scalar | None]:
