@@ -23,7 +23,7 @@ from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.log import sources
 from metarec_ray.data.settings import Columns, Data, Synthetic
 from metarec_ray.data.store import pipeline
-from metarec_ray.data.store.pipeline import Run
+from metarec_ray.data.store.planning import Run
 from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.lanes import LaneSampler
 from metarec_ray.data.tasks.task_store import TaskStore

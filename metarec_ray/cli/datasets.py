@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from metarec_ray.cli.arguments import ConfigFile, Json, Overrides, data_folder, listed, say, show
+from metarec_ray.errors import DataError
 
 app = typer.Typer(
     no_args_is_help=True, help="Data sets, logs before anything is made of them, and task stores."
@@ -40,7 +41,10 @@ def check(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> 
     from metarec_ray.data.log.sources import find
 
     experiment = load(config, listed(sets))
-    show(run(find(experiment.data, data_dir=data_folder()), say=say), as_json)
+    found = run(find(experiment.data, data_dir=data_folder()), say=say)
+    show(found, as_json)
+    if "refused" in found:
+        raise DataError(str(found["refused"]))
 
 
 @app.command()

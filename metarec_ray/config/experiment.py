@@ -16,7 +16,8 @@ from metarec_ray.algorithms.union import Algorithm
 from metarec_ray.config.judging import Bench, Blending, Evaluate
 from metarec_ray.config.messages import UNIONS, sentence
 from metarec_ray.config.running import Run, Serve, Sweep, Train
-from metarec_ray.data.settings import Data, Settings
+from metarec_ray.data.setting_types import Settings
+from metarec_ray.data.settings import Data
 from metarec_ray.errors import ConfigError
 from metarec_ray.models.encoders.token_sum import TokenSum
 from metarec_ray.models.towers import Towers

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from metarec_ray.data.protocol_settings import CrossDomain, ItemKshot, Ks, RatingCut
-from metarec_ray.data.settings import Settings
+from metarec_ray.data.setting_types import Settings
 
 Kind = Literal["floor", "rival", "control", "learner"]
 """As what a method stands in a table."""

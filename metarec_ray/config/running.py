@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from metarec_ray.algorithms.losses.union import AnyLoss
-from metarec_ray.data.settings import Settings
+from metarec_ray.data.setting_types import Settings
 from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import Domains
 

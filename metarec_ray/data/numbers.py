@@ -9,14 +9,13 @@ def number(column: pl.Series, role: str, place: str) -> pl.Series:
     """Return the column as numbers; a string that is no number becomes NaN, to be quarantined.
 
     Raises:
-        DataError: no value is a number; `role` and `place` name the column.
+        DataError: its type holds no numbers; `role` and `place` name the column.
 
     """
     if column.dtype == pl.String:
         parsed = column.cast(pl.Float64, strict=False)
-        if parsed.null_count() < len(parsed) or column.null_count() == len(column):
-            return parsed.zip_with(parsed.is_not_null() | column.is_null(), _nan(len(parsed)))
-    elif column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
+        return parsed.zip_with(parsed.is_not_null() | column.is_null(), _nan(len(parsed)))
+    if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
         return column if column.dtype.is_numeric() else column.cast(pl.Float64)
     raise DataError(f"{role} must be a number, got {column.dtype} {first(column)} ({place})")
 
@@ -29,7 +28,7 @@ def one_zero(column: pl.Series) -> pl.Series:
 def first(column: pl.Series) -> str:
     """Return the first value that is not missing, for an error."""
     present = column.drop_nulls()
-    return repr(present[0]) if len(present) else "null"
+    return repr(present.head(1).to_list()[0]) if len(present) else "null"
 
 
 def _nan(count: int) -> pl.Series:

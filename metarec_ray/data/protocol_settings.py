@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from metarec_ray.data.settings import Rows, Settings
+from metarec_ray.data.setting_types import Settings
+from metarec_ray.data.settings import Rows
 
 
 def _unique(ks: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Types of settings that are text: a path or URI, a date or time.
+"""What sections of settings are made of: their base, and types of text, a path or URI, a date.
 
 Does not know what they are set for.
 """
@@ -7,12 +7,18 @@ import re
 from datetime import date
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from metarec_ray.data import date_text, times
 
 # After the user name, where it may hold a `/`, or among the options of Azure.
 _PASSWORD = re.compile(r"\w+://([^/@?]*:[^@?]*@|[^?]*\?(.*&)?(client_secret|sig)=)")
+
+
+class Settings(BaseModel):
+    """A frozen section of an experiment; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _without_password(path: str) -> str:

@@ -8,8 +8,6 @@ from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -19,7 +17,8 @@ from pydantic import (
 )
 
 from metarec_ray.data import times
-from metarec_ray.data.setting_types import Moment, Place, TimeFormat
+from metarec_ray.data.setting_types import Moment, Place, Settings, TimeFormat
+from metarec_ray.data.text_format import TextFormat
 
 DOMAIN = "domain"
 """Name of the item feature that `columns.domain` makes."""
@@ -32,26 +31,29 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 _time_zones = cache(available_timezones)
 
 
-class Settings(BaseModel):
-    """A frozen section of an experiment; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
 class Feature(Settings):
     """One feature column; `separator` splits a string into tokens, a list column needs none."""
 
     kind: Kind
     separator: str | None = None
 
+    @model_validator(mode="after")
+    def _separates_lists(self) -> "Feature":
+        if self.separator is not None and self.kind in ("categorical", "numeric"):
+            raise ValueError(
+                f"a separator is of lists (multi_categorical, vector), got {self.separator!r} for "
+                f"a {self.kind} feature"
+            )
+        return self
 
-class SideTable(Settings):
+
+class SideTable(TextFormat):
     """A table of users or items, a row an id."""
 
     path: Place
     id: str
     title: str | None = None
-    features: dict[str, Feature] = {}
+    features: dict[str, Feature] = Field(default={})
 
 
 class Columns(Settings):
@@ -105,7 +107,7 @@ class Synthetic(Settings):
     popularity_exponent: PositiveFloat = 0.5
 
 
-class Data(Settings):
+class Data(TextFormat):
     """The `data` section: from a log to a task store.
 
     Attributes:
@@ -150,7 +152,7 @@ class Data(Settings):
     only: Rows | None = None
     without: Rows | None = None
     columns: Columns | None = None
-    event_weights: dict[str, float] = {}
+    event_weights: dict[str, float] = Field(default={})
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     time_zone: str = "UTC"
     time_format: TimeFormat | None = None
@@ -158,7 +160,7 @@ class Data(Settings):
     until: Moment | None = None
     users: SideTable | None = None
     items: SideTable | None = None
-    context: dict[str, Feature] = {}
+    context: dict[str, Feature] = Field(default={})
     buckets: Annotated[int, Field(ge=1, le=4096)] = 8
     entity: Literal["user", "item"] = "user"
     session_gap: Annotated[float, Field(gt=0, le=1e12)] | None = None
@@ -194,6 +196,18 @@ class Data(Settings):
             raise ValueError("columns.event and event_weights must be given together")
         if named.event is not None and named.label is not None:
             raise ValueError("columns must name a label or an event, got both")
+        return self
+
+    @model_validator(mode="after")
+    def _reads_what_it_sets(self) -> "Data":
+        if self.columns is None:  # those of a known layout
+            return self
+        clock = [] if self.columns.time is not None else ["time_unit", "time_zone", "time_format"]
+        labelled = self.columns.label is not None or self.columns.event is not None
+        idle = [("time", key) for key in clock] + ([] if labelled else [("label", "label_min")])
+        for column, key in idle:
+            if getattr(self, key) != Data.model_fields[key].default:
+                raise ValueError(f"columns.{column} must be named for {key}, got none")
         return self
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from metarec_ray.data import date_text
-from metarec_ray.data.numbers import first, number
+from metarec_ray.data.numbers import number
 from metarec_ray.errors import DataError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -22,6 +22,8 @@ LAST = (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - EPOCH) // timedelta(mic
 """The instants that have a date."""
 _YEAR = 31_556_952  # seconds
 _FAR = "time is out of range"
+NO_NUMBER = "time is not a finite number"
+UNREAD = "time is not a date that can be read"
 MANY = 10
 """Values that are no times refuse a column; fewer may be the bad rows of a small file."""
 
@@ -56,9 +58,16 @@ def read(column: pl.Series, clock: Clock, place: str) -> tuple[pl.Series, pl.Ser
         found = date_text.with_one_reading(words, clock.zone, place)
         if found.stamps.is_not_null().any() or found.skipped.any():
             return _judged(column.is_not_null(), found)
-        if words.null_count() == column.null_count() < len(column) and _is_many(column):
-            raise DataError(_unread(column, place))
     return _counted(column, clock.unit, place)
+
+
+def advice(value: str, form: str | None) -> str:
+    """Return how times are read, for one that is not: the formats, and those that would fit it."""
+    if form is not None:
+        return f"data.time_format says {form!r}"
+    fit = " or ".join(f'"{one}"' for one in date_text.fitting(value))
+    fits = f", {fit} fits" if fit else ""
+    return f"numbers are read, and {date_text.READ}; data.time_format is for others{fits}"
 
 
 def instant(text: str, zone: str) -> int:
@@ -91,11 +100,6 @@ def _written_as(column: pl.Series, form: str, zone: str, place: str) -> tuple[pl
         raise DataError(f"data.time_format is of times that are text, got {column.dtype} ({place})")
     column = column.set(column.str.strip_chars() == "", None)
     found = date_text.by_format(column, form, zone)
-    if not (found.stamps.is_not_null() | found.skipped).any() and _is_many(column):
-        raise DataError(
-            f"times must be written as data.time_format says, {form!r}, got {first(column)} "
-            f"({place})"
-        )
     return _judged(column.is_not_null(), found)
 
 
@@ -152,28 +156,13 @@ def _judged(present: pl.Series, found: date_text.Parsed) -> tuple[pl.Series, pl.
         .when(pl.col("skipped"))
         .then(pl.lit("time is one that data.time_zone skips"))
         .when(stamp.is_null())
-        .then(pl.lit("time is not a date that can be read"))
+        .then(pl.lit(UNREAD))
         .when(~stamp.is_between(FIRST, LAST))
         .then(pl.lit(_FAR))
     )
     frame = pl.DataFrame({"stamp": found.stamps, "skipped": found.skipped, "present": present})
     broken = frame.select(rule).to_series()
     return found.stamps.set(broken.is_not_null(), None), broken
-
-
-def _is_many(column: pl.Series) -> bool:
-    """Return whether values are more than the bad rows of a small file may be."""
-    return len(column) - column.null_count() >= MANY
-
-
-def _unread(column: pl.Series, place: str) -> str:
-    value = column.drop_nulls()[0]
-    forms = [f'"{form}"' for form in date_text.fitting(value)]
-    fits = f", and {' or '.join(forms)} fits" if forms else ""
-    return (
-        f"a time must be a number or a date as {date_text.READ}, got {value!r} ({place}): "
-        f"data.time_format says how other dates are written{fits}"
-    )
 
 
 def _rule(numbers: pl.Series, unit: str) -> pl.Series:
@@ -183,7 +172,7 @@ def _rule(numbers: pl.Series, unit: str) -> pl.Series:
         pl.when(time.is_null())
         .then(pl.lit("time is missing"))
         .when(~time.is_finite())
-        .then(pl.lit("time is not a finite number"))
+        .then(pl.lit(NO_NUMBER))
         .when(~(time / PER_SECOND[unit]).is_between(FIRST // MICROSECONDS, LAST // MICROSECONDS))
         .then(pl.lit(_FAR))
     )

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from metarec_ray.core.batch import Features, Params
 from metarec_ray.core.parameters import Declared, Parameter, Rows
-from metarec_ray.data.settings import Settings
+from metarec_ray.data.setting_types import Settings
 from metarec_ray.models.encoders.base import Side
 from metarec_ray.models.encoders.token_sum import TokenSum
 from metarec_ray.models.encoders.union import AnyEncoder

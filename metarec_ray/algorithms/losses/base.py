@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from metarec_ray.core.fast_weights.loss_derivatives import LossDerivatives
-from metarec_ray.data.settings import Feedback, Settings
+from metarec_ray.data.setting_types import Settings
+from metarec_ray.data.settings import Feedback
 
 
 class Loss(Settings, ABC):

@@ -141,7 +141,9 @@ def _ratings(separator: str) -> Callable[[Path], pl.DataFrame]:
 
 def _ratings_csv(path: Path) -> pl.DataFrame:
     names = {"userId": "user_id", "movieId": "movie_id"}
-    return _with_row(tables.read(path, [*names, "rating", "timestamp"]).rename(names))
+    frame = tables.read(path, [*names, "rating", "timestamp"]).rename(names)
+    whole = dict.fromkeys(("user_id", "movie_id", "timestamp"), pl.Int64)
+    return _with_row(_numbers(frame, {**whole, "rating": pl.Float64}, path))
 
 
 def _ratings_parquet(path: Path) -> pl.DataFrame:
@@ -155,7 +157,7 @@ def _movies_dat(path: Path) -> pl.DataFrame:
 
 def _movies_csv(path: Path) -> pl.DataFrame:
     frame = tables.read(path, ["movieId", "title", "genres"]).rename({"movieId": "id"})
-    return _movies(frame, path)
+    return _movies(_numbers(frame, {"id": pl.Int64}, path), path)
 
 
 def _movies_100k(path: Path) -> pl.DataFrame:

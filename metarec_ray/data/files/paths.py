@@ -28,6 +28,7 @@ _WILD, _REMOTELY_WILD = (
 )  # `?` starts the options of a URI
 _GLOB = re.compile(r"[*?\[\]]")  # what polars reads as a pattern
 _PARTITION = re.compile(r"([^/=]+)=([^/]*)/")
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 class File(NamedTuple):
@@ -36,13 +37,14 @@ class File(NamedTuple):
     Attributes:
         path: a local path or a URI.
         name: relative to the folder of the log.
-        partitions: partition columns in the names of its folders, `day=1/a.csv`, and their value.
+        partitions: partition columns in the names of its folders, `day=1/a.csv`, and their value;
+            None for the mark that Hive and Spark write for a missing one.
 
     """
 
     path: str
     name: str
-    partitions: dict[str, str]
+    partitions: dict[str, str | None]
 
 
 def is_remote(path: str) -> bool:
@@ -99,8 +101,7 @@ def find(path: str, suffixes: tuple[str, ...]) -> list[File]:
     pattern = _pattern(path, base)
     matched = [name for name in names if _is_wanted(name, pattern, suffixes)]
     return [
-        File(_joined(base, name) + options, name, dict(_PARTITION.findall(name)))
-        for name in sorted(matched)
+        File(_joined(base, name) + options, name, _partitions(name)) for name in sorted(matched)
     ]
 
 
@@ -193,6 +194,18 @@ def name(path: str, folder: str) -> str:
     """
     plain, base = _parts(path)[0], _parts(folder)[0].rstrip("/") + "/"
     return plain.removeprefix(base) if plain.startswith(base) else plain.rpartition("/")[2]
+
+
+def _partitions(name: str) -> dict[str, str | None]:
+    """Return the columns and values that folders name; Hive and Spark escape them as in a URI.
+
+    >>> _partitions("city=New%20York/day=__HIVE_DEFAULT_PARTITION__/a.csv")
+    {'city': 'New York', 'day': None}
+    """
+    return {
+        unquote(column): None if value == _NO_VALUE else unquote(value)
+        for column, value in _PARTITION.findall(name)
+    }
 
 
 def _parts(path: str) -> tuple[str, str]:

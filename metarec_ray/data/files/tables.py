@@ -1,8 +1,10 @@
-"""Read one Parquet, CSV or JSON lines file; a broken one is a DataError of one sentence.
+"""Read one Parquet, CSV or JSON file; a broken one is a DataError of one sentence.
 
-CSV and JSON lines are called text files here. Does not know what a column means.
+CSV and JSON are called text files here: all of their values are text. Does not know what a column
+means.
 """
 
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,16 +12,27 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metarec_ray.data.files import paths
+from metarec_ray.data.files import json_rows, parts, paths, separated
+from metarec_ray.data.files.parts import Part
+from metarec_ray.data.text_format import TextFormat
 from metarec_ray.errors import DataError
 
+PACKED = ".gz"
 SUFFIXES = {
     "Parquet": (".parquet", ".pq"),
-    "CSV": (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
-    "JSON lines": (".jsonl", ".ndjson"),
+    "CSV": (".csv", ".tsv", ".txt", ".dat"),
+    "JSON lines": (".jsonl", ".ndjson", ".json"),
 }
-ALL_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+UNSURE = (".txt", ".dat", ".json")
+"""Suffixes of notes beside a log, too: such files of a folder are read if it has no others."""
+PLAIN = TextFormat()
 Types = dict[str, pl.DataType]
+
+_TEXT = tuple(s for kind in ("CSV", "JSON lines") for s in SUFFIXES[kind])
+ALL_SUFFIXES = (*SUFFIXES["Parquet"], *_TEXT, *(suffix + PACKED for suffix in _TEXT))
+_ERRORS = (
+    pl.exceptions.PolarsError, pa.ArrowException, OSError, EOFError, zlib.error,
+)  # fmt: skip
 
 
 def kind(name: str) -> str:
@@ -29,20 +42,36 @@ def kind(name: str) -> str:
         DataError: no such format is read.
 
     """
-    plain = name.partition("?")[0] if paths.is_remote(name) else name
+    plain = (name.partition("?")[0] if paths.is_remote(name) else name).lower()
     for found, suffixes in SUFFIXES.items():
-        if plain.lower().endswith(suffixes):
+        if plain.removesuffix(PACKED if found != "Parquet" else "").endswith(suffixes):
             return found
     raise DataError(f"an input file must be one of {', '.join(ALL_SUFFIXES)}, got {name}")
 
 
-def read(path: str | Path, columns: Sequence[str], *, text: Sequence[str] = ()) -> pl.DataFrame:
-    """Return the named columns of a file; those in `text` are read as text from a text file."""
-    types = schema(path)
-    require_columns(columns, list(types), str(path))
-    types |= {name: pl.String() for name in text}
-    asked = {name: types[name] for name in columns}
-    return pl.concat(batches(str(path), columns, types=asked, rows=2**30))
+def is_text(name: str) -> bool:
+    """Return whether a file is CSV or JSON, by its name."""
+    return kind(name) != "Parquet"
+
+
+def is_unsure(name: str) -> bool:
+    """Return whether a file may be a note beside a log, by its name."""
+    return name.lower().removesuffix(PACKED).endswith(UNSURE)
+
+
+def read(path: str | Path, columns: Sequence[str], form: TextFormat = PLAIN) -> pl.DataFrame:
+    """Return the named columns of a whole file.
+
+    Raises:
+        DataError: a column is missing, or a row is broken.
+
+    """
+    path, frames = str(path), []
+    for part in batches(path, columns, form=form, rows=2**30):
+        for row, reason, value in part.broken.iter_rows():
+            raise DataError(f"{reason}, got {value!r} in row {row} of {path}")
+        frames.append(part.frame)
+    return pl.concat(frames)
 
 
 def batches(
@@ -50,60 +79,54 @@ def batches(
     columns: Sequence[str],
     *,
     groups: range | None = None,
-    types: Types | None = None,
+    form: TextFormat = PLAIN,
     rows: int,
-) -> Iterator[pl.DataFrame]:
-    """Yield the named columns of a file, about `rows` rows at a time; at least one frame.
+) -> Iterator[Part]:
+    """Yield the named columns of a file, about `rows` rows at a time; at least one part.
 
     Args:
         path: of the file.
         columns: names.
         groups: row groups of a Parquet file; all by default.
-        types: of the named columns of a text file; by default inferred from all of its rows.
-        rows: of a frame.
+        form: how a text file is written.
+        rows: of a part.
 
     """
     names = list(dict.fromkeys(columns))
-    if types is None:
-        found = schema(path)
-        require_columns(names, list(found), path)
-        types = {name: found[name] for name in names}
+    found = schema(path, form, names)
+    require_columns(names, list(found), path)
     try:
         if kind(path) == "Parquet":
-            yield from _parquet(path, names, groups, rows)
+            yield from parts.plain(_parquet(path, names, groups, rows))
+        elif kind(path) == "CSV":
+            yield from separated.parts(path, names, form, rows)
         else:
-            yield from _text(path, names, types, rows)
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+            yield from json_rows.parts(path, {n: found[n] for n in names}, form, rows)
+    except _ERRORS as error:
         raise _broken(path, error) from error
 
 
-def schema(path: str | Path) -> Types:
-    """Return the columns of a file and their types, inferred from all rows of a text file."""
+def schema(path: str | Path, form: TextFormat = PLAIN, wanted: Sequence[str] = ()) -> Types:
+    """Return the columns of a file, and the types of those that are `wanted`.
+
+    Text files have text, or lists of text. Of a JSON file these are the keys of its first rows,
+    unless a wanted one is not among them. A Parquet column that is not wanted is of type unknown.
+    """
     path = str(path)
-    form = kind(path)
+    of = kind(path)
     if not paths.is_file(path):
         raise DataError(f"an input file must exist, none is at {path}")
     if paths.size(path) == 0:
         raise DataError(f"an input file must hold rows, got 0 bytes ({path})")
     try:
-        if form == "Parquet":
+        if of == "Parquet":
             with paths.opened(path) as stream:
-                return dict(_frame(pq.read_schema(stream).empty_table()).schema)
-        with paths.local(path) as file:
-            return dict(_scan(file, None).collect_schema())
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+                return _types(pq.read_schema(stream), wanted)
+        if of == "CSV":
+            return dict.fromkeys(separated.head(path, form).names, pl.String())
+        return json_rows.columns(path, form, wanted)
+    except _ERRORS as error:
         raise _broken(path, error) from error
-
-
-def empty_columns(path: str, names: Sequence[str]) -> list[str]:
-    """Return which of these columns of a text file have no value."""
-    types: Types = {name: pl.String() for name in names}
-    empty = set(names)
-    for frame in batches(path, names, types=types, rows=2**20):
-        empty -= {name for name in empty if frame[name].null_count() < len(frame)}
-        if not empty:
-            break
-    return sorted(empty)
 
 
 def row_groups(path: str) -> list[int]:
@@ -135,27 +158,11 @@ def _parquet(
             yield _frame(pa.Table.from_batches([batch]).select(names))
 
 
-def _text(path: str, names: list[str], types: Types, rows: int) -> Iterator[pl.DataFrame]:
-    empty = True
-    with paths.local(path) as file:
-        for frame in _scan(file, types).select(names).collect_batches(chunk_size=rows):
-            empty = False
-            yield frame
-    if empty:
-        yield pl.DataFrame(schema={name: types[name] for name in names})
-
-
-def _scan(file: Path, types: Types | None) -> pl.LazyFrame:
-    name = file.name.lower()
-    if kind(name) == "JSON lines":
-        return pl.scan_ndjson(file, schema_overrides=types, infer_schema_length=None)
-    tab = name.endswith((".tsv", ".tsv.gz"))
-    return pl.scan_csv(
-        file,
-        separator="\t" if tab else ",",
-        schema_overrides=types,
-        infer_schema_length=None if types is None else 0,
-    )
+def _types(found: pa.Schema, wanted: Sequence[str]) -> Types:
+    types: Types = dict.fromkeys(found.names, pl.Unknown())
+    for name in set(wanted) & set(found.names):
+        types[name] = _frame(found.empty_table().select([name])).schema[name]
+    return types
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

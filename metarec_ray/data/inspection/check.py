@@ -15,9 +15,12 @@ import polars as pl
 from metarec_ray.data import times
 from metarec_ray.data.log import quarantine
 from metarec_ray.data.log.sources import Source
+from metarec_ray.data.log.tally import Tally, total
 from metarec_ray.data.log.validate import Checked
 from metarec_ray.data.settings import DOMAIN, Data
 from metarec_ray.data.store import bucket_rows, stages
+from metarec_ray.data.store.pipeline import rejected
+from metarec_ray.data.store.planning import Job, Run, group, plan
 from metarec_ray.data.store.split import split_log
 from metarec_ray.data.store.stages import Done, Work
 from metarec_ray.errors import DataError
@@ -30,20 +33,29 @@ EXACT = {"float32": 2**24, "float64": 2**53}
 
 
 class Batch(NamedTuple):
-    """Counts of some rows of the log."""
+    """What is looked at in some rows besides their tally.
 
-    rows: int
-    kept: int
-    filtered: int
+    Attributes:
+        unordered: events that come after a later one of their entity.
+        first: bad rows.
+        reasons: bad rows by reason.
+        missing: missing values of each context column.
+        span: smallest and largest value of some columns, one row.
+
+    """
+
     unordered: int
-    first: pl.DataFrame  # bad rows
-    reasons: dict[str, int]  # bad rows by reason
-    missing: dict[str, int]  # missing values of each context column
-    span: pl.DataFrame  # smallest and largest value of some columns, one row
+    first: pl.DataFrame
+    reasons: dict[str, int]
+    missing: dict[str, int]
+    span: pl.DataFrame
 
 
 def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dict[str, object]:
     """Return a report of a log and of what `prepare` would make of it; `say` gets progress lines.
+
+    The report's `refused` is the sentence with which `prepare` would refuse the log, absent if it
+    would not; `notes` are what is doubtful of it.
 
     Raises:
         DataError: a file cannot be read, or the log has no rows.
@@ -51,18 +63,21 @@ def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dic
     """
     settings = source.settings
     with tempfile.TemporaryDirectory() as folder:
-        work = Work(settings, source.ids, Path(folder))
-        found, shuffled = _read(source, work, say)
-        rows = sum(batch.rows for batch in found)
-        if not rows:
+        job = Job(source, Work(settings, source.ids, Path(folder)), Run(map, map, lambda _: None))
+        found, scanned = _read(job, say)
+        whole = total(done.tally for done in scanned)
+        if not whole.rows:
             raise DataError(f"a log must hold rows, got none ({settings.path})")
-        say(f"check: {rows:,} rows read, grouping")
-        buckets = [stages.group(work, shuffled, bucket) for bucket in range(settings.buckets)]
-        wholes = _wholes(work, settings)
+        say(f"check: {whole.rows:,} rows read, grouping")
+        grouped = group(job, scanned, range(settings.buckets))
+        report = {
+            **_rows(found, whole, grouped),
+            **_wholes(job.work, settings),
+            **_judged(job, scanned, whole),
+        }
     spans = pl.concat([batch.span for batch in found])
     return {
-        **_rows(found, buckets),
-        **wholes,
+        **report,
         "labels": list(_range(spans, "label")),
         "time": [times.written(int(stamp)) for stamp in _range(spans, "time")],
         "ids": _ids(source, spans),
@@ -73,46 +88,69 @@ def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dic
     }
 
 
-def _read(
-    source: Source, work: Work, say: Callable[[str], None]
-) -> tuple[list[Batch], dict[int, list[int]]]:
-    """Return the batches of the log, and the bucket of each record batch by chunk."""
+def _read(job: Job, say: Callable[[str], None]) -> tuple[list[Batch], list[Done]]:
+    """Return what is looked at in the batches of the log, and what scanning each chunk did."""
     found: list[Batch] = []
-    shuffled: dict[int, list[int]] = {}
-    for number, chunk in enumerate(source.chunks):
-        shuffled[number] = stages.shuffle_chunk(
-            work, chunk, number, see=lambda rows, one: found.append(_batch(rows, one))
+    scanned: list[Done] = []
+    chunks = job.source.chunks
+    for number, chunk in enumerate(chunks):
+        scanned.append(
+            stages.scan(job.work, chunk, number, see=lambda one: found.append(_batch(one)))
         )
-        rows = sum(batch.rows for batch in found)
-        say(f"check: {number + 1} of {len(source.chunks)} chunks, {rows:,} rows")
-    return found, shuffled
+        rows = sum(done.rows for done in scanned)
+        say(f"check: {number + 1} of {len(chunks)} chunks, {rows:,} rows")
+    return found, scanned
 
 
-def _rows(found: list[Batch], buckets: list[Done]) -> dict[str, object]:
+def _judged(job: Job, scanned: list[Done], whole: Tally) -> dict[str, object]:
+    """Return what is doubtful of the log, and why `prepare` would refuse it."""
+    settings = job.source.settings
+    found: dict[str, object] = {}
+    weighed = {
+        kind: f"{rows} rows, {_weight(settings.event_weights.get(kind))}"
+        for kind, rows in whole.kinds.items()
+    }
+    if weighed:
+        found["kinds of events"] = weighed
+    frames = rejected(job.work, scanned, [])
+    try:
+        if told := quarantine.bad_share(whole.rejected, whole.rows, frames, settings):
+            raise DataError(told)
+        planned = plan(job, scanned)
+    except DataError as error:
+        return found | {"refused": str(error)}
+    if planned.joins:
+        found["rows in tables"] = {one.side: str(one) for one in planned.joins}
+    if planned.notes:
+        found["notes"] = list(planned.notes)
+    return found
+
+
+def _weight(weight: float | None) -> str:
+    return "no weight: filtered" if weight is None else f"weight {weight:g}"
+
+
+def _rows(found: list[Batch], whole: Tally, grouped: list[Done]) -> dict[str, object]:
     """Return what happens to the rows."""
     first = pl.concat([batch.first for batch in found]).head(SHOWN)
-    unordered, good = sum(one.unordered for one in found), sum(one.kept for one in found)
     return {
-        "rows": sum(batch.rows for batch in found),
-        "kept": sum(done.kept for done in buckets),
-        "filtered": sum(batch.filtered for batch in found),
-        "duplicates": sum(done.rows - done.kept - done.rejected for done in buckets),
-        "quarantined": _reasons(found, buckets),
+        "rows": whole.rows,
+        "kept": sum(done.kept for done in grouped),
+        "filtered": {key: rows for key, rows in whole.filtered.items() if rows} or 0,
+        "duplicates": sum(done.rows - done.kept - done.rejected for done in grouped),
+        "quarantined": _reasons(found, grouped),
         "first bad rows": [
             f"row {row['row']} of {row['file']}: {row['reason']}, got {row['value']}"
             for row in first.iter_rows(named=True)
         ],
-        "out of order": _share(unordered, good),
+        "out of order": _share(sum(one.unordered for one in found), whole.kept),
     }
 
 
-def _batch(rows: int, checked: Checked) -> Batch:
+def _batch(checked: Checked) -> Batch:
     events = checked.events
     context = [name for name in events.columns if name.startswith("context.")]
     return Batch(
-        rows=rows,
-        kept=len(events),
-        filtered=checked.filtered,
         unordered=_unordered(events),
         first=checked.rejected.head(SHOWN),
         reasons=quarantine.count(checked.rejected),
@@ -185,7 +223,7 @@ def _domains(items: pl.DataFrame) -> dict[str, object]:
     if DOMAIN not in items.columns:
         return {}
     counts = items.group_by(DOMAIN).agg(pl.col("item").n_unique()).sort(DOMAIN)
-    return {"items of domains": dict(counts.iter_rows())}
+    return {"items of domains": {name or "missing": count for name, count in counts.iter_rows()}}
 
 
 def _lengths(lengths: pl.Series) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from metarec_ray.data import times
 from metarec_ray.data.files.parquet import write_frames
 from metarec_ray.data.settings import Data
 from metarec_ray.errors import DataError
@@ -70,14 +71,26 @@ def refuse_bad_share(
 
     The bad ones, `frames`, are then written to a file beside `store`.
     """
+    listed = list(frames) if bad > settings.max_bad_share * rows else []
+    if told := bad_share(bad, rows, listed, settings):
+        listing = store.with_name(f"{store.name}.quarantine.parquet")
+        listing.parent.mkdir(parents=True, exist_ok=True)
+        write(listed, listing)
+        raise DataError(f"{told} (all in {listing})")
+
+
+def bad_share(bad: int, rows: int, frames: Iterable[pl.DataFrame], settings: Data) -> str | None:
+    """Return a sentence if more than `data.max_bad_share` of `rows` are `bad`, with the first."""
     if bad <= settings.max_bad_share * rows:
-        return
-    listing = store.with_name(f"{store.name}.quarantine.parquet")
-    listing.parent.mkdir(parents=True, exist_ok=True)
-    write(frames, listing)
-    first = pl.read_parquet(listing, n_rows=1, glob=False).row(0, named=True)
-    raise DataError(
+        return None
+    first = next(frame for frame in frames if len(frame)).row(0, named=True)
+    return (
         f"at most {settings.max_bad_share:.2%} of rows may be bad (data.max_bad_share), got {bad} "
         f"of {rows}: {first['reason']}, got {first['value']} in row {first['row']} of "
-        f"{first['file']} (all in {listing})"
+        f"{first['file']}{_advice(first['reason'], first['value'], settings)}"
     )
+
+
+def _advice(reason: str, value: str, settings: Data) -> str:
+    unread = reason in (times.UNREAD, times.NO_NUMBER)
+    return f": {times.advice(value, settings.time_format)}" if unread else ""

@@ -46,23 +46,21 @@ def locate(settings: Data, data_dir: Path | None) -> SelectionFiles:
     )
 
 
-def kept(settings: Data, files: SelectionFiles, sequence: str | None) -> pl.Expr | None:
-    """Return an expression over canonical rows for those that are selected, None for all.
+def kept(settings: Data, files: SelectionFiles, sequence: str | None) -> dict[str, pl.Expr]:
+    """Return expressions over canonical rows for those that are selected, by key of the settings.
 
     Rows are matched by sequence number; `sequence` is the name of that column in the side files.
     """
-    wanted: pl.Expr | None = None
-    asked = (settings.only, settings.without)
-    for rows, path, inside in zip(asked, files, (True, False), strict=True):
+    found: dict[str, pl.Expr] = {}
+    for key, path, inside in zip(SelectionFiles._fields, files, (True, False), strict=True):
+        rows = getattr(settings, key)
         if rows is None:
             continue
         assert path is not None, "`locate` finds what is asked for"
         assert sequence is not None, "`sources.find` refuses a log without one"
         named = pl.col("sequence").is_in(_sequences(path, rows, sequence).implode())
-        # Rows without a sequence stay: `validate` rejects them.
-        one = (named if inside else ~named).fill_null(True)
-        wanted = one if wanted is None else wanted & one
-    return wanted
+        found[key] = named if inside else ~named
+    return found
 
 
 def _locate(rows: Rows, looked: tuple[Path, ...], key: str) -> Path:
@@ -81,6 +79,13 @@ def _locate(rows: Rows, looked: tuple[Path, ...], key: str) -> Path:
 
 def _sequences(path: Path, rows: Rows, sequence: str) -> pl.Series:
     frame = tables.read(path, [sequence, rows.column])
+    if frame[sequence].dtype == pl.String:
+        frame = frame.with_columns(pl.col(sequence).cast(pl.Int64, strict=False))
+        if frame[sequence].null_count():
+            raise DataError(
+                f"sequence numbers must be integers, row {frame[sequence].is_null().arg_max()} of "
+                f"{path} has none (column {sequence})"
+            )
     if not frame[sequence].dtype.is_integer():
         raise DataError(
             f"sequence numbers must be integers, got {frame[sequence].dtype} "

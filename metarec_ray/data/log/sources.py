@@ -16,9 +16,9 @@ from metarec_ray.data.fields import IdKind
 from metarec_ray.data.files import paths, tables
 from metarec_ray.data.files.hashes import sha256_file, sha256_json
 from metarec_ray.data.files.paths import File
-from metarec_ray.data.log import file_types, selection
+from metarec_ray.data.log import selection, survey
+from metarec_ray.data.log.roles import Ids
 from metarec_ray.data.log.selection import SelectionFiles
-from metarec_ray.data.log.validate import Ids
 from metarec_ray.data.settings import Columns, Data, SideTable
 from metarec_ray.errors import DataError
 
@@ -36,7 +36,7 @@ class Chunk(NamedTuple):
         first_row: number of its first row in the file.
         groups: row groups of a Parquet file; None for the whole file.
         layout: name of a known layout, or None.
-        types: column types of a text file (CSV, JSON lines); None for Parquet.
+        whole: columns of text in which `1.0` stands for 1, because of a gap.
         partitions: partition columns of the folder names, `day=1/`, and their value.
         selection: the files of `data.only` and `data.without`.
 
@@ -47,13 +47,24 @@ class Chunk(NamedTuple):
     first_row: int = 0
     groups: range | None = None
     layout: str | None = None
-    types: tables.Types | None = None
-    partitions: dict[str, int | str] = {}  # noqa: RUF012
+    whole: frozenset[str] = frozenset()
+    partitions: dict[str, str | None] = {}  # noqa: RUF012
     selection: SelectionFiles = SelectionFiles()
 
 
 class Source(NamedTuple):
-    """A log that was found: settings with the layout's defaults, chunks, a hash of the input."""
+    """A log that was found.
+
+    Attributes:
+        settings: with the defaults of the layout.
+        folder: of the log.
+        layout: a known one, or None.
+        chunks: of the log.
+        ids: types of its ids.
+        fingerprint: hash of the input.
+        notes: sentences on how it is read, for people.
+
+    """
 
     settings: Data
     folder: str
@@ -61,6 +72,7 @@ class Source(NamedTuple):
     chunks: list[Chunk]
     ids: Ids
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
 
 def find(settings: Data, *, data_dir: Path | None = None) -> Source:
@@ -124,18 +136,11 @@ def with_text_ids(source: Source, kinds: tuple[IdKind, IdKind]) -> Source:
 
     All ids of a text file may be digits by chance. The types of a Parquet file stay.
     """
-    if any(chunk.types is None for chunk in source.chunks):
+    made = source.settings.path == SYNTHETIC or source.layout is not None
+    if made or not all(tables.is_text(one.path) for one in source.chunks):
         return source
     text = [role for role, kind in zip(Ids._fields, kinds, strict=True) if kind == "text"]
-    roles = source.settings.roles
-    forced = {getattr(roles, role): pl.String() for role in text}
-    return source._replace(
-        ids=source.ids._replace(**dict.fromkeys(text, pl.String())),
-        chunks=[
-            chunk._replace(types={n: forced.get(n, t) for n, t in (chunk.types or {}).items()})
-            for chunk in source.chunks
-        ],
-    )
+    return source._replace(ids=source.ids._replace(**dict.fromkeys(text, pl.String())))
 
 
 def columns(settings: Data) -> list[str]:
@@ -178,20 +183,21 @@ def _files(settings: Data, path: str) -> Source:
         files = paths.find(path, tables.ALL_SUFFIXES)
     else:
         files = _log_files(path, folder, settings)
-    roles = settings.roles
     effective = settings.model_copy(update={"columns": settings.columns or Columns()})
     if settings.feedback != "implicit" and not settings.labelled:
         raise DataError(
             f"data.columns.label must be named for {settings.feedback} feedback, got none "
             f"({settings.path})"
         )
-    schemas = file_types.schemas(files, columns(effective))
-    ids = file_types.id_types(schemas, roles)
-    forced = file_types.text_types(schemas, effective)
-    forced |= zip((roles.entity, roles.item), ids, strict=True)
-    chunks = [chunk for file, found in schemas for chunk in _chunks(file, found, forced, effective)]
+    if settings.asked() and files and not tables.is_text(files[0].path):
+        raise DataError(
+            f"data.{settings.asked()[0]} is of text files, the log is of Parquet ({settings.path})"
+        )
+    found = survey.schemas(files, columns(effective), effective)
+    read = survey.survey(found, effective)
+    chunks = [chunk for file, _ in found for chunk in _chunks(file, read.whole)]
     fingerprint = _fingerprint([file.path for file in files], folder, effective)
-    return Source(effective, folder, None, chunks, ids, fingerprint)
+    return Source(effective, folder, None, chunks, read.ids, fingerprint, read.notes)
 
 
 def _log_files(path: str, folder: str, settings: Data) -> list[File]:
@@ -205,6 +211,8 @@ def _log_files(path: str, folder: str, settings: Data) -> list[File]:
     own = {paths.identity(side) for side in sides}
     files = paths.find(path, tables.ALL_SUFFIXES)
     found = [file for file in files if paths.identity(file.path) not in own]
+    sure = [file for file in found if not tables.is_unsure(file.name)]
+    found = sure or found
     kinds = {tables.kind(file.path) for file in found}
     if len(kinds) != 1:
         got = " and ".join(sorted(kinds)) or "none"
@@ -214,23 +222,18 @@ def _log_files(path: str, folder: str, settings: Data) -> list[File]:
     return found
 
 
-def _chunks(file: File, found: tables.Types, forced: tables.Types, settings: Data) -> list[Chunk]:
+def _chunks(file: File, whole: frozenset[str]) -> list[Chunk]:
     """Cut a Parquet file, between row groups, into chunks of at least a million rows."""
-    partitions = {
-        name: int(value) if found[name].is_integer() else value
-        for name, value in file.partitions.items()
-    }
-    whole = Chunk(file.path, file.name, partitions=partitions)
-    if tables.kind(file.path) != "Parquet":
-        named = {name: found[name] for name in columns(settings) if name not in partitions}
-        return [whole._replace(types=named | {n: t for n, t in forced.items() if n in named})]
+    one = Chunk(file.path, file.name, whole=whole, partitions=file.partitions)
+    if tables.is_text(file.path):
+        return [one]
     chunks: list[Chunk] = []
     start, first, rows = 0, 0, 0
     sizes = tables.row_groups(file.path)
     for index, size in enumerate(sizes):
         rows += size
         if rows >= CHUNK_ROWS or index == len(sizes) - 1:
-            chunks.append(whole._replace(first_row=first, groups=range(start, index + 1)))
+            chunks.append(one._replace(first_row=first, groups=range(start, index + 1)))
             start, first, rows = index + 1, first + rows, 0
     return chunks
 

@@ -13,7 +13,7 @@ from metarec_ray.data.log.sources import Source
 from metarec_ray.data.settings import Data
 from metarec_ray.data.store import pipeline, writing
 from metarec_ray.data.store.manifest import Manifest, load, verify
-from metarec_ray.data.store.pipeline import Run
+from metarec_ray.data.store.planning import Run
 from metarec_ray.data.store.previous import Previous
 from metarec_ray.data.store.versions import complete
 from metarec_ray.errors import DataError
@@ -51,8 +51,8 @@ def append(source: Source, path: Path, run: Run, *, since: int | None = None) ->
 
 def _holds_rows(source: Source) -> bool:
     """Return whether a log has a row; without one its ids have no type."""
-    frames = (raw for chunk in source.chunks for raw in reading.read_chunk(chunk, source.settings))
-    return any(len(raw) for raw in frames)
+    parts = (one for chunk in source.chunks for one in reading.read_chunk(chunk, source.settings))
+    return any(len(one.frame) for one in parts)
 
 
 def instant(text: str, settings: Data) -> int:

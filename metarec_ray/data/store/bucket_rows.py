@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import polars as pl
 
+from metarec_ray.data import id_hashes
 from metarec_ray.data.draws import mixed
 from metarec_ray.data.settings import DOMAIN
-from metarec_ray.data.store import id_hashes
 
 TOO_LONG = "history is longer than data.max_events"
 """Why the events after the first `data.max_events` of an entity are quarantined."""

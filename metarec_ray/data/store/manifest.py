@@ -61,6 +61,7 @@ class Manifest(Frozen):
             older versions.
         settings: the `data` section, with the defaults of the layout.
         source_fingerprint: hash of the input files' names, sizes and contents.
+        notes: sentences on what is doubtful of the input.
         store_sha256: over the hashes of buckets, entities, items and vocabularies, by name.
 
     """
@@ -83,6 +84,7 @@ class Manifest(Frozen):
     settings: dict[str, JsonValue]
     settings_sha256: str
     source_fingerprint: str
+    notes: tuple[str, ...] = ()
     store_sha256: str
     versions: dict[str, str]
     created_at: str

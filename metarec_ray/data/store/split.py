@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from metarec_ray.data import id_hashes
 from metarec_ray.data.settings import DOMAIN, Data
-from metarec_ray.data.store import id_hashes
 from metarec_ray.data.store.bucket_rows import Summary, first_met, item_domains
 from metarec_ray.data.store.mappings import NO_MAPPINGS, Mappings, numbered
 from metarec_ray.errors import DataError

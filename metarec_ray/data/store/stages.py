@@ -14,9 +14,11 @@ import polars as pl
 
 from metarec_ray.data.files import shuffle
 from metarec_ray.data.files.parquet import write_table
-from metarec_ray.data.log import quarantine, reading, sessions, validate
+from metarec_ray.data.log import quarantine, reading, roles, sessions, tally
+from metarec_ray.data.log.roles import Ids
 from metarec_ray.data.log.sources import Chunk
-from metarec_ray.data.log.validate import Checked, Ids
+from metarec_ray.data.log.tally import Tally
+from metarec_ray.data.log.validate import Checked
 from metarec_ray.data.settings import Data
 from metarec_ray.data.store import bucket_files, bucket_rows, training_rows
 from metarec_ray.data.store.bucket_files import BucketPlan
@@ -54,7 +56,7 @@ class Work(NamedTuple):
     @property
     def columns(self) -> pl.Schema:
         """Canonical columns of an event and their types."""
-        return validate.schema(self.settings, self.ids)
+        return roles.schema(self.settings, self.ids)
 
     def file(self, name: str, number: int) -> Path:
         """Return the path of a temporary file of the unit `number`."""
@@ -69,7 +71,7 @@ class Done(NamedTuple):
         rows: input rows.
         kept: output rows.
         rejected: rows to quarantine.
-        filtered: rows that the settings leave out; of a chunk.
+        tally: what the rows of a chunk hold.
         batches: bucket of each record batch of the shuffle file; of a chunk.
         sha256: of the bucket file.
         peak_bytes: peak memory of the process.
@@ -80,48 +82,49 @@ class Done(NamedTuple):
     rows: int
     kept: int
     rejected: int = 0
-    filtered: int = 0
+    tally: Tally = Tally()
     batches: list[int] | None = None
     sha256: str = ""
     peak_bytes: int = 0
 
+    def dump(self) -> str:
+        """Return it as JSON."""
+        return json.dumps({**self._asdict(), "tally": self.tally._asdict()})
 
-def scan(work: Work, chunk: Chunk, unit: int) -> Done:
-    """Check a chunk of the log; write good rows to a shuffle file, rejected ones to another."""
-
-    def run() -> Done:
-        rejected: list[pl.DataFrame] = []
-        rows = kept = filtered = 0
-
-        def count(read: int, found: Checked) -> None:
-            nonlocal rows, kept, filtered
-            rows, kept, filtered = rows + read, kept + len(found.events), filtered + found.filtered
-            rejected.append(found.rejected)
-
-        batches = shuffle_chunk(work, chunk, unit, see=count)
-        aside = pl.concat([pl.DataFrame(schema=quarantine.COLUMNS), *rejected])
-        shuffle.save(work.file("rejected", unit), aside)
-        return Done(unit, rows, kept, len(aside), filtered, batches)
-
-    return _once(work.file("scan", unit), run)
+    @classmethod
+    def load(cls, text: str) -> "Done":
+        """Return what `dump` wrote."""
+        fields = json.loads(text)
+        return cls(**{**fields, "tally": Tally(**fields["tally"])})
 
 
-def shuffle_chunk(
-    work: Work, chunk: Chunk, unit: int, *, see: Callable[[int, Checked], None]
-) -> list[int]:
-    """Write the good rows of a chunk to a shuffle file; return the bucket of each record batch.
+def scan(
+    work: Work, chunk: Chunk, unit: int, *, see: Callable[[Checked], None] = lambda _: None
+) -> Done:
+    """Check a chunk of the log; write good rows to a shuffle file, rejected ones to another.
 
-    The chunk is read a batch at a time; `see` gets the number of rows read, and the checked ones.
+    `see` gets what is read, a batch at a time.
     """
 
-    def frames() -> Iterator[pl.DataFrame]:
-        for read, found in reading.check_chunk(chunk, work.settings, since=work.since):
-            known = pl.Schema({name: work.columns[name] for name in found.events.columns})
-            found = found._replace(events=found.events.cast(known))
-            see(read, found)
-            yield bucket_rows.with_bucket(found.events, work.settings.buckets)
+    def run() -> Done:
+        rejected = [pl.DataFrame(schema=quarantine.COLUMNS)]
+        tallies: list[Tally] = []
 
-    return shuffle.write(work.file("shuffle", unit), frames())
+        def frames() -> Iterator[pl.DataFrame]:
+            for found in reading.check_chunk(chunk, work.settings, since=work.since):
+                known = pl.Schema({name: work.columns[name] for name in found.events.columns})
+                typed = found._replace(events=found.events.cast(known))
+                see(typed)
+                rejected.append(found.rejected)
+                tallies.append(found.tally)
+                yield bucket_rows.with_bucket(typed.events, work.settings.buckets)
+
+        batches = shuffle.write(work.file("shuffle", unit), frames())
+        shuffle.save(work.file("rejected", unit), pl.concat(rejected))
+        whole = tally.total(tallies)
+        return Done(unit, whole.rows, whole.kept, whole.rejected, whole, batches)
+
+    return _once(work.file("scan", unit), run)
 
 
 def group(work: Work, shuffled: dict[int, list[int]], bucket: int) -> Done:
@@ -195,11 +198,11 @@ def write(work: Work, plan: BucketPlan, folder: Path, bucket: int) -> Done:
 def _once(mark: Path, run: Callable[[], Done]) -> Done:
     """Return the result in the file `mark`; if there is none, call `run` and write it."""
     if mark.is_file():
-        return Done(**json.loads(mark.read_text("utf-8")))
+        return Done.load(mark.read_text("utf-8"))
     done = run()
     done = done._replace(peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     # Not synced: after a reboot nothing is resumed (see `versions.building`).
     temporary = mark.with_suffix(".tmp")
-    temporary.write_text(json.dumps(done._asdict()), encoding="utf-8")
+    temporary.write_text(done.dump(), encoding="utf-8")
     temporary.rename(mark)
     return done

@@ -19,7 +19,7 @@ from metarec_ray.data.files.hashes import sha256_file, sha256_json
 from metarec_ray.data.log import quarantine, sessions
 from metarec_ray.data.log.quarantine import refuse_bad_share
 from metarec_ray.data.log.reading import Log
-from metarec_ray.data.log.validate import Ids
+from metarec_ray.data.log.roles import Ids
 from metarec_ray.data.settings import Data
 from metarec_ray.data.store import bucket_rows
 from metarec_ray.data.store.bucket_files import bucket_table
@@ -56,12 +56,16 @@ def effective(settings: Data, log: Data) -> Data:
 
 
 class Origin(NamedTuple):
-    """What a store is made of: effective settings, types of ids, hash and rows of the input."""
+    """What a store is made of: effective settings, types of ids, hash and rows of the input.
+
+    `notes` are sentences on what is doubtful of it.
+    """
 
     settings: Data
     ids: Ids
     fingerprint: str
     rows: RowCounts
+    notes: tuple[str, ...] = ()
 
 
 def settings_hash(settings: Data) -> str:
@@ -132,6 +136,7 @@ def finish(
         settings=settings.model_dump(mode="json"),
         settings_sha256=settings_hash(settings),
         source_fingerprint=origin.fingerprint,
+        notes=origin.notes,
         store_sha256=store_hash(files),
         versions=_library_versions(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

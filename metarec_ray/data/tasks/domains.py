@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarec_ray.core.batch import DAY
 from metarec_ray.core.histories import Histories
-from metarec_ray.data.settings import Settings
+from metarec_ray.data.setting_types import Settings
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError
 

@@ -23,7 +23,7 @@ from metarec_ray.data.settings import Data
 from metarec_ray.data.store import pipeline, versions, writing
 from metarec_ray.data.store.append import append as add
 from metarec_ray.data.store.manifest import Manifest, load, verify
-from metarec_ray.data.store.pipeline import Run
+from metarec_ray.data.store.planning import Run
 from metarec_ray.data.store.stages import Done
 from metarec_ray.engine.cluster.parallel import as_they_end
 from metarec_ray.engine.cluster.session import ray_session
@@ -81,7 +81,7 @@ def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Don
         found, errors = [], []
         for number in batch["id"].to_pylist():
             try:
-                found.append(json.dumps(function(chunks[number])._asdict()))
+                found.append(function(chunks[number]).dump())
             except DataError as error:
                 errors.append(json.dumps([str(error)]))
             except OSError as error:
@@ -95,7 +95,7 @@ def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Don
         if row["error"] is not None:
             said = json.loads(row["error"])
             raise OSError(*said) if len(said) > 1 else DataError(*said)
-        yield Done(**json.loads(row["done"]))
+        yield Done.load(row["done"])
 
 
 def each(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Any]:

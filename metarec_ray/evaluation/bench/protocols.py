@@ -13,7 +13,7 @@ from scipy.sparse import coo_array, csr_array
 
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.datasets import by_name
-from metarec_ray.data.log import reading, sources
+from metarec_ray.data.log import reading, side_tables, sources
 from metarec_ray.data.settings import Data
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
@@ -157,7 +157,7 @@ def _melu(
     if not partition_files.by_partition(found):
         return rule_tasks(store, evaluate.ratings, seed=seed, force=evaluate.force)
     partition_files.require_regime(found, seed)
-    users, _ = reading.side_tables(sources.find(found, data_dir=data_dir))
+    users, _ = side_tables.side_tables(sources.find(found, data_dir=data_dir))
     folder = data_dir if data_dir is not None else by_name.DEFAULT_FOLDER
     return partition_files.partition_tasks(folder, seed, store, users)
 

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from metarec_ray.core.batch import Features, Params
 from metarec_ray.core.parameters import Declared
-from metarec_ray.data.settings import Settings
+from metarec_ray.data.setting_types import Settings
 
 
 class Side(NamedTuple):

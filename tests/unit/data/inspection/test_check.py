@@ -30,16 +30,17 @@ def test_a_log_is_counted(tmp_path: Path) -> None:
     (log / "2.csv").write_text(HEAD + "b,y,3,62,\na,x,4,0,1\n,x,4,0,1\na,z,nan,0,1\nc,x,3,nan,1\n")
     found = checked(log, label_min=3.0)
     # b's x has two stars: filtered. The last three are bad, and a's x comes twice.
-    assert (found["rows"], found["kept"], found["filtered"], found["duplicates"]) == (9, 4, 1, 1)
+    assert (found["rows"], found["kept"], found["duplicates"]) == (9, 4, 1)
+    assert found["filtered"] == {"label_min": 1}
     assert found["quarantined"] == {
         "entity is missing": 1,
-        "label is not a finite number": 1,
-        "time is not a finite number": 1,
+        "label is missing": 1,
+        "time is missing": 1,
     }
     assert found["first bad rows"] == [
         "row 2 of 2.csv: entity is missing, got null",
-        "row 3 of 2.csv: label is not a finite number, got nan",
-        "row 4 of 2.csv: time is not a finite number, got nan",
+        "row 3 of 2.csv: label is missing, got nan",
+        "row 4 of 2.csv: time is missing, got nan",
     ]
     assert (found["entities"], found["items"]) == (2, 3)
     assert found["events per entity"] == {"median": 2.0, "max": 2, "2": 2}

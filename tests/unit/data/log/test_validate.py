@@ -3,7 +3,9 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 
-from metarec_ray.data.log.validate import check
+from metarec_ray.data.files import parts
+from metarec_ray.data.log import validate
+from metarec_ray.data.log.validate import Checked
 from metarec_ray.data.settings import Columns, Data, Feature
 from metarec_ray.errors import DataError
 
@@ -13,6 +15,18 @@ LOG = {"user": [1, 2, 3], "item": ["a", "b", "c"], "rating": [5.0, 3.0, 4.0], "t
 
 def rated(**columns: list[object]) -> pl.DataFrame:
     return pl.DataFrame(LOG | columns, strict=False)
+
+
+def check(
+    raw: pl.DataFrame,
+    settings: Data,
+    *,
+    file: str = "log.csv",
+    first: int = 0,
+    since: int | None = None,
+) -> Checked:
+    part = next(parts.plain(iter([raw]), first))
+    return validate.check(part, settings, file=file, since=since)
 
 
 def reasons(raw: pl.DataFrame, settings: Data) -> list[tuple[int, str, str]]:
@@ -30,7 +44,7 @@ def test_a_clean_log_is_kept_in_canonical_columns() -> None:
         "sequence": pl.Int64,
     }
     assert found.events["time"].to_list() == [10_000_000, 20_000_000, 30_000_000]
-    assert found.filtered == 0
+    assert not any(found.tally.filtered.values())
     assert found.rejected.is_empty()
 
 
@@ -38,7 +52,8 @@ def test_small_labels_are_filtered_before_anything_else_is_judged() -> None:
     raw = rated(time=[10, None, None])
     settings = Data(label_min=4.0, columns=RATED)
     found = check(raw, settings, file="log.csv")
-    assert found.filtered == 1  # row 1: 3.0 < 4.0, its missing time is not held against it
+    # Row 1: 3.0 < 4.0, its missing time is not held against it.
+    assert found.tally.filtered == {"label_min": 1}
     assert reasons(raw, settings) == [(2, "time is missing", "null")]
     assert found.events["label"].to_list() == [1.0]  # a kept implicit event is a positive
 
@@ -52,7 +67,7 @@ def test_small_labels_are_filtered_before_anything_else_is_judged() -> None:
         ("time", float("inf"), "time is not a finite number"),
         ("time", float("nan"), "time is not a finite number"),
         ("time", 1e18, "time is out of range"),
-        ("item", "", "item is empty"),
+        ("item", "", "item is missing"),
         ("item", None, "item is missing"),
         ("user", None, "entity is missing"),
     ],
@@ -83,7 +98,7 @@ def test_a_click_is_zero_or_one() -> None:
 
 def test_row_numbers_continue_where_the_chunk_begins() -> None:
     settings = Data(feedback="explicit", columns=RATED)
-    found = check(rated(rating=[1.0, None, 1.0]), settings, file="log.csv", first_row=100)
+    found = check(rated(rating=[1.0, None, 1.0]), settings, file="log.csv", first=100)
     assert found.rejected.row(0)[:4] == ("log.csv", 101, "label is missing", "null")
 
 
@@ -92,16 +107,18 @@ def test_row_numbers_continue_where_the_chunk_begins() -> None:
     [
         ("user", [1.5, 2.0, 3.0], r"entity ids must be integers or strings, got Float64 1.5 \(col"),
         ("item", [[1], [2], [3]], "item ids must be integers or strings"),
-        ("rating", ["a", "b", "c"], r"label must be a number, got String 'a' \(column rating of"),
+        (
+            "rating",
+            [[1.0], [2.0], [3.0]],
+            r"label must be a number, got List\(Fl.* rating of",
+        ),
         ("time", ["1/2/20"] * 3, r"one reading, got '1/2/20' \(column time of log.csv\)"),
-        ("user", [2**63, 1, 2], "entity ids must fit in 64 bits, got 9223372036854775808"),
     ],
 )
 def test_a_column_of_the_wrong_type_is_refused(
     column: str, values: list[object], message: str
 ) -> None:
-    kinds = {"user": pl.UInt64} if values[0] == 2**63 else None
-    raw = pl.DataFrame(LOG | {column: values}, schema_overrides=kinds)
+    raw = pl.DataFrame(LOG | {column: values})
     with pytest.raises(DataError, match=message):
         check(raw, Data(feedback="explicit", columns=RATED), file="log.csv")
 
@@ -134,13 +151,13 @@ def test_context_columns_are_carried_in_canonical_types() -> None:
     found = check(raw, settings, file="log.csv")
     assert found.events["context.hour"].to_list() == ["1", "3"]
     assert found.events["context.how hot"].to_list() == [0.5, None]
-    assert found.rejected.row(0)[:4] == ("log.csv", 1, "how hot is not finite", "inf")
+    assert found.rejected.row(0)[:4] == ("log.csv", 1, "how hot is not a finite number", "inf")
 
 
 def test_a_context_value_that_is_no_number_is_quarantined_with_its_row() -> None:
     raw = rated(heat=["0.5", "hot", "1"])
     settings = Data(feedback="explicit", columns=RATED, context={"heat": Feature(kind="numeric")})
-    assert reasons(raw, settings) == [(1, "heat is not finite", "hot")]
+    assert reasons(raw, settings) == [(1, "heat is not a finite number", "hot")]
 
 
 def test_kinds_of_events_have_weights_and_others_are_filtered() -> None:
@@ -155,7 +172,10 @@ def test_kinds_of_events_have_weights_and_others_are_filtered() -> None:
     )
     found = check(raw, settings, file="log.csv")
     assert found.events["label"].to_list() == [5.0]
-    assert found.filtered == 3  # hover, and both views by `label_min`
+    assert found.tally.filtered == {
+        "event_weights": 1,
+        "label_min": 2,
+    }  # hover, and both views by `label_min`
     assert found.rejected.select("row", "reason", "value").rows() == [
         (3, "event is missing", "null")
     ]
@@ -246,9 +266,13 @@ def test_rows_of_other_times_are_filtered_whatever_else_is_wrong_with_them() -> 
     asked = Data(feedback="explicit", columns=RATED, since="1970-01-02", until="1970-01-03")
     found = check(raw, asked, file="log.csv")
     assert found.events["item"].to_list() == [2]
-    assert found.filtered == 2
+    assert found.tally.filtered == {"since": 1, "until": 1}
     assert found.rejected["reason"].to_list() == ["entity is missing", "entity is missing"]
-    assert check(raw, asked, file="log.csv", since=10**12).filtered == 4
+    assert check(raw, asked, file="log.csv", since=10**12).tally.filtered == {
+        "since": 1,
+        "--since": 3,
+        "until": 0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.data.store import pipeline
 from metarec_ray.data.store.append import append, instant
 from metarec_ray.data.store.manifest import Manifest, load, verify
-from metarec_ray.data.store.pipeline import Run
+from metarec_ray.data.store.planning import Run
 from metarec_ray.data.store.previous import Previous
 from metarec_ray.data.tasks.domains import items_by_value
 from metarec_ray.data.tasks.task_store import TaskStore
@@ -313,7 +313,7 @@ def test_a_date_is_in_the_zone_of_the_log() -> None:
 def test_a_store_made_anew_at_the_same_place_is_not_taken_for_the_old_one(folder: Path) -> None:
     grown(folder)
     shutil.rmtree(folder / "store")
-    other = OLD.with_columns(item=pl.col("item") + 1000)
+    other = OLD.with_columns(item=pl.col("item") + 1000 * (pl.col("item") % 2))
     other.write_parquet(folder / "log" / "old.parquet")
     (folder / "log" / "new.parquet").unlink()
     pipeline.build(sources.find(asking(folder)), folder / "store", RUN)

@@ -5,9 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from metarec_ray.data.id_hashes import HASH_SPAN, stable_hash
 from metarec_ray.data.settings import Data, Feature
 from metarec_ray.data.store import split
-from metarec_ray.data.store.id_hashes import HASH_SPAN, stable_hash
 from metarec_ray.errors import DataError
 from tests.unit.data.store.small import LOG, store
 

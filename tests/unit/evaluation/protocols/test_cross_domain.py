@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from metarec_ray.config.experiment import load
+from metarec_ray.data.id_hashes import HASH_SPAN, stable_hash
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.protocol_settings import CrossDomain
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
-from metarec_ray.data.store.id_hashes import HASH_SPAN, stable_hash
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError

@@ -12,7 +12,7 @@ from math import inf, isfinite, nan
 
 import polars as pl
 
-from metarec_ray.data.log.feature_types import WHOLE
+from metarec_ray.data.log.features.stored import WHOLE
 from metarec_ray.data.settings import Feature
 from metarec_ray.errors import DataError
 
@@ -75,11 +75,13 @@ def vectors(text: pl.Series, separator: str | None, place: str) -> pl.Series:
 
 
 def numbers(text: pl.Series) -> pl.Series:
-    """Return text as numbers; what is none is infinite, to be rejected as infinity is."""
-    stripped = text.str.strip_chars()
-    missing = text.is_null() | (stripped == "").fill_null(True)
-    found = stripped.cast(pl.Float64, strict=False)
-    return found.set(found.is_null() & ~missing, inf)
+    """Return text as numbers, null where it is missing; infinity where it is no number.
+
+    What is no number is not missing: a row with it is rejected as one with infinity is.
+    """
+    found = text.str.strip_chars().cast(pl.Float64, strict=False)
+    bad = found.is_null() & text.is_not_null() & (text.str.strip_chars() != "")
+    return found.zip_with(~bad, pl.Series([inf]))
 
 
 def parsed(value: str) -> list[Scalar | None]:

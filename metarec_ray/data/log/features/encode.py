@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from metarec_ray.data.fields import FeatureField
-from metarec_ray.data.log import feature_text, feature_types
+from metarec_ray.data.log.features import stored, written
 from metarec_ray.data.numbers import one_zero
 from metarec_ray.data.settings import Feature
 from metarec_ray.errors import DataError
@@ -86,9 +86,9 @@ def canonical(column: pl.Series, feature: Feature, place: str) -> pl.Series:
     if column.dtype == pl.Null:
         found = column.cast(CANONICAL[kind])
     elif column.dtype == pl.String:
-        found = feature_text.read(column, feature, place)
+        found = written.read(column, feature, place)
     else:
-        found = feature_types.read(column, kind, place)
+        found = stored.read(column, kind, place)
     return one_zero(found.cast(pl.Float32).fill_nan(None)) if kind == "numeric" else found
 
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from metarec_ray.data.fields import FeatureField
-from metarec_ray.data.log.encode import (
+from metarec_ray.data.log.features.encode import (
     ColumnStats,
     Encoder,
     canonical,
