@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from metarec_ray import __version__
-from metarec_ray.cli import benching, clusters, datasets, learning, serving
+from metarec_ray.cli import benching, clusters, datasets, guessing, learning, serving
 from metarec_ray.errors import MetarecError, RunFailed
 
 # A disk or its permissions refuse; any other number is our mistake and keeps its traceback.
@@ -35,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(learning.quickstart)
+app.command()(guessing.init)
 app.add_typer(datasets.app, name="data")
 app.command()(learning.prepare)
 app.command()(learning.train)

@@ -19,6 +19,9 @@ from metarec_ray.algorithms.closed_form.windowed_ridge import WindowedRidge
 from metarec_ray.algorithms.rivals.neighbours import Ease
 from metarec_ray.atomic import replace_text
 from metarec_ray.config.experiment import Experiment, dump, load, override
+from metarec_ray.data.guess import guess, writing
+from metarec_ray.data.guess.finding import plain
+from metarec_ray.data.log.sources import find
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.session import ray_session
 from metarec_ray.engine.evaluate import Evaluation, evaluate
@@ -63,7 +66,7 @@ def quickstart(
     """
     begun, stages = time.monotonic(), dict[str, float]()
     stage = _Stages(stages, progress)
-    base = _base(data, out)
+    base = _base(data, out, data_dir, progress)
     with ray_session():
         with stage("prepare", "interaction log -> task store (Ray Data)"):
             store = ensure_store(base, data_dir=data_dir, progress=progress)
@@ -94,11 +97,17 @@ def quickstart(
     return summary | {"text": _text(summary, table.text, example, report)}
 
 
-def _base(data: str, out: Path) -> Experiment:
+def _base(data: str, out: Path, data_dir: Path | None, progress: Progress) -> Experiment:
     tree = {"run.dir": str(out), "data.path": data, "sweep.space": SPACE, "sweep.trials": 6}
     # A small table says itself how little it can tell.
     tree |= {"model.prior_positions": [5, 25], "sweep.steps": 160, "evaluate.force": True}
-    return override(load(None), tree)
+    if guess.is_known(data):
+        return override(load(None), tree)
+    found = guess.settled(data, now=datetime.now(UTC))
+    progress(f"{data}: {writing.line(found)}; `metarec init {data}` writes it down")
+    base = override(load(None), tree | {"data": plain(found.data)})
+    find(base.data, data_dir=data_dir)  # a wrong log fails here, before Ray starts
+    return base
 
 
 def _is_small(store: TaskStore) -> bool:

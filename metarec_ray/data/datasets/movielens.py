@@ -19,6 +19,7 @@ from metarec_ray.errors import DataError
 
 DType = type[pl.Int64] | type[pl.Float64]
 LABEL_MIN = 4.0
+CSV_COLUMNS = ("userId", "movieId", "rating", "timestamp")
 RATING_COLUMNS = ["user_id", "movie_id", "rating", "timestamp", "row"]
 ITEM_FEATURES = {
     "genres": Feature(kind="multi_categorical"),
@@ -38,7 +39,10 @@ _GENRES_100K = (
 
 
 class Layout(NamedTuple):
-    """File names of a data set and functions that read them; `users` is None without user data."""
+    """File names of a data set and functions that read them; `users` is None without user data.
+
+    `parts` returns the files of a log that has several, `log` the first of them.
+    """
 
     name: str
     log: str
@@ -47,6 +51,8 @@ class Layout(NamedTuple):
     read_log: Callable[[Path], pl.DataFrame]
     read_items: Callable[[Path], pl.DataFrame]
     read_users: Callable[[Path], pl.DataFrame] | None
+    parts: Callable[[Path], list[Path]] | None = None
+    has_text_ids: bool = False
 
     def further(self, folder: Path, settings: Data) -> list[Path]:
         """Return the files to read besides the log and the side tables.
@@ -56,6 +62,8 @@ class Layout(NamedTuple):
 
         """
         table = settings.items
+        if self.parts is not None:
+            return [path for path in self.parts(folder) if path.name != self.log]
         if table is None or table.path != self.items:
             return []
         path = folder / film_content.FILE

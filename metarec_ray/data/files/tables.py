@@ -4,6 +4,8 @@ CSV and JSON are called text files here: all of their values are text. Does not 
 means.
 """
 
+import csv
+import difflib
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,7 +33,7 @@ Types = dict[str, pl.DataType]
 _TEXT = tuple(s for kind in ("CSV", "JSON lines") for s in SUFFIXES[kind])
 ALL_SUFFIXES = (*SUFFIXES["Parquet"], *_TEXT, *(suffix + PACKED for suffix in _TEXT))
 _ERRORS = (
-    pl.exceptions.PolarsError, pa.ArrowException, OSError, EOFError, zlib.error,
+    pl.exceptions.PolarsError, pa.ArrowException, OSError, EOFError, zlib.error, csv.Error,
 )  # fmt: skip
 
 
@@ -139,12 +141,20 @@ def row_groups(path: str) -> list[int]:
 
 
 def require_columns(wanted: Sequence[str], found: Sequence[str], place: str) -> None:
-    """Raise a DataError that names the first missing column and all that exist."""
+    """Raise a DataError that names the first missing column, all that exist and the nearest."""
     for name in wanted:
         if name not in found:
             raise DataError(
                 f"column {name!r} must exist, the columns of {place} are {', '.join(found)}"
+                f"{_nearest(name, found)}"
             )
+
+
+def _nearest(name: str, found: Sequence[str]) -> str:
+    """Return the names that a wrong one may have meant, as the end of a sentence."""
+    plain = {one.lower(): one for one in found}
+    near = difflib.get_close_matches(name.lower(), plain)
+    return f"; nearest: {', '.join(repr(plain[one]) for one in near)}" if near else ""
 
 
 def _parquet(

@@ -25,6 +25,7 @@ from metarec_ray.errors import DataError
 SYNTHETIC = "synthetic"
 CHUNK_ROWS = 1_000_000
 INTEGERS = Ids(pl.Int64(), pl.Int64())
+TEXTS = Ids(pl.String(), pl.String())
 
 
 class Chunk(NamedTuple):
@@ -122,7 +123,8 @@ def _find(settings: Data, data_dir: Path | None) -> Source:
     chunks = [Chunk(str(log), layout.log, layout=layout.name)]
     further = [str(one) for one in layout.further(local, effective)]
     fingerprint = _fingerprint([str(log), *further], path, effective)
-    return Source(effective, path, layout, chunks, INTEGERS, fingerprint)
+    ids = TEXTS if layout.has_text_ids else INTEGERS
+    return Source(effective, path, layout, chunks, ids, fingerprint)
 
 
 def require_time(settings: Data, key: str) -> None:

@@ -18,7 +18,18 @@ from metarec_ray.cli.clusters import _heard_twice
 from metarec_ray.errors import ConfigError, RunFailed
 
 VERBS = [
-    *("quickstart", "data", "prepare", "train", "tune", "evaluate", "bench", "report", "config"),
+    *(
+        "quickstart",
+        "init",
+        "data",
+        "prepare",
+        "train",
+        "tune",
+        "evaluate",
+        "bench",
+        "report",
+        "config",
+    ),
     *("serve", "rank", "submit", "cluster", "doctor"),
 ]
 
