@@ -142,7 +142,7 @@ def _refuse_unit(far: pl.Series, count: int, unit: str, place: str) -> None:
         if 1980 <= 1970 + value / a_second / _YEAR < 2100
     ]
     raise DataError(
-        f"a time must lie in the years 1 to 9999, got {value} with data.time_unit: {unit} "
+        f"a time must lie in the years 1 to 9999, got {value:.0f} with data.time_unit: {unit} "
         f"({place}){''.join(fit)}"
     )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from metarec_ray.algorithms.closed_form.windowed_ridge import WindowedRidge
+from metarec_ray.algorithms.rivals.neighbours import Ease
 from metarec_ray.atomic import replace_text
 from metarec_ray.config.experiment import Experiment, dump, load, override, relative
 from metarec_ray.data.guess import guess, writing
@@ -51,6 +52,8 @@ ATTENTION = {  # chosen on validation users of MovieLens-1M
     "train.tasks.ks": [10],
     "train.tasks.start_share": 0.5,
 }
+SMALL, SMALL_VALID_SHARE = 500, 0.25
+"""Training and validation users below which a log is small, and the share that validates then."""
 Progress = Callable[[str], None]
 
 
@@ -67,6 +70,9 @@ def quickstart(
     with ray_session():
         with stage("prepare", "interaction log -> task store (Ray Data)"):
             store = ensure_store(base, data_dir=data_dir, progress=progress)
+            if _is_small(store):
+                base = override(base, {"data.valid_share": SMALL_VALID_SHARE})
+                store = ensure_store(base, data_dir=data_dir, progress=progress)
         with stage("tune", "a small sweep on validation users (Ray Tune)"):
             found = _sweep(base, data_dir, progress)
         experiment = override(base, found.values | {"blend": _default(store)})
@@ -93,7 +99,8 @@ def quickstart(
 
 def _base(data: str, out: Path, data_dir: Path | None, progress: Progress) -> Experiment:
     tree = {"run.dir": str(out), "data.path": data, "sweep.space": SPACE, "sweep.trials": 6}
-    tree |= {"model.prior_positions": [5, 25], "sweep.steps": 160}
+    # A small table says itself how little it can tell.
+    tree |= {"model.prior_positions": [5, 25], "sweep.steps": 160, "evaluate.force": True}
     if guess.is_known(data):
         return override(load(None), tree)
     found = guess.settled(data, now=datetime.now(UTC))
@@ -103,18 +110,29 @@ def _base(data: str, out: Path, data_dir: Path | None, progress: Progress) -> Ex
     return base
 
 
+def _is_small(store: TaskStore) -> bool:
+    parts = store.manifest.parts
+    return parts["train"] + parts["valid"] < SMALL
+
+
 def _default(store: TaskStore) -> dict[str, Any]:
     """Return the default blend for a log: the tuned head and learners of other families.
 
     No single learner is best on every log, and a blend, with weights for each k chosen on
-    validation users, is seldom worse than its best member. For binary feedback the head is alone.
+    validation users, is seldom worse than its best member. With few users, members are few and
+    simple. For binary feedback the head is alone.
     """
-    feedback = store.manifest.feedback
+    feedback, n_items = store.manifest.feedback, len(store.items.ids)
     if feedback == "binary":
         return {}
     if feedback == "explicit":
-        others = {"ridge": {"algorithm.name": "eb_ridge"}}
-    elif len(store.items.ids) <= WindowedRidge().max_items:
+        simple = {"bias": {"algorithm.name": "user_item_bias"}}
+        others = simple if _is_small(store) else {"ridge": {"algorithm.name": "eb_ridge"}}
+    elif _is_small(store):
+        others = {"popularity": {"algorithm.name": "popularity"}}
+        if n_items <= Ease().max_items:
+            others["ease"] = {"algorithm.name": "ease"}
+    elif n_items <= WindowedRidge().max_items:
         others = {"ridge": {"algorithm.name": "windowed_ridge"}, "attention": ATTENTION}
     else:
         others = {"factors": {"algorithm.name": "ials"}}

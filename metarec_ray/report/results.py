@@ -21,6 +21,7 @@ _SENTENCE = {
     _WORSE: "worse than it {} (corrected p\xa0<\xa0.05)",
     _ALONE: "without a rival to compare with {}",
 }
+_FEW = "What a list holds is left out: a list of 10 holds every candidate, in any order."
 _ORDER: dict[Role, int] = {"optimum": 0, "floor": 1, "rival": 2, "learner": 3, "main": 4}
 
 
@@ -38,6 +39,7 @@ def verdict(run: Run) -> Markup:
             "" if rival is None else _decimal(rival.ndcg),
             "" if rival is None else f"{row.ndcg - rival.ndcg:+.4f}",
             _p(row.p_corrected),
+            "" if row.n_for_5_percent is None else f"{row.n_for_5_percent:,}",
             _badge(word, row),
         )
         for row, word in found
@@ -50,6 +52,7 @@ def verdict(run: Run) -> Markup:
         "its NDCG@10",
         "difference",
         "corrected p",
+        "users that a difference of 5\xa0% takes to be seen",
         "so it is",
     )
     lead = element("p", _sentence(found), css="verdict")
@@ -99,12 +102,15 @@ def full_table(run: Run) -> Markup:
     """Return all fields of all rows."""
     if not run.raw:
         return Markup()
-    fields = list(dict.fromkeys(name for row in run.raw for name in row))
+    named = list(dict.fromkeys(name for row in run.raw for name in row))
+    fields = [name for name in named if any(row.get(name) is not None for row in run.raw)]
     first = "method" if "method" in fields else fields[0]
     measured = [name for name in fields if name != first and name not in _SHARED]
     ordered = [first, *measured, *(name for name in _SHARED if name in fields)]
     body = [[_cell(row.get(name)) for name in ordered] for row in run.raw]
-    return section("Every row of the table", table(ordered, body, css="tall"))
+    few = "hr@10" in named and "hr@10" not in fields
+    why = element("p", _FEW) if few else Markup()
+    return section("Every row of the table", table(ordered, body, css="tall"), why)
 
 
 def _learner_rows(run: Run) -> list[Row]:

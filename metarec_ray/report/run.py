@@ -41,6 +41,7 @@ class Row(_Read):
     ci95: tuple[float, float]
     p_corrected: float | None = None
     best_rival: str | None = None
+    n_for_5_percent: int | None = None
     better: bool = False
     chance: bool = False
 

@@ -13,7 +13,12 @@ from torch import Tensor
 
 from metarec_ray.errors import DataError
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured, mean, weight_of
-from metarec_ray.evaluation.table.statistics import Bootstrap, Interval, bootstrap
+from metarec_ray.evaluation.table.statistics import (
+    Bootstrap,
+    Interval,
+    bootstrap,
+    entities_needed,
+)
 
 
 class Target(NamedTuple):
@@ -31,6 +36,8 @@ class Target(NamedTuple):
     chance: str
 
 
+EFFECT = 0.05
+"""Relative difference for which `Difference.needed` says how many entities it takes."""
 UNTOLD = ":target_only"
 """Suffix of the name of a method that is not given the source domain."""
 RANKINGS, RATINGS = Target("ndcg@10", 1, "ndcg@10"), Target("squared_error", -1, "ndcg@5")
@@ -56,11 +63,20 @@ class Averaged(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A method compared with the best of others; p is None for that one, and without others."""
+    """A method compared with the best of others; p is None for that one, and without others.
+
+    Attributes:
+        best: of the others.
+        p: two-sided.
+        above: whether the method's mean is better.
+        needed: entities that it takes to see a difference of 5 % of the best one's mean.
+
+    """
 
     best: str | None
     p: float | None
     above: bool
+    needed: int | None = None
 
 
 class Compared(NamedTuple):
@@ -193,8 +209,12 @@ def _difference(
     best = max(rivals, key=level, default=None)
     if best is None:
         return Difference(None, None, False)
-    p = None if best == i else drawn.p_value(i, best)
-    return Difference(beside[best].method, p, level(i) > level(best))
+    if best == i:
+        return Difference(beside[best].method, None, False)
+    one, other = (beside[j].values[target.metric].nan_to_num() for j in (i, best))
+    needed = entities_needed(one - other, EFFECT * level(best))
+    p = drawn.p_value(i, best)
+    return Difference(beside[best].method, p, level(i) > level(best), needed)
 
 
 def _floor(beside: Sequence[Averaged], drawn: Bootstrap) -> float:

@@ -116,4 +116,18 @@ def _foot(rows: Sequence[Row]) -> list[str]:
         used.append(
             "best rival: " + ", ".join(f"{name} (k={k:.0f})" for k, name in sorted(best.items()))
         )
-    return used
+    return [*used, *_power(rows)]
+
+
+def _power(rows: Sequence[Row]) -> list[str]:
+    """Return how many users it takes to tell the last learner from the best rival, by k."""
+    learners = [row for row in rows if row["kind"] == "learner"]
+    mine = [row for row in learners if row["method"] == learners[-1]["method"]]
+    needed = {_number(row["k"]): row.get("n_for_5_percent") for row in mine}
+    shown = [f"{_number(n):,.0f} (k={k:.0f})" for k, n in sorted(needed.items()) if n is not None]
+    if not shown:
+        return []
+    return [
+        f"users it takes to see a difference of 5 % between {mine[0]['method']} and the best rival "
+        f"at 80 % power: {', '.join(shown)}; {mine[0]['n']} are judged"
+    ]

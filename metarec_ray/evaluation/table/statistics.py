@@ -3,6 +3,8 @@
 Knows one value per entity and method; does not know metrics or learners.
 """
 
+import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
@@ -65,6 +67,26 @@ def bootstrap(
         times *= weight
         means.append(values @ times.T / times.sum(1))
     return Bootstrap(torch.cat(means, 1))
+
+
+def entities_needed(
+    differences: Tensor, effect: float, *, power: float = 0.8, level: float = 0.05
+) -> int | None:
+    """Return how many entities a paired test needs to see a mean difference of `effect`.
+
+    n = ((z_(1 - level / 2) + z_power) sd / effect)^2 for a two-sided test [Chow, Shao & Wang, 2008,
+    Sample Size Calculations in Clinical Research, 3.1.1]; the standard deviation is that of the
+    `differences` [E] of two methods. None where they or the effect are 0, or E is 1.
+
+    >>> entities_needed(torch.tensor([0.1, -0.1, 0.1, -0.1]), 0.05)
+    42
+    """
+    normal = NormalDist()
+    spread = differences.double().std().item() if len(differences) > 1 else 0.0
+    if not spread or not effect:
+        return None
+    z = normal.inv_cdf(1 - level / 2) + normal.inv_cdf(power)
+    return math.ceil((z * spread / effect) ** 2)
 
 
 def bonferroni(p_values: list[float]) -> list[float]:

@@ -1,10 +1,12 @@
-"""What the quickstart makes of a log of one's own, before Ray starts."""
+"""What the quickstart makes of a log of one's own, and what it fits by default."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from metarec_ray.engine.quickstart import _base, quickstart
+from metarec_ray.config.experiment import load, override
+from metarec_ray.engine.quickstart import _base, _default, quickstart
 from metarec_ray.errors import DataError
 
 
@@ -53,3 +55,32 @@ def test_a_log_that_cannot_be_read_is_refused_before_ray_starts(
 def test_a_known_data_set_is_not_looked_at(tmp_path: Path, name: str) -> None:
     base = _base(name, tmp_path / "run", None, lambda _: None)
     assert (base.data.path, base.data.feedback, base.data.columns) == (name, "implicit", None)
+
+
+def made(feedback: str, users: int, items: int = 500) -> SimpleNamespace:
+    parts = {"train": users - users // 10, "valid": users // 10, "test": users // 4}
+    manifest = SimpleNamespace(feedback=feedback, parts=parts)
+    return SimpleNamespace(manifest=manifest, items=SimpleNamespace(ids=range(items)))
+
+
+@pytest.mark.parametrize(
+    ("feedback", "users", "items", "members"),
+    [
+        ("implicit", 500, 500, {"head", "ridge", "attention"}),
+        ("implicit", 499, 500, {"head", "popularity", "ease"}),
+        ("implicit", 120, 30_000, {"head", "popularity"}),
+        ("implicit", 500, 30_000, {"head", "factors"}),
+        ("explicit", 500, 500, {"head", "ridge"}),
+        ("explicit", 499, 500, {"head", "bias"}),
+    ],
+)
+def test_the_default_of_a_small_log_has_few_and_simple_members(
+    feedback: str, users: int, items: int, members: set[str]
+) -> None:
+    found = _default(made(feedback, users, items))  # type: ignore[arg-type]
+    assert set(found["members"]) == members
+    assert set(override(load(None), {"blend": found}).members()) == members
+
+
+def test_for_clicks_the_head_is_alone() -> None:
+    assert _default(made("binary", 100)) == {}  # type: ignore[arg-type]

@@ -47,6 +47,7 @@ def row(method: str, k: int, **changes: object) -> dict[str, object]:
         "p_vs_best_rival": None if method == best else 0.0002,
         "p_corrected": p,
         "best_rival": best,
+        "n_for_5_percent": None if method == best else 5_120,
         "better": learner and value > rivals[best] and P_CORRECTED[k] < 0.05,
         "chance": kind == "rival" and value < 0.02,
         "adaptation_gain": value - scores[0],

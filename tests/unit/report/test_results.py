@@ -29,6 +29,8 @@ def test_the_verdict_says_where_the_learner_is_better_and_where_it_is_not(run: R
         "5 and 10 (corrected p &lt; .05) and not distinguishable from it at k = 0."
         in words(results.verdict(run))
     )
+    assert "users that a difference of 5 % takes to be seen" in words(results.verdict(run))
+    assert "5,120" in words(results.verdict(run))
 
 
 def test_a_learner_above_the_rival_without_a_small_p_is_not_called_better(tmp_path: Path) -> None:
@@ -111,3 +113,11 @@ def test_rows_without_a_k_are_in_the_table_only(tmp_path: Path) -> None:
     run = evaluated_run(tmp_path, [melu])
     assert [results.verdict(run), results.curves(run), results.regret(run)] == ["", "", ""]
     assert "0.9700" in results.full_table(run)
+
+
+def test_columns_that_no_row_has_are_left_out_with_the_reason(tmp_path: Path) -> None:
+    lists = dict.fromkeys(("hr@10", "recall@10", "recall@50", "coverage@10", "novelty"))
+    said = words(results.full_table(evaluated_run(tmp_path, [row("ease", 3, **lists)])))
+    assert "hr@10" not in said
+    assert "ndcg@10" in said
+    assert "a list of 10 holds every candidate, in any order" in said

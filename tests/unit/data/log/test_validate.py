@@ -154,6 +154,12 @@ def test_context_columns_are_carried_in_canonical_types() -> None:
     assert found.rejected.row(0)[:4] == ("log.csv", 1, "how hot is not a finite number", "inf")
 
 
+def test_a_context_value_that_is_no_number_is_quarantined_with_its_row() -> None:
+    raw = rated(heat=["0.5", "hot", "1"])
+    settings = Data(feedback="explicit", columns=RATED, context={"heat": Feature(kind="numeric")})
+    assert reasons(raw, settings) == [(1, "heat is not a finite number", "hot")]
+
+
 def test_kinds_of_events_have_weights_and_others_are_filtered() -> None:
     raw = pl.DataFrame(
         {"user": [1] * 5, "item": range(5), "what": ["view", "buy", "hover", None, "view"]}

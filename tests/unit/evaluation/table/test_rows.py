@@ -122,6 +122,17 @@ def test_p_values_compare_with_the_best_rival():
     assert not by_method["weak"]["better"]
 
 
+def test_a_row_says_how_many_entities_a_difference_of_5_percent_takes():
+    rows = rows_of(RANDOM, STRONG, method("ours", "learner", 0.9))
+    of = {str(row["method"]): row for row in rows if row["k"] == 3}
+    assert of["strong"]["n_for_5_percent"] is None  # the best rival itself
+    needed = of["ours"]["n_for_5_percent"]
+    assert isinstance(needed, int)
+    assert f"at 80 % power: {rows[-3]['n_for_5_percent']:,} (k=0)" in render(rows)
+    assert f"{needed:,} (k=3); {USERS} are judged" in render(rows)
+    assert "to see a difference" not in render(rows_of(RANDOM, STRONG))
+
+
 def test_correction_spans_every_learner_and_k():
     # Three comparisons with the smallest p there is: the first of Holm's steps triples it.
     rows = [

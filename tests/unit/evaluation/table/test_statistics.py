@@ -2,7 +2,12 @@ import pytest
 import torch
 
 from metarec_ray.errors import DataError
-from metarec_ray.evaluation.table.statistics import bonferroni, bootstrap, holm
+from metarec_ray.evaluation.table.statistics import (
+    bonferroni,
+    bootstrap,
+    entities_needed,
+    holm,
+)
 
 
 def normal(shift: float, seed: int, n: int = 400) -> torch.Tensor:
@@ -67,3 +72,19 @@ def test_a_weight_counts_an_entity_as_often_as_copies_of_it_would_in_a_mean():
 def test_a_bootstrap_of_nobody_is_refused():
     with pytest.raises(DataError, match="at least 1 entity, got 0"):
         bootstrap(torch.zeros(2, 0), resamples=1000, seed=0)
+
+
+def test_as_many_entities_as_are_needed_see_the_effect_four_times_in_five():
+    differences = normal(0, 6, n=100_000)
+    # (1.95996 + 0.84162)^2 = 7.8489, over the squared effect, .25^2, in standard deviations.
+    needed = entities_needed(differences / differences.std(), 0.25)
+    assert needed == 126
+    draws = 0.25 + torch.randn(20_000, needed, generator=torch.Generator().manual_seed(7))
+    z = draws.mean(1) / draws.std(1) * needed**0.5
+    assert (z.abs() > 1.95996).double().mean().item() == pytest.approx(0.8, abs=0.01)
+
+
+def test_nothing_needs_entities_where_nothing_differs():
+    assert entities_needed(torch.zeros(9), 0.1) is None
+    assert entities_needed(normal(0, 8), 0.0) is None
+    assert entities_needed(torch.ones(1), 0.1) is None
