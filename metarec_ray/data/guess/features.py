@@ -45,6 +45,8 @@ def _numbers(column: Column) -> Kind:
     parts = set(words.tokens(column.name))
     coded = bool(_CODES & parts)
     repeats = column.distinct <= min(_MANY, len(column.values) / 2)
+    if column.kind == "integer" and column.distinct == column.rows and column.values.is_sorted():
+        return Kind(None, "numbers the rows")
     few = column.distinct <= (12 if _AMOUNTS & parts else 30)
     if column.kind == "integer" and repeats and (coded or few):
         return Kind({"kind": "categorical"}, f"{column.distinct} whole numbers")
@@ -59,10 +61,11 @@ def _text(column: Column) -> Kind:
     text = column.values.cast(pl.String)
     if mean(text.str.starts_with("http")) > 0.5:
         return Kind(None, "addresses")
-    if text.str.starts_with("[").all():
+    if text.str.contains(r"^\[.*\]$").all():
         return Kind(None, "lists, but written as text")
+    ranges = bool(text.str.contains(r"^[\[(]").any())  # (10,50]
     for sign in _SEPARATORS:
-        found = _tokens(text, sign)
+        found = None if ranges else _tokens(text, sign)
         if found:
             return Kind({"kind": "multi_categorical", "separator": sign}, found)
     if column.distinct > len(text) / 2 or longest(text) > _LONG:

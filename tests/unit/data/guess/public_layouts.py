@@ -438,11 +438,15 @@ def kuairec(folder: Path) -> Right:
     head = "user_id,video_id,play_duration,video_duration,time,date,timestamp,watch_ratio"
     lines(folder / "small_matrix.csv", [head, *rows])
     people = [
-        f"{u},{['high_active', 'full_active'][u % 2]},{u % 2},{u * 3},{u % 7}" for u in range(1, 41)
+        f'{u},{["high_active", "full_active"][u % 2]},{u % 2},{u * 3},"{["0", "(0,10]"][u % 2]}",{u % 7}'
+        for u in range(1, 41)
     ]
     lines(
         folder / "user_features.csv",
-        ["user_id,user_active_degree,is_lowactive_period,follow_user_num,onehot_feat0", *people],
+        [
+            "user_id,user_active_degree,is_lowactive_period,follow_user_num,follow_user_num_range,onehot_feat0",
+            *people,
+        ],
     )
     daily = [f"{140 + i},2020070{day},{i * 7},{day * i}" for i in range(1, 51) for day in (5, 6)]
     lines(folder / "item_daily_features.csv", ["video_id,date,author_id,show_cnt", *daily])
