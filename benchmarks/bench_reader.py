@@ -24,7 +24,8 @@ from metarec_ray.data.log import sources
 from metarec_ray.data.settings import Columns, Data, Synthetic
 from metarec_ray.data.store import pipeline
 from metarec_ray.data.store.planning import Run
-from metarec_ray.data.tasks.lanes import Cut, LaneSampler
+from metarec_ray.data.tasks.cuts import Cut
+from metarec_ray.data.tasks.lanes import LaneSampler
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.training.meta_step.step import LaneResult
 from metarec_ray.training.process import set_up

@@ -20,11 +20,13 @@ POWERS = tuple(2.0 ** (step / 2) for step in range(-6, 15))
 def ranking_quality(scores: Tensor, gains: Tensor, *, candidates: Tensor) -> Tensor:
     """Return the NDCG@10 [T] of scores [T, I]; ties are broken by the same draw in every call.
 
-    `gains` [T, I] and bool `candidates` [T, I] are those of `metrics.rank`.
+    `gains` [T, I] and bool `candidates` [T, I] are those of `metrics.rank`; of fewer than 10
+    candidates all are ranked.
     """
     generator = torch.Generator().manual_seed(0)
-    ranked = metrics.rank(scores, gains, depth=DEPTH, generator=generator, candidates=candidates)
-    return metrics.ndcg(ranked, DEPTH)
+    depth = min(DEPTH, int(candidates.sum(1).min()))
+    ranked = metrics.rank(scores, gains, depth=depth, generator=generator, candidates=candidates)
+    return metrics.ndcg(ranked, depth)
 
 
 def weights_row(events: Tensor, sizes: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from pydantic import (
 
 from metarec_ray.algorithms.losses.union import AnyLoss
 from metarec_ray.data.setting_types import Settings
+from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import Domains
-from metarec_ray.data.tasks.lanes import Cut
 
 
 class Run(Settings):

@@ -68,8 +68,8 @@ def rank(
     Args:
         scores: [T, I]; NaN is an error, infinities are ordered.
         gains: [T, I], >= 0, of the candidates: 1 for a positive, or `graded`.
-        depth: length of the list, smaller than every task's number of candidates: a list of all
-            candidates would contain the relevant ones whatever the scores.
+        depth: length of the list, at most every task's number of candidates. Of a list of all
+            candidates only the order says something: hit rate, recall and precision are given.
         generator: breaks ties.
         candidates: bool [T, I]; None for all.
 
@@ -201,9 +201,9 @@ def _check(scores: Tensor, candidates: Tensor, depth: int) -> None:
         row = int(unusable.any(1).nonzero()[0])
         raise DataError(f"a score must be a number, got NaN (task {row} of the score matrix)")
     fewest = int(candidates.sum(1).min())
-    if depth >= fewest:
+    if depth > fewest:
         raise DataError(
-            f"the top k needs k < number of candidates, got k {depth} of {fewest} candidates"
+            f"the top k needs k <= number of candidates, got k {depth} of {fewest} candidates"
         )
 
 

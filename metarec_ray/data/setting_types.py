@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from metarec_ray.data import times
+from metarec_ray.data import date_text, times
 
 # After the user name, where it may hold a `/`, or among the options of Azure.
 _PASSWORD = re.compile(r"\w+://([^/@?]*:[^@?]*@|[^?]*\?(.*&)?(client_secret|sig)=)")
@@ -27,6 +27,13 @@ def _without_password(path: str) -> str:
     return path
 
 
+def _usable(form: str) -> str:
+    wrong = date_text.problem(form)
+    if wrong is not None:
+        raise ValueError(f"{wrong}, got {form!r}")
+    return form
+
+
 def _moment(value: object) -> str:
     text = value.isoformat() if isinstance(value, date) else value
     try:
@@ -42,3 +49,5 @@ Moment = Annotated[str, BeforeValidator(_moment)]
 """A date or time as text; in the zone of the log if it names none."""
 Place = Annotated[str, AfterValidator(_without_password)]
 """A local path or a URI; never with a password, it is written to manifests and messages."""
+TimeFormat = Annotated[str, AfterValidator(_usable)]
+"""How dates are written, as strptime has it; each value that fits is one day."""

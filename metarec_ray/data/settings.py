@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from metarec_ray.data import times
-from metarec_ray.data.setting_types import Moment, Place, Settings
+from metarec_ray.data.setting_types import Moment, Place, Settings, TimeFormat
 from metarec_ray.data.text_format import TextFormat
 
 DOMAIN = "domain"
@@ -123,6 +123,7 @@ class Data(TextFormat):
         event_weights: the label of each kind of event; other kinds are filtered.
         time_unit: of times that are numbers.
         time_zone: of dates and times without one.
+        time_format: of times that are text, `%d/%m/%Y %H:%M:%S`; None for dates with one reading.
         since, until: events before `since`, or at or after `until`, are filtered.
         context: columns of an event that are model inputs.
         entity: who has the histories. With `item` users and items swap their roles; the tables and
@@ -154,6 +155,7 @@ class Data(TextFormat):
     event_weights: dict[str, float] = Field(default={})
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     time_zone: str = "UTC"
+    time_format: TimeFormat | None = None
     since: Moment | None = None
     until: Moment | None = None
     users: SideTable | None = None
@@ -200,7 +202,7 @@ class Data(TextFormat):
     def _reads_what_it_sets(self) -> "Data":
         if self.columns is None:  # those of a known layout
             return self
-        clock = [] if self.columns.time is not None else ["time_unit", "time_zone"]
+        clock = [] if self.columns.time is not None else ["time_unit", "time_zone", "time_format"]
         labelled = self.columns.label is not None or self.columns.event is not None
         idle = [("time", key) for key in clock] + ([] if labelled else [("label", "label_min")])
         for column, key in idle:

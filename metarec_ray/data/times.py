@@ -4,43 +4,70 @@ Does not know what happened then.
 """
 
 from datetime import UTC, datetime, timedelta
+from math import nan
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from metarec_ray.data import date_text
 from metarec_ray.data.numbers import number
+from metarec_ray.errors import DataError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 MICROSECONDS = 1_000_000
-_ZONED = r"\d:\d\d.*(Z|[+-]\d\d:?\d\d)$"
+FIRST = (datetime(1, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+LAST = (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+"""The instants that have a date."""
+_YEAR = 31_556_952  # seconds
+_FAR = "time is out of range"
+NO_NUMBER = "time is not a finite number"
+UNREAD = "time is not a date that can be read"
+MANY = 10
+"""Values that are no times refuse a column; fewer may be the bad rows of a small file."""
 
 
-def read(column: pl.Series, unit: str, zone: str, place: str) -> tuple[pl.Series, pl.Series]:
+class Clock(NamedTuple):
+    """How a log says when: `unit` of numbers, `zone` of dates without one, `format` of text."""
+
+    unit: str = "s"
+    zone: str = "UTC"
+    format: str | None = None
+
+
+def read(column: pl.Series, clock: Clock, place: str) -> tuple[pl.Series, pl.Series]:
     """Return the times of a column in microseconds, and why a value is rejected, or null.
 
-    Args:
-        column: numbers, dates, or text of one of the two: if one value is a date, all must be.
-        unit: of numbers.
-        zone: of dates without one. Of a local time that occurs twice the first is meant, one that
-            does not occur is rejected.
-        place: names the column in an error.
+    Text is numbers or dates: if one value is a date, all must be. Of a local time that occurs twice
+    the first is meant, one that does not occur is rejected.
+
+    Raises:
+        DataError: the column holds no times, or dates with two readings and no format; `place`
+            names the column.
 
     """
-    stamps = _stamps_of(column, zone)
-    if stamps is not None:
-        broken = stamps.to_frame("time").select(
-            pl.when(pl.col("time").is_null()).then(pl.lit("time is missing or cannot be read"))
-        )
-        return stamps, broken.to_series()
-    numbers = number(column, "time", place)
-    broken = _rule(numbers, unit)
-    found = _in_microseconds(numbers.set(broken.is_not_null(), None), unit)
-    # Floats do not hold nanoseconds exactly, and one bad value in text makes all numbers floats.
+    if clock.format is not None:
+        return _written_as(column, clock.format, clock.zone, place)
+    if isinstance(column.dtype, pl.Datetime) or column.dtype == pl.Date:
+        _refuse_far(column, place)
+        return _judged(column.is_not_null(), date_text.localised(column, clock.zone))
     if column.dtype == pl.String:
-        whole = column.cast(pl.Int64, strict=False).set(broken.is_not_null(), None)
-        found = found.zip_with(whole.is_null(), _in_microseconds(whole, unit))
-    return found, broken
+        column = column.set(column.str.strip_chars() == "", None)
+        words = column.set(column.cast(pl.Float64, strict=False).is_not_null(), None)
+        found = date_text.with_one_reading(words, clock.zone, place)
+        if found.stamps.is_not_null().any() or found.skipped.any():
+            return _judged(column.is_not_null(), found)
+    return _counted(column, clock.unit, place)
+
+
+def advice(value: str, form: str | None) -> str:
+    """Return how times are read, for one that is not: the formats, and those that would fit it."""
+    if form is not None:
+        return f"data.time_format says {form!r}"
+    fit = " or ".join(f'"{one}"' for one in date_text.fitting(value))
+    fits = f", {fit} fits" if fit else ""
+    return f"numbers are read, and {date_text.READ}; data.time_format is for others{fits}"
 
 
 def instant(text: str, zone: str) -> int:
@@ -57,38 +84,97 @@ def instant(text: str, zone: str) -> int:
 
 
 def written(instant: int) -> str:
-    """Return microseconds as a date and time; as a number outside the years 1 to 9999.
+    """Return microseconds as a date and time.
 
-    >>> written(0), written(2**62)
-    ('1970-01-01T00:00:00+00:00', '4611686018427387904 us')
+    >>> written(1)
+    '1970-01-01T00:00:00.000001+00:00'
     """
-    try:
-        return (EPOCH + timedelta(microseconds=instant)).isoformat()
-    except OverflowError:
-        return f"{instant} us"
+    return (EPOCH + timedelta(microseconds=instant)).isoformat()
 
 
-def _stamps_of(column: pl.Series, zone: str) -> pl.Series | None:
-    """Return dates and times as microseconds; None if the column has numbers."""
-    if isinstance(column.dtype, pl.Datetime) or column.dtype == pl.Date:
-        return _stamps(column, zone)
+def _written_as(column: pl.Series, form: str, zone: str, place: str) -> tuple[pl.Series, pl.Series]:
+    """Return the times of a column that a format reads."""
+    if column.dtype.is_integer() or column.dtype == pl.Null:
+        column = column.cast(pl.String)
     if column.dtype != pl.String:
-        return None
-    stamps = _dates(column, zone)
-    return stamps if stamps.null_count() < len(stamps) else None
+        raise DataError(f"data.time_format is of times that are text, got {column.dtype} ({place})")
+    column = column.set(column.str.strip_chars() == "", None)
+    found = date_text.by_format(column, form, zone)
+    return _judged(column.is_not_null(), found)
+
+
+def _refuse_far(column: pl.Series, place: str) -> None:
+    """Raise a DataError if dates or timestamps have no year of four digits; polars panics there."""
+    unit = getattr(column.dtype, "time_unit", "days")
+    a_second = PER_SECOND.get(unit, 1 / 86_400)
+    count = column.to_physical().cast(pl.Float64)
+    far = ~(count / a_second).is_between(FIRST // MICROSECONDS, LAST // MICROSECONDS)
+    if far.any():
+        value = column.to_physical().filter(far)[0]
+        raise DataError(f"a time must lie in the years 1 to 9999, got {value} {unit} ({place})")
+
+
+def _counted(column: pl.Series, unit: str, place: str) -> tuple[pl.Series, pl.Series]:
+    """Return the times of a column of numbers, or of text that is none of dates."""
+    if column.dtype == pl.String:
+        parsed = column.cast(pl.Float64, strict=False)
+        numbers = parsed.zip_with(parsed.is_not_null() | column.is_null(), pl.Series([nan]))
+    else:
+        numbers = number(column, "time", place)
+    broken = _rule(numbers, unit)
+    _refuse_unit(numbers.filter(broken == _FAR), len(column) - column.null_count(), unit, place)
+    found = _in_microseconds(numbers.set(broken.is_not_null(), None), unit)
+    # Floats do not hold nanoseconds exactly, and one bad value in text makes all numbers floats.
+    if column.dtype == pl.String:
+        whole = column.cast(pl.Int64, strict=False).set(broken.is_not_null(), None)
+        found = found.zip_with(whole.is_null(), _in_microseconds(whole, unit))
+    return found, broken
+
+
+def _refuse_unit(far: pl.Series, count: int, unit: str, place: str) -> None:
+    """Raise a DataError if all `count` numbers are out of range; names a unit that would fit."""
+    if len(far) < max(count, MANY):
+        return
+    value = far[0]
+    fit = [
+        f", data.time_unit: {other} makes it {written(int(value * MICROSECONDS // a_second))}"
+        for other, a_second in PER_SECOND.items()
+        if 1980 <= 1970 + value / a_second / _YEAR < 2100
+    ]
+    raise DataError(
+        f"a time must lie in the years 1 to 9999, got {value} with data.time_unit: {unit} "
+        f"({place}){''.join(fit)}"
+    )
+
+
+def _judged(present: pl.Series, found: date_text.Parsed) -> tuple[pl.Series, pl.Series]:
+    """Return dates and why one is rejected."""
+    stamp = pl.col("stamp")
+    rule = (
+        pl.when(~pl.col("present"))
+        .then(pl.lit("time is missing"))
+        .when(pl.col("skipped"))
+        .then(pl.lit("time is one that data.time_zone skips"))
+        .when(stamp.is_null())
+        .then(pl.lit(UNREAD))
+        .when(~stamp.is_between(FIRST, LAST))
+        .then(pl.lit(_FAR))
+    )
+    frame = pl.DataFrame({"stamp": found.stamps, "skipped": found.skipped, "present": present})
+    broken = frame.select(rule).to_series()
+    return found.stamps.set(broken.is_not_null(), None), broken
 
 
 def _rule(numbers: pl.Series, unit: str) -> pl.Series:
     """Return why a number is rejected, or null."""
     time = pl.col("time").cast(pl.Float64)
-    limit = 2**62 * PER_SECOND[unit] / MICROSECONDS
     rule = (
         pl.when(time.is_null())
         .then(pl.lit("time is missing"))
         .when(~time.is_finite())
-        .then(pl.lit("time is not a finite number"))
-        .when(time.abs() > limit)
-        .then(pl.lit("time is out of range"))
+        .then(pl.lit(NO_NUMBER))
+        .when(~(time / PER_SECOND[unit]).is_between(FIRST // MICROSECONDS, LAST // MICROSECONDS))
+        .then(pl.lit(_FAR))
     )
     return numbers.to_frame("time").select(rule).to_series()
 
@@ -100,28 +186,3 @@ def _in_microseconds(time: pl.Series, unit: str) -> pl.Series:
     if a_second > MICROSECONDS:
         return time.cast(pl.Int64) // (a_second // MICROSECONDS)
     return time.cast(pl.Int64) * (MICROSECONDS // a_second)
-
-
-def _stamps(column: pl.Series, zone: str) -> pl.Series:
-    """Return dates and times as microseconds."""
-    named = getattr(column.dtype, "time_zone", None)
-    stamps = column.cast(pl.Datetime("us", named))
-    if named is None:
-        stamps = stamps.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-    return stamps.cast(pl.Int64)
-
-
-def _dates(column: pl.Series, zone: str) -> pl.Series:
-    """Return text as microseconds, null where it is no date or time."""
-    words = column.set(column.cast(pl.Float64, strict=False).is_not_null(), None)
-    # polars decides by the first value whether all name a zone.
-    zoned = words.str.contains(_ZONED).fill_null(False)
-    named, plain = (_parsed(words.set(~which, None), zone) for which in (zoned, ~zoned))
-    return named.zip_with(zoned, plain)
-
-
-def _parsed(text: pl.Series, zone: str) -> pl.Series:
-    try:
-        return _stamps(text.str.to_datetime(time_unit="us", strict=False), zone)
-    except pl.exceptions.ComputeError:  # no format fits
-        return pl.repeat(None, len(text), dtype=pl.Int64, eager=True)

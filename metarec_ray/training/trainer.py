@@ -18,8 +18,9 @@ from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Lane, Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
+from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import asked_items, learned_from
-from metarec_ray.data.tasks.lanes import Cut, LaneSampler
+from metarec_ray.data.tasks.lanes import LaneSampler
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.artifact import assemble, require_same_run

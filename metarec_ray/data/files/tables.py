@@ -175,9 +175,24 @@ def _types(found: pa.Schema, wanted: Sequence[str]) -> Types:
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
+    """Return a table for polars, which panics at offsets as zones and at wide decimals."""
+    fields = [field.with_type(_readable(field.type)) for field in table.schema]
+    frame = pl.from_arrow(table.cast(pa.schema(fields), safe=False))
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+def _readable(dtype: pa.DataType) -> pa.DataType:
+    """Return the type that polars reads: an instant stays what it is, in UTC."""
+    if pa.types.is_timestamp(dtype) and dtype.tz is not None:
+        return pa.timestamp(dtype.unit, "UTC")
+    if pa.types.is_decimal256(dtype):
+        return pa.float64()
+    if pa.types.is_list(dtype) or pa.types.is_large_list(dtype):
+        return pa.large_list(_readable(dtype.value_type))
+    if pa.types.is_struct(dtype):
+        return pa.struct([field.with_type(_readable(field.type)) for field in dtype])
+    return dtype
 
 
 def _broken(path: str, error: Exception) -> DataError:

@@ -114,7 +114,8 @@ def _judged(job: Job, scanned: list[Done], whole: Tally) -> dict[str, object]:
         found["kinds of events"] = weighed
     frames = rejected(job.work, scanned, [])
     try:
-        too_many = quarantine.bad_share(whole.rejected, whole.rows, frames, settings)
+        if told := quarantine.bad_share(whole.rejected, whole.rows, frames, settings):
+            raise DataError(told)
         planned = plan(job, scanned)
     except DataError as error:
         return found | {"refused": str(error)}
@@ -122,7 +123,7 @@ def _judged(job: Job, scanned: list[Done], whole: Tally) -> dict[str, object]:
         found["rows in tables"] = {one.side: str(one) for one in planned.joins}
     if planned.notes:
         found["notes"] = list(planned.notes)
-    return found | ({"refused": too_many} if too_many else {})
+    return found
 
 
 def _weight(weight: float | None) -> str:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import polars as pl
 
+from metarec_ray.data import time_spans
 from metarec_ray.data.log.sources import Source
-from metarec_ray.data.log.tally import IMPOSSIBLE, WORDS, Tally
+from metarec_ray.data.log.tally import IMPOSSIBLE, WORDS, Tally, total
 from metarec_ray.data.settings import Data, SideTable
 from metarec_ray.errors import DataError
 
@@ -102,6 +103,34 @@ def of_settings(source: Source, tally: Tally) -> list[str]:
     rows = sum(tally.kinds[kind] for kind in others)
     named = ", ".join(f"{kind} ({tally.kinds[kind]})" for kind in others[:SHOWN])
     return [f"{rows} of {tally.rows} rows have no weight (data.event_weights): {named}"]
+
+
+def of_times(settings: Data, files: Iterable[tuple[str, Tally]], now: int) -> list[str]:
+    """Return sentences on times that are not plausible.
+
+    Args:
+        settings: of the log.
+        files: the tally of each part of a file.
+        now: microseconds since 1970.
+
+    Raises:
+        DataError: files have their times in different units.
+
+    """
+    parts: dict[str, list[Tally]] = {}
+    for name, one in files:
+        parts.setdefault(name, []).append(one)
+    wholes = {name: total(some) for name, some in parts.items()}
+    spans = {n: (int(t.times[0]), int(t.times[1])) for n, t in wholes.items() if t.times}
+    if not spans:
+        return []
+    counted = any(one.counted for one in wholes.values()) and settings.time_format is None
+    unit = settings.time_unit if counted else None
+    if told := time_spans.mixed(spans, unit, now):
+        raise DataError(f"{told} ({settings.path})")
+    lows, highs = zip(*spans.values(), strict=True)
+    told = time_spans.implausible((min(lows), max(highs)), unit, now)
+    return [told] if told else []
 
 
 def of_marks(settings: Data, tally: Tally, sizes: Mapping[str, int]) -> list[str]:

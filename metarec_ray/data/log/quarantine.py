@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from metarec_ray.data import times
 from metarec_ray.data.files.parquet import write_frames
 from metarec_ray.data.settings import Data
 from metarec_ray.errors import DataError
@@ -86,5 +87,10 @@ def bad_share(bad: int, rows: int, frames: Iterable[pl.DataFrame], settings: Dat
     return (
         f"at most {settings.max_bad_share:.2%} of rows may be bad (data.max_bad_share), got {bad} "
         f"of {rows}: {first['reason']}, got {first['value']} in row {first['row']} of "
-        f"{first['file']}"
+        f"{first['file']}{_advice(first['reason'], first['value'], settings)}"
     )
+
+
+def _advice(reason: str, value: str, settings: Data) -> str:
+    unread = reason in (times.UNREAD, times.NO_NUMBER)
+    return f": {times.advice(value, settings.time_format)}" if unread else ""

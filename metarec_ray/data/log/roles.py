@@ -9,7 +9,7 @@ import polars as pl
 
 from metarec_ray.data import times
 from metarec_ray.data.fields import IdKind
-from metarec_ray.data.log import encode
+from metarec_ray.data.log.features import encode
 from metarec_ray.data.numbers import first, number, one_zero
 from metarec_ray.data.settings import Columns, Data
 from metarec_ray.errors import DataError
@@ -40,7 +40,8 @@ def canonical(raw: pl.DataFrame, settings: Data, file: str) -> pl.DataFrame:
     found += [_label(raw, settings, file), _sequence(raw, columns, file)]
     if columns.time is not None:
         place = f"column {columns.time} of {file}"
-        time, rule = times.read(raw[columns.time], settings.time_unit, settings.time_zone, place)
+        clock = times.Clock(settings.time_unit, settings.time_zone, settings.time_format)
+        time, rule = times.read(raw[columns.time], clock, place)
         found += [time.alias("time"), rule.alias("reason")]
     if columns.domain is not None:
         found.append(_id(raw, columns.domain, "domain", file).cast(pl.String))

@@ -12,7 +12,8 @@ import polars as pl
 from metarec_ray.data.datasets import synthetic
 from metarec_ray.data.fields import COLD
 from metarec_ray.data.files import tables
-from metarec_ray.data.log import encode, values
+from metarec_ray.data.log import values
+from metarec_ray.data.log.features import encode
 from metarec_ray.data.log.sources import SYNTHETIC, Source, side_path
 from metarec_ray.data.log.values import Written, meant
 from metarec_ray.data.numbers import first

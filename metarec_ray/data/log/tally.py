@@ -36,6 +36,7 @@ class Tally(NamedTuple):
         marks: good rows whose entity, item or label could be a mark for missing, by role and mark.
         labels: smallest and largest label that is none.
         times: smallest and largest time of good rows, microseconds.
+        counted: whether times are numbers.
 
     """
 
@@ -48,6 +49,7 @@ class Tally(NamedTuple):
     marks: dict[str, dict[str, int]] = {}  # noqa: RUF012
     labels: Range | None = None
     times: Range | None = None
+    counted: bool = False
 
 
 def total(parts: Iterable[Tally]) -> Tally:
@@ -65,6 +67,7 @@ def total(parts: Iterable[Tally]) -> Tally:
             {r: _added(whole.marks.get(r, {}), part.marks.get(r, {})) for r in roles},
             _widened(whole.labels, part.labels),
             _widened(whole.times, part.times),
+            whole.counted or part.counted,
         )
     return whole
 
@@ -79,6 +82,12 @@ def span(column: pl.Series) -> Range | None:
     """Return the smallest and the largest value; None if there is none."""
     present = column.drop_nulls()
     return None if present.is_empty() else (present.min(), present.max())  # type: ignore[return-value]
+
+
+def are_numbers(column: pl.Series) -> bool:
+    """Return whether a column holds numbers, by its type or its first value."""
+    first = column.drop_nulls().head(1).cast(pl.Float64, strict=False)
+    return column.dtype.is_numeric() or (column.dtype == pl.String and first.count() > 0)
 
 
 def unmarked(labels: pl.Series) -> pl.Series:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import polars as pl
 
 from metarec_ray.data.files.parts import Part
-from metarec_ray.data.log import encode, quarantine, roles, tally, values
+from metarec_ray.data.log import quarantine, roles, tally, values
+from metarec_ray.data.log.features import encode
 from metarec_ray.data.log.tally import Tally
 from metarec_ray.data.settings import Columns, Data
 
@@ -57,6 +58,7 @@ def check(
     bad = judged.filter(pl.col("reason").is_not_null())
     good = judged.filter(pl.col("reason").is_null())
     events = _finished(good, settings)
+    clock = settings.roles.time
     rejected = pl.concat([_rejected(bad, part.frame, settings.roles, file), _broken(part, file)])
     counts = Tally(
         rows=part.read,
@@ -67,7 +69,8 @@ def check(
         kinds=_kinds(frame),
         marks=tally.marks(events),
         labels=tally.span(tally.unmarked(events["label"])),
-        times=tally.span(events["time"]) if "time" in events.columns else None,
+        times=None if clock is None else tally.span(events["time"]),
+        counted=clock is not None and tally.are_numbers(raw[clock]),
     )
     return Checked(events, rejected, counts)
 
@@ -120,7 +123,7 @@ def _reason(frame: pl.DataFrame, settings: Data) -> pl.Expr:
         rules.append((pl.col(name).is_null(), f"{name} is missing"))
     for name, feature in settings.context.items():
         broken = encode.is_not_finite(f"context.{name}", feature)
-        rules.append((broken, f"{name} is not finite"))
+        rules.append((broken, f"{name} is not a finite number"))
     for broken, reason in rules:
         found = pl.when(broken.fill_null(False)).then(pl.lit(reason)).otherwise(found)
     return found.alias("reason")

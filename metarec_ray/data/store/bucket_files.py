@@ -8,8 +8,8 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow as pa
 
-from metarec_ray.data.log import encode
-from metarec_ray.data.log.encode import Encoder
+from metarec_ray.data.log.features import encode
+from metarec_ray.data.log.features.encode import Encoder
 
 
 class BucketPlan(NamedTuple):

@@ -10,8 +10,9 @@ import polars as pl
 import pyarrow as pa
 
 from metarec_ray.data.fields import COLD, Side
-from metarec_ray.data.log import encode, sessions
-from metarec_ray.data.log.encode import ColumnStats, Encoder
+from metarec_ray.data.log import sessions
+from metarec_ray.data.log.features import encode
+from metarec_ray.data.log.features.encode import ColumnStats, Encoder
 from metarec_ray.data.settings import DOMAIN, Data, Feature
 from metarec_ray.data.store.bucket_files import BucketPlan
 from metarec_ray.data.store.bucket_rows import Summary, item_domains

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data.log.encode import Encoder
+from metarec_ray.data.log.features.encode import Encoder
 
 
 class Mappings(NamedTuple):

@@ -4,6 +4,7 @@ Knows the order of these stages, and what is doubtful of a log; does not know wh
 (`Run` says that), nor how a version is written (`pipeline`).
 """
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -74,7 +75,9 @@ def plan(job: Job, scanned: list[Done]) -> Planned:
     """
     previous, settings = job.work.previous, job.work.settings
     whole = total(done.tally for done in scanned)
-    notes = [*job.source.notes, *([] if previous else doubts.of_settings(job.source, whole))]
+    files = [(job.source.chunks[done.unit].file, done.tally) for done in scanned]
+    notes = [*job.source.notes, *doubts.of_times(settings, files, time.time_ns() // 1000)]
+    notes += [] if previous else doubts.of_settings(job.source, whole)
     changed = {bucket for done in scanned for bucket in done.batches or []}
     if previous is None:
         changed = set(range(settings.buckets))

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metarec_ray.data.fields import FeatureField
-from metarec_ray.data.log.encode import Encoder
+from metarec_ray.data.log.features.encode import Encoder
 from metarec_ray.data.settings import DOMAIN, Data
 from metarec_ray.data.store.bucket_rows import OLD_SEQUENCE, Summary, summarise
 from metarec_ray.data.store.manifest import (

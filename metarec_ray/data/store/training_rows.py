@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metarec_ray.data.log import encode
-from metarec_ray.data.log.encode import ColumnStats
+from metarec_ray.data.log.features import encode
+from metarec_ray.data.log.features.encode import ColumnStats
 from metarec_ray.data.settings import Feature
 from metarec_ray.data.store.split import Split
 

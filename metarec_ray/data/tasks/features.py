@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from metarec_ray.core.batch import Features, FieldSpan, SideInformation
 from metarec_ray.data.fields import FeatureField
-from metarec_ray.data.log.encode import ARROW
+from metarec_ray.data.log.features.encode import ARROW
 from metarec_ray.errors import RequestError
 
 Column: TypeAlias = "pa.Array | pa.ChunkedArray"

@@ -6,53 +6,22 @@ put into the lanes of a meta-batch; does not know learners, workers or the clock
 """
 
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from metarec_ray.core.batch import Events, Features, Lane, Task
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.draws import uniform
-from metarec_ray.data.setting_types import Settings
+from metarec_ray.data.tasks.cuts import Cut, fitting
 from metarec_ray.data.tasks.domains import Domains, DomainWindows
-from metarec_ray.data.tasks.negatives import Negatives, Sampling
+from metarec_ray.data.tasks.negatives import Negatives
 from metarec_ray.errors import DataError
 
 Span = tuple[np.ndarray, np.ndarray]
 """Positions of events [T, width], and a mask: which of them are real."""
-
-
-class Cut(Settings):
-    """The `train.tasks` section: how a history becomes a task.
-
-    Attributes:
-        ks: support sizes, each as likely as the others.
-        window: events before the query; a support is the first k of them.
-        query_size: most events of a query; a short history has fewer.
-        start_share: share of the windows that begin with the history's first event.
-        negatives: number of sampled items that an entity never met; 0 ranks the whole catalogue.
-        negative_sampling: uniform over the catalogue, by popularity, or from the events of the
-            lane.
-
-    """
-
-    ks: tuple[NonNegativeInt, ...] = (0, 1, 3, 5, 10)
-    window: PositiveInt = 10
-    query_size: PositiveInt = 10
-    start_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    negatives: NonNegativeInt = 0
-    negative_sampling: Sampling = "uniform"
-
-    @model_validator(mode="after")
-    def _window_holds_every_k(self) -> "Cut":
-        if not self.ks or max(self.ks) > self.window:
-            raise ValueError(
-                f"every k of ks must be <= window, got ks {list(self.ks)} and window {self.window}"
-            )
-        return self
 
 
 class LaneSampler:
@@ -86,8 +55,10 @@ class LaneSampler:
             DataError: no history is long enough.
 
         """
-        self.histories, self.cut, self.reference = histories, cut, reference.numpy()
         self._lengths = histories.lengths().numpy()
+        if domains is None:
+            cut = fitting(cut, int(self._lengths.max(initial=0)))
+        self.histories, self.cut, self.reference = histories, cut, reference.numpy()
         self._starts, self._items = histories.offsets.numpy(), histories.item.numpy()
         self._domains = domains and DomainWindows(
             histories, domains[1], domains[0], window=cut.window, query_size=cut.query_size

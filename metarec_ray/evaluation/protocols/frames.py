@@ -9,8 +9,8 @@ import torch
 
 from metarec_ray.core.batch import SideInformation
 from metarec_ray.core.histories import Histories
-from metarec_ray.data.log import encode
-from metarec_ray.data.log.encode import Encoder
+from metarec_ray.data.log.features import encode
+from metarec_ray.data.log.features.encode import Encoder
 from metarec_ray.data.tasks.features import FeatureSpace
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import DataError

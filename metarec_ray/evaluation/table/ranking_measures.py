@@ -10,10 +10,14 @@ Besides the metrics of `core.metrics`, a ranking gets
                           popular than what the entity chose
     gain                  NDCG@10 minus that of the empty support with the same candidates
     diversity@10          mean distance between the first 10, if items have vectors
+
+Where 10, or 50, are all candidates there are, a list holds them whatever the scores: metrics of
+what it holds are NaN, those of its order are of the whole list.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -24,6 +28,16 @@ from metarec_ray.core import label_metrics, metrics
 from metarec_ray.evaluation.scoring import Method, RankingTasks
 
 SHOWN, DEEP = 10, 50  # lengths of the judged lists
+OF_LISTS = (
+    "hr@10",
+    "recall@10",
+    "recall@50",
+    "precision@10",
+    "novelty",
+    "popularity@10",
+    "popularity_bias@10",
+)
+"""Metrics of what a list holds; a list of all candidates has none."""
 BY_ROWS = (
     "squared_error",
     "mae",
@@ -152,31 +166,48 @@ def _rankings(
     vectors: csr_array | None,
 ) -> tuple[dict[str, Tensor], float]:
     candidates, gains = tasks.candidates(k), tasks.gains()
-    found = _ranked(scores, gains, candidates, ties)
-    ndcg = metrics.ndcg(found, SHOWN)
-    before = ndcg if prior is scores else metrics.ndcg(_ranked(prior, gains, candidates, ties), 10)
+    fewest = int(candidates.sum(1).min())
+    depth = DEEP if fewest > DEEP else min(SHOWN, fewest)
+    rank = partial(_ranked, gains=gains, candidates=candidates, depth=depth, ties=ties)
+    found, shown = rank(scores), min(SHOWN, fewest)
+    ndcg = metrics.ndcg(found, shown)
+    before = ndcg if prior is scores else metrics.ndcg(rank(prior), shown)
     relevant = (gains > 0) & candidates
-    chosen = (relevant * tasks.share).sum(1) / relevant.sum(1)
-    popularity = metrics.popularity(found, SHOWN, share=tasks.share)
     values = {
         "ndcg@10": ndcg,
-        "hr@10": metrics.hit_rate(found, SHOWN),
-        "recall@10": metrics.recall(found, SHOWN),
-        "recall@50": metrics.recall(found, DEEP),
-        "precision@10": metrics.precision(found, SHOWN),
-        "mrr@10": metrics.reciprocal_rank(found, SHOWN),
-        "map@10": metrics.average_precision(found, SHOWN),
+        "mrr@10": metrics.reciprocal_rank(found, shown),
+        "map@10": metrics.average_precision(found, shown),
         "auc": label_metrics.auc(scores, relevant, candidates),
-        "novelty": metrics.novelty(found, SHOWN, share=tasks.share),
-        "popularity@10": popularity,
-        "popularity_bias@10": popularity - chosen,
         "gain": ndcg - before,
     }
-    if vectors is not None:
-        values["diversity@10"] = metrics.diversity(found, SHOWN, vectors=vectors)
-    return values, metrics.coverage(found, SHOWN, catalogue=int(candidates.any(0).sum()))
+    names = OF_LISTS if vectors is None else (*OF_LISTS, "diversity@10")
+    lists, coverage = dict.fromkeys(names, torch.full_like(ndcg, torch.nan)), math.nan
+    if fewest > SHOWN:
+        chosen = (relevant * tasks.share).sum(1) / relevant.sum(1)
+        lists |= _of_lists(found, tasks.share, chosen)
+        coverage = metrics.coverage(found, SHOWN, catalogue=int(candidates.any(0).sum()))
+        if vectors is not None:
+            lists["diversity@10"] = metrics.diversity(found, SHOWN, vectors=vectors)
+    if fewest > DEEP:
+        lists["recall@50"] = metrics.recall(found, DEEP)
+    return values | lists, coverage
 
 
-def _ranked(scores: Tensor, gains: Tensor, candidates: Tensor, ties: int) -> metrics.Ranked:
+def _of_lists(found: metrics.Ranked, share: Tensor, chosen: Tensor) -> dict[str, Tensor]:
+    """Return what is in the first 10, whatever their order; `chosen` [E] is of the query items."""
+    popularity = metrics.popularity(found, SHOWN, share=share)
+    return {
+        "hr@10": metrics.hit_rate(found, SHOWN),
+        "recall@10": metrics.recall(found, SHOWN),
+        "precision@10": metrics.precision(found, SHOWN),
+        "novelty": metrics.novelty(found, SHOWN, share=share),
+        "popularity@10": popularity,
+        "popularity_bias@10": popularity - chosen,
+    }
+
+
+def _ranked(
+    scores: Tensor, gains: Tensor, candidates: Tensor, depth: int, ties: int
+) -> metrics.Ranked:
     generator = torch.Generator().manual_seed(TIES + ties)
-    return metrics.rank(scores, gains, depth=DEEP, generator=generator, candidates=candidates)
+    return metrics.rank(scores, gains, depth=depth, generator=generator, candidates=candidates)

@@ -13,6 +13,10 @@ _FOOT = (
 )
 
 
+OF_LISTS = {"hr@10": "HR", "coverage@10": "cov"}
+"""Columns that say what a list holds, and how they are called."""
+
+
 def render(rows: Sequence[Row]) -> str:
     """Return aligned lines: NDCG@10 by method and k, then other columns at the largest k."""
     if not rows:
@@ -21,7 +25,8 @@ def render(rows: Sequence[Row]) -> str:
     by_method: dict[str, dict[float, Row]] = {}
     for row in rows:
         by_method.setdefault(str(row["method"]), {})[_number(row["k"])] = row
-    lines = [_head(ks), *(_line(name, of_k, ks) for name, of_k in by_method.items())]
+    shown = [key for key in OF_LISTS if any(row[key] is not None for row in rows)]
+    lines = [_head(ks, shown), *(_line(name, of_k, ks, shown) for name, of_k in by_method.items())]
     cells = [[*line] for line in lines]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     body = [_aligned(line, widths) for line in cells]
@@ -40,7 +45,7 @@ def _scenario(row: Row) -> str:
     return f"{row['scenario']}  " if row.get("scenario") else ""
 
 
-def _head(ks: list[float]) -> list[str]:
+def _head(ks: list[float], shown: list[str]) -> list[str]:
     last = f"{ks[-1]:.0f}"
     names = [f"k={k:.0f}" for k in ks]
     return [
@@ -48,14 +53,13 @@ def _head(ks: list[float]) -> list[str]:
         "kind",
         *names,
         f"+-@{last}",
-        f"HR@{last}",
-        f"cov@{last}",
+        *(f"{OF_LISTS[key]}@{last}" for key in shown),
         f"gain@{last}",
         "seconds",
     ]
 
 
-def _line(name: str, of_k: dict[float, Row], ks: list[float]) -> list[str]:
+def _line(name: str, of_k: dict[float, Row], ks: list[float], shown: list[str]) -> list[str]:
     last = of_k[ks[-1]]
     interval = last["ci95"]
     assert isinstance(interval, list)
@@ -64,8 +68,7 @@ def _line(name: str, of_k: dict[float, Row], ks: list[float]) -> list[str]:
         str(last["kind"]),
         *(_score(of_k[k]) for k in ks),
         _decimal((interval[1] - interval[0]) / 2),
-        _decimal(last["hr@10"], 3),
-        _decimal(last["coverage@10"], 3),
+        *(_decimal(last[key], 3) for key in shown),
         _signed(last["adaptation_gain"]),
         f"{max(_number(row['seconds']) for row in of_k.values()):.1f}",
     ]
@@ -106,6 +109,8 @@ def _foot(rows: Sequence[Row]) -> list[str]:
         used = []
     if any(row["chance"] for row in rows):
         used.append(_FOOT[1])
+    if all(row["hr@10"] is None for row in rows):
+        used.append("HR and cov are left out: a list of 10 holds every candidate, in any order")
     best = {_number(row["k"]): str(row["best_rival"]) for row in rows if row["best_rival"]}
     if best:
         used.append(

@@ -219,13 +219,14 @@ def test_a_nan_score_is_refused():
         )
 
 
-@pytest.mark.parametrize("k", [3, 4])
-def test_a_list_of_all_candidates_is_refused(k: int):
+def test_a_list_is_no_longer_than_the_candidates():
     candidates = torch.tensor([[True, True, True, False]])
-    with pytest.raises(DataError, match=f"k < number of candidates, got k {k} of 3 candidates"):
-        metrics.rank(
-            row(1, 2, 3, 4), row(1, 0, 0, 0), depth=k, generator=seeded(), candidates=candidates
-        )
+    given = (row(1, 2, 3, 4), row(1, 0, 0, 0))
+    whole = metrics.rank(*given, depth=3, generator=seeded(), candidates=candidates)
+    assert whole.item.tolist() == [[2, 1, 0]]
+    assert metrics.ndcg(whole, 3).item() == pytest.approx(1 / math.log2(4))
+    with pytest.raises(DataError, match="k <= number of candidates, got k 4 of 3 candidates"):
+        metrics.rank(*given, depth=4, generator=seeded(), candidates=candidates)
 
 
 def test_a_task_with_nothing_to_find_is_refused():

@@ -16,8 +16,12 @@ from metarec_ray.errors import ConfigError, DataError
 
 RUN = Run(map, map, lambda _: None)
 USERS = 40
-ROWS = [(user, 1 + (user + turn) % 7, 1 + turn, user * 10 + turn) for user in range(1, USERS + 1)
-        for turn in range(5)]  # fmt: skip
+BEGIN = 1_600_000_000
+ROWS = [
+    (user, 1 + (user + turn) % 7, 1 + turn, BEGIN + user * 10 + turn)
+    for user in range(1, USERS + 1)
+    for turn in range(5)
+]
 
 
 def log(folder: Path, rows: Sequence[tuple[object, ...]], **more: object) -> Data:
@@ -77,7 +81,7 @@ def test_a_mark_for_missing_is_no_giant(tmp_path: Path, mark: str, role: int) ->
 
 
 def test_a_word_for_nobody_is_said_even_if_it_is_rare(tmp_path: Path) -> None:
-    rows = [*ROWS, ("unknown", 3, 3, 5)]
+    rows = [*ROWS, ("unknown", 3, 3, BEGIN)]
     assert notes(log(tmp_path, rows), tmp_path) == (
         "'unknown' in column 'user' has 1 of 201 rows and may be a mark for missing: set "
         'data.null_values: ["unknown"] if it is one, or data.null_values: [] if nothing is',
@@ -212,3 +216,35 @@ def test_the_share_of_bad_rows_is_that_of_the_log(tmp_path: Path) -> None:
     assert "refused" not in found
     said = refusal(asked.model_copy(update={"max_bad_share": 0.001}), tmp_path)
     assert "got 1 of 201: label is not a finite number, got x in row 0 of b.csv" in said
+
+
+def test_times_that_cannot_be_read_are_told_with_the_format_that_would(tmp_path: Path) -> None:
+    rows = [(user, item, stars, "06-Jan-2020") for user, item, stars, _ in ROWS]
+    said = refusal(log(tmp_path, rows), tmp_path)
+    assert "got 200 of 200: time is not a finite number, got 06-Jan-2020 in row 0" in said
+    assert '"%d-%b-%Y" fits' in said
+
+
+def test_times_in_another_unit_are_said_with_the_unit_that_fits(tmp_path: Path) -> None:
+    told = notes(log(tmp_path, ROWS, time_unit="ms"), tmp_path)
+    assert len(told) == 1
+    assert "from 1970-01-19T12:26:40.010000+00:00 to" in told[0]
+    assert "data.time_unit: s makes them 2020-09-13T12:26:50+00:00" in told[0]
+
+
+def test_times_beyond_all_years_are_refused_with_the_unit_that_fits(tmp_path: Path) -> None:
+    rows = [(user, item, stars, time * 1000) for user, item, stars, time in ROWS]
+    with pytest.raises(DataError, match=r"must lie in the years 1 to 9999, .*time_unit: ms makes it 2020"):
+        check(sources.find(log(tmp_path, rows)))
+    assert notes(log(tmp_path, rows, time_unit="ms"), tmp_path) == ()
+
+
+def test_files_in_two_units_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    for name, factor in (("a.csv", 1000), ("b.csv", 1)):
+        rows = [(user, item, stars, time * factor) for user, item, stars, time in ROWS]
+        asked = log(folder, rows, time_unit="ms")
+        (folder / "log.csv").rename(folder / name)
+    said = refusal(asked.model_copy(update={"path": str(folder)}), tmp_path)
+    assert "those of a.csv fit data.time_unit: ms and those of b.csv s" in said

@@ -112,6 +112,7 @@ def test_row_numbers_continue_where_the_chunk_begins() -> None:
             [[1.0], [2.0], [3.0]],
             r"label must be a number, got List\(Fl.* rating of",
         ),
+        ("time", ["1/2/20"] * 3, r"one reading, got '1/2/20' \(column time of log.csv\)"),
     ],
 )
 def test_a_column_of_the_wrong_type_is_refused(
@@ -150,7 +151,7 @@ def test_context_columns_are_carried_in_canonical_types() -> None:
     found = check(raw, settings, file="log.csv")
     assert found.events["context.hour"].to_list() == ["1", "3"]
     assert found.events["context.how hot"].to_list() == [0.5, None]
-    assert found.rejected.row(0)[:4] == ("log.csv", 1, "how hot is not finite", "inf")
+    assert found.rejected.row(0)[:4] == ("log.csv", 1, "how hot is not a finite number", "inf")
 
 
 def test_kinds_of_events_have_weights_and_others_are_filtered() -> None:
@@ -204,7 +205,7 @@ def test_times_without_a_zone_are_in_the_zone_of_the_config() -> None:
     for times in (pl.Series(text), pl.Series(text).str.to_datetime()):
         found, reasons = stamps(times, time_zone="Europe/Berlin")
         assert found == [10**6 * second for second in expected]
-        assert reasons == ["time is missing or cannot be read"]
+        assert reasons == ["time is one that data.time_zone skips"]
 
 
 def test_a_time_with_a_zone_keeps_it() -> None:
@@ -229,7 +230,7 @@ def test_what_a_text_says_of_time_does_not_depend_on_its_neighbours() -> None:
         turned = [*texts][turn:] + [*texts][:turn]
         found, reasons = stamps(pl.Series(turned))
         assert found == [texts[one] for one in turned if texts[one] is not None]
-        assert reasons == ["time is missing or cannot be read"] * 2
+        assert reasons == ["time is not a date that can be read"] * 2
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("s", 10**6), ("ms", 10**3), ("us", 1)])

@@ -232,7 +232,8 @@ def test_a_build_that_was_killed_goes_on_where_it_was(
 
 def test_lines_tell_phase_units_rows_and_memory(tmp_path: Path) -> None:
     said: list[str] = []
-    build(asking(in_files(tmp_path / "log", [log()])), tmp_path / "store", said=said)
+    rows = log().with_columns(time=pl.col("time") + 1_600_000_000)
+    build(asking(in_files(tmp_path / "log", [rows])), tmp_path / "store", said=said)
     assert [line.split(" rows")[0] for line in said] == [
         f"prepare: read 1 of 1 chunks, {len(log())}",
         *(

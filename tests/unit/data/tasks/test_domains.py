@@ -9,8 +9,9 @@ from metarec_ray.core.histories import Histories
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.data.store.writing import build_store
+from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import DAY, Domains, DomainWindows, asked_items, learned_from
-from metarec_ray.data.tasks.lanes import Cut, LaneSampler
+from metarec_ray.data.tasks.lanes import LaneSampler
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.training.fit import fit

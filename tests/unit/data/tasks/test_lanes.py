@@ -6,7 +6,8 @@ from pydantic import ValidationError
 from metarec_ray.core.batch import Features, Lane
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.draws import mixed, uniform
-from metarec_ray.data.tasks.lanes import Cut, LaneSampler
+from metarec_ray.data.tasks.cuts import Cut, fitting
+from metarec_ray.data.tasks.lanes import LaneSampler
 from metarec_ray.data.tasks.negatives import Sampling
 from metarec_ray.errors import DataError
 from tests.unit.small_histories import histories_of
@@ -193,10 +194,24 @@ def test_who_met_everything_has_no_negative() -> None:
         source.lane(1, 0, 0, lanes=1, lane_tasks=1)
 
 
-def test_histories_that_are_all_too_short_are_refused() -> None:
-    message = "more than 10 events .train.tasks.window., the longest of 3 has 10"
+def test_histories_that_have_no_two_events_are_refused() -> None:
+    message = "more than 10 events .train.tasks.window., the longest of 3 has 1"
     with pytest.raises(DataError, match=message):
-        sampler(CUT, [3, 10, 4])
+        sampler(CUT, [1, 1, 0])
+
+
+def test_a_window_is_half_of_the_longest_history_where_none_is_longer_than_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = sampler(CUT, [3, 6, 4])
+    assert (source.cut.window, source.cut.ks) == (3, (0, 1, 3))
+    assert len(source) == 2  # of 6 and of 4 events
+    assert (
+        "no history has more than 10 events (train.tasks.window), the longest has 6"
+        in (caplog.messages[0])
+    )
+    assert fitting(CUT.model_copy(update={"ks": (10,)}), 2).ks == (1,)
+    assert fitting(CUT, 11) is CUT
 
 
 def test_a_window_must_hold_every_support_size() -> None:

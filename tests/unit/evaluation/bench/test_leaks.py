@@ -63,13 +63,23 @@ def test_predictions_are_never_used_as_gains():
     assert metrics.ndcg(constant, 5).mean().item() == pytest.approx(floor.item(), abs=0.02)
 
 
-def test_a_list_as_long_as_the_candidates_is_refused(tasks: StrictTasks):
-    few = tasks.trained.clone()
-    few[50:] = False
-    small = tasks._replace(trained=few)
-    scores = torch.rand(len(tasks.entity), len(few))
-    with pytest.raises(DataError, match=r"top k needs k < number of candidates, got k 50 of \d+"):
-        evaluate(small, [scorer("any", scores)], SETTINGS, header=HEADER, clock=lambda: 0.0)
+@pytest.mark.parametrize("few", [50, 9])
+def test_what_a_list_of_all_candidates_holds_is_no_measure(tasks: StrictTasks, few: int):
+    trained = tasks.trained.clone()
+    trained[few:] = False
+    kept = trained[tasks.query].all(1) if few > 10 else torch.ones(len(tasks.entity)).bool()
+    query = tasks.query[kept] if few > 10 else torch.arange(3).expand(int(kept.sum()), -1)
+    support = (torch.zeros_like(tasks.support[kept]) + few) if few < 10 else tasks.support[kept]
+    small = tasks._replace(trained=trained, entity=tasks.entity[kept], query=query, support=support)
+    scores = torch.rand(len(small.entity), len(trained))
+    rows = evaluate(small, [scorer("any", scores)], SETTINGS, header=HEADER, clock=lambda: 0.0)
+    assert all(row["recall@50"] is None for row in rows)
+    undefined = [row["hr@10"] is None and row["coverage@10"] is None for row in rows]
+    assert undefined == [few < 10] * len(rows)
+    assert all(isinstance(row["ndcg@10"], float) for row in rows)
+    text = render(rows)
+    assert ("HR@3" in text) == (few > 10)
+    assert ("HR and cov are left out: a list of 10 holds every candidate" in text) == (few < 10)
 
 
 def test_a_constant_scorer_gets_the_floor_and_noise_is_called_chance(tasks: StrictTasks):

@@ -198,3 +198,29 @@ def test_coverage_is_of_the_items_that_are_a_candidate_for_somebody():
     tasks = Tasks(trained=torch.arange(ITEMS) < 5)
     one = measure(tasks, method, ks=[0], seed=0, ties=0, clock=lambda: 0.0)[0]
     assert one.facts["coverage@10"] == pytest.approx(10 / ITEMS)
+
+
+@pytest.mark.parametrize("items", [2, 3, 5, 10])
+def test_the_ndcg_of_a_small_catalogue_is_that_of_the_whole_list(items: int):
+    tasks, few = Tasks(), torch.arange(ITEMS) < items
+
+    class Few(Tasks):
+        def candidates(self, k: int) -> Tensor:
+            return few.expand(2, -1)
+
+    assert tasks.candidates(0).all()
+    (one,) = measure(
+        Few(),
+        Method("ours", "learner", 0.0, lambda k: by_row(0)),  # the wanted items come last
+        ks=[0],
+        seed=0,
+        ties=0,
+        clock=iter([0.0, 1.0]).__next__,
+        vectors=csr_array(torch.eye(ITEMS).numpy()),
+    )
+    last = [1 / math.log2(1 + place) for place in (items, items - 1)]
+    both = (last[0] + last[1]) / (1 + 1 / math.log2(3))
+    assert one.values["ndcg@10"].tolist() == pytest.approx([last[0], both])
+    for name in ("hr@10", "recall@50", "precision@10", "novelty", "diversity@10"):
+        assert one.values[name].isnan().all(), name
+    assert math.isnan(one.facts["coverage@10"])

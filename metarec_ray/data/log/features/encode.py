@@ -15,7 +15,8 @@ import polars as pl
 import pyarrow as pa
 
 from metarec_ray.data.fields import FeatureField
-from metarec_ray.data.numbers import number, one_zero
+from metarec_ray.data.log.features import stored, written
+from metarec_ray.data.numbers import one_zero
 from metarec_ray.data.settings import Feature
 from metarec_ray.errors import DataError
 
@@ -72,26 +73,23 @@ class Encoder(NamedTuple):
 def canonical(column: pl.Series, feature: Feature, place: str) -> pl.Series:
     """Return the column in its canonical dtype; NaN becomes missing.
 
+    Text is read as what the feature is: numbers, lists that are written out (`[1, 4]`), or parts
+    between separators.
+
     Raises:
-        DataError: its dtype cannot hold such a feature; `place` names the column.
+        DataError: its dtype or a value cannot be such a feature; `place` names the column.
 
     """
-    refused = DataError(f"a {feature.kind} feature cannot be read from {column.dtype} ({place})")
-    kind, dtype = feature.kind, column.dtype
-    if dtype == pl.Null:
-        return column.cast(CANONICAL[kind])
-    if kind == "numeric" and dtype == pl.String:
-        # What is no number is not missing: it is refused as infinity is.
-        column, dtype = number(column, column.name, place).fill_nan(math.inf), pl.Float64()
-    if kind == "numeric" and dtype.is_numeric():
-        return one_zero(column.cast(pl.Float32).fill_nan(None))
-    if kind == "categorical" and _is_category(dtype):
-        return column.cast(pl.String)
-    if kind == "multi_categorical":
-        return _tokens(column, feature, refused)
-    if kind == "vector" and _is_list_of_numbers(dtype):
-        return column.cast(pl.List(pl.Float32))
-    raise refused
+    kind = feature.kind
+    if isinstance(column.dtype, pl.Categorical | pl.Enum):
+        column = column.cast(pl.String)
+    if column.dtype == pl.Null:
+        found = column.cast(CANONICAL[kind])
+    elif column.dtype == pl.String:
+        found = written.read(column, feature, place)
+    else:
+        found = stored.read(column, kind, place)
+    return one_zero(found.cast(pl.Float32).fill_nan(None)) if kind == "numeric" else found
 
 
 def is_not_finite(name: str, feature: Feature) -> pl.Expr:
@@ -211,24 +209,3 @@ def _indices(column: pl.Series, known: dict[str, int]) -> pl.Series:
     values = column.to_frame("value")
     joined = values.join(table, on="value", how="left", maintain_order="left")
     return joined["index"].fill_null(0)
-
-
-def _is_category(dtype: pl.DataType) -> bool:
-    return dtype.is_integer() or dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)
-
-
-def _is_list_of_numbers(dtype: pl.DataType) -> bool:
-    return (
-        isinstance(dtype, pl.List | pl.Array)
-        and pl.Series([], dtype=dtype.inner).dtype.is_numeric()
-    )
-
-
-def _tokens(column: pl.Series, feature: Feature, refused: DataError) -> pl.Series:
-    if isinstance(column.dtype, pl.List) and _is_category(column.dtype.inner):  # type: ignore[arg-type]
-        return column.cast(pl.List(pl.String))
-    if column.dtype != pl.String or feature.separator is None:
-        raise refused
-    parts = column.str.split(feature.separator).to_frame("t")
-    kept = pl.element().str.strip_chars()
-    return parts.select(pl.col("t").list.eval(kept.filter(kept != ""))).to_series()

@@ -1,10 +1,12 @@
 import math
+from datetime import date, time, timedelta
+from decimal import Decimal
 
 import polars as pl
 import pytest
 
 from metarec_ray.data.fields import FeatureField
-from metarec_ray.data.log.encode import (
+from metarec_ray.data.log.features.encode import (
     ColumnStats,
     Encoder,
     canonical,
@@ -48,6 +50,31 @@ def test_a_list_column_needs_no_separator() -> None:
     assert encoded([["b", "a"], [], None], plain, [["a"], ["b"]]) == [[1, 2], [], []]
 
 
+@pytest.mark.parametrize("whole", [[1.0, None, 3.0], [Decimal(1), None, Decimal("3.0")]])
+def test_a_whole_number_is_one_category_with_or_without_a_gap(whole: list[object]) -> None:
+    assert canonical(pl.Series(whole), CATEGORICAL, "here").to_list() == ["1", None, "3"]
+    listed = pl.Series([whole, [], None])
+    assert canonical(listed, Feature(kind="multi_categorical"), "here").to_list() == [
+        ["1", "3"], [], None,
+    ]  # fmt: skip
+
+
+def test_categories_of_arrow_are_read_as_their_text() -> None:
+    column = pl.Series(["1.5", None, "2"], dtype=pl.Categorical)
+    assert canonical(column, CATEGORICAL, "here").to_list() == ["1.5", None, "2"]
+    assert canonical(column, NUMERIC, "here").to_list() == [1.5, None, 2.0]
+
+
+def test_text_is_read_as_what_the_feature_is() -> None:
+    assert encoded(["[1, 4]", "(4,)", None], TAGS, [[1], [4]]) == [[1, 2], [2], []]
+    assert canonical(pl.Series(["1.5", "", None]), NUMERIC, "here").to_list() == [1.5, None, None]
+    for text, feature in (
+        (["[0.5, 1]", None], VECTOR),
+        (["0.5  1", None], Feature(kind="vector", separator=" ")),
+    ):
+        assert canonical(pl.Series(text), feature, "here").to_list() == [[0.5, 1.0], None]
+
+
 def test_numbers_stay_raw_and_their_moments_are_kept_aside() -> None:
     column = canonical(pl.Series([1.0, 2.0, None, float("nan"), 6.0]), NUMERIC, "here")
     found = make_encoder("f", NUMERIC, column_stats(column, NUMERIC), place="here")
@@ -80,10 +107,15 @@ def test_vectors_have_one_length() -> None:
     ("feature", "values"),
     [
         (CATEGORICAL, [0.5]),
-        (NUMERIC, [["a"]]),
-        (Feature(kind="multi_categorical"), ["a|b"]),
+        (CATEGORICAL, [2.0**53]),
+        (Feature(kind="multi_categorical"), [[1.0, 0.5]]),
         (VECTOR, [["a"]]),
         (VECTOR, [1.0]),
+        *(
+            (Feature.model_validate({"kind": kind}), [value])
+            for kind in ("categorical", "multi_categorical", "numeric", "vector")
+            for value in (time(12), timedelta(1), b"x", {"a": 1}, date(2020, 1, 6))
+        ),
     ],
 )
 def test_a_column_that_cannot_be_such_a_feature_is_refused(
