@@ -115,7 +115,7 @@ def _score(column: Column, role: str, keys: Collection[str]) -> float:
     """Return how well a column's name and content fit; <= 0 if the name does not."""
     fit = words.fit(column.name, role)
     parts = set(words.tokens(column.name))
-    if not fit or _ATTRIBUTES & parts:
+    if not fit or (fit < 3 and _ATTRIBUTES & parts):
         return 0.0
     alone = 0 if {"session"} & parts else 5
     near = 15 if column.name in keys else 0

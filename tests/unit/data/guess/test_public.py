@@ -9,7 +9,6 @@ from metarec_ray.config.experiment import Experiment, load
 from metarec_ray.data.guess import writing
 from metarec_ray.data.guess.guess import guess
 from metarec_ray.data.log.reading import read_log
-from metarec_ray.data.settings import Data
 from metarec_ray.data.store.writing import build_store
 from tests.unit.data.guess.public_layouts import LAYOUTS, Right
 
@@ -25,8 +24,6 @@ def guessed(folder: Path, right: Right) -> Experiment:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_public_data_set_needs_no_edit(tmp_path: Path, name: str) -> None:
-    if name == "goodreads_json" and "time_format" not in Data.model_fields:
-        pytest.skip("needs data.time_format")
     right = LAYOUTS[name](tmp_path)
     settings = guessed(tmp_path, right).data
     log = read_log(settings)
