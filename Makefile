@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10
 DATA ?= synthetic
 OUT ?= runs/quickstart
 
-.PHONY: help setup quickstart lint test-unit test test-chaos test-extras test-readme bench docs clean
+.PHONY: help setup quickstart lint test-unit test test-chaos test-cases test-extras test-readme bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -45,6 +45,9 @@ test: test-unit ## unit and integration tests, and the quick commands of the REA
 
 test-chaos: $(READY) ## tests that kill processes
 	$(PYTEST) -m chaos --timeout 600 tests
+
+test-cases: $(READY) ## ten thousand random logs in every form, written and read back
+	METAREC_CASES=10000 $(PYTEST) tests/unit/data/log/test_round_trip.py
 
 test-extras: $(READY) $(EXTRAS)/.ready ## tests of Delta, Iceberg and S3, with packages of their own in .extras
 	PYTHONPATH='$(CURDIR)/$(EXTRAS)' $(PYTEST) tests/integration/test_table_formats.py tests/integration/test_object_stores.py

@@ -3,6 +3,7 @@
 An empty field without quotes is null. Does not know what a column means, nor other formats.
 """
 
+import codecs
 import csv
 import gzip
 import io
@@ -50,10 +51,12 @@ def head(path: str, form: TextFormat) -> Head:
     """
     with opened(path) as file:
         first = file.read(HEAD)
-    dialect = _dialect(path, form, first)
-    text = Lines(io.BytesIO(first[: first.rfind(b"\n") + 1] or first), dialect, path).read(HEAD)
+    # It may end within a character or a row; what is no text is told when rows are read.
+    decoder = codecs.getincrementaldecoder(form.encoding)("replace")
+    text = decoder.decode(first).removeprefix("\ufeff")
+    dialect = _dialect(path, form, text)
     rows = csv.reader(
-        io.StringIO(text.decode(), newline=""),
+        io.StringIO(text.replace(dialect.separator, dialect.delimiter), newline=""),
         delimiter=dialect.delimiter,
         quotechar=dialect.quote,
         quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
@@ -117,12 +120,10 @@ def opened(path: str) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], unpacked)
 
 
-def _dialect(path: str, form: TextFormat, first: bytes) -> Dialect:
+def _dialect(path: str, form: TextFormat, first: str) -> Dialect:
     """Return how fields are told apart: as `form` says, else as name and first line do."""
     name = (path.partition("?")[0] if paths.is_remote(path) else path).lower()
-    tabbed = name.endswith(TABBED) or (
-        name.endswith(EITHER) and "\t" in first.decode(form.encoding, "ignore").splitlines()[0]
-    )
+    tabbed = name.endswith(TABBED) or (name.endswith(EITHER) and "\t" in first.partition("\n")[0])
     separator = form.separator or ("\t" if tabbed else ",")
     quote = form.quote or ("none" if separator == "\t" or len(separator) > 1 else '"')
     return Dialect(

@@ -4,6 +4,7 @@ CSV and JSON are called text files here: all of their values are text. Does not 
 means.
 """
 
+import csv
 import difflib
 import zlib
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ Types = dict[str, pl.DataType]
 _TEXT = tuple(s for kind in ("CSV", "JSON lines") for s in SUFFIXES[kind])
 ALL_SUFFIXES = (*SUFFIXES["Parquet"], *_TEXT, *(suffix + PACKED for suffix in _TEXT))
 _ERRORS = (
-    pl.exceptions.PolarsError, pa.ArrowException, OSError, EOFError, zlib.error,
+    pl.exceptions.PolarsError, pa.ArrowException, OSError, EOFError, zlib.error, csv.Error,
 )  # fmt: skip
 
 

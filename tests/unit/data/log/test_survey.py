@@ -206,3 +206,23 @@ def test_notes_beside_a_log_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item\n1,2\n")
     (tmp_path / "README.txt").write_text("a note\n")
     assert read_log(Data(path=str(tmp_path))).rows_in == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig", "latin-1"])
+@pytest.mark.parametrize("rows", ["", "1,é\n", "1,é"])
+def test_a_header_may_be_all_that_a_file_in_another_encoding_has(
+    tmp_path: Path, encoding: str, rows: str
+) -> None:
+    (tmp_path / "log.csv").write_bytes(f"user,item\n{rows}".encode(encoding))
+    asked = Data(path=str(tmp_path), encoding=encoding)
+    if not rows:
+        with pytest.raises(DataError, match="a log must hold rows, got none"):
+            read_log(asked)
+        return
+    assert read_log(asked).events["item"].to_list() == ["é"]
+
+
+def test_a_field_without_end_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item," + "x" * 200_000 + "\n1,2,3\n")
+    with pytest.raises(DataError, match=r"a CSV file must be whole and readable, .* is not: field"):
+        read_log(Data(path=str(tmp_path)))
