@@ -95,7 +95,8 @@ def effective(settings: Data, layout: Layout, folder: Path) -> Data:
         update["items"] = SideTable(
             path=layout.items, id="id", title="title", features=ITEM_FEATURES
         )
-    if settings.users is None and layout.users is not None:
+    # The log of ten million ratings has no users beside it.
+    if settings.users is None and layout.users and (folder / layout.users).is_file():
         update["users"] = SideTable(path=layout.users, id="id", features=USER_FEATURES)
     return settings.model_copy(update=update)
 

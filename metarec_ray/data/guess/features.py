@@ -45,6 +45,9 @@ def _numbers(column: Column) -> Kind:
     parts = set(words.tokens(column.name))
     coded = bool(_CODES & parts)
     repeats = column.distinct <= min(_MANY, len(column.values) / 2)
+    consecutive = high - low + 1 == column.distinct == column.rows
+    if column.kind == "integer" and consecutive and column.values.is_sorted():
+        return Kind(None, "numbers the rows")
     few = column.distinct <= (12 if _AMOUNTS & parts else 30)
     if column.kind == "integer" and repeats and (coded or few):
         return Kind({"kind": "categorical"}, f"{column.distinct} whole numbers")
@@ -59,10 +62,11 @@ def _text(column: Column) -> Kind:
     text = column.values.cast(pl.String)
     if mean(text.str.starts_with("http")) > 0.5:
         return Kind(None, "addresses")
-    if text.str.starts_with("[").all():
-        return Kind(None, "lists, but written as text")
+    if text.str.contains(r"^\[.*\]$").all():
+        return _list(_written(text))
+    ranges = bool(text.str.contains(r"^[\[(]").any())  # (10,50]
     for sign in _SEPARATORS:
-        found = _tokens(text, sign)
+        found = None if ranges else _tokens(text, sign)
         if found:
             return Kind({"kind": "multi_categorical", "separator": sign}, found)
     if column.distinct > len(text) / 2 or longest(text) > _LONG:
@@ -82,6 +86,17 @@ def _tokens(text: pl.Series, sign: str) -> str | None:
     if wordy or distinct > len(parts) / 4 or longest(parts) > 40:
         return None
     return f"{distinct} words, several a row"
+
+
+def _written(text: pl.Series) -> pl.Series:
+    """Return lists that are written as text, `[1, 4]`, of numbers only if some are no integers."""
+    inside = text.str.slice(1, text.str.len_chars() - 2).str.strip_chars()
+    sign = "," if inside.str.contains(",").any() else " "
+    parts = inside.str.split(sign).list.eval(pl.element().str.strip_chars(" '\"\n"))
+    parts = parts.list.eval(pl.element().filter(pl.element() != ""))
+    numbers = parts.list.eval(pl.element().cast(pl.Float64, strict=False))
+    floats = inside.str.contains(".", literal=True).any()
+    return numbers if floats and not numbers.explode().null_count() else parts
 
 
 def _list(values: pl.Series) -> Kind:

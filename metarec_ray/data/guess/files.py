@@ -14,6 +14,7 @@ import polars as pl
 from metarec_ray.data.guess import roles, words
 from metarec_ray.data.guess.heads import groups, table
 from metarec_ray.data.guess.heads.table import Table
+from metarec_ray.data.guess.ids import Beside
 from metarec_ray.errors import DataError
 
 MOST = 24  # kinds of files that are looked into
@@ -108,15 +109,17 @@ def _chosen(
     return Found(path, tables[best], len(names) if made else 1, beside, tuple(rivals), {})
 
 
-def keys(tables: Sequence[Table]) -> set[str]:
-    """Return the names of columns in which no value comes twice: ids of tables beside a log."""
-    return {
-        name
-        for one in tables
-        if one.named and len(one.rows) > 1
-        for name in one.rows.columns
-        if _is_unique(one.rows[name])
-    }
+def ids_beside(tables: Sequence[Table]) -> Beside:
+    """Return what tables beside a log say of its ids."""
+    keys: set[str] = set()
+    values: dict[str, set[str]] = {"users": set(), "items": set()}
+    for one in tables:
+        unique = [name for name in one.rows.columns if _is_unique(one.rows[name])]
+        keys |= set(unique) if one.named and len(one.rows) > 1 else set()
+        side = words.side(one.path.name)
+        if side is not None and unique:
+            values[side] |= set(one.rows[unique[0]].cast(pl.String))
+    return Beside(frozenset(keys), *(frozenset(values[side]) for side in ("users", "items")))
 
 
 def _is_unique(column: pl.Series) -> bool:

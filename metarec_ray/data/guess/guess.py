@@ -91,7 +91,7 @@ def guess(given: str, *, now: datetime) -> Guess:
 
 def _of(found: Found, now: datetime) -> Guess:
     table = found.table
-    meant = roles.find(table, now, files.keys(found.beside))
+    meant = roles.find(table, now, files.ids_beside(found.beside))
     unused = meant.unused | dict.fromkeys(table.nested, "nested")
     tree: Tree = {"path": Finding(found.path, _counted(found), found.rivals), **table.settings}
     columns = meant.columns

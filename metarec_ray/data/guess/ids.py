@@ -6,9 +6,11 @@ Knows the columns of a log's head, by name and by content; does not know its lab
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+import polars as pl
+
 from metarec_ray.data.guess import words
 from metarec_ray.data.guess.clock import Clock
-from metarec_ray.data.guess.columns import Column, longest
+from metarec_ray.data.guess.columns import Column, longest, mean
 from metarec_ray.data.guess.finding import FILL, Finding
 
 _ATTRIBUTES = words.of(
@@ -17,6 +19,29 @@ _ATTRIBUTES = words.of(
     "url date time at rating score lat lon latitude longitude status active group level"
 )
 _FEW_GAPS = 0.01
+_CLEAR = 0.5  # of `Beside.order`, from which it decides
+
+
+class Beside(NamedTuple):
+    """What tables beside a log say of its ids.
+
+    Attributes:
+        keys: names of columns in which no value comes twice.
+        users: such values of tables that are called after users.
+        items: likewise.
+
+    """
+
+    keys: frozenset[str] = frozenset()
+    users: frozenset[str] = frozenset()
+    items: frozenset[str] = frozenset()
+
+    def order(self, first: Column, second: Column) -> float:
+        """Return how much more these columns are users and items than the other way round."""
+        return (
+            _within(first, self.users) + _within(second, self.items)
+            - _within(second, self.users) - _within(first, self.items)
+        )  # fmt: skip
 
 
 class Ids(NamedTuple):
@@ -26,12 +51,12 @@ class Ids(NamedTuple):
     item: Finding
 
 
-def named(columns: Sequence[Column], clocks: Mapping[str, Clock], keys: Collection[str]) -> Ids:
-    """Return user and item of a file that names its columns; `keys` are ids of tables beside it."""
+def named(columns: Sequence[Column], clocks: Mapping[str, Clock], beside: Beside) -> Ids:
+    """Return user and item of a file that names its columns."""
     able = [column for column in columns if _is_id(column)]
     found: dict[str, list[Column]] = {}
     for role in ("entity", "item"):
-        scored = [(_score(column, role, keys), -column.position, column) for column in able]
+        scored = [(_score(column, role, beside.keys), -column.position, column) for column in able]
         found[role] = [one for score, _, one in sorted(scored, reverse=True) if score > 0]
     # A column is one of the two only: of what fits both the better.
     taken = found["entity"][:1]
@@ -47,34 +72,50 @@ def named(columns: Sequence[Column], clocks: Mapping[str, Clock], keys: Collecti
     return Ids(missing, _by_name(found["item"], "entity"))
 
 
-def unnamed(columns: Sequence[Column], clocks: Mapping[str, Clock], used: Collection[str]) -> Ids:
-    """Return user and item of a file without names: ids in the usual order, the user first."""
+def unnamed(
+    columns: Sequence[Column], clocks: Mapping[str, Clock], used: Collection[str], beside: Beside
+) -> Ids:
+    """Return user and item of a file without names.
+
+    As tables beside it say, else in the usual order, the user first.
+    """
     able = [
         one for one in columns
         if one.name not in used and _is_id(one) and _could_be_id(one, clocks)
     ]  # fmt: skip
-    full = [one for one in able if one.missing <= _FEW_GAPS]
+    full = [one for one in able if not one.missing]
+    if len(full) < 2:
+        full = [one for one in able if one.missing <= _FEW_GAPS]
     if not _repeat(full[:2]):
         return Ids(Finding(FILL, _listed(able)), Finding(FILL, _listed(able)))
     user, item = full[:2]
     others = [one for one in able if one not in (user, item)]
-    said = ((item.name, "if the item stands before the user"),)
     further = tuple((one.name, _content(one)) for one in others)
+    order = beside.order(user, item)
+    if abs(order) > _CLEAR:
+        user, item = (user, item) if order > 0 else (item, user)
+        why = "a column of ids, told from the other by a table beside the log, {}"
+        first, second = (why.format(_content(one)) for one in (user, item))
+        return Ids(Finding(user.name, first), Finding(item.name, second, further))
+    first, second = f"the first column of ids, {_content(user)}", f"the next, {_content(item)}"
+    when = "if the item stands before the user"
     return Ids(
-        Finding(user.name, f"the first column of ids, {_content(user)}", said),
-        Finding(
-            item.name,
-            f"the next column of ids, {_content(item)}",
-            ((user.name, "if the item stands before the user"), *further),
-        ),
+        Finding(user.name, first, ((item.name, when),)),
+        Finding(item.name, second, ((user.name, when), *further)),
     )
+
+
+def _within(column: Column, known: frozenset[str]) -> float:
+    """Return which share of the values is known."""
+    values = column.values.unique().cast(pl.String)
+    return mean(values.is_in(pl.Series([*known], dtype=pl.String).implode())) if known else 0.0
 
 
 def _score(column: Column, role: str, keys: Collection[str]) -> float:
     """Return how well a column's name and content fit; <= 0 if the name does not."""
     fit = words.fit(column.name, role)
     parts = set(words.tokens(column.name))
-    if not fit or _ATTRIBUTES & parts:
+    if not fit or (fit < 3 and _ATTRIBUTES & parts):
         return 0.0
     alone = 0 if {"session"} & parts else 5
     near = 15 if column.name in keys else 0

@@ -3,7 +3,7 @@
 Knows the head of a log and its neighbours' ids; does not know side tables otherwise.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,8 +15,10 @@ from metarec_ray.data.guess.columns import Column
 from metarec_ray.data.guess.features import Kind, kind
 from metarec_ray.data.guess.finding import ABSENT, Finding, Tree, leaves
 from metarec_ray.data.guess.heads.table import Table
+from metarec_ray.data.guess.ids import Beside
 
 MOST_DOMAINS = 100
+NOTHING = Beside()
 _GAPS = 0.01
 
 
@@ -45,12 +47,14 @@ class Roles(NamedTuple):
         return found.value if isinstance(found, Finding) and isinstance(found.value, str) else None
 
 
-def find(table: Table, now: datetime, keys: Collection[str] = ()) -> Roles:
-    """Return the roles of a log's columns; `keys` are names of id columns beside it."""
+def find(table: Table, now: datetime, beside: Beside = NOTHING) -> Roles:
+    """Return the roles of a log's columns, given what lies beside it."""
     seen = columns.look(table.rows)
     clocks = {c.name: found for c in seen if (found := _clock(c, now)) is not None}
     roles, settings = (
-        _of_names(table.rows, seen, clocks, keys) if table.named else _of_content(seen, clocks)
+        _of_names(table.rows, seen, clocks, beside)
+        if table.named
+        else _of_content(seen, clocks, beside)
     )
     time = roles.get("time")
     if isinstance(time, Finding):
@@ -65,10 +69,10 @@ def _of_names(
     rows: pl.DataFrame,
     seen: Sequence[Column],
     clocks: Mapping[str, Clock],
-    keys: Collection[str],
+    beside: Beside,
 ) -> tuple[Tree, Tree]:
     """Return the roles of columns with names, and settings that go with them."""
-    found = ids.named(seen, clocks, keys)
+    found = ids.named(seen, clocks, beside)
     rest = [c for c in seen if c.name not in (found.entity.value, found.item.value)]
     time = _time(rest, clocks, are_named=True)
     item = Roles({"item": found.item}, {}, {})
@@ -77,13 +81,16 @@ def _of_names(
     return {"entity": found.entity, "item": found.item, **meant, **time}, settings
 
 
-def _of_content(seen: Sequence[Column], clocks: Mapping[str, Clock]) -> tuple[Tree, Tree]:
+def _of_content(
+    seen: Sequence[Column], clocks: Mapping[str, Clock], beside: Beside
+) -> tuple[Tree, Tree]:
     """Return the roles of columns without names, and settings that go with them."""
     time = _time(seen, clocks, are_named=False)
     rest = _without(seen, time)
     meant, settings = labels.find(rest, are_named=False)
     used = [one.value for one in meant.values() if isinstance(one, Finding)]
-    found = ids.unnamed(rest, clocks, [name for name in used if isinstance(name, str)])
+    taken = [name for name in used if isinstance(name, str)]
+    found = ids.unnamed(rest, clocks, taken, beside)
     return {"entity": found.entity, "item": found.item, **meant, **time}, settings
 
 

@@ -7,7 +7,7 @@ import re
 
 _SETS = {
     "entity": "user uid visitor customer cust reviewer member client account profile person player "
-    "reader listener viewer shopper buyer subscriber session",
+    "reader listener viewer shopper buyer subscriber session username nickname login",
     "item": "item iid movie film product article asin sku isbn book video track song artist game "
     "app news listing hotel poi venue location business recipe anime content goods post podcast "
     "show offer restaurant course job mid photo",
@@ -19,7 +19,7 @@ _SETS = {
     "time": "time timestamp ts date datetime dat at day when created unixtime unix",
     "domain": "domain shop store market marketplace catalogue catalog site tenant",
     "sequence": "sequence seq row rownumber ordinal step",
-    "context": "device platform os browser channel page hour weekday dayofweek tab scene slot "
+    "context": "device platform os browser channel hour weekday dayofweek scene "
     "network carrier referrer language",
     "title": "title name label headline",
     "outcome": "average avg mean popularity rank votes",

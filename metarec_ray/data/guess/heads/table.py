@@ -3,6 +3,7 @@
 Knows text files, JSON and Parquet; does not know what a column means.
 """
 
+import ast
 import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -24,10 +25,6 @@ PARQUET = (".parquet", ".pq")
 JSON = (".json", ".jsonl", ".ndjson")
 TEXT = (".csv", ".tsv", ".txt", ".dat")
 SUFFIXES = (*PARQUET, *(s + z for s in (*JSON, *TEXT) for z in ("", ".gz")))
-_LITERAL = (
-    "python3 -c 'import ast, json, sys; "
-    "[print(json.dumps(ast.literal_eval(line))) for line in sys.stdin]'"
-)
 
 
 class Table(NamedTuple):
@@ -153,12 +150,6 @@ def _json(path: Path, found: Head) -> Table:
     try:
         objects = list(islice(_elements(text) if text.startswith("[") else _lines(text), ROWS))
     except ValueError as error:
-        begin = text[:60].split("\n")[0]
-        if begin.startswith(("{'", "{u'")):
-            raise DataError(
-                f"lines must be JSON, those of {path} are Python literals ({begin}); to bring them "
-                f"to JSON lines: {_LITERAL} < in > out.jsonl"
-            ) from error
         raise DataError(f"a JSON file must hold objects, {path} does not: {error}") from error
     if not objects:
         raise DataError(f"an input file must hold rows, got none ({path})")
@@ -171,7 +162,20 @@ def _json(path: Path, found: Head) -> Table:
 def _lines(text: str) -> Iterator[dict[str, object]]:
     for line in text.split("\n"):
         if line.strip():
-            yield _object(json.loads(line))
+            yield _object(_value(line))
+
+
+def _value(line: str) -> object:
+    """Return the value of a line of JSON, or of a literal of Python, as some public logs have."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        if not line.lstrip().startswith("{"):
+            raise
+    try:
+        return ast.literal_eval(line.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(f"{error} in {line[:60]!r}") from error
 
 
 def _elements(text: str) -> Iterator[dict[str, object]]:
@@ -208,6 +212,8 @@ def _series(name: str, values: list[object]) -> pl.Series:
         text = [None if v is None or str(v) in MISSING else str(v) for v in values]
         return pl.Series(name, text, pl.String)
     inner = {type(one) for value in values if isinstance(value, list) for one in value}
+    if kinds == {list} and inner == {int}:
+        return pl.Series(name, values, pl.List(pl.Int64), strict=False)
     if kinds == {list} and inner <= {int, float}:
         return pl.Series(name, values, pl.List(pl.Float64), strict=False)
     if kinds == {list} and inner <= {str}:

@@ -76,6 +76,13 @@ def test_every_layout_gives_the_same_ratings_and_films(tmp_path: Path, layout: s
     ]
 
 
+def test_ratings_without_users_beside_them_are_read(tmp_path: Path) -> None:
+    ml_1m(tmp_path)
+    (tmp_path / "users.dat").unlink()
+    log = read(tmp_path, feedback="explicit")
+    assert (len(log.events), log.users) == (3, None)
+
+
 @pytest.mark.parametrize(
     ("layout", "rows"),
     [

@@ -368,6 +368,20 @@ def steam(folder: Path) -> Right:
     return found._replace(rows=len(rows))
 
 
+def steam_reviews(folder: Path) -> Right:
+    """Its lines are literals of Python."""
+    kept = [e._replace(time=e.time // 86_400 * 86_400) for e in events(start=1_500_000_000)]
+    with gzip.open(folder / "steam_reviews.json.gz", "wt", encoding="utf-8") as file:
+        for e in kept:
+            row = (
+                f"u'username': u'Gamer {e.user}', u'hours': {e.rating * e.user * 1.7:.1f}, u'products': {e.user + 3}, "
+                f"u'product_id': u'{725_200 + e.item}', u'page_order': {e.time % 9}, u'date': u'{iso(e.time, '%Y-%m-%d')}', "
+                f"u'text': u\"It's number {e.item} of {e.user}\", u'early_access': {e.item % 2 == 0}, u'page': {e.user + e.item}"
+            )
+            file.write(f"{{{row}}}\n")
+    return right("steam_reviews.json.gz", "implicit", kept)
+
+
 def goodreads(folder: Path) -> Right:
     kept = [e._replace(rating=0 if (e.user + e.item) % 3 == 0 else e.rating) for e in events()]
     rows = [
@@ -438,11 +452,15 @@ def kuairec(folder: Path) -> Right:
     head = "user_id,video_id,play_duration,video_duration,time,date,timestamp,watch_ratio"
     lines(folder / "small_matrix.csv", [head, *rows])
     people = [
-        f"{u},{['high_active', 'full_active'][u % 2]},{u % 2},{u * 3},{u % 7}" for u in range(1, 41)
+        f'{u},{["high_active", "full_active"][u % 2]},{u % 2},{u * 3},"{["0", "(0,10]"][u % 2]}",{u % 7}'
+        for u in range(1, 41)
     ]
     lines(
         folder / "user_features.csv",
-        ["user_id,user_active_degree,is_lowactive_period,follow_user_num,onehot_feat0", *people],
+        [
+            "user_id,user_active_degree,is_lowactive_period,follow_user_num,follow_user_num_range,onehot_feat0",
+            *people,
+        ],
     )
     daily = [f"{140 + i},2020070{day},{i * 7},{day * i}" for i in range(1, 51) for day in (5, 6)]
     lines(folder / "item_daily_features.csv", ["video_id,date,author_id,show_cnt", *daily])
@@ -473,7 +491,7 @@ LAYOUTS: dict[str, Callable[[Path], Right]] = {
     one.__name__: one
     for one in (
         movielens_1m, movielens_1m_file, movielens_25m, amazon_2018, amazon_2023, book_crossing,
-        lastfm_hetrec, lastfm_360k, mind, retailrocket, taobao, yoochoose, hm, steam, goodreads,
+        lastfm_hetrec, lastfm_360k, mind, retailrocket, taobao, yoochoose, hm, steam, steam_reviews, goodreads,
         goodreads_json, netflix, kuairec, gowalla,
     )
 }  # fmt: skip

@@ -133,6 +133,18 @@ def test_columns_without_names_are_named_by_content_and_the_exchange_is_told(
     assert others == [["item", "user", "rating", "time"]]
 
 
+def test_a_table_beside_a_log_without_names_tells_items_from_users(tmp_path: Path) -> None:
+    path = write(tmp_path / "ratings.csv", "", [[1, 2, 3, 4, 5], "NOW"])
+    fields = [line.split(",") for line in path.read_text().splitlines()]
+    lines = [",".join([item, user, *rest]) for user, item, *rest in fields]
+    path.write_text("\n".join(lines) + "\n")
+    assert plain(of(path).data)["names"] == ["user", "item", "rating", "time"]
+    (tmp_path / "products.csv").write_text("".join(f"i{n},Song {n}\n" for n in range(40)))
+    found = of(path)
+    assert plain(found.data)["names"] == ["item", "user", "rating", "time"]
+    assert at(found, "names").others == ()
+
+
 def test_two_columns_of_unknown_names_are_taken_in_order_and_the_exchange_is_told(
     tmp_path: Path,
 ) -> None:
@@ -261,6 +273,15 @@ def test_a_folder_called_like_movielens_with_other_columns_is_looked_at(tmp_path
     made = plain(of(tmp_path).data)
     assert made["path"] == f"{tmp_path}/ratings.csv"
     assert made["columns"] == {"entity": "user", "item": "film", "label": "stars"}
+
+
+def test_a_number_of_the_row_is_no_context(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.csv", "user,item", [])
+    head, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([f",{head}", *(f"{n},{line}" for n, line in enumerate(lines))]))
+    found = of(path)
+    assert list(found.unused.values()) == ["numbers the rows"]
+    assert plain(found.data)["columns"] == {"entity": "user", "item": "item"}
 
 
 def test_a_word_among_numbers_is_missing(tmp_path: Path) -> None:
