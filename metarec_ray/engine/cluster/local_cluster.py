@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metarec_ray.atomic import lock
 from metarec_ray.engine.cluster import access
-from metarec_ray.engine.cluster.processes import MARK, end, family, root
+from metarec_ray.engine.cluster.processes import MARK, end, family, root, started
 from metarec_ray.errors import MachineError, RunFailed
 
 START_SECONDS = 90.0
@@ -31,15 +31,15 @@ START_SECONDS = 90.0
 class Cluster(BaseModel):
     """What `up` leaves in `cluster.json` for the commands that follow.
 
-    `mark` is in the environment of every process of the cluster; `started` (seconds since the
-    epoch) tells the head from another process that got its id later.
+    `mark` is in the environment of every process of the cluster; `started` (clock ticks since
+    boot) tells the head from another process that got its id later.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mark: str
     pid: int
-    started: float
+    started: int
     address: str
     folder: Path
     token_path: Path | None
@@ -129,7 +129,7 @@ def _start(num_cpus: int, environ: access.Environ, *, object_store_bytes: int) -
     cluster = Cluster(
         mark=mark,
         pid=child.pid,
-        started=psutil.Process(child.pid).create_time(),
+        started=started(child.pid) or 0,
         address=f"http://127.0.0.1:{ports[1]}",
         folder=folder,
         token_path=token_path,
