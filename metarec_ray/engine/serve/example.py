@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.engine.cluster import with_parent
 from metarec_ray.errors import RunFailed
 from metarec_ray.evaluation.protocols.strict import strict_tasks
 from metarec_ray.service.client import Endpoint
@@ -119,7 +120,8 @@ def ask_example(
 def _endpoint(checkpoint: Path, key: str, progress: Callable[[str], None]) -> Iterator[str]:
     """Run `metarec serve` on a free port; yield the model's address; end it and its children."""
     port = _free_port()
-    command = [sys.executable, "-m", "metarec_ray", "serve", str(checkpoint), "--port", str(port)]
+    verb = [sys.executable, "-m", "metarec_ray", "serve", str(checkpoint), "--port", str(port)]
+    command = with_parent.command(signal.SIGTERM, verb)  # also if this process is killed
     environ = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS",)}
     server = subprocess.Popen(
         command,

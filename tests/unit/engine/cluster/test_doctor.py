@@ -5,10 +5,11 @@ import os
 import socket
 from pathlib import Path
 
+import psutil
 import pytest
 
 from metarec_ray.cli.app import main
-from metarec_ray.engine.cluster import access, doctor, machine
+from metarec_ray.engine.cluster import access, doctor, leftovers, machine
 from metarec_ray.engine.cluster.ports import Port, listening
 
 GIB = 2**30
@@ -58,6 +59,15 @@ def test_a_data_folder_that_is_none_is_bad(tmp_path: Path) -> None:
     good, bad = ({"METAREC_DATA": str(path)} for path in (tmp_path, tmp_path / "none"))
     assert doctor.data(good) == machine.Finding("ok", "data", f"{tmp_path}: ml-1m")
     assert doctor.data(bad).level == "bad"
+
+
+def test_what_a_killed_endpoint_left_is_named_with_what_to_do(tmp_path: Path) -> None:
+    mine = psutil.Process()
+    (finding,) = doctor.left([leftovers.Leftover(tmp_path, 4711, [mine])])
+    assert finding.level == "warn"
+    assert f"({mine.pid})" in finding.found
+    assert "process 4711" in finding.found
+    assert finding.mend.startswith(f"kill {mine.pid} && rm -r {tmp_path}")
 
 
 def test_a_folder_without_write_permission_is_bad(tmp_path: Path) -> None:
