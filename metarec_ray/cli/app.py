@@ -15,7 +15,7 @@ import typer
 
 from metarec_ray import __version__
 from metarec_ray.cli import benching, clusters, datasets, learning, serving
-from metarec_ray.cli.process import ends_like_ctrl_c
+from metarec_ray.cli.process import as_process
 from metarec_ray.errors import MetarecError, RunFailed
 
 # A disk or its permissions refuse; any other number is our mistake and keeps its traceback.
@@ -52,7 +52,7 @@ app.add_typer(clusters.app, name="cluster")
 app.command()(clusters.doctor)
 
 
-@ends_like_ctrl_c
+@as_process
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (None: this process's) and return its exit code."""
     # Ray reads the first one only when it is imported; no verb has imported it yet.

@@ -1,8 +1,9 @@
-"""What a verb is to the system: a process that signals end.
+"""What a verb is to the system: a process that signals end, whose stdout somebody reads.
 
-Knows signals and exit codes; does not know verbs.
+Knows signals, exit codes and streams; does not know verbs.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -10,7 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from types import FrameType
-from typing import ParamSpec
+from typing import Any, ParamSpec, TextIO
+
+from metarec_ray.errors import MachineError
 
 # 128 + SIGTERM, as a shell says it; for SIGHUP too, so that there is one code for "was ended".
 ENDED = 143
@@ -25,18 +28,62 @@ class _Ended(KeyboardInterrupt):
     """
 
 
-def ends_like_ctrl_c(main: Callable[P, int]) -> Callable[P, int]:
-    """Return `main` so that SIGTERM and SIGHUP do what Ctrl-C does, with a line and exit code 143.
+class Results:
+    """A stdout that holds results only, and whose reader may go away.
 
-    A signal that is ignored when `main` begins, as under nohup, stays ignored.
+    What other threads write, as Ray's do, goes to stderr. A reader that has seen enough, like
+    `head`, is no error: what is written after it is dropped.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self.reader_is_gone = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            return sys.stderr.write(text)
+        with self._dropping():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._dropping():
+            self._stream.flush()
+
+    @contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            self.reader_is_gone = True
+            _send_nowhere(self._stream)
+        except OSError as error:
+            _send_nowhere(self._stream)
+            raise MachineError(f"stdout must be writable, got {error}") from None
+
+
+def reader_is_gone() -> bool:
+    """Return whether nobody reads stdout any more."""
+    return isinstance(sys.stdout, Results) and sys.stdout.reader_is_gone
+
+
+def as_process(main: Callable[P, int]) -> Callable[P, int]:
+    """Return `main` as what a process runs.
+
+    SIGTERM and SIGHUP do what Ctrl-C does, with a line and exit code 143; one that is ignored when
+    `main` begins, as under nohup, stays ignored. Stdout is `Results`, and whole at the end.
     """
 
     @wraps(main)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
         received: list[int] = []
-        with _handled(received):
+        with _handled(received), _results():
             try:
                 code = main(*args, **kwargs)
+                code = code if _flushed() else 2
             except BaseException:
                 if not received:
                     raise
@@ -52,6 +99,36 @@ def ends_like_ctrl_c(main: Callable[P, int]) -> Callable[P, int]:
 
 
 @contextmanager
+def _results() -> Iterator[None]:
+    stdout = sys.stdout
+    if stdout is not None:  # it may be closed
+        sys.stdout = Results(stdout)
+    try:
+        yield
+    finally:
+        sys.stdout = stdout
+
+
+def _flushed() -> bool:
+    """Write what is buffered; return False, and say so, if the system refuses."""
+    if sys.stdout is None:
+        return True
+    try:
+        sys.stdout.flush()
+    except MachineError as error:
+        print(f"metarec: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _send_nowhere(stream: TextIO) -> None:
+    """Drop what is buffered and what follows, which Python would write when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+@contextmanager
 def _handled(received: list[int]) -> Iterator[None]:
     """Put the first SIGTERM or SIGHUP of a `with` block into `received` and act as for Ctrl-C."""
 
@@ -63,7 +140,7 @@ def _handled(received: list[int]) -> Iterator[None]:
         # A shell starts background jobs with SIGINT ignored: then there is nothing to call.
         if handler is signal.default_int_handler or not callable(handler):
             raise _Ended
-        handler(signal.SIGINT, frame)
+        handler(number, frame)
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,9 +1,12 @@
 """A verb as the system sees it, tried on processes of a few lines."""
 
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +16,9 @@ import metarec_ray
 
 SLEEPER = """
 import sys, time
-from metarec_ray.cli.process import ends_like_ctrl_c
+from metarec_ray.cli.process import as_process
 
-@ends_like_ctrl_c
+@as_process
 def main():
     try:
         print("begun", flush=True)
@@ -90,3 +93,64 @@ def test_an_error_on_the_way_out_is_not_told_as_a_second_failure() -> None:
     program = SLEEPER.replace("return 130", "raise RuntimeError('while shutting down')")
     code, _, err = ended(program, [signal.SIGTERM])
     assert (code, err) == (143, "metarec: ended by SIGTERM\n")
+
+
+def run(body: str, tail: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a verb with this body in a pipeline and return the pipeline's output and exit codes."""
+    program = f"""
+import json, sys, threading
+from metarec_ray.cli.process import as_process, reader_is_gone
+
+@as_process
+def main():
+{textwrap.indent(body, "    ")}
+    return 0
+
+sys.exit(main())
+"""
+    line = f'{shlex.join([sys.executable, "-c", program])} {tail}; echo "${{PIPESTATUS[@]}}" >&2'
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "body", ["print(1)", "for n in range(20000): print(n)", "print('x' * 100000, flush=True)"]
+)
+def test_a_reader_that_has_seen_enough_is_no_failure(body: str) -> None:
+    # The reader has gone before the first line is written.
+    done = run(f"import time; time.sleep(0.3)\n{body}", "| true")
+    assert done.stderr.split() == ["0", "0"]
+
+
+def test_a_verb_can_ask_whether_somebody_reads() -> None:
+    body = "print('x' * 10**6, flush=True)\nprint(reader_is_gone(), file=sys.stderr)"
+    assert run(body, "| true").stderr.split() == ["True", "0", "0"]
+    assert run(body, "| cat").stderr.split() == ["False", "0", "0"]
+
+
+def test_a_long_result_through_a_slow_pipe_is_whole() -> None:
+    body = "print(json.dumps(list(range(200000))))"
+    done = run(body, "| (sleep 0.5; cat)")
+    assert json.loads(done.stdout)[-1] == 199999
+
+
+def test_a_full_disk_behind_stdout_is_a_sentence() -> None:
+    line = [sys.executable, "-m", "metarec_ray", "--version"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = "metarec: stdout must be writable, got [Errno 28] No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_a_stdout_that_is_closed_is_nobodys_business() -> None:
+    assert run("print(1)", ">&-").stderr == "0\n"
+
+
+def test_what_a_thread_of_a_library_says_is_no_result() -> None:
+    body = """
+thread = threading.Thread(target=lambda: print("a warning"))
+thread.start(); thread.join()
+print("a result")
+"""
+    done = run(body)
+    assert done.stdout == "a result\n"
+    assert done.stderr.startswith("a warning\n")
