@@ -6,7 +6,6 @@ Knows `ray start`, a state file and process ids; imports no ray, and leaves any 
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metarec_ray.atomic import lock
-from metarec_ray.engine.cluster import access
+from metarec_ray.engine.cluster import access, ports
 from metarec_ray.engine.cluster.processes import MARK, end, family, root, started
 from metarec_ray.errors import MachineError, RunFailed
 
@@ -97,9 +96,9 @@ def current(environ: access.Environ) -> Cluster | None:
     return cluster
 
 
-def command(python: str, ports: list[int], folder: Path, num_cpus: int, store: int) -> list[str]:
-    """Return the `ray start` line; `ports` are for the GCS, dashboard, client and agent."""
-    gcs, dashboard, client, agent = ports
+def command(python: str, numbers: list[int], folder: Path, num_cpus: int, store: int) -> list[str]:
+    """Return the `ray start` line; `numbers` are ports for the GCS, dashboard, client and agent."""
+    gcs, dashboard, client, agent = numbers
     return [
         *(python, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--num-cpus={num_cpus}"),
@@ -115,10 +114,10 @@ def _start(num_cpus: int, environ: access.Environ, *, object_store_bytes: int) -
     token_path = access.use_own_token(environ) or (Path(named).resolve() if named else None)
     # A short path: Ray puts Unix sockets in it, whose paths have at most 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="metarec-"))
-    mark, ports = secrets.token_hex(8), _free_ports(4)
+    mark, numbers = secrets.token_hex(8), ports.free(4)
     with (folder / "head.log").open("wb") as log:
         child = subprocess.Popen(
-            command(sys.executable, ports, folder, num_cpus, object_store_bytes),
+            command(sys.executable, numbers, folder, num_cpus, object_store_bytes),
             env=_environment(environ, mark),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -130,7 +129,7 @@ def _start(num_cpus: int, environ: access.Environ, *, object_store_bytes: int) -
         mark=mark,
         pid=child.pid,
         started=started(child.pid) or 0,
-        address=f"http://127.0.0.1:{ports[1]}",
+        address=f"http://127.0.0.1:{numbers[1]}",
         folder=folder,
         token_path=token_path,
         python=sys.executable,
@@ -192,17 +191,6 @@ def _end(cluster: Cluster) -> None:
     if left:
         raise RunFailed(f"no process of the cluster may be left: {[p.pid for p in left]}")
     shutil.rmtree(cluster.folder, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _state_file(environ: access.Environ) -> Path:

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.exceptions import AuthenticationError, RpcError
 
 from metarec_ray.engine.cluster import access
+from metarec_ray.engine.cluster.address import VARIABLE, cluster_address
 from metarec_ray.errors import MachineError
 
 OBJECT_STORE_BYTES = 500_000_000
@@ -38,12 +40,11 @@ def ray_session(
     if ray.is_initialized():
         yield
         return
-    target = address or os.environ.get("RAY_ADDRESS")
-    with own_sigterm():
-        if target:
-            _join(target, log_to_driver=log_to_driver)
-        else:
-            _start(num_cpus, object_store_bytes, dashboard=dashboard, log_to_driver=log_to_driver)
+    target = address or cluster_address(os.environ)
+    if target:
+        join(target, log_to_driver=log_to_driver)
+    else:
+        _start(num_cpus, object_store_bytes, dashboard=dashboard, log_to_driver=log_to_driver)
     try:
         yield
     finally:
@@ -87,12 +88,32 @@ def own_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _join(target: str, *, log_to_driver: bool) -> None:
+def join(
+    target: str, *, log_to_driver: bool = False, runtime_env: dict[str, object] | None = None
+) -> None:
+    """Join the cluster at an address.
+
+    Raises:
+        MachineError: none answers, or it does not take our token.
+
+    """
     try:
-        ray.init(address=target, logging_level=logging.WARNING, log_to_driver=log_to_driver)
+        with own_sigterm():
+            ray.init(
+                address=target,
+                runtime_env=runtime_env,
+                logging_level=logging.WARNING,
+                log_to_driver=log_to_driver,
+            )
     except (ConnectionError, TimeoutError) as error:
         raise MachineError(
-            f"a Ray cluster must answer at the address, none does: {target}"
+            f"a Ray cluster must answer at the address, none does: {target} ({VARIABLE})"
+        ) from error
+    except (AuthenticationError, RpcError) as error:
+        raise MachineError(
+            f"a cluster asks for its token, ours is missing or another: {target} ({VARIABLE}): set "
+            "RAY_AUTH_TOKEN_PATH to a file with it; of metarec cluster up it is "
+            f"{access.home(os.environ) / 'auth_token'}"
         ) from error
 
 
@@ -100,12 +121,13 @@ def _start(
     num_cpus: int | None, object_store_bytes: int, *, dashboard: bool, log_to_driver: bool
 ) -> None:
     access.use_own_token(os.environ)
-    ray.init(
-        address="local",
-        num_cpus=num_cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
-        object_store_memory=object_store_bytes,
-        include_dashboard=dashboard,
-        dashboard_host="127.0.0.1",
-        logging_level=logging.WARNING,
-        log_to_driver=log_to_driver,
-    )
+    with own_sigterm():
+        ray.init(
+            address="local",
+            num_cpus=num_cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+            object_store_memory=object_store_bytes,
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            logging_level=logging.WARNING,
+            log_to_driver=log_to_driver,
+        )
