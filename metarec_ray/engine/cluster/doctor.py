@@ -131,7 +131,7 @@ def _mismatch(asked: Requirement) -> str:
 def _imports(subject: str, code: str) -> Finding:
     """Run code in a new process, which a broken wheel or driver may crash or hang."""
     try:
-        line = [sys.executable, "-c", code]
+        line = [sys.executable, "-P", "-c", code]  # not from the working folder
         done = subprocess.run(
             line, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
         )

@@ -22,6 +22,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from metarec_ray.atomic import lock
 from metarec_ray.engine.cluster import access, ports
 from metarec_ray.engine.cluster.processes import MARK, end, family, root, started
+from metarec_ray.engine.cluster.surroundings import (
+    FOLDER_BYTES,
+    SESSION_BYTES,
+    SOCKET_BYTES,
+    temporary_folder,
+)
 from metarec_ray.errors import MachineError, RunFailed
 
 START_SECONDS = 90.0
@@ -59,8 +65,7 @@ def up(num_cpus: int, environ: access.Environ, *, object_store_bytes: int) -> Cl
             "a cluster is started with token authentication only, got "
             f"RAY_AUTH_MODE={environ['RAY_AUTH_MODE']} (environment)"
         )
-    home = access.home(environ)
-    with _only_one(home):
+    with _only_one(access.writable_home(environ)):
         running = current(environ)
         if running is not None:
             raise MachineError(
@@ -74,7 +79,9 @@ def down(environ: access.Environ) -> Cluster | None:
 
     Returns once none of its processes is left.
     """
-    with _only_one(access.home(environ)):
+    if not access.home(environ).is_dir():
+        return None
+    with _only_one(access.writable_home(environ)):
         cluster = _read(environ)
         if cluster is None:
             return None
@@ -112,8 +119,8 @@ def command(python: str, numbers: list[int], folder: Path, num_cpus: int, store:
 def _start(num_cpus: int, environ: access.Environ, *, object_store_bytes: int) -> Cluster:
     named = environ.get("RAY_AUTH_TOKEN_PATH")
     token_path = access.use_own_token(environ) or (Path(named).resolve() if named else None)
-    # A short path: Ray puts Unix sockets in it, whose paths have at most 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="metarec-"))
+    place = temporary_folder(environ, SOCKET_BYTES - SESSION_BYTES - FOLDER_BYTES)
+    folder = Path(tempfile.mkdtemp(prefix="metarec-", dir=place))
     mark, numbers = secrets.token_hex(8), ports.free(4)
     with (folder / "head.log").open("wb") as log:
         child = subprocess.Popen(
@@ -201,7 +208,7 @@ def _read(environ: access.Environ) -> Cluster | None:
     path = _state_file(environ)
     try:
         return Cluster.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except ValidationError:
         raise MachineError(
@@ -211,7 +218,6 @@ def _read(environ: access.Environ) -> Cluster | None:
 
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (home / "cluster.lock").open("w") as stream:
         lock(stream, wait=True)
         yield

@@ -9,12 +9,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 from ray.exceptions import AuthenticationError, RpcError
 
-from metarec_ray.engine.cluster import access
-from metarec_ray.engine.cluster.address import VARIABLE, cluster_address
+from metarec_ray.engine.cluster import access, surroundings
+from metarec_ray.engine.cluster.surroundings import VARIABLE, cluster_address
 from metarec_ray.errors import MachineError
 
 OBJECT_STORE_BYTES = 500_000_000
@@ -41,6 +42,7 @@ def ray_session(
         yield
         return
     target = address or cluster_address(os.environ)
+    surroundings.prepare(os.environ, Path.cwd())
     if target:
         join(target, log_to_driver=log_to_driver)
     else:
@@ -97,6 +99,7 @@ def join(
         MachineError: none answers, or it does not take our token.
 
     """
+    access.require_named_token(os.environ)
     try:
         with own_sigterm():
             ray.init(

