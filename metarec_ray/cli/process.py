@@ -3,6 +3,7 @@
 Knows signals, exit codes and streams; does not know verbs.
 """
 
+import io
 import os
 import signal
 import sys
@@ -102,6 +103,9 @@ def as_process(main: Callable[P, int]) -> Callable[P, int]:
 def _results() -> Iterator[None]:
     stdout = sys.stdout
     if stdout is not None:  # it may be closed
+        if isinstance(stdout, io.TextIOWrapper):
+            # A title that the terminal's encoding has not is no failure.
+            stdout.reconfigure(errors="backslashreplace")
         sys.stdout = Results(stdout)
     try:
         yield

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metarec_ray.cli.arguments import Json, Overrides, listed, say
+from metarec_ray.cli.arguments import Json, Overrides, listed, say, show
 
 
 def serve(
@@ -71,7 +71,7 @@ def rank(
     from metarec_ray.service.client import render
 
     answer = ask(url, support, k=k, api_key=find_key(os.environ, _key_file()))
-    print(answer.model_dump_json() if as_json else render(answer))
+    show(answer.model_dump(mode="json"), as_json, render(answer))
 
 
 def _key_file() -> Path:

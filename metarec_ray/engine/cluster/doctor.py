@@ -32,7 +32,7 @@ def examine(environ: access.Environ, folder: Path) -> list[Finding]:
         _python(),
         _packages(),
         _imports("ray", "import ray; print(ray.__version__)"),
-        machine.memory(psutil.virtual_memory().available),
+        machine.memory(machine.memory_limit(psutil.virtual_memory().available)),
         *map(machine.disk, dict.fromkeys([folder, Path(tempfile.gettempdir())])),
         machine.shared_memory(Path("/dev/shm")),
         mode(environ),

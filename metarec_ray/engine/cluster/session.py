@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import ray
 from ray.exceptions import AuthenticationError, RpcError
 
-from metarec_ray.engine.cluster import access, surroundings
+from metarec_ray.engine.cluster import access, machine, surroundings
 from metarec_ray.engine.cluster.surroundings import VARIABLE, cluster_address
 from metarec_ray.errors import MachineError
 
-OBJECT_STORE_BYTES = 500_000_000
+OBJECT_STORE_BYTES, LEAST_STORE_BYTES = 500_000_000, 80_000_000
 # Two train workers, a driver and data tasks or replicas must fit on a laptop: CPUs are logical.
 MIN_LOGICAL_CPUS = 4
 
@@ -124,11 +125,12 @@ def _start(
     num_cpus: int | None, object_store_bytes: int, *, dashboard: bool, log_to_driver: bool
 ) -> None:
     access.use_own_token(os.environ)
+    share = machine.memory_limit(psutil.virtual_memory().total) // 4
     with own_sigterm():
         ray.init(
             address="local",
-            num_cpus=num_cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
-            object_store_memory=object_store_bytes,
+            num_cpus=num_cpus or max(MIN_LOGICAL_CPUS, machine.cpus()),
+            object_store_memory=max(LEAST_STORE_BYTES, min(object_store_bytes, share)),
             include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
             logging_level=logging.WARNING,

@@ -145,6 +145,11 @@ def test_a_stdout_that_is_closed_is_nobodys_business() -> None:
     assert run("print(1)", ">&-").stderr == "0\n"
 
 
+def test_a_title_that_the_encoding_has_not_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert run("print('caf\\u00e9')").stdout == "caf\\xe9\n"
+
+
 def test_what_a_thread_of_a_library_says_is_no_result() -> None:
     body = """
 thread = threading.Thread(target=lambda: print("a warning"))
