@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
-from metarec_ray.engine.cluster import access, leftovers, local_cluster, machine
+from metarec_ray.engine.cluster import access, leftovers, local_cluster, machine, surroundings
 from metarec_ray.engine.cluster.machine import Finding
 from metarec_ray.engine.cluster.ports import listening
 from metarec_ray.errors import MetarecError
@@ -35,6 +35,7 @@ def examine(environ: access.Environ, folder: Path) -> list[Finding]:
         machine.memory(machine.memory_limit(psutil.virtual_memory().available)),
         *map(machine.disk, dict.fromkeys([folder, Path(tempfile.gettempdir())])),
         machine.shared_memory(Path("/dev/shm")),
+        shell(environ, folder),
         mode(environ),
         *tokens(environ, Path.home()),
         _cluster(environ),
@@ -48,6 +49,16 @@ def examine(environ: access.Environ, folder: Path) -> list[Finding]:
 def usable(findings: list[Finding]) -> bool:
     """Return whether a run can be expected to work."""
     return all(finding.level != "bad" for finding in findings)
+
+
+def shell(environ: access.Environ, folder: Path) -> Finding:
+    """Judge variables and modules of the working folder that would break Ray."""
+    try:
+        address = surroundings.cluster_address(environ)
+        surroundings.prepare(dict(environ), folder)
+    except MetarecError as error:
+        return Finding("bad", "shell", str(error), "as it says")
+    return Finding("ok", "shell", f"Ray is {'at ' + address if address else 'started here'}")
 
 
 def mode(environ: access.Environ) -> Finding:

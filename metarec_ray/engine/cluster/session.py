@@ -101,6 +101,8 @@ def join(
 
     """
     access.require_named_token(os.environ)
+    # Ray's core would write a line a second until it gives up.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     try:
         with own_sigterm():
             ray.init(
@@ -109,16 +111,20 @@ def join(
                 logging_level=logging.WARNING,
                 log_to_driver=log_to_driver,
             )
-    except (ConnectionError, TimeoutError) as error:
-        raise MachineError(
-            f"a Ray cluster must answer at the address, none does: {target} ({VARIABLE})"
-        ) from error
-    except (AuthenticationError, RpcError) as error:
-        raise MachineError(
-            f"a cluster asks for its token, ours is missing or another: {target} ({VARIABLE}): set "
-            "RAY_AUTH_TOKEN_PATH to a file with it; of metarec cluster up it is "
-            f"{access.home(os.environ) / 'auth_token'}"
-        ) from error
+    except (ConnectionError, TimeoutError, AuthenticationError, RpcError) as error:
+        raise MachineError(_refusal(target, error)) from error
+
+
+def _refusal(target: str, error: Exception) -> str:
+    # A wrong token is a ConnectionError whose cause says so.
+    told = f"{error} {error.__cause__}"
+    if "AuthToken" not in told and "authentication token" not in told:
+        return f"a Ray cluster must answer at the address, none does: {target} ({VARIABLE})"
+    return (
+        f"a cluster asks for its token, ours is missing or another: {target} ({VARIABLE}): set "
+        "RAY_AUTH_TOKEN_PATH to a file with it; of metarec cluster up it is "
+        f"{access.home(os.environ) / 'auth_token'}"
+    )
 
 
 def _start(

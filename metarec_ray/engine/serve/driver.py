@@ -26,6 +26,7 @@ from metarec_ray.engine.cluster.session import join, ray_session
 from metarec_ray.engine.cluster.surroundings import cluster_address
 from metarec_ray.engine.serve import deployment, readiness
 from metarec_ray.engine.serve.haproxy import Rules, write_wrapper
+from metarec_ray.engine.serve.orphan import end_orphan
 from metarec_ray.engine.serve.ports import require_free
 from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.inference.recommender import Recommender
@@ -40,7 +41,6 @@ READY_POLL_S = 0.1
 WITHDRAWN_S = 3.0
 WRAPPER = "RAY_SERVE_HAPROXY_BINARY_PATH"
 SIDE_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
-CONTROLLER, NAMESPACE = "SERVE_CONTROLLER_ACTOR", "serve"
 
 log = logging.getLogger(__name__)
 
@@ -156,18 +156,10 @@ def _session(address: str | None) -> Iterator[None]:
     variables = {key: value for key, value in os.environ.items() if key.startswith(prefixes)}
     join(target, runtime_env={"env_vars": variables})
     try:
-        _check_serves_nothing(target)
+        end_orphan(target)
         yield
     finally:
         ray.shutdown()
-
-
-def _check_serves_nothing(target: str) -> None:
-    try:
-        ray.get_actor(CONTROLLER, namespace=NAMESPACE)
-    except ValueError:
-        return
-    raise MachineError(f"a cluster can serve one endpoint at a time, this one does: {target}")
 
 
 def _end_leftovers() -> None:

@@ -45,6 +45,13 @@ def test_a_token_path_that_names_no_file_is_bad(tmp_path: Path) -> None:
     assert doctor.tokens(environ, tmp_path)[0].level == "bad"
 
 
+def test_a_shell_or_a_folder_that_breaks_ray_is_bad(tmp_path: Path) -> None:
+    assert doctor.shell({}, tmp_path).level == "ok"
+    assert doctor.shell({"RAY_ADDRESS": "http://head:8265"}, tmp_path).level == "bad"
+    (tmp_path / "torch.py").touch()
+    assert "torch.py" in doctor.shell({}, tmp_path).found
+
+
 @pytest.mark.parametrize(
     ("environ", "level"),
     [({}, "ok"), ({"RAY_AUTH_MODE": "TOKEN"}, "ok"), ({"RAY_AUTH_MODE": "disabled"}, "bad")],

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from metarec_ray.engine.cluster.session import own_sigterm
+from metarec_ray.engine.cluster.session import _refusal, own_sigterm
 
 
 class _Heard(BaseException):
@@ -54,3 +54,27 @@ def test_without_a_handler_of_ours_that_of_ray_stays() -> None:
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "said"),
+    [
+        (ConnectionError("Failed to connect"), None, "must answer at the address, none does: h:1"),
+        (ConnectionError("Failed to connect"), RuntimeError("no route"), "none does: h:1"),
+        (
+            ConnectionError("Failed to connect"),
+            RuntimeError("InvalidAuthToken: Authentication token is missing"),
+            "asks for its token, ours is missing or another: h:1 (RAY_ADDRESS): set RAY_AUTH_TOKEN",
+        ),
+        (
+            RuntimeError("enabled but no authentication token was found"),
+            None,
+            "asks for its token, ours is missing or another: h:1",
+        ),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_told_from_one_that_wants_its_token(
+    error: Exception, cause: Exception | None, said: str
+) -> None:
+    error.__cause__ = cause
+    assert said in _refusal("h:1", error)
