@@ -101,8 +101,6 @@ def join(
 
     """
     access.require_named_token(os.environ)
-    # Ray's core would write a line a second until it gives up.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     try:
         with own_sigterm():
             ray.init(
