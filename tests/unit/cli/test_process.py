@@ -159,3 +159,13 @@ print("a result")
     done = run(body)
     assert done.stdout == "a result\n"
     assert done.stderr.startswith("a warning\n")
+
+
+def test_a_run_goes_on_when_nobody_reads_its_progress() -> None:
+    body = """
+from metarec_ray.cli.arguments import say
+import time; time.sleep(0.3)
+for _ in range(3): say("x" * 10**5)
+open(1, "w", closefd=False).write("done")
+"""
+    assert run(body, "2> >(true)").stdout == "done"
