@@ -1,6 +1,7 @@
 """All verbs, and the place where errors become exit codes.
 
-0: done. 2: the input is wrong, one sentence on stderr. 1: the run failed. 130: Ctrl-C.
+0: done. 2: the input is wrong, one sentence on stderr. 1: the run failed. 130: Ctrl-C. 143: SIGTERM
+or SIGHUP.
 """
 
 import errno
@@ -22,6 +23,7 @@ from metarec_ray.cli import (
     learning,
     serving,
 )
+from metarec_ray.cli.process import as_process
 from metarec_ray.errors import MetarecError, RunFailed
 
 # A disk or its permissions refuse; any other number is our mistake and gets a report.
@@ -59,6 +61,7 @@ app.add_typer(clusters.app, name="cluster")
 app.command()(clusters.doctor)
 
 
+@as_process
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (None: this process's) and return its exit code."""
     # Ray reads the first one only when it is imported; no verb has imported it yet.

@@ -1,5 +1,6 @@
 """Arguments of several verbs, and the two outputs of a verb: results and progress."""
 
+import errno
 import json
 import os
 import sys
@@ -43,8 +44,12 @@ LINE = 100  # longest list on one line, characters
 
 
 def say(line: str) -> None:
-    """Write a line of progress to stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """Write a line of progress to stderr; a run goes on if nobody can read it any more."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
+            raise
 
 
 def show(result: Mapping[str, object], as_json: bool, text: str | None = None) -> None:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from metarec_ray.cli.arguments import Address, Json, Overrides, listed, local_path, say, show
+from metarec_ray.cli.process import reader_is_gone
 
 if TYPE_CHECKING:
     from metarec_ray.engine.cluster.job import Job, Target
@@ -130,15 +131,21 @@ def _follow(job_id: str, target: "Target") -> None:
             def write(text: str) -> None:
                 _write(text)
                 check()
+                if reader_is_gone():
+                    raise _Unread
 
             say(f"job {job_id} at {target.address}")
             code = follow(job_id, target, write=write)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _Unread) as ended:
         say("the job goes on")
         say(f"see it: metarec submit follow {where}")
         say(f"end it: metarec submit stop {where}")
-        raise typer.Exit(130) from None
+        code = 0 if isinstance(ended, _Unread) else 130
     raise typer.Exit(code)
+
+
+class _Unread(BaseException):
+    """Nobody reads the log any more, as after `| head`: that is no failure of the job."""
 
 
 @contextmanager

@@ -27,9 +27,11 @@ def quickstart(
     as_json: Json = False,
 ) -> None:
     """Do everything once on this machine: data, training, table, sweep, endpoint, report."""
+    from metarec_ray.engine.cluster.one_writer import one_writer
     from metarec_ray.engine.quickstart import quickstart as run
 
-    summary = run(data, out, data_dir=data_folder(), progress=say)
+    with one_writer(out):
+        summary = run(data, out, data_dir=data_folder(), progress=say)
     show(summary, as_json, str(summary.get("text", out)))
 
 
@@ -52,10 +54,11 @@ def train(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> 
     experiment = load(config, listed(sets))
     if experiment.run.store is None:
         require_log(experiment, config)
+    from metarec_ray.engine.cluster.one_writer import one_writer
     from metarec_ray.engine.cluster.session import ray_session
     from metarec_ray.engine.train.driver import train as run
 
-    with ray_session():
+    with one_writer(experiment.directory), ray_session():
         result = run(experiment, data_dir=data_folder(), progress=say)
     show(
         {
@@ -81,10 +84,11 @@ def tune(
     experiment = load(config, listed(sets))
     if experiment.run.store is None:
         require_log(experiment, config)
+    from metarec_ray.engine.cluster.one_writer import one_writer
     from metarec_ray.engine.cluster.session import ray_session
     from metarec_ray.engine.tune.driver import sweep as run
 
-    with ray_session():
+    with one_writer(experiment.directory), ray_session():
         result = run(experiment, resume=resume, data_dir=data_folder(), progress=say)
     show(result._asdict(), as_json, str(result.best))
 

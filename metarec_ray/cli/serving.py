@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metarec_ray.cli.arguments import Json, Overrides, listed, local_path, say
+from metarec_ray.cli.arguments import Json, Overrides, listed, local_path, say, show
 
 
 def serve(
@@ -28,6 +28,7 @@ def serve(
     """
     from metarec_ray import checkpoint as checkpoints
     from metarec_ray.config.experiment import load
+    from metarec_ray.engine.cluster import ports
     from metarec_ray.service.auth import find_or_make_key
     from metarec_ray.service.settings import choose_run_dir, serve_environment
 
@@ -35,8 +36,14 @@ def serve(
     chosen = listed(sets) + ([f"serve.port={port}"] if port is not None else [])
     settings = load(checkpoint / "config.json", chosen).serve
     api_key = find_or_make_key(os.environ, _key_file())
+    stats_port, metrics_port = ports.free(2)
     # Ray Serve reads these only when it is imported.
-    os.environ |= serve_environment(haproxy=settings.haproxy, run_dir=choose_run_dir())
+    os.environ |= serve_environment(
+        haproxy=settings.haproxy,
+        run_dir=choose_run_dir(),
+        stats_port=stats_port,
+        metrics_port=metrics_port,
+    )
     from metarec_ray.engine.serve.driver import serve as run
 
     say(f"starting; the API key is in METAREC_API_KEY or {_key_file()}")
@@ -70,7 +77,7 @@ def rank(
     from metarec_ray.service.client import render
 
     answer = ask(url, support, k=k, api_key=find_key(os.environ, _key_file()))
-    print(answer.model_dump_json() if as_json else render(answer))
+    show(answer.model_dump(mode="json"), as_json, render(answer))
 
 
 def _key_file() -> Path:

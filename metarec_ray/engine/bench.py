@@ -16,6 +16,7 @@ from metarec_ray.atomic import replace_text
 from metarec_ray.config.experiment import Experiment, load, override, require_log
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.bench_cells import State, compute
+from metarec_ray.engine.cluster.one_writer import one_writer
 from metarec_ray.engine.prepare.ensure import ensure_store
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.bench.cells import Cell, make_cell, read_cell
@@ -79,7 +80,8 @@ def bench(asked: Asked, *, data_dir: Path | None, watch: Callable[[State], None]
     A cell that fails is named in the result; the others go on and make the table.
 
     Raises:
-        ConfigError: an unknown protocol or learner, or one that this log does not suit.
+        ConfigError: an unknown protocol or learner, or one that this log does not suit; another
+            process writes the folder.
         DataError: too few entities, or a split that leaks.
         MachineError: matplotlib, which draws the page, is not installed.
 
@@ -94,13 +96,14 @@ def bench(asked: Asked, *, data_dir: Path | None, watch: Callable[[State], None]
     if experiment.run.store is None:
         require_log(experiment, asked.config)
     out = asked.out or experiment.directory / "bench" / asked.protocol
-    stores = _Stores(experiment, asked.protocol, data_dir, watch)
     base = experiment.run.seed
-    store = stores.at(base)
-    opened = open_protocol(asked.protocol, experiment, store, seed=base, data_dir=data_dir)
-    cells = _cells(asked, experiment, stores, out, data_dir)
-    failed = compute(cells, watch)
-    return _results(asked, experiment, store, opened, cells, out, failed)
+    with one_writer(asked.out or experiment.directory):
+        stores = _Stores(experiment, asked.protocol, data_dir, watch)
+        store = stores.at(base)
+        opened = open_protocol(asked.protocol, experiment, store, seed=base, data_dir=data_dir)
+        cells = _cells(asked, experiment, stores, out, data_dir)
+        failed = compute(cells, watch)
+        return _results(asked, experiment, store, opened, cells, out, failed)
 
 
 class _Stores:

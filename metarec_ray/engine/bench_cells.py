@@ -4,7 +4,6 @@ Knows which cells are on disk and which failed; does not know what a cell comput
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from metarec_ray.atomic import replace_text
+from metarec_ray.engine.cluster import machine
 from metarec_ray.engine.cluster.session import ray_session
 from metarec_ray.evaluation.bench import run
 from metarec_ray.evaluation.bench.cells import Cell, read_cell
@@ -41,7 +41,7 @@ def compute(cells: Sequence[Cell], watch: Callable[[State], None]) -> dict[str, 
     failed: dict[str, str] = {}
     if not missing:
         return failed
-    with ray_session(num_cpus=os.cpu_count()):
+    with ray_session(num_cpus=machine.cpus()):
         tuning: dict[str, Any] = {}
         waiting: dict[Any, Cell] = {}
         for cell in missing:

@@ -5,7 +5,7 @@ Endpoints are `async` because ranking takes less time than a thread switch.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Annotated, Any, Protocol
 from uuid import uuid4
@@ -61,33 +61,47 @@ class Ranker(Protocol):
         ...
 
 
-def build_app(models: Mapping[str, Ranker], *, keys: Keyring) -> FastAPI:
-    """Return the application that serves `models` to the holders of `keys`."""
+Wanted = Callable[[], Awaitable[bool]]
+
+
+async def _always() -> bool:
+    return True
+
+
+def build_app(models: Mapping[str, Ranker], *, keys: Keyring, ready: Wanted = _always) -> FastAPI:
+    """Return the application that serves `models` to the holders of `keys`.
+
+    `ready` is asked by every readiness probe: False is a 503, whatever else works.
+    """
     app = FastAPI(title="metarec-ray", version=__version__, docs_url=None, redoc_url=None)
     problems.install(app)
-    app.include_router(_health(models))
+    app.include_router(_health(models, ready))
     app.include_router(_v1(models, keys))
     describe(app)
     return app
 
 
-def _health(models: Mapping[str, Ranker]) -> APIRouter:
+def _health(models: Mapping[str, Ranker], wanted: Wanted) -> APIRouter:
     """Return the probes of the Open Inference Protocol; they need no key."""
     router = APIRouter(prefix="/v2", tags=["health"])
 
-    @router.get("/health/live")
     async def live() -> dict[str, bool]:
         return {"live": True}
 
-    @router.get("/health/ready")
-    async def ready() -> dict[str, bool]:
-        return {"ready": True}
+    async def ready(response: Response) -> dict[str, bool]:
+        answer = await wanted()
+        response.status_code = 200 if answer else 503
+        return {"ready": answer}
 
-    @router.get("/models/{model}/ready")
-    async def model_ready(model: str) -> dict[str, bool]:
+    async def model_ready(model: str, response: Response) -> dict[str, bool]:
         _find(models, model)
-        return {"ready": True}
+        return await ready(response)
 
+    probes = {"/health/live": live, "/health/ready": ready, "/models/{model}/ready": model_ready}
+    for path, probe in probes.items():
+        router.get(path)(probe)
+        # Load balancers ask with HEAD as well.
+        router.head(path, include_in_schema=False)(probe)
     return router
 
 

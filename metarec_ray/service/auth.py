@@ -45,21 +45,38 @@ def presented(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-api-key")
 
 
+def usable_secret(text: str, place: str) -> str:
+    """Return a key or token without outer white space.
+
+    Raises:
+        MachineError: a character cannot travel in a header; it is named by its position only.
+
+    """
+    secret = text.strip()
+    wrong = [at for at, char in enumerate(secret, start=1) if not " " <= char <= "~"]
+    if wrong:
+        raise MachineError(
+            "a key or token must consist of printable ASCII characters, character "
+            f"{wrong[0]} of it is none ({place})"
+        )
+    return secret
+
+
 def find_key(environ: Mapping[str, str], path: Path) -> str | None:
     """Return the key of `METAREC_API_KEY`, else of the file, else None.
 
     Raises:
-        MachineError: others than its owner can read the file, or a key is too short.
+        MachineError: others than its owner can read the file, or a key is too short or cannot be
+            sent.
 
     """
-    key = environ.get(VARIABLE)
-    place = VARIABLE
-    if key is None and path.exists():
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            raise MachineError(f"an API key file must have mode 0600, got {mode:04o} ({path})")
-        key, place = path.read_text(encoding="utf-8").strip(), str(path)
-    if key is not None and len(key) < MIN_CHARS:
+    key, place = environ.get(VARIABLE), VARIABLE
+    if key is None:
+        key, place = _kept(path), str(path)
+    if key is None:
+        return None
+    key = usable_secret(key, place)
+    if len(key) < MIN_CHARS:
         raise MachineError(
             f"an API key must have at least {MIN_CHARS} characters, got {len(key)} ({place})"
         )
@@ -71,12 +88,32 @@ def find_or_make_key(environ: Mapping[str, str], path: Path) -> str:
     found = find_key(environ, path)
     if found is not None:
         return found
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = secrets.token_urlsafe(32)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise MachineError(
+            f"an API key must be kept in a file, got {error}: set {VARIABLE}, or METAREC_HOME to a "
+            "folder that can be written"
+        ) from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(f"{key}\n")
     return key
+
+
+def _kept(path: Path) -> str | None:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise MachineError(
+                f"an API key file must have mode 0600, got {mode:04o}: chmod 600 {path}"
+            )
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise MachineError(f"an API key file must be readable, got {error}") from error
 
 
 def _digest(key: str) -> bytes:

@@ -60,7 +60,10 @@ def choose_run_dir() -> Path:
 def serve_environment(
     *, haproxy: bool, run_dir: Path, stats_port: int = 8404, metrics_port: int = 9101
 ) -> dict[str, str]:
-    """Return the variables that must be set before `engine.serve.driver` is imported."""
+    """Return the variables that must be set before `engine.serve.driver` is imported.
+
+    With HAProxy both ports must be free: two endpoints on one machine need different ones.
+    """
     if not haproxy:
         return COMMON | WITHOUT_HAPROXY
     return {

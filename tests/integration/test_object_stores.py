@@ -25,7 +25,8 @@ from metarec_ray.data.log import sources
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.data.store.manifest import load
-from metarec_ray.data.store.planning import Run, build
+from metarec_ray.data.store.pipeline import build
+from metarec_ray.data.store.planning import Run
 from metarec_ray.errors import DataError
 
 server = pytest.importorskip(

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
-from metarec_ray.engine.cluster import access, local_cluster, machine
+from metarec_ray.engine.cluster import access, leftovers, local_cluster, machine, surroundings
 from metarec_ray.engine.cluster.machine import Finding
 from metarec_ray.engine.cluster.ports import listening
 from metarec_ray.errors import MetarecError
@@ -32,12 +32,14 @@ def examine(environ: access.Environ, folder: Path) -> list[Finding]:
         _python(),
         _packages(),
         _imports("ray", "import ray; print(ray.__version__)"),
-        machine.memory(psutil.virtual_memory().available),
+        machine.memory(machine.memory_limit(psutil.virtual_memory().available)),
         *map(machine.disk, dict.fromkeys([folder, Path(tempfile.gettempdir())])),
         machine.shared_memory(Path("/dev/shm")),
+        shell(environ, folder),
         mode(environ),
         *tokens(environ, Path.home()),
         _cluster(environ),
+        *left(leftovers.find()),
         data(environ),
         _imports("gpu", GPUS),
         *_ports(),
@@ -47,6 +49,16 @@ def examine(environ: access.Environ, folder: Path) -> list[Finding]:
 def usable(findings: list[Finding]) -> bool:
     """Return whether a run can be expected to work."""
     return all(finding.level != "bad" for finding in findings)
+
+
+def shell(environ: access.Environ, folder: Path) -> Finding:
+    """Judge variables and modules of the working folder that would break Ray."""
+    try:
+        address = surroundings.cluster_address(environ)
+        surroundings.prepare(dict(environ), folder)
+    except MetarecError as error:
+        return Finding("bad", "shell", str(error), "as it says")
+    return Finding("ok", "shell", f"Ray is {'at ' + address if address else 'started here'}")
 
 
 def mode(environ: access.Environ) -> Finding:
@@ -85,6 +97,18 @@ def data(environ: access.Environ) -> Finding:
     return Finding("ok", "data", f"{named}: {', '.join(names) or 'empty'}")
 
 
+def left(found: list[leftovers.Leftover]) -> list[Finding]:
+    """Return a warning for each endpoint that was killed and left something."""
+    return [Finding("warn", "left behind", one.sentence(), _mend(one)) for one in found]
+
+
+def _mend(leftover: leftovers.Leftover) -> str:
+    line = f"rm -r {leftover.folder}"
+    if leftover.processes:
+        line = f"kill {' '.join(str(one.pid) for one in leftover.processes)} && {line}"
+    return f"{line}, or metarec serve, which does it first"
+
+
 def _python() -> Finding:
     found = f"{sys.version.split()[0]} ({sys.executable})"
     # As a tuple: comparing sys.version_info itself is dead code to the linter.
@@ -118,7 +142,7 @@ def _mismatch(asked: Requirement) -> str:
 def _imports(subject: str, code: str) -> Finding:
     """Run code in a new process, which a broken wheel or driver may crash or hang."""
     try:
-        line = [sys.executable, "-c", code]
+        line = [sys.executable, "-P", "-c", code]  # not from the working folder
         done = subprocess.run(
             line, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
         )

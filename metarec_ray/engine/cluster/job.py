@@ -50,6 +50,7 @@ def find_target(address: str | None, environ: access.Environ) -> Target:
     if not asked.startswith(("http://", "https://")):
         raise MachineError(f"an address must be http://HOST:PORT of a dashboard, got {asked}")
     if local is None or asked.rstrip("/") != local.address:
+        access.require_named_token(environ)
         return Target(asked, "python")
     if local.token_path and not environ.get("RAY_AUTH_TOKEN"):
         environ["RAY_AUTH_TOKEN_PATH"] = str(local.token_path)

@@ -6,7 +6,6 @@ Knows `ray start`, a state file and process ids; imports no ray, and leaves any 
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,8 +20,14 @@ import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metarec_ray.atomic import lock
-from metarec_ray.engine.cluster import access
-from metarec_ray.engine.cluster.processes import MARK, end, family, root
+from metarec_ray.engine.cluster import access, ports
+from metarec_ray.engine.cluster.processes import MARK, end, family, root, started
+from metarec_ray.engine.cluster.surroundings import (
+    FOLDER_BYTES,
+    SESSION_BYTES,
+    SOCKET_BYTES,
+    temporary_folder,
+)
 from metarec_ray.errors import MachineError, RunFailed
 
 START_SECONDS = 90.0
@@ -31,15 +36,15 @@ START_SECONDS = 90.0
 class Cluster(BaseModel):
     """What `up` leaves in `cluster.json` for the commands that follow.
 
-    `mark` is in the environment of every process of the cluster; `started` (seconds since the
-    epoch) tells the head from another process that got its id later.
+    `mark` is in the environment of every process of the cluster; `started` (clock ticks since
+    boot) tells the head from another process that got its id later.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mark: str
     pid: int
-    started: float
+    started: int
     address: str
     folder: Path
     token_path: Path | None
@@ -60,8 +65,7 @@ def up(num_cpus: int, environ: access.Environ, *, object_store_bytes: int) -> Cl
             "a cluster is started with token authentication only, got "
             f"RAY_AUTH_MODE={environ['RAY_AUTH_MODE']} (environment)"
         )
-    home = access.home(environ)
-    with _only_one(home):
+    with _only_one(access.writable_home(environ)):
         running = current(environ)
         if running is not None:
             raise MachineError(
@@ -75,7 +79,9 @@ def down(environ: access.Environ) -> Cluster | None:
 
     Returns once none of its processes is left.
     """
-    with _only_one(access.home(environ)):
+    if not access.home(environ).is_dir():
+        return None
+    with _only_one(access.writable_home(environ)):
         cluster = _read(environ)
         if cluster is None:
             return None
@@ -97,9 +103,9 @@ def current(environ: access.Environ) -> Cluster | None:
     return cluster
 
 
-def command(python: str, ports: list[int], folder: Path, num_cpus: int, store: int) -> list[str]:
-    """Return the `ray start` line; `ports` are for the GCS, dashboard, client and agent."""
-    gcs, dashboard, client, agent = ports
+def command(python: str, numbers: list[int], folder: Path, num_cpus: int, store: int) -> list[str]:
+    """Return the `ray start` line; `numbers` are ports for the GCS, dashboard, client and agent."""
+    gcs, dashboard, client, agent = numbers
     return [
         *(python, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--num-cpus={num_cpus}"),
@@ -113,12 +119,12 @@ def command(python: str, ports: list[int], folder: Path, num_cpus: int, store: i
 def _start(num_cpus: int, environ: access.Environ, *, object_store_bytes: int) -> Cluster:
     named = environ.get("RAY_AUTH_TOKEN_PATH")
     token_path = access.use_own_token(environ) or (Path(named).resolve() if named else None)
-    # A short path: Ray puts Unix sockets in it, whose paths have at most 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="metarec-"))
-    mark, ports = secrets.token_hex(8), _free_ports(4)
+    place = temporary_folder(environ, SOCKET_BYTES - SESSION_BYTES - FOLDER_BYTES)
+    folder = Path(tempfile.mkdtemp(prefix="metarec-", dir=place))
+    mark, numbers = secrets.token_hex(8), ports.free(4)
     with (folder / "head.log").open("wb") as log:
         child = subprocess.Popen(
-            command(sys.executable, ports, folder, num_cpus, object_store_bytes),
+            command(sys.executable, numbers, folder, num_cpus, object_store_bytes),
             env=_environment(environ, mark),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -129,8 +135,8 @@ def _start(num_cpus: int, environ: access.Environ, *, object_store_bytes: int) -
     cluster = Cluster(
         mark=mark,
         pid=child.pid,
-        started=psutil.Process(child.pid).create_time(),
-        address=f"http://127.0.0.1:{ports[1]}",
+        started=started(child.pid) or 0,
+        address=f"http://127.0.0.1:{numbers[1]}",
         folder=folder,
         token_path=token_path,
         python=sys.executable,
@@ -194,17 +200,6 @@ def _end(cluster: Cluster) -> None:
     shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
 def _state_file(environ: access.Environ) -> Path:
     return access.home(environ) / "cluster.json"
 
@@ -213,7 +208,7 @@ def _read(environ: access.Environ) -> Cluster | None:
     path = _state_file(environ)
     try:
         return Cluster.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except ValidationError:
         raise MachineError(
@@ -223,7 +218,6 @@ def _read(environ: access.Environ) -> Cluster | None:
 
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (home / "cluster.lock").open("w") as stream:
         lock(stream, wait=True)
         yield

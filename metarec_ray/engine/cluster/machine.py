@@ -1,17 +1,21 @@
-"""What the machine offers: memory, disk, shared memory, ports.
+"""What the machine offers, or the container's share of it: CPUs, memory, disk, ports.
 
-Knows bytes and sockets; does not know Python packages or Ray.
+Knows control groups, bytes and sockets; does not know Python packages or Ray, which looks at a
+container's own group only, not at those that it lies in.
 """
 
+import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from metarec_ray.engine.cluster.ports import Port
 
 GIB = 2**30
+
+GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 Level = Literal["ok", "warn", "bad"]
 
@@ -23,6 +27,43 @@ class Finding(NamedTuple):
     subject: str
     found: str
     mend: str = ""
+
+
+def cpus(groups: Path = GROUPS, own: Path = OWN_GROUPS) -> int:
+    """Return how many CPUs this process may use: the smaller of the host's and its groups'."""
+    quotas = [
+        int(quota) / int(period)
+        for line in _settings("cpu", "cpu.max", "cpu.cfs_quota_us cpu.cfs_period_us", groups, own)
+        for quota, period in [line.split()]
+        if quota.isdecimal()  # not `max`, nor -1
+    ]
+    return math.ceil(min([len(os.sched_getaffinity(0)), *quotas]))
+
+
+def memory_limit(host: int, groups: Path = GROUPS, own: Path = OWN_GROUPS) -> int:
+    """Return how many bytes this process may use: the smaller of `host` and its groups'."""
+    found = _settings("memory", "memory.max", "memory.limit_in_bytes", groups, own)
+    return min([host, *(int(line) for line in found if line.isdecimal())])
+
+
+def _settings(controller: str, new: str, old: str, groups: Path, own: Path) -> Iterator[str]:
+    """Yield a setting of this process's group and of those around it; `old` names are of v1."""
+    try:
+        lines = own.read_text("utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = groups / controller if controllers else groups
+        inner = root / path.lstrip("/")
+        for folder in [inner, *(one for one in inner.parents if one.is_relative_to(root))]:
+            names = (old if controllers else new).split()
+            try:
+                yield " ".join((folder / name).read_text("ascii").strip() for name in names)
+            except OSError:
+                continue  # the group is not seen from inside a container, or has no such limit
 
 
 def memory(available: int) -> Finding:

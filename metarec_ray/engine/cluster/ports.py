@@ -1,8 +1,9 @@
-"""Every TCP port that this machine listens on, and the process behind it.
+"""Every TCP port that this machine listens on and the process behind it, and ports that are free.
 
 Does not know which of them are ours.
 """
 
+import socket
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -30,6 +31,18 @@ def listening() -> list[Port]:
         if connection.status == psutil.CONN_LISTEN and connection.laddr
     }
     return sorted(found, key=lambda one: (one.port, one.address))
+
+
+def free(count: int) -> list[int]:
+    """Return different ports that nothing listens on, on any interface, by now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
 
 
 def _name(pid: int | None) -> str:

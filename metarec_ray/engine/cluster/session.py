@@ -9,13 +9,17 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import ray
+from ray.exceptions import AuthenticationError, RpcError
 
-from metarec_ray.engine.cluster import access
+from metarec_ray.engine.cluster import access, machine, surroundings
+from metarec_ray.engine.cluster.surroundings import VARIABLE, cluster_address
 from metarec_ray.errors import MachineError
 
-OBJECT_STORE_BYTES = 500_000_000
+OBJECT_STORE_BYTES, LEAST_STORE_BYTES = 500_000_000, 80_000_000
 # Two train workers, a driver and data tasks or replicas must fit on a laptop: CPUs are logical.
 MIN_LOGICAL_CPUS = 4
 
@@ -38,9 +42,10 @@ def ray_session(
     if ray.is_initialized():
         yield
         return
-    target = address or os.environ.get("RAY_ADDRESS")
+    target = address or cluster_address(os.environ)
+    surroundings.prepare(os.environ, Path.cwd())
     if target:
-        _join(target, log_to_driver=log_to_driver)
+        join(target, log_to_driver=log_to_driver)
     else:
         _start(num_cpus, object_store_bytes, dashboard=dashboard, log_to_driver=log_to_driver)
     try:
@@ -66,25 +71,72 @@ def interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _join(target: str, *, log_to_driver: bool) -> None:
+@contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Set our handler of SIGTERM again after a `with` block that starts Ray.
+
+    Ray replaces it twice: by one that raises SystemExit, and then in its core by one that writes a
+    stack and aborts.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    mine = callable(before) and threading.current_thread() is threading.main_thread()
     try:
-        ray.init(address=target, logging_level=logging.WARNING, log_to_driver=log_to_driver)
-    except (ConnectionError, TimeoutError) as error:
-        raise MachineError(
-            f"a Ray cluster must answer at the address, none does: {target}"
-        ) from error
+        yield
+    except SystemExit as ended:
+        if mine and callable(before) and ended.code == signal.SIGTERM:
+            before(signal.SIGTERM, None)
+        raise
+    finally:
+        if mine:
+            signal.signal(signal.SIGTERM, before)
+
+
+def join(
+    target: str, *, log_to_driver: bool = False, runtime_env: dict[str, object] | None = None
+) -> None:
+    """Join the cluster at an address.
+
+    Raises:
+        MachineError: none answers, or it does not take our token.
+
+    """
+    access.require_named_token(os.environ)
+    try:
+        with own_sigterm():
+            ray.init(
+                address=target,
+                runtime_env=runtime_env,
+                logging_level=logging.WARNING,
+                log_to_driver=log_to_driver,
+            )
+    except (ConnectionError, TimeoutError, AuthenticationError, RpcError) as error:
+        raise MachineError(_refusal(target, error)) from error
+
+
+def _refusal(target: str, error: Exception) -> str:
+    # A wrong token is a ConnectionError whose cause says so.
+    told = f"{error} {error.__cause__}"
+    if "AuthToken" not in told and "authentication token" not in told:
+        return f"a Ray cluster must answer at the address, none does: {target} ({VARIABLE})"
+    return (
+        f"a cluster asks for its token, ours is missing or another: {target} ({VARIABLE}): set "
+        "RAY_AUTH_TOKEN_PATH to a file with it; of metarec cluster up it is "
+        f"{access.home(os.environ) / 'auth_token'}"
+    )
 
 
 def _start(
     num_cpus: int | None, object_store_bytes: int, *, dashboard: bool, log_to_driver: bool
 ) -> None:
     access.use_own_token(os.environ)
-    ray.init(
-        address="local",
-        num_cpus=num_cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
-        object_store_memory=object_store_bytes,
-        include_dashboard=dashboard,
-        dashboard_host="127.0.0.1",
-        logging_level=logging.WARNING,
-        log_to_driver=log_to_driver,
-    )
+    share = machine.memory_limit(psutil.virtual_memory().total) // 4
+    with own_sigterm():
+        ray.init(
+            address="local",
+            num_cpus=num_cpus or max(MIN_LOGICAL_CPUS, machine.cpus()),
+            object_store_memory=max(LEAST_STORE_BYTES, min(object_store_bytes, share)),
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            logging_level=logging.WARNING,
+            log_to_driver=log_to_driver,
+        )

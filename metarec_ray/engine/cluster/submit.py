@@ -16,6 +16,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from metarec_ray.engine.cluster.job import CONFIG, Job, Target
+from metarec_ray.engine.cluster.surroundings import require_answer
 from metarec_ray.errors import MachineError, RunFailed
 
 # The entry point mostly waits for its workers; a whole CPU would keep one of them waiting.
@@ -112,6 +113,7 @@ def _client(address: str) -> JobSubmissionClient:
     # Ray prefers these two to the address it is given, which `find_target` chose.
     for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         os.environ.pop(name, None)
+    require_answer(address, "--address or RAY_API_SERVER_ADDRESS")
     try:
         return JobSubmissionClient(address)
     except ConnectionError:

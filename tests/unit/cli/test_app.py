@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import metarec_ray
 from metarec_ray import __version__
 from metarec_ray.cli.app import app, main
 from metarec_ray.cli.clusters import _heard_twice
@@ -153,6 +154,16 @@ def test_the_verb_does_not_import_ray_before_the_token_mode_is_set() -> None:
         "import os; sys.exit('ray' in sys.modules or os.environ['RAY_AUTH_MODE'] != 'token')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_module_in_the_working_folder_is_not_taken_for_a_package(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (experiment.parent / "torch.py").write_text("raise SystemExit('not torch')\n")
+    monkeypatch.setenv("PYTHONPATH", str(Path(metarec_ray.__file__).parents[1]))
+    line = [sys.executable, "-m", "metarec_ray", "config", str(experiment)]
+    done = subprocess.run(line, cwd=experiment.parent, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
 
 

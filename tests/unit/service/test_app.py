@@ -156,8 +156,30 @@ def test_models_are_listed_and_described_with_numbers_that_json_can_hold(
 
 
 @pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/v2/models/films/ready"])
-def test_probes_answer_without_a_key(client: Client, path: str) -> None:
-    assert client.get(path).status_code == 200
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_probes_answer_without_a_key(client: Client, method: str, path: str) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == 200
+    assert bool(answer.content) == (method == "GET")
+
+
+def test_an_endpoint_that_wants_no_traffic_is_alive_not_ready_and_still_answers(
+    served: FakeRanker,
+) -> None:
+    wanted = [True]
+
+    async def ready() -> bool:
+        return wanted[0]
+
+    client = Client(build_app({"films": served}, keys=Keyring.of(KEY), ready=ready))
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+    wanted[0] = False
+    for path in ("/v2/health/ready", "/v2/models/films/ready"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()) == (503, {"ready": False})
+        assert client.request("HEAD", path).status_code == 503
+    assert client.get("/v2/health/live").status_code == 200
+    assert ids(ask(client, k=1))
 
 
 def test_every_route_but_the_probes_asks_for_a_key(client: Client) -> None:
@@ -476,5 +498,5 @@ def test_every_endpoint_is_a_coroutine() -> None:
     app = build_app({"films": FakeRanker()}, keys=Keyring.of(KEY))
     routers = [getattr(route, "original_router", None) for route in app.routes]
     routes = [route for router in routers if router for route in router.routes]
-    assert len(routes) == 3 + 3
+    assert len(routes) == 3 * 2 + 3
     assert all(inspect.iscoroutinefunction(route.endpoint) for route in routes)

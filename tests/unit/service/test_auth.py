@@ -60,7 +60,7 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(KEY)
     path.chmod(0o644)
-    with pytest.raises(MachineError, match=r"must have mode 0600, got 0644 \(.*key\)"):
+    with pytest.raises(MachineError, match=r"must have mode 0600, got 0644: chmod 600 .*key"):
         find_key({}, path)
 
 
@@ -77,3 +77,25 @@ def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> No
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert find_or_make_key({}, path) == key
     assert find_key({}, path) == key
+
+
+def test_outer_white_space_of_a_key_is_nothing(tmp_path: Path) -> None:
+    assert find_key({"METAREC_API_KEY": f"\t{KEY} \r\n"}, tmp_path / "key") == KEY
+
+
+@pytest.mark.parametrize("wrong", ["\n", "\x00", "\u00e9", "\u20ac", "\udcff"])
+def test_a_key_that_no_header_can_carry_is_refused_without_telling_it(
+    wrong: str, tmp_path: Path
+) -> None:
+    with pytest.raises(MachineError, match=r"character 33 of it is none \(METAREC_API") as refused:
+        find_key({"METAREC_API_KEY": f"{KEY}{wrong}tail"}, tmp_path / "key")
+    assert KEY not in str(refused.value)
+    assert "tail" not in str(refused.value)
+
+
+def test_where_no_key_can_be_kept_both_ways_out_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "key"
+    with pytest.raises(MachineError, match="set METAREC_API_KEY, or METAREC_HOME to a folder"):
+        find_or_make_key({}, path)
+    assert find_or_make_key({"METAREC_API_KEY": KEY}, path) == KEY

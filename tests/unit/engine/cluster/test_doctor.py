@@ -5,10 +5,11 @@ import os
 import socket
 from pathlib import Path
 
+import psutil
 import pytest
 
 from metarec_ray.cli.app import main
-from metarec_ray.engine.cluster import access, doctor, machine
+from metarec_ray.engine.cluster import access, doctor, leftovers, machine
 from metarec_ray.engine.cluster.ports import Port, listening
 
 GIB = 2**30
@@ -44,6 +45,13 @@ def test_a_token_path_that_names_no_file_is_bad(tmp_path: Path) -> None:
     assert doctor.tokens(environ, tmp_path)[0].level == "bad"
 
 
+def test_a_shell_or_a_folder_that_breaks_ray_is_bad(tmp_path: Path) -> None:
+    assert doctor.shell({}, tmp_path).level == "ok"
+    assert doctor.shell({"RAY_ADDRESS": "http://head:8265"}, tmp_path).level == "bad"
+    (tmp_path / "torch.py").touch()
+    assert "torch.py" in doctor.shell({}, tmp_path).found
+
+
 @pytest.mark.parametrize(
     ("environ", "level"),
     [({}, "ok"), ({"RAY_AUTH_MODE": "TOKEN"}, "ok"), ({"RAY_AUTH_MODE": "disabled"}, "bad")],
@@ -58,6 +66,15 @@ def test_a_data_folder_that_is_none_is_bad(tmp_path: Path) -> None:
     good, bad = ({"METAREC_DATA": str(path)} for path in (tmp_path, tmp_path / "none"))
     assert doctor.data(good) == machine.Finding("ok", "data", f"{tmp_path}: ml-1m")
     assert doctor.data(bad).level == "bad"
+
+
+def test_what_a_killed_endpoint_left_is_named_with_what_to_do(tmp_path: Path) -> None:
+    mine = psutil.Process()
+    (finding,) = doctor.left([leftovers.Leftover(tmp_path, 4711, [mine])])
+    assert finding.level == "warn"
+    assert f"({mine.pid})" in finding.found
+    assert "process 4711" in finding.found
+    assert finding.mend.startswith(f"kill {mine.pid} && rm -r {tmp_path}")
 
 
 def test_a_folder_without_write_permission_is_bad(tmp_path: Path) -> None:

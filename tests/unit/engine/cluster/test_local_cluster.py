@@ -23,7 +23,7 @@ def _state(environ: dict[str, str], **fields: object) -> local_cluster.Cluster:
     values = {
         "mark": "m",
         "pid": 1,
-        "started": 0.0,
+        "started": 0,
         "address": "http://127.0.0.1:1",
         "folder": Path(environ["METAREC_HOME"]),
         "token_path": None,
@@ -46,9 +46,31 @@ def test_no_state_file_is_no_cluster(environ: dict[str, str]) -> None:
 
 
 def test_a_process_id_that_was_given_away_is_no_cluster(environ: dict[str, str]) -> None:
-    # This process has the id, and did not start at second 0 of 1970.
+    # This process has the id, and did not start with the machine.
     _state(environ, pid=os.getpid())
     assert local_cluster.current(environ) is None
+
+
+def test_a_step_of_the_clock_loses_no_cluster(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = _state(environ, pid=os.getpid(), started=processes.started(os.getpid()))
+    told = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: told(self) + 3.0)
+    assert local_cluster.current(environ) == state
+
+
+def test_a_process_is_told_by_ticks_whatever_its_name_holds(tmp_path: Path) -> None:
+    script = tmp_path / "a) (b 1 2"
+    script.write_text("#!/bin/sh\nread line\n")
+    script.chmod(0o700)
+    with subprocess.Popen([str(script)], stdin=subprocess.PIPE) as child:
+        ours, its = processes.started(os.getpid()), processes.started(child.pid)
+        assert ours is not None
+        assert its is not None
+        assert its >= ours
+        child.communicate(b"")
+    assert processes.started(child.pid) is None
 
 
 def test_a_state_file_of_another_kind_is_named(environ: dict[str, str]) -> None:
@@ -65,8 +87,7 @@ def test_a_cluster_without_tokens_is_refused(environ: dict[str, str]) -> None:
 
 
 def test_a_second_cluster_is_refused(environ: dict[str, str]) -> None:
-    mine = psutil.Process()
-    _state(environ, pid=mine.pid, started=mine.create_time())
+    _state(environ, pid=os.getpid(), started=processes.started(os.getpid()))
     with pytest.raises(MachineError, match=r"one is up at http://127\.0\.0\.1:1: metarec cluster"):
         local_cluster.up(4, environ, object_store_bytes=300_000_000)
 
@@ -85,7 +106,7 @@ def test_the_end_takes_descendants_and_marked_processes_and_nobody_else() -> Non
         while len(root.children()) < 1:
             assert head.poll() is None
         child = root.children()[0]
-        assert processes.end(head.pid, root.create_time(), "ours") == []
+        assert processes.end(head.pid, processes.started(head.pid) or 0, "ours") == []
         assert not root.is_running()
         assert not child.is_running()
         assert marked.poll() is not None
