@@ -50,16 +50,19 @@ def fetch(
 @app.command()
 def check(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
     """Print what a log holds and what would become of its rows, before anything is made of it."""
-    from metarec_ray.config.experiment import load, require_log
+    from metarec_ray.config import data_section
     from metarec_ray.data.inspection.check import check as run
     from metarec_ray.data.log.sources import find
 
-    experiment = load(config, listed(sets))
-    require_log(experiment, config)
-    found = run(find(experiment.data, data_dir=data_folder()), say=say)
+    asked = data_section.load(config, listed(sets))
+    found = run(find(asked, data_dir=data_folder()), say=say)
     show(found, as_json)
     if "refused" in found:
         raise DataError(str(found["refused"]))
+    # Learners take a second to import: a wrong log is told before.
+    from metarec_ray.config.experiment import load
+
+    load(config, listed(sets))
 
 
 @app.command()

@@ -21,7 +21,7 @@ from metarec_ray.config.overrides import read as read_overrides
 from metarec_ray.config.running import Run, Serve, Sweep, Train
 from metarec_ray.data.setting_types import Settings
 from metarec_ray.data.settings import Data
-from metarec_ray.errors import ConfigError, DataError
+from metarec_ray.errors import ConfigError
 from metarec_ray.models.encoders.token_sum import TokenSum
 from metarec_ray.models.towers import Towers
 
@@ -76,7 +76,7 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Experiment:
     """
     path = path and path.expanduser()
     place = str(path) if path else "--set"
-    tree = _read(path) if path else {}
+    tree = yaml_text.read(path) if path else {}
     experiment = parse(assigned(tree, read_overrides(overrides, Experiment)), place)
     return experiment if path is None else beside(experiment, path.parent)
 
@@ -109,15 +109,7 @@ def relative(experiment: Experiment, folder: Path) -> Experiment:
 
 def require_log(experiment: Experiment, path: Path) -> None:
     """Raise a DataError that says where it was looked if a log or a table of `path` is missing."""
-    found = places.missing(tree_of(experiment), path.expanduser().parent)
-    if found is not None:
-        key, file, looked = found
-        where = " or ".join(map(str, looked))
-        known = f", or one of {', '.join(places.NAMES)}" if key == "data.path" else ""
-        raise DataError(
-            f"{key} must be a file{' or a folder' * bool(known)} that exists{known}, got {file!r}"
-            f"{f', which is not in {where}' * bool(looked)} ({path}: {key})"
-        )
+    places.require(tree_of(experiment), path)
 
 
 def dump(experiment: Experiment) -> str:
@@ -146,23 +138,3 @@ def _named(tree: dict[str, Any], section: str, name: str) -> dict[str, Any]:
     if not isinstance(given, dict) or "name" in given:
         return tree
     return {**tree, section: {"name": name, **given}}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml_text.tree(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"a configuration must be a readable file, got {path}: {error}") from None
-    except yaml_text.SaidTwice as error:
-        raise ConfigError(f"{error} ({path})") from None
-    except (yaml.YAMLError, ValueError) as error:  # a date of no calendar, say
-        first = " ".join(str(error).split())
-        raise ConfigError(f"a configuration must be YAML: {first} ({path})") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"a configuration must be a mapping of sections, got a {type(tree).__name__} ({path})"
-        )
-    # An empty section is written as nothing, which YAML reads as null.
-    return {section: {} if content is None else content for section, content in tree.items()}

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 
 from metarec_ray.data.datasets import by_name
 from metarec_ray.data.log.sources import SYNTHETIC
+from metarec_ray.errors import DataError
 
 Tree = dict[str, Any]
 Keys = Sequence[tuple[str, ...]]
@@ -93,6 +94,22 @@ def relative(tree: Tree, folder: Path) -> Tree:
     _replace(tree, KEYS, place)
     tree["run"]["relative_to"] = "configuration"
     return tree
+
+
+def require(tree: Tree, path: Path) -> None:
+    """Raise a DataError that says where it was looked if an input of the configuration is missing.
+
+    `path` is the configuration's file.
+    """
+    found = missing(tree, path.expanduser().parent)
+    if found is not None:
+        key, file, looked = found
+        where = " or ".join(map(str, looked))
+        known = f", or one of {', '.join(NAMES)}" if key == "data.path" else ""
+        raise DataError(
+            f"{key} must be a file{' or a folder' * bool(known)} that exists{known}, got {file!r}"
+            f"{f', which is not in {where}' * bool(looked)} ({path}: {key})"
+        )
 
 
 def missing(tree: Tree, folder: Path) -> tuple[str, str, list[Path]] | None:

@@ -3,10 +3,13 @@
 Knows YAML; does not know any section.
 """
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
+
+from metarec_ray.errors import ConfigError
 
 TOO_DEEP = "it is nested too deeply"
 
@@ -60,3 +63,29 @@ def guessed(node: Node) -> Any:
         return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the sections of a YAML file.
+
+    Raises:
+        ConfigError: no such file, not YAML, a key twice, or no mapping.
+
+    """
+    try:
+        found = tree(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"a configuration must be a readable file, got {path}: {error}") from None
+    except SaidTwice as error:
+        raise ConfigError(f"{error} ({path})") from None
+    except (yaml.YAMLError, ValueError) as error:  # a date of no calendar, say
+        first = " ".join(str(error).split())
+        raise ConfigError(f"a configuration must be YAML: {first} ({path})") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError(
+            f"a configuration must be a mapping of sections, got a {type(found).__name__} ({path})"
+        )
+    # An empty section is written as nothing, which YAML reads as null.
+    return {section: {} if content is None else content for section, content in found.items()}
