@@ -28,7 +28,7 @@ from metarec_ray.engine.evaluate import Evaluation, evaluate
 from metarec_ray.engine.prepare.ensure import ensure_store
 from metarec_ray.engine.serve.example import Example, ask_example
 from metarec_ray.engine.train.driver import TrainResult, train
-from metarec_ray.engine.tune.driver import SWEEP, TRIALS, SweepResult, sweep
+from metarec_ray.engine.tune.driver import TRIALS, SweepResult, is_resumable, sweep
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.report.write import write_report
 
@@ -143,7 +143,7 @@ def _sweep(base: Experiment, data_dir: Path | None, progress: Progress) -> Sweep
     folder = base.directory / TUNE
     own = override(base, {"run.dir": str(folder), "run.store": str(base.store)})
     replace_text(base.directory / f"{TUNE}.yaml", dump(relative(own, base.directory)))
-    resume = (folder / SWEEP).exists()
+    resume = is_resumable(folder)
     return sweep(own, resume=resume, data_dir=data_dir, progress=progress)
 
 
@@ -171,6 +171,7 @@ def _summary(
             "items": manifest.items,
             "parts": manifest.parts,
             "cutoff": manifest.cutoff,
+            "notes": manifest.notes,
         },
         "rows": table.rows,
         "optimum": optimum or None,

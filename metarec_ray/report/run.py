@@ -17,7 +17,7 @@ from metarec_ray.training import metrics_log
 SUMMARY, SWEEP, EVALUATION = "summary.json", "sweep.json", "evaluation.json"
 STORE = f"store/{manifest.MANIFEST}"
 INPUTS = (SUMMARY, metrics_log.NAME, SWEEP, EVALUATION, STORE)
-_OF_THE_STORE = {"tasks", "events", "items", "parts", "cutoff"}
+_OF_THE_STORE = {"tasks", "events", "items", "parts", "cutoff", "notes"}
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -47,7 +47,10 @@ class Row(_Read):
 
 
 class Counts(_Read):
-    """Counts of the log's rows by what happened to them, and of the store."""
+    """Counts of the log's rows by what happened to them, and of the store.
+
+    `notes` are sentences on what is doubtful of the log.
+    """
 
     rows_in: int
     kept: int
@@ -59,6 +62,7 @@ class Counts(_Read):
     items: int
     parts: dict[str, int]
     cutoff: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Sweep(_Read):

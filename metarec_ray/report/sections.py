@@ -28,13 +28,14 @@ def head(run: Run) -> Markup:
 
 
 def data(run: Run) -> Markup:
-    """Return what happened to the rows of the log, and the size of the store."""
+    """Return what happened to the rows of the log, the size of the store, and what is doubtful."""
     found = run.data
     if found is None:
         return Markup()
     rows = table(("the log", "rows", "share"), _log_rows(found))
     store = table(("the task store", ""), _store_rows(found))
-    return section("Data", element("div", rows, store, css="pair"))
+    notes = [element("p", note) for note in found.notes]
+    return section("Data", element("div", rows, store, css="pair"), *notes)
 
 
 def stages(run: Run) -> Markup:
