@@ -97,6 +97,8 @@ def _dates(column: Column) -> Clock | None:
         return Clock(None, None, (), why)
     fitting = [one for one in FORMATS if _fits(text.head(20), one)]
     fitting = [one for one in fitting if _fits(text, one)]
+    # A format with a fraction fits what has none, too.
+    fitting = [one for one in fitting if one.removesuffix("%.f") not in set(fitting) - {one}]
     if not fitting:
         return None
     ordered = [one for one in fitting if _stamps(text, one).drop_nulls().is_sorted()]

@@ -58,6 +58,12 @@ def test_day_and_month_are_left_open_where_both_fit() -> None:
     assert {one.format, *one.rivals} == {"%d/%m/%Y", "%m/%d/%Y"}
 
 
+def test_a_format_with_a_fraction_is_no_other_reading_of_dates_without_one() -> None:
+    clock = found([f"{day:02d}/06/2020 00:00:00" for day in (12, 1, 7)])
+    assert clock is not None
+    assert {clock.format, *clock.rivals} == {"%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S"}
+
+
 def test_the_order_of_the_file_tells_day_from_month() -> None:
     one = found([f"{month}/{day}/2021" for month in range(1, 12) for day in (2, 10)])
     assert one is not None
