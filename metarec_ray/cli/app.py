@@ -70,12 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     with crash.own_warnings():
         try:
-            code = _run(arguments)
+            return _run(arguments)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # also a PanicException of polars, which is no Exception
-            code = crash.tell(error, sys.argv[1:] if arguments is None else arguments)
-    return crash.flushed(code)
+            return crash.tell(error, sys.argv[1:] if arguments is None else arguments)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

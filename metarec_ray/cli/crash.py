@@ -1,6 +1,6 @@
 """What nobody foresaw, told in one sentence; the rest of it goes into a file.
 
-Knows exceptions, warnings and streams of a process; does not know any verb.
+Knows exceptions and warnings; does not know any verb, nor what stdout is (`process`).
 """
 
 import os
@@ -41,21 +41,6 @@ def tell(error: BaseException, words: Sequence[str]) -> int:
         file=sys.stderr,
     )
     return 1
-
-
-def flushed(code: int) -> int:
-    """Return the exit code after stdout is written out; 1 if that failed."""
-    if (stdout := sys.stdout) is None:
-        return code
-    try:
-        stdout.flush()
-    except OSError as error:
-        # Python flushes again when it ends, and says so if it fails.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            print(f"metarec: stdout must be writable, got {error}", file=sys.stderr)
-        return 1
-    return code
 
 
 @contextmanager
