@@ -13,7 +13,7 @@ def number(column: pl.Series, role: str, place: str) -> pl.Series:
 
     """
     if column.dtype == pl.String:
-        parsed = column.cast(pl.Float64, strict=False)
+        parsed = column.str.strip_chars().cast(pl.Float64, strict=False)
         return parsed.zip_with(parsed.is_not_null() | column.is_null(), _nan(len(parsed)))
     if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
         return column if column.dtype.is_numeric() else column.cast(pl.Float64)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
 from pydantic import (
+    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -24,11 +25,19 @@ DOMAIN = "domain"
 """Name of the item feature that `columns.domain` makes."""
 Feedback = Literal["implicit", "binary", "explicit"]
 Kind = Literal["categorical", "multi_categorical", "numeric", "vector"]
+Name = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 # A call walks the files of all zones, 5 ms; a bench or a sweep makes hundreds of experiments.
 _time_zones = cache(available_timezones)
+
+
+def _kinds(weights: object) -> object:
+    """Return weights whose kinds YAML took for numbers by the text of these."""
+    if not isinstance(weights, dict):
+        return weights
+    return {str(k) if type(k) in (int, float) else k: weight for k, weight in weights.items()}
 
 
 class Feature(Settings):
@@ -64,13 +73,19 @@ class Columns(Settings):
     categorical feature `domain`.
     """
 
-    entity: str = "user"
-    item: str = "item"
-    label: str | None = None
-    event: str | None = None
-    time: str | None = None
-    sequence: str | None = None
-    domain: str | None = None
+    entity: Name = "user"
+    item: Name = "item"
+    label: Name | None = None
+    event: Name | None = None
+    time: Name | None = None
+    sequence: Name | None = None
+    domain: Name | None = None
+
+    @model_validator(mode="after")
+    def _are_two(self) -> "Columns":
+        if self.entity == self.item:
+            raise ValueError(f"entity and item must be two columns, got {self.item!r} for both")
+        return self
 
 
 class Rows(Settings):
@@ -152,7 +167,7 @@ class Data(TextFormat):
     only: Rows | None = None
     without: Rows | None = None
     columns: Columns | None = None
-    event_weights: dict[str, float] = Field(default={})
+    event_weights: Annotated[dict[str, float], BeforeValidator(_kinds)] = Field(default={})
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     time_zone: str = "UTC"
     time_format: TimeFormat | None = None

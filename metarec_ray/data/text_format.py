@@ -6,7 +6,7 @@ Knows settings and what they are by default; does not read a file.
 import codecs
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from metarec_ray.data.setting_types import Settings
 
@@ -16,17 +16,29 @@ MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null",
 
 def _known_encoding(name: str) -> str:
     try:
-        return codecs.lookup(name).name
-    except LookupError:
-        raise ValueError(f"an encoding must be known to Python, as latin-1, got {name!r}") from None
+        found = codecs.lookup(name).name
+        plain = "a,b\n".encode(found).decode(found) == "a,b\n"
+    except (LookupError, ValueError):
+        plain, found = False, name
+    if not plain:
+        raise ValueError(f"an encoding of text must be known to Python, as latin-1, got {name!r}")
+    return found
 
 
 def _separates(text: str) -> str:
-    if not text or set(text) & set("\r\n\"'"):
+    if not text or set(text) & set("\r\n\"'\0"):
         raise ValueError(
             f"a separator must be characters other than quotes and line ends, got {text!r}"
         )
     return text
+
+
+def _as_text(values: object) -> object:
+    """Return marks that YAML took for numbers as they print."""
+    if not isinstance(values, list | tuple):
+        return values
+    numbers = [type(one) in (int, float) for one in values]
+    return [str(one) if number else one for one, number in zip(values, numbers, strict=True)]
 
 
 class TextFormat(Settings):
@@ -52,7 +64,7 @@ class TextFormat(Settings):
     header: bool = True
     names: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     encoding: Annotated[str, AfterValidator(_known_encoding)] = "utf-8"
-    null_values: tuple[str, ...] | None = None
+    null_values: Annotated[tuple[str, ...], BeforeValidator(_as_text)] | None = None
     decimal: Literal[".", ","] = "."
 
     @model_validator(mode="after")

@@ -69,16 +69,24 @@ def _frames(
 ) -> Iterator[pl.DataFrame]:
     objects = _objects(path, form, broken)
     while some := list(islice(objects, FRAME_ROWS)):
-        yield pl.DataFrame(
-            {n: [_value(row.get(n), n, dtype, path) for row in some] for n, dtype in types.items()},
-            schema=types,
-        )
+        columns = {
+            n: [_value(row.get(n), n, dtype, path) for row in some] for n, dtype in types.items()
+        }
+        try:
+            yield pl.DataFrame(columns, schema=types)
+        except UnicodeEncodeError as error:
+            raise DataError(f"text must be Unicode, {path} holds {error.object!r:.80}") from None
 
 
 def _value(value: Any, name: str, dtype: pl.DataType, path: str) -> Any:
     found = _type(value)
     if found == pl.Null():
         return None
+    if found.is_nested() and found != TEXTS:
+        raise DataError(
+            f"a column must hold words, numbers or lists of them, {name!r} holds "
+            f"{json.dumps(value, default=str)[:80]} ({path})"
+        )
     if found != dtype:
         raise DataError(
             f"a column must have one type in all rows, {name!r} is {_called(dtype)} and "
@@ -137,11 +145,33 @@ def _object(line: str) -> dict[str, Any]:
 
 
 def _literal(line: str, error: json.JSONDecodeError) -> Any:
-    """Return a line that is a literal of Python."""
+    """Return a line that is a literal of Python, its numbers as they are written."""
+    text = line.strip()
     try:
-        return ast.literal_eval(line.strip())
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return _meant(ast.parse(text, mode="eval").body, text)
+    except (SyntaxError, RecursionError, MemoryError, LookupError):
         raise ValueError(f"a row must be JSON: {error.msg} at column {error.colno}") from None
+
+
+def _meant(node: ast.expr, text: str) -> Any:
+    """Return the value of a literal; LookupError if it is none that JSON has, too."""
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return _once([(_key(key), _meant(value, text)) for key, value in pairs])
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_meant(one, text) for one in node.elts]
+    value = node.operand if isinstance(node, ast.UnaryOp) else node
+    if isinstance(value, ast.Constant) and type(value.value) in (int, float):
+        return ast.get_source_segment(text, node)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str | bool | None):
+        return node.value
+    raise LookupError(node)
+
+
+def _key(node: ast.expr | None) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    raise LookupError(node)
 
 
 def _array(text: bytes, path: str, broken: list[Broken]) -> Iterator[dict[str, Any]]:
@@ -152,6 +182,10 @@ def _array(text: bytes, path: str, broken: list[Broken]) -> Iterator[dict[str, A
             f"a JSON file must be whole, {path} is not: {error.msg} in line {error.lineno}, "
             f"column {error.colno}"
         ) from None
+    except ValueError as error:
+        raise DataError(f"{error} ({path})") from None
+    except RecursionError:
+        raise DataError(f"a row must not be nested so deeply ({path})") from None
     for number, row in enumerate(rows):
         if isinstance(row, dict):
             yield row

@@ -38,7 +38,7 @@ class Dialect(NamedTuple):
     @property
     def delimiter(self) -> str:
         """The one character that separates fields once lines are read."""
-        return self.separator if len(self.separator) == 1 else UNIT_SEPARATOR
+        return self.separator if len(self.separator.encode()) == 1 else UNIT_SEPARATOR
 
 
 class Lines:
@@ -83,7 +83,7 @@ class Lines:
     def _audited(self, file: IO[bytes]) -> Iterator[bytes]:
         for lines in _whole_lines(self._decoded(file)):
             self._refuse_bytes(lines)
-            if len(self.dialect.separator) > 1:
+            if self.dialect.separator != self.dialect.delimiter:
                 self._refuse(UNIT_SEPARATOR.encode() in lines, "hold no character U+001F")
                 separator = self.dialect.separator.encode()
                 lines = lines.replace(separator, UNIT_SEPARATOR.encode())

@@ -202,10 +202,21 @@ def _partitions(name: str) -> dict[str, str | None]:
     >>> _partitions("city=New%20York/day=__HIVE_DEFAULT_PARTITION__/a.csv")
     {'city': 'New York', 'day': None}
     """
-    return {
-        unquote(column): None if value == _NO_VALUE else unquote(value)
-        for column, value in _PARTITION.findall(name)
-    }
+    found: dict[str, str | None] = {}
+    for column, value in _PARTITION.findall(name):
+        column = _decoded(column)
+        if column in found:
+            raise DataError(f"a folder must name a column once, {name} names {column!r} twice")
+        found[column] = None if value == _NO_VALUE else _decoded(value)
+    return found
+
+
+def _decoded(text: str) -> str:
+    """Return a name without its escapes; as it is where these are no UTF-8."""
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text
 
 
 def _parts(path: str) -> tuple[str, str]:

@@ -163,24 +163,44 @@ def _parquet(
     with paths.opened(path) as stream, pq.ParquetFile(stream) as file:
         chosen = list(range(file.num_row_groups) if groups is None else groups)
         if not sum(file.metadata.row_group(number).num_rows for number in chosen):
-            yield _frame(file.schema_arrow.empty_table().select(names))
+            yield frame(file.schema_arrow.empty_table().select(names))
         for batch in file.iter_batches(rows, row_groups=chosen, columns=names):
-            yield _frame(pa.Table.from_batches([batch]).select(names))
+            yield frame(pa.Table.from_batches([batch]).select(names))
+
+
+def require_form(form: TextFormat, path: str, key: str) -> None:
+    """Raise a DataError if a key says how a text file is written and the file is none such."""
+    if not path or kind(path) == "CSV":
+        return
+    of = kind(path)
+    idle = [name for name in form.asked() if of == "Parquet" or name not in ("encoding", "decimal")]
+    if idle:
+        raise DataError(f"{key}.{idle[0]} is of text files, the file is of {of} ({path})")
 
 
 def _types(found: pa.Schema, wanted: Sequence[str]) -> Types:
     types: Types = dict.fromkeys(found.names, pl.Unknown())
     for name in set(wanted) & set(found.names):
-        types[name] = _frame(found.empty_table().select([name])).schema[name]
+        if found.names.count(name) > 1:
+            raise DataError(f"a column must be named once, there are two of {name!r}")
+        types[name] = frame(found.empty_table().select([name])).schema[name]
     return types
 
 
-def _frame(table: pa.Table) -> pl.DataFrame:
-    """Return a table for polars, which panics at offsets as zones and at wide decimals."""
+def frame(table: pa.Table) -> pl.DataFrame:
+    """Return a table for polars, which panics at offsets as zones and at wide decimals.
+
+    Words that were stored as numbers of a dictionary are words.
+
+    Raises:
+        pa.ArrowInvalid: text is no UTF-8, which polars does not bear.
+
+    """
+    table.validate(full=True)
     fields = [field.with_type(_readable(field.type)) for field in table.schema]
-    frame = pl.from_arrow(table.cast(pa.schema(fields), safe=False))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    found = pl.from_arrow(table.cast(pa.schema(fields), safe=False))
+    assert isinstance(found, pl.DataFrame)
+    return found.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
 
 
 def _readable(dtype: pa.DataType) -> pa.DataType:

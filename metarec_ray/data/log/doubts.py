@@ -151,7 +151,7 @@ def of_marks(settings: Data, tally: Tally, sizes: Mapping[str, int]) -> list[str
     for role in ("entity", "item"):
         for mark, rows in tally.marks.get(role, {}).items():
             others = (tally.kept - rows) / max(sizes[role] - 1, 1)
-            odd = mark.lower() in WORDS or mark in map(str, IMPOSSIBLE)
+            odd = mark.strip().lower() in WORDS or mark in map(str, IMPOSSIBLE)
             times, share = (5, 0.01) if odd else (10, 0.05)
             column = getattr(settings.roles, role)
             words = f"{mark!r} in column {column!r} has {rows} of {tally.kept} rows"
@@ -171,7 +171,7 @@ def _of_labels(settings: Data, tally: Tally) -> list[str]:
         return []
     low, high = tally.labels
     for mark, rows in found.items():
-        far = max(low - float(mark), float(mark) - high) > high - low > 0
+        far = max(low - float(mark), float(mark) - high) > max(high - low, 10)
         below = float(mark) == -1 and low >= 0 and high - low >= 2
         if far or below:
             raise DataError(

@@ -15,7 +15,7 @@ from metarec_ray.data.settings import Columns, Data
 from metarec_ray.errors import DataError
 
 LARGEST = 2**63 - 1
-EXACT = 2**53
+EXACT: dict[pl.DataType, int] = {pl.Float32(): 2**24, pl.Float64(): 2**53}
 """Up to where floats hold every whole number."""
 
 
@@ -77,7 +77,7 @@ def _id(raw: pl.DataFrame, name: str, role: str, file: str) -> pl.Series:
     if column.dtype.is_integer():
         return column.cast(pl.Int64).alias(role)
     if column.dtype.is_float():
-        return _whole_numbers(column, role, f"column {name} of {file}").alias(role)
+        return whole_numbers(column, f"{role} ids", f"column {name} of {file}").alias(role)
     if column.dtype in (pl.String, pl.Categorical, pl.Enum):
         return column.cast(pl.String).alias(role)
     raise DataError(
@@ -86,13 +86,19 @@ def _id(raw: pl.DataFrame, name: str, role: str, file: str) -> pl.Series:
     )
 
 
-def _whole_numbers(column: pl.Series, role: str, place: str) -> pl.Series:
-    """Return the ids of a column of floats, as a column of integers with gaps may be stored."""
+def whole_numbers(column: pl.Series, what: str, place: str) -> pl.Series:
+    """Return the ids of a column of floats, as a column of integers with gaps may be stored.
+
+    Raises:
+        DataError: one is no whole number, or beyond what the floats hold exactly.
+
+    """
     column = column.fill_nan(None)
-    broken = column.filter((column != column.round()) | (column.abs() > EXACT))
+    most = EXACT.get(column.dtype, 2**11)
+    broken = column.filter((column != column.round()) | (column.abs() > most))
     if len(broken):
         raise DataError(
-            f"{role} ids must be integers or strings, got {column.dtype} {broken[0]} ({place})"
+            f"{what} must be integers or strings, got {column.dtype} {broken[0]} ({place})"
         )
     return column.cast(pl.Int64)
 

@@ -12,11 +12,10 @@ import polars as pl
 from metarec_ray.data.datasets import synthetic
 from metarec_ray.data.fields import COLD
 from metarec_ray.data.files import tables
-from metarec_ray.data.log import values
+from metarec_ray.data.log import roles, values
 from metarec_ray.data.log.features import encode
 from metarec_ray.data.log.sources import SYNTHETIC, Source, side_path
 from metarec_ray.data.log.values import Written, meant
-from metarec_ray.data.numbers import first
 from metarec_ray.data.settings import Feature, SideTable
 from metarec_ray.errors import DataError
 
@@ -58,7 +57,7 @@ def side_tables(source: Source) -> tuple[pl.DataFrame | None, pl.DataFrame | Non
 def _raw(table: SideTable | None, source: Source) -> pl.DataFrame | None:
     if table is None:
         return None
-    layout = source.layout
+    layout, settings = source.layout, source.settings
     if layout is not None and table.path == layout.items:
         return layout.read_items(Path(source.folder) / table.path)
     if layout is not None and table.path == layout.users and layout.read_users is not None:
@@ -66,8 +65,7 @@ def _raw(table: SideTable | None, source: Source) -> pl.DataFrame | None:
     title = [table.title] if table.title is not None else []
     columns = [table.id, *title, *table.features]
     path = side_path(table, source.folder)
-    if table.asked() and not tables.is_text(path):
-        raise DataError(f"{table.asked()[0]} is of text files, {path} is Parquet (data)")
+    tables.require_form(table, path, "data." + ("users" if table is settings.users else "items"))
     return tables.read(path, columns, table)
 
 
@@ -89,12 +87,18 @@ def _canonical(
     whole = {name for name in texts if Written.of(found[name]).whole}
     found = meant(raw, table, numbers=numbers, whole=whole)
     ids = _ids(found[table.id].alias("id"), dtype, place)
-    titles = found[table.title].cast(pl.String) if table.title else pl.lit(None, pl.String)
+    titles = _titles(found[table.title], place) if table.title else pl.lit(None, pl.String)
     features = [
         _feature(found[name], raw[name], table.features[name], place).alias(name)
         for name in sorted(table.features)
     ]
     return ids.to_frame().with_columns(titles.alias("title")).with_columns(features)
+
+
+def _titles(column: pl.Series, place: _Place) -> pl.Series:
+    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
+        raise DataError(f"a title must be text, got {column.dtype} ({place.key}.title)")
+    return column.cast(pl.String)
 
 
 def _feature(column: pl.Series, raw: pl.Series, feature: Feature, place: _Place) -> pl.Series:
@@ -114,12 +118,11 @@ def _feature(column: pl.Series, raw: pl.Series, feature: Feature, place: _Place)
 def _ids(ids: pl.Series, dtype: pl.DataType, place: _Place) -> pl.Series:
     """Return ids in the type that the log has; DataError if they are not unique or do not fit."""
     if ids.dtype.is_float():
-        ids = ids.fill_nan(None)
-        if not ((ids == ids.round()) | ids.is_null()).all():
-            raise DataError(
-                f"ids must be integers or strings, got {ids.dtype} {first(ids)} ({place.key}.id)"
-            )
-        ids = ids.cast(pl.Int64)
+        ids = roles.whole_numbers(ids, "ids", f"{place.key}.id")
+    if dtype == pl.Int64 and ids.dtype == pl.String:
+        told = Written.of(ids)
+        # Where ids are integers, 1.0 in all rows can only be 1.
+        ids = ids.str.strip_suffix(".0") if told.floats and not told.others else ids
     if not (ids.dtype.is_integer() or ids.dtype in (pl.String, pl.Null)):
         raise DataError(f"ids must be integers or strings, got {ids.dtype} ({place.key}.id)")
     if ids.null_count():
@@ -127,8 +130,8 @@ def _ids(ids: pl.Series, dtype: pl.DataType, place: _Place) -> pl.Series:
         raise DataError(
             f"every row must have an id, row {row} of {place.file} has none ({place.key}.id)"
         )
-    if dtype == pl.Int64 and ids.dtype == pl.String:
-        other = ~values.is_integer(ids)
+    if dtype == pl.Int64 and ids.dtype in (pl.String, pl.UInt64):
+        other = ~values.is_integer(ids.cast(pl.String))
         if other.any():
             row = int(other.arg_max() or 0)
             raise DataError(

@@ -4,7 +4,7 @@ A log is the synthetic model, a data set in a known layout, or files of one form
 URI. Knows files and their columns; does not read rows (`reading`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -142,7 +142,16 @@ def with_text_ids(source: Source, kinds: tuple[IdKind, IdKind]) -> Source:
     if made or not all(tables.is_text(one.path) for one in source.chunks):
         return source
     text = [role for role, kind in zip(Ids._fields, kinds, strict=True) if kind == "text"]
-    return source._replace(ids=source.ids._replace(**dict.fromkeys(text, pl.String())))
+    ids = source.ids._replace(**dict.fromkeys(text, pl.String()))
+    roles = source.settings.roles
+    return as_written(source._replace(ids=ids), {getattr(roles, role) for role in text})
+
+
+def as_written(source: Source, names: Set[str]) -> Source:
+    """Return the source with these columns of text as they are: `1.0` stays `1.0` in them."""
+    chunks = [chunk._replace(whole=chunk.whole - names) for chunk in source.chunks]
+    notes = [note for note in source.notes if not any(f"column {n!r} are" in note for n in names)]
+    return source._replace(chunks=chunks, notes=tuple(notes))
 
 
 def columns(settings: Data) -> list[str]:
@@ -191,10 +200,7 @@ def _files(settings: Data, path: str) -> Source:
             f"data.columns.label must be named for {settings.feedback} feedback, got none "
             f"({settings.path})"
         )
-    if settings.asked() and files and not tables.is_text(files[0].path):
-        raise DataError(
-            f"data.{settings.asked()[0]} is of text files, the log is of Parquet ({settings.path})"
-        )
+    tables.require_form(settings, files[0].path if files else "", "data")
     found = survey.schemas(files, columns(effective), effective)
     read = survey.survey(found, effective)
     chunks = [chunk for file, _ in found for chunk in _chunks(file, read.whole)]

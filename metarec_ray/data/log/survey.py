@@ -125,10 +125,15 @@ def _frames(
 def _stored(name: str, found: Found) -> tuple[pl.DataType, str | None]:
     """Return the type of ids in Parquet files, and what should be known of it."""
     types = {types[name] for _, types in found} - {pl.Null()}
+    beyond = pl.UInt64() in types and any(_beyond(file, name) for file, _ in found)
     if any(dtype.is_float() for dtype in types):
+        if beyond:
+            raise DataError(
+                f"ids must be integers or text, column {name!r} has floats in one file and numbers "
+                f"over {LARGEST} in another"
+            )
         return pl.Int64(), f"floats in column {name!r} are read as integers, which ids are"
     if pl.UInt64() in types:
-        beyond = any(_beyond(file, name) for file, _ in found)
         note = f"ids of column {name!r} are text, some are over {LARGEST}" if beyond else None
         return (pl.String(), note) if beyond else (pl.Int64(), None)
     return (pl.Int64() if types and all(t.is_integer() for t in types) else pl.String()), None
@@ -137,7 +142,8 @@ def _stored(name: str, found: Found) -> tuple[pl.DataType, str | None]:
 def _beyond(file: File, name: str) -> bool:
     """Return whether an integer of a Parquet column is over `LARGEST`."""
     parts = tables.batches(file.path, [name], rows=BATCH_ROWS)
-    return any((part.frame[name].cast(pl.UInt64) > LARGEST).any() for part in parts)
+    columns = (part.frame[name] for part in parts)
+    return any((one > LARGEST).any() for one in columns if one.dtype == pl.UInt64)
 
 
 def _refuse_drift(name: str, found: Sequence[tuple[File, pl.DataType]]) -> None:

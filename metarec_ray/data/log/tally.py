@@ -10,9 +10,10 @@ from typing import NamedTuple
 import polars as pl
 
 WORDS = frozenset(
-    "? - -- . na none nil null nan n/a #n/a <na> <null> (null) (none) \\n unknown undefined missing"  # noqa: SIM905
-    " unspecified anonymous guest [deleted]".split()
-)
+    ("?", "-", "--", ".", "na", "none", "nil", "null", "nan", "n/a", "n.a.", "#n/a", "<na>",
+     "<null>", "(null)", "(none)", "(not set)", "\\n", "unknown", "undefined", "missing",
+     "unspecified", "anonymous", "guest", "nobody", "deleted", "[deleted]")
+)  # fmt: skip
 """Words, in lower case, that stand for "nobody" or "nothing" where an id is expected."""
 IMPOSSIBLE = frozenset((-1, -9, -99, -999, -9999, 2**31 - 1, 2**32 - 1, 2**63 - 1))
 """Numbers that are hardly ever an id or a label."""
@@ -100,7 +101,7 @@ def unmarked(labels: pl.Series) -> pl.Series:
 def _marks(column: pl.Series) -> dict[str, int]:
     if column.dtype == pl.String:
         known = pl.Series([*WORDS, *map(str, _NUMBERS)])
-        found = column.filter(column.str.to_lowercase().is_in(known.implode()))
+        found = column.filter(column.str.strip_chars().str.to_lowercase().is_in(known.implode()))
     else:
         known = pl.Series(sorted(_NUMBERS), dtype=pl.Int64).cast(column.dtype)
         found = column.filter(column.is_in(known.implode()))

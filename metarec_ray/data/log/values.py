@@ -4,7 +4,7 @@ Marks for missing are null, decimals have a point. An integer prints as it was w
 and numbers beyond 64 bits are no integers. Does not know which values are good (`validate`).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from typing import NamedTuple
 
 import polars as pl
@@ -21,7 +21,7 @@ def meant(
     form: TextFormat,
     *,
     whole: Collection[str] = (),
-    numbers: Collection[str] = (),
+    numbers: Set[str] = frozenset(),
 ) -> pl.DataFrame:
     """Return the columns as they are meant.
 
@@ -34,28 +34,40 @@ def meant(
     """
     columns = []
     for column in raw.get_columns():
-        found = _without_marks(column, form)
+        found = column
         if column.dtype == pl.String and column.name in whole:
             found = found.str.strip_suffix(".0")
-        if column.dtype == pl.String and column.name in numbers and form.decimal == ",":
-            found = found.str.replace_all(",", ".", literal=True)
-        columns.append(found)
+        if column.dtype == pl.String and column.name in numbers:
+            found = _with_points(found, form)
+        columns.append(_without_marks(found, form, number=column.name in numbers | set(whole)))
     return pl.DataFrame(columns)
 
 
 def numeric(settings: Data) -> set[str]:
-    """Return the columns of a log that hold numbers."""
+    """Return the columns of a log that hold numbers with decimals."""
     roles = settings.roles
-    named = {name for name in (roles.label, roles.time) if name is not None}
+    named = {name for name in (roles.label,) if name is not None}
     return named | {n for n, f in settings.context.items() if f.kind == "numeric"}
 
 
-def _without_marks(column: pl.Series, form: TextFormat) -> pl.Series:
+def _with_points(text: pl.Series, form: TextFormat) -> pl.Series:
+    """Return numbers with a decimal point; one with both marks is left as it is, no number."""
+    if form.decimal == ".":
+        return text
+    # 1.234 would be 1234 to those who write 4,5: nobody can tell.
+    grouped = text.str.contains(".", literal=True)
+    pointed = text.str.replace_all(",", ".", literal=True)
+    return pointed.zip_with(~grouped, text.str.replace(r"^(.*)$", "$1?"))
+
+
+def _without_marks(column: pl.Series, form: TextFormat, *, number: bool) -> pl.Series:
+    """Return the column without marks for missing; in a column of numbers 99.0 is the mark 99."""
     if column.dtype == pl.String:
-        return column.set(column.is_in(pl.Series(form.missing).implode()), None)
-    if column.dtype.is_numeric() and form.null_values:
+        column = column.set(column.is_in(pl.Series(form.missing).implode()), None)
+    if form.null_values and (column.dtype.is_numeric() or (number and column.dtype == pl.String)):
         marks = pl.Series(form.null_values).cast(pl.Float64, strict=False).drop_nulls()
-        return column.set(column.cast(pl.Float64).is_in(marks.implode()), None)
+        found = column.cast(pl.Float64, strict=False).is_in(marks.implode())
+        return column.set(found.fill_null(False), None)
     return column
 
 

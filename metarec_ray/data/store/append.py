@@ -10,7 +10,7 @@ from pathlib import Path
 from metarec_ray.data import times
 from metarec_ray.data.log import reading, sources
 from metarec_ray.data.log.sources import Source
-from metarec_ray.data.settings import Data
+from metarec_ray.data.settings import DOMAIN, Data
 from metarec_ray.data.store import pipeline, writing
 from metarec_ray.data.store.manifest import Manifest, load, verify
 from metarec_ray.data.store.planning import Run
@@ -39,6 +39,7 @@ def append(source: Source, path: Path, run: Run, *, since: int | None = None) ->
             "`metarec prepare` makes a new store"
         )
     source = sources.with_text_ids(source, present.ids)
+    source = sources.as_written(source, _with_points(previous, settings))
     if source.ids.kinds != present.ids and _holds_rows(source):
         raise DataError(
             f"ids must be of the types that the store has, {' and '.join(present.ids)}, got "
@@ -47,6 +48,18 @@ def append(source: Source, path: Path, run: Run, *, since: int | None = None) ->
     if since is not None:
         sources.require_time(settings, "--since")
     return pipeline.build(source, path, run, previous=previous, since=since)
+
+
+def _with_points(previous: Previous, settings: Data) -> set[str]:
+    """Return the columns of categories that have a value as 1.0 in the store or its settings."""
+    encoders = previous.mappings().encoders
+    known = {name: one.vocabulary for name, one in encoders.get("context", {}).items()}
+    roles = settings.roles
+    if roles.event is not None:
+        known[roles.event] = list(settings.event_weights)
+    if roles.domain is not None:
+        known[roles.domain] = encoders["item"][DOMAIN].vocabulary
+    return {name for name, values in known.items() if any(one.endswith(".0") for one in values)}
 
 
 def _holds_rows(source: Source) -> bool:

@@ -23,6 +23,7 @@ from metarec_ray.data.store.previous import Previous
 from metarec_ray.data.store.split import Split, split_log
 from metarec_ray.data.store.stages import Done, Work
 from metarec_ray.data.store.training_rows import TrainingSummary
+from metarec_ray.errors import DataError
 
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 """Yield a function of every unit, in any order."""
@@ -76,7 +77,10 @@ def plan(job: Job, scanned: list[Done]) -> Planned:
     previous, settings = job.work.previous, job.work.settings
     whole = total(done.tally for done in scanned)
     files = [(job.source.chunks[done.unit].file, done.tally) for done in scanned]
-    notes = [*job.source.notes, *doubts.of_times(settings, files, time.time_ns() // 1000)]
+    told = doubts.of_times(settings, files, time.time_ns() // 1000)
+    if previous is not None and any("data.time_unit" in one for one in told):
+        raise DataError(f"events must be added in the unit of the store: {told[0]}")
+    notes = [*job.source.notes, *told]
     notes += [] if previous else doubts.of_settings(job.source, whole)
     changed = {bucket for done in scanned for bucket in done.batches or []}
     if previous is None:

@@ -32,6 +32,8 @@ class Dialect(NamedTuple):
 def find(text: str) -> Dialect | None:
     """Return the dialect of whole lines; None if no separator makes columns of them."""
     lines = [line for line in text[: 2**20].split("\n") if line.strip()][:LOOKED]
+    if not lines:
+        return None
     steady = {one: count for one in SEPARATORS if (count := _columns(lines, one)) > 1}
     if not steady:
         return None

@@ -61,6 +61,8 @@ def read(path: str | Path) -> Head:
     whole = ended and len(part) == len(data)
     text = codecs.getincrementaldecoder(str(encoding.value))(errors="replace").decode(part)
     text = text.removeprefix("\ufeff")
+    if "\0" in text:
+        raise DataError(f"a text file must hold text, {path} holds NUL bytes: it may be packed")
     if not whole:
         text = text[: text.rfind("\n") + 1] or text
     # Of a compressed file as many bytes stand for a row as in what was unpacked.

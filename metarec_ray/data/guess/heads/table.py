@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from metarec_ray.data.files import tables
 from metarec_ray.data.guess.finding import Finding, Tree
 from metarec_ray.data.guess.heads import dialect, head, marks
 from metarec_ray.data.guess.heads.head import Head
@@ -77,11 +78,27 @@ def _parquet(path: Path) -> Table:
             batches = list(islice(file.iter_batches(ROWS), 1))
             empty = file.schema_arrow.empty_table()
             total = file.metadata.num_rows
+        found = pa.Table.from_batches(batches) if batches else empty
+        names = list(dict.fromkeys(name for name in found.column_names if _is_column(found, name)))
+        frame = tables.frame(found.select(names))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"an input file must be readable, {path} is not: {error}") from error
-    frame = pl.from_arrow(pa.Table.from_batches(batches) if batches else empty)
-    assert isinstance(frame, pl.DataFrame)
+    frame = frame.with_columns(pl.col(pl.Decimal).cast(pl.Float64))
     return _kept(Table(path, frame, {}, True, len(frame) == total, total))
+
+
+def _is_column(found: pa.Table, name: str) -> bool:
+    """Return whether a column can be looked at: named once, of years that Python has."""
+    if found.column_names.count(name) > 1:
+        return False
+    dtype = found.schema.field(name).type
+    if not (pa.types.is_timestamp(dtype) or pa.types.is_date(dtype)):
+        return True
+    try:
+        found[name].to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException):
+        return False
+    return True
 
 
 def _text(path: Path, found: Head, plain: str) -> Table:

@@ -35,6 +35,11 @@ def _lists(lists: pl.Series, kind: Kind, refused: DataError, place: str) -> pl.S
     values = lists.explode(empty_as_null=False)
     if kind == "vector" and values.dtype.is_numeric():
         return lists.cast(pl.List(pl.Float32))
+    if kind == "vector" and values.dtype == pl.String:  # JSON, whose numbers stay as written
+        numbers = lists.cast(pl.List(pl.Float32), strict=False)
+        lost = numbers.explode(empty_as_null=False).null_count() - values.null_count()
+        if not lost:
+            return numbers
     if kind == "multi_categorical" and _is_category(values.dtype):
         _refuse_fractions(values, kind, place)
         return lists.list.eval(_category(pl.element(), values.dtype).drop_nulls())

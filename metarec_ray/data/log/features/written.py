@@ -20,7 +20,9 @@ BRACKETS = {"[": "]", "(": ")", "{": "}"}
 QUOTES = "'\""
 MISSING = ("", "NULL", "null", "None")
 _SIDE_BY_SIDE = re.compile(r"""[^\s,\[({]['"]\s*['"]""")  # numpy and SQL; Python joins the strings
-_LISTED = r"^\s*(\[.*\]|\(.*\)|\{.*\})\s*$"
+_LISTED = r"(?s)^\s*(\[.*\]|\{.*\})\s*$"
+_IN_PARENTHESES = r"(?s)^\s*\(.*\)\s*$"
+_BEGUN = r"^\s*[\[{]"
 Scalar = str | int | float | bool
 
 
@@ -138,6 +140,10 @@ def _are_lists(text: pl.Series, place: str) -> bool:
     present = text.drop_nulls()
     present = present.filter(present.str.strip_chars() != "")
     listed = present.str.contains(_LISTED)
+    # `(no genres listed)` among other words is no list.
+    inside = listed | present.str.contains(_IN_PARENTHESES)
+    begun = present.str.contains(_BEGUN)
+    listed = inside if inside.all() else begun if begun.all() else listed
     if listed.any() and not listed.all():
         raise DataError(
             f"a column must be written as lists or not, got {present.filter(listed)[0]!r} and "
@@ -167,7 +173,7 @@ def _each(
 def _json(text: str) -> list | None:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return _without_keys(found)
 

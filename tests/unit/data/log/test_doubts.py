@@ -153,7 +153,7 @@ def test_a_filter_leaves_out_some_rows_and_keeps_some(
         ({"context": {"x": {"kind": "numeric", "separator": "|"}}}, "a separator is of lists"),
         ({"header": False}, "names must name the columns of a file without a header"),
         ({"names": ["a"]}, "names must name the columns of a file without a header"),
-        ({"encoding": "utf-9"}, "an encoding must be known to Python"),
+        ({"encoding": "utf-9"}, "an encoding of text must be known"),
         ({"separator": '"'}, "a separator must be characters other than quotes"),
     ],
 )

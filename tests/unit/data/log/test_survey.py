@@ -115,7 +115,7 @@ def test_ids_in_folders_keep_their_zeros(tmp_path: Path) -> None:
 
 def test_a_key_that_says_how_text_is_written_is_not_for_parquet(tmp_path: Path) -> None:
     pl.DataFrame({"user": [1], "item": [2]}).write_parquet(tmp_path / "log.parquet")
-    with pytest.raises(DataError, match=r"data.separator is of text files, the log is of Parquet"):
+    with pytest.raises(DataError, match=r"data.separator is of text files, the file is of Parquet"):
         read_log(Data(path=str(tmp_path), separator=";"))
 
 
