@@ -23,7 +23,7 @@ from metarec_ray.cli import (
     learning,
     serving,
 )
-from metarec_ray.cli.process import as_process
+from metarec_ray.cli.process import as_process, is_ending
 from metarec_ray.errors import MetarecError, RunFailed
 
 # A disk or its permissions refuse; any other number is our mistake and gets a report.
@@ -31,6 +31,7 @@ REFUSALS = {
     errno.EACCES,
     errno.EDQUOT,
     errno.EEXIST,
+    errno.EFBIG,
     errno.ENOSPC,
     errno.ENOTDIR,
     errno.EPERM,
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # also a PanicException of polars, which is no Exception
+            if is_ending():  # by a signal: what breaks on the way out is nobody's mistake
+                raise
             return crash.tell(error, sys.argv[1:] if arguments is None else arguments)
 
 

@@ -14,10 +14,16 @@ from functools import wraps
 from types import FrameType
 from typing import Any, ParamSpec, TextIO
 
+import psutil
+
 from metarec_ray.errors import MachineError
 
 # 128 + SIGTERM, as a shell says it; for SIGHUP too, so that there is one code for "was ended".
 ENDED = 143
+# A signal to the whole process group ends Ray's core before us, which then waits for it.
+PATIENCE_S = 30.0
+
+_received: list[int] = []
 
 P = ParamSpec("P")
 
@@ -71,6 +77,11 @@ def reader_is_gone() -> bool:
     return isinstance(sys.stdout, Results) and sys.stdout.reader_is_gone
 
 
+def is_ending() -> bool:
+    """Return whether a signal is ending this verb."""
+    return bool(_received)
+
+
 def as_process(main: Callable[P, int]) -> Callable[P, int]:
     """Return `main` as what a process runs.
 
@@ -80,27 +91,42 @@ def as_process(main: Callable[P, int]) -> Callable[P, int]:
 
     @wraps(main)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
-        received: list[int] = []
-        with _handled(received), _results():
+        _received.clear()
+        with _handled(), _results():
             try:
                 code = main(*args, **kwargs)
                 code = code if _flushed() else 2
             except BaseException:
-                if not received:
+                if not _received:
                     raise
                 code = ENDED
-        if not received:
+        if not _received:
             return code
-        with suppress(OSError):  # the terminal may be what went away
-            name = signal.Signals(received[0]).name
-            print(f"metarec: ended by {name}", file=sys.stderr, flush=True)
+        _tell()
         return ENDED
 
     return run
 
 
+def _tell() -> None:
+    with suppress(OSError):  # the terminal may be what went away
+        name = signal.Signals(_received[0]).name
+        print(f"metarec: ended by {name}", file=sys.stderr, flush=True)
+
+
+def _give_up() -> None:
+    """End this process and what it started, without a look at what is left."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
+    _tell()
+    os._exit(ENDED)
+
+
 @contextmanager
 def _results() -> Iterator[None]:
+    if sys.stderr is None:  # print would write to stdout then
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     stdout = sys.stdout
     if stdout is not None:  # it may be closed
         if isinstance(stdout, io.TextIOWrapper):
@@ -133,13 +159,14 @@ def _send_nowhere(stream: TextIO) -> None:
 
 
 @contextmanager
-def _handled(received: list[int]) -> Iterator[None]:
-    """Put the first SIGTERM or SIGHUP of a `with` block into `received` and act as for Ctrl-C."""
+def _handled() -> Iterator[None]:
+    """Put the first SIGTERM or SIGHUP of a `with` block into `_received`, act as for Ctrl-C."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        if received:  # terminals and supervisors send several
+        if _received:  # terminals and supervisors send several
             return
-        received.append(number)
+        _received.append(number)
+        timer.start()
         handler = signal.getsignal(signal.SIGINT)
         # A shell starts background jobs with SIGINT ignored: then there is nothing to call.
         if handler is signal.default_int_handler or not callable(handler):
@@ -149,6 +176,8 @@ def _handled(received: list[int]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    timer = threading.Timer(PATIENCE_S, _give_up)
+    timer.daemon = True
     numbers = (signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     heard = [number for number in numbers if before[number] is not signal.SIG_IGN]
@@ -157,5 +186,6 @@ def _handled(received: list[int]) -> Iterator[None]:
     try:
         yield
     finally:
+        timer.cancel()
         for number in heard:
             signal.signal(number, before[number] or signal.SIG_DFL)

@@ -108,12 +108,13 @@ def _fit(tuner: tune.Tuner, trials: int, progress: Callable[[str], None]) -> tun
         # Tune takes Ctrl-C, saves its state and returns as if it had finished; without Ctrl-C its
         # own handler stays.
         interrupted = signal.getsignal(signal.SIGINT) is before
-    ended = grid.num_terminated + grid.num_errors
-    if ended >= trials:
-        return grid
+    # First: Tune calls trials that it stopped for Ctrl-C terminated, too.
     if interrupted:
         progress("tune: interrupted; the same command with --resume continues")
         raise KeyboardInterrupt
+    ended = grid.num_terminated + grid.num_errors
+    if ended >= trials:
+        return grid
     told = f"a sweep must end {trials} trials, this one stopped after {ended}"
     raise RunFailed(f"{told}: the same command with --resume continues")
 

@@ -169,3 +169,36 @@ for _ in range(3): say("x" * 10**5)
 open(1, "w", closefd=False).write("done")
 """
     assert run(body, "2> >(true)").stdout == "done"
+
+
+HANGING = """
+import os, signal, subprocess, sys, time
+from metarec_ray.cli import process
+process.PATIENCE_S = 0.3
+
+@process.as_process
+def main():
+    child = subprocess.Popen(["sleep", "60"])
+    print(child.pid, flush=True)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    finally:
+        time.sleep(60)
+    return 0
+
+sys.exit(main())
+"""
+
+
+def test_what_hangs_on_the_way_out_is_ended_with_its_children() -> None:
+    line = [sys.executable, "-c", HANGING]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (143, "metarec: ended by SIGTERM\n")
+    assert not Path(f"/proc/{done.stdout.strip()}/cmdline").exists()
+
+
+def test_with_a_closed_stderr_nothing_but_results_is_on_stdout() -> None:
+    line = f"{sys.executable} -m metarec_ray config nope.yaml 2>&-"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")

@@ -57,3 +57,10 @@ def test_a_sweep_that_stops_early_is_not_told_as_ctrl_c() -> None:
     ):
         _fit(Tuner(Grid(1, 1), interrupted=False), 4, said.append)  # pyright: ignore
     assert said == []
+
+
+def test_ctrl_c_is_told_although_tune_calls_its_stopped_trials_terminated() -> None:
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        _fit(Tuner(Grid(4, 0), interrupted=True), 4, said.append)  # pyright: ignore
+    assert said == ["tune: interrupted; the same command with --resume continues"]
