@@ -24,9 +24,10 @@ def init(
     from metarec_ray.data.guess.guess import guess
     from metarec_ray.errors import ConfigError
 
+    out = out.expanduser()
+    found = guess(log, now=datetime.now(UTC))
     if out.exists() and not force:
         raise ConfigError(f"a file is not overwritten without --force, {out} exists")
-    found = guess(log, now=datetime.now(UTC))
     folder = f"runs/{Path(log).expanduser().resolve().name.partition('.')[0] or 'log'}"
     replace_text(out, writing.experiment(found, source=log, folder=folder))
     result = {

@@ -4,6 +4,7 @@ The schema decides: text where the key takes text, as it is written; else what Y
 Does not know any section.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from types import EllipsisType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -16,6 +17,7 @@ from metarec_ray.config import yaml_text
 from metarec_ray.config.messages import UNIONS
 from metarec_ray.errors import ConfigError
 
+_LED_BY_ZEROS = re.compile(r"[-+]?0[0-9]+")
 Kinds = list[Any]
 """Members of the union that a value may be: classes, `dict[...]`, `tuple[...]`."""
 
@@ -72,6 +74,8 @@ def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def _meant(key: str, text: str, kinds: Kinds) -> Any:
     """Return what the value of an override is, for a key that takes `kinds`."""
+    if int in kinds and _LED_BY_ZEROS.fullmatch(text.strip()):
+        return int(text)  # to YAML it is octal
     structure = text.lstrip().startswith(("[", "{")) and any(map(_parts, kinds))
     if str in kinds and not structure:
         return _scalar(text, kinds)

@@ -30,6 +30,7 @@ from metarec_ray.training.fit import require_suitable
 SWEEP, BEST, TRIALS = "sweep", "best.yaml", "sweep.json"
 # They call every signal Ctrl-C and say how Ray's own API would go on.
 CHATTY = ("ray.tune.tune", "ray.tune.analysis.experiment_analysis")
+_listening: list[Callable[[str], None]] = []
 OBJECTIVE = {
     "implicit": ("valid_metric", "max"),
     "binary": ("valid_loss", "min"),
@@ -68,7 +69,7 @@ def sweep(
     require_suitable(experiment, store)
     metric, mode = OBJECTIVE[feedback]
     _check_space(experiment)
-    tuner = _resumed(experiment, store, directory) if resume else None
+    tuner = _resumed(experiment, store, directory, progress) if resume else None
     tuner = tuner or _new(experiment, store, directory, metric, mode, progress)
     grid = _fit(tuner, experiment.sweep.trials, progress)
     trials = [_row(result, metric) for result in grid]
@@ -167,11 +168,14 @@ def _new(
     )
 
 
-def _resumed(experiment: Experiment, store: TaskStore, directory: Path) -> tune.Tuner | None:
+def _resumed(
+    experiment: Experiment, store: TaskStore, directory: Path, progress: Callable[[str], None]
+) -> tune.Tuner | None:
     """Return the unfinished sweep of this run; None if it has not begun."""
     if not is_resumable(directory):
         return None
     begun.require_same(experiment, store.manifest, directory)
+    _listening[:] = [progress]
     try:
         return tune.Tuner.restore(
             str(directory / SWEEP), trainable=_trainable(experiment), restart_errored=True
@@ -243,14 +247,11 @@ class _TrialProgress(tune.Callback):
             f"after step {trial.last_result.get('step')}  {values}"
         )
 
-    # Tune pickles the callback with its state; a progress function cannot be pickled.
+    # Tune pickles the callback with its state; a progress function cannot be pickled, so that of
+    # a resumed sweep is the one of this process.
     def __getstate__(self) -> dict[str, Any]:
         return {"metric": self.metric, "trials": self.trials, "ended": self.ended}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.metric, self.trials, self.ended = state["metric"], state["trials"], state["ended"]
-        self.progress = _ignore
-
-
-def _ignore(line: str) -> None:
-    """Ignore a line: a restored sweep has lost its progress function."""
+        self.progress = _listening[-1] if _listening else lambda line: None

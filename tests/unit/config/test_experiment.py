@@ -321,3 +321,7 @@ def test_a_wrong_key_of_a_member_is_named_as_it_is_written(values: dict, message
     with pytest.raises(ConfigError) as error:
         override(Experiment(), values)
     assert str(error.value) == message
+
+
+def test_a_number_that_is_led_by_zeros_is_no_octal(tmp_path: Path) -> None:
+    assert load(written(tmp_path, "{}"), ["train.steps=010"]).train.steps == 10

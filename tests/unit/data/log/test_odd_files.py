@@ -272,3 +272,10 @@ def test_lists_of_numbers_in_json_are_vectors(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"user": 1, "item": 2, "x": [0.5, 1]}\n')
     asked = asking(tmp_path, context={"x": {"kind": "vector"}})
     assert read_log(asked).events["context.x"].to_list() == [[0.5, 1.0]]
+
+
+def test_true_and_false_are_clicks(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item,click\n1,2,true\n1,3,False\n1,4,yes\n")
+    found = read_log(asking(tmp_path, feedback="binary", columns={"label": "click"}))
+    assert found.events["label"].to_list() == [1.0, 0.0]
+    assert found.rejected["value"].to_list() == ["yes"]

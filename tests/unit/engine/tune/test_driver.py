@@ -1,12 +1,14 @@
 """What a sweep that stopped has left, and how its end is told; Tune is played by a few lines."""
 
+import pickle
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
 
-from metarec_ray.engine.tune.driver import SWEEP, _fit, is_resumable
+from metarec_ray.engine.tune.driver import SWEEP, _fit, _listening, _TrialProgress, is_resumable
 from metarec_ray.errors import RunFailed
 
 
@@ -64,3 +66,13 @@ def test_ctrl_c_is_told_although_tune_calls_its_stopped_trials_terminated() -> N
     with pytest.raises(KeyboardInterrupt):
         _fit(Tuner(Grid(4, 0), interrupted=True), 4, said.append)  # pyright: ignore
     assert said == ["tune: interrupted; the same command with --resume continues"]
+
+
+def test_a_resumed_sweep_tells_its_trials_to_who_resumes_it() -> None:
+    said: list[str] = []
+    _listening[:] = [said.append]
+    told = pickle.loads(pickle.dumps(_TrialProgress(print, "valid_loss", 3)))
+    trial = SimpleNamespace(config={"train.outer_lr": 0.1}, last_result={"step": 5})
+    told.on_trial_complete(1, [], trial)
+    assert said == ["tune: trial 1/3  valid_loss no result  after step 5  train.outer_lr 0.1"]
+    _listening.clear()
