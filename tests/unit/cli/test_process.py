@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -31,6 +31,16 @@ def main():
 
 sys.exit(main())
 """
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Let children hear what whoever started the tests may ignore, as nohup and `&` do."""
+    asked = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in asked.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def ended(
