@@ -3,6 +3,7 @@
 import gc
 import os
 import secrets
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ def pytest_configure() -> None:
     os.environ.update(RAY_ENVIRONMENT)
     os.environ.pop("RAY_ADDRESS", None)
     os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+    # Children would inherit that a shell's `&` has Ctrl-C ignored, and tests send it to them.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
