@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from metarec_ray.data.datasets.movielens import Layout
-from metarec_ray.data.settings import Columns, Data, Feature, SideTable
+from metarec_ray.data.datasets.movielens import Layout, with_defaults
+from metarec_ray.data.settings import Columns, Data, Feature
 from metarec_ray.errors import DataError
 
 NAME = "amazon-food-kitchen"
@@ -21,21 +21,13 @@ ITEM_FEATURES = {"domain": Feature(kind="categorical")}
 
 def effective(settings: Data, layout: Layout) -> Data:
     """Return the settings with the defaults of this layout: roles and the item table."""
-    update: dict[str, object] = {}
     if settings.feedback != "implicit":
         raise DataError(
             f"purchases have no labels: data.feedback must be implicit, got {settings.feedback} "
             f"({settings.path})"
         )
-    if settings.columns is None:
-        update["columns"] = Columns(
-            entity="user_id", item="item_id", time="timestamp", sequence="row"
-        )
-    if settings.items is None:
-        update["items"] = SideTable(
-            path=layout.items, id="id", title="title", features=ITEM_FEATURES
-        )
-    return settings.model_copy(update=update)
+    columns = Columns(entity="user_id", item="item_id", time="timestamp", sequence="row")
+    return with_defaults(settings, layout, columns, ITEM_FEATURES)
 
 
 def _events(path: Path) -> pl.DataFrame:

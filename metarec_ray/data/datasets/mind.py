@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from metarec_ray.data.datasets.movielens import Layout
-from metarec_ray.data.settings import Columns, Data, Feature, SideTable
+from metarec_ray.data.datasets.movielens import Layout, with_defaults
+from metarec_ray.data.settings import Columns, Data, Feature
 from metarec_ray.errors import DataError
 
 NAME = "mind"
@@ -28,23 +28,13 @@ def effective(settings: Data, layout: Layout) -> Data:
 
     With implicit feedback only clicks are kept.
     """
-    update: dict[str, object] = {}
     if settings.feedback == "explicit":
         raise DataError(
             f"impressions have no ratings: data.feedback must be binary or implicit, got explicit "
             f"({settings.path})"
         )
-    if settings.columns is None:
-        update["columns"] = Columns(
-            entity="user_id", item="news_id", label="click", time="time", sequence="row"
-        )
-    if settings.label_min is None and settings.feedback == "implicit":
-        update["label_min"] = CLICK
-    if settings.items is None:
-        update["items"] = SideTable(
-            path=layout.items, id="id", title="title", features=ITEM_FEATURES
-        )
-    return settings.model_copy(update=update)
+    columns = Columns(entity="user_id", item="news_id", label="click", time="time", sequence="row")
+    return with_defaults(settings, layout, columns, ITEM_FEATURES, label_min=CLICK)
 
 
 def _behaviors(path: Path) -> pl.DataFrame:

@@ -76,29 +76,53 @@ class Layout(NamedTuple):
         return [path] if asked else []
 
 
+def with_defaults(
+    settings: Data,
+    layout: Layout,
+    columns: Columns,
+    features: dict[str, Feature],
+    *,
+    label_min: float | None = None,
+) -> Data:
+    """Return the settings with the roles, the item table and, if implicit, the least label.
+
+    What the settings say themselves stays.
+    """
+    update: dict[str, object] = {}
+    if settings.columns is None:
+        update["columns"] = columns
+    if settings.label_min is None and settings.feedback == "implicit":
+        update["label_min"] = label_min
+    if settings.items is None:
+        update["items"] = SideTable(path=layout.items, id="id", title="title", features=features)
+    return settings.model_copy(update=update)
+
+
 def effective(settings: Data, layout: Layout, folder: Path) -> Data:
     """Return the settings with the defaults of a layout: roles, `label_min`, side tables.
 
     With explicit feedback, a log in which some timestamps are missing has no time role: ratings are
     then in file order.
     """
-    update: dict[str, object] = {}
-    if settings.columns is None:
-        timed = settings.feedback == "implicit" or _all_timed(folder / layout.log)
-        time = "timestamp" if timed else None
-        update["columns"] = Columns(
-            entity="user_id", item="movie_id", label="rating", time=time, sequence="row"
-        )
-    if settings.label_min is None and settings.feedback == "implicit":
-        update["label_min"] = LABEL_MIN
-    if settings.items is None:
-        update["items"] = SideTable(
-            path=layout.items, id="id", title="title", features=ITEM_FEATURES
-        )
+    # Asked only where it matters: it reads the log.
+    timed = (
+        settings.columns is not None
+        or settings.feedback == "implicit"
+        or _all_timed(folder / layout.log)
+    )
+    columns = Columns(
+        entity="user_id",
+        item="movie_id",
+        label="rating",
+        time="timestamp" if timed else None,
+        sequence="row",
+    )
+    filled = with_defaults(settings, layout, columns, ITEM_FEATURES, label_min=LABEL_MIN)
     # The log of ten million ratings has no users beside it.
     if settings.users is None and layout.users and (folder / layout.users).is_file():
-        update["users"] = SideTable(path=layout.users, id="id", features=USER_FEATURES)
-    return settings.model_copy(update=update)
+        users = SideTable(path=layout.users, id="id", features=USER_FEATURES)
+        return filled.model_copy(update={"users": users})
+    return filled
 
 
 def _all_timed(log: Path) -> bool:

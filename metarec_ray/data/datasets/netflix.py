@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from metarec_ray.data.datasets.movielens import LABEL_MIN, Layout
-from metarec_ray.data.settings import Columns, Data, Feature, SideTable
+from metarec_ray.data.datasets.movielens import LABEL_MIN, Layout, with_defaults
+from metarec_ray.data.settings import Columns, Data, Feature
 from metarec_ray.errors import DataError
 
 NAME = "netflix"
@@ -19,18 +19,10 @@ ITEM_FEATURES = {"year": Feature(kind="numeric")}
 
 def effective(settings: Data, layout: Layout) -> Data:
     """Return the settings with the defaults of this layout: roles, `label_min`, the item table."""
-    update: dict[str, object] = {}
-    if settings.columns is None:
-        update["columns"] = Columns(
-            entity="user_id", item="movie_id", label="rating", time="date", sequence="row"
-        )
-    if settings.label_min is None and settings.feedback == "implicit":
-        update["label_min"] = LABEL_MIN
-    if settings.items is None:
-        update["items"] = SideTable(
-            path=layout.items, id="id", title="title", features=ITEM_FEATURES
-        )
-    return settings.model_copy(update=update)
+    columns = Columns(
+        entity="user_id", item="movie_id", label="rating", time="date", sequence="row"
+    )
+    return with_defaults(settings, layout, columns, ITEM_FEATURES, label_min=LABEL_MIN)
 
 
 def parts(folder: Path) -> list[Path]:

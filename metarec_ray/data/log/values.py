@@ -45,9 +45,9 @@ def meant(
 
 def numeric(settings: Data) -> set[str]:
     """Return the columns of a log that hold numbers with decimals."""
-    roles = settings.roles
-    named = {name for name in (roles.label,) if name is not None}
-    return named | {n for n, f in settings.context.items() if f.kind == "numeric"}
+    found = {name for name, feature in settings.context.items() if feature.kind == "numeric"}
+    label = settings.roles.label
+    return found if label is None else found | {label}
 
 
 def _with_points(text: pl.Series, form: TextFormat) -> pl.Series:
