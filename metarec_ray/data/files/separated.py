@@ -74,16 +74,15 @@ def head(path: str, form: TextFormat) -> Head:
     return Head(list(form.names), 0, dialect)
 
 
-def parts(path: str, names: Sequence[str], form: TextFormat, rows: int) -> Iterator[Part]:
+def parts(path: str, names: Sequence[str], top: Head, rows: int) -> Iterator[Part]:
     """Yield the named columns as text, about `rows` rows at a time; at least one part.
 
-    Rows with more or fewer fields than the first are broken.
+    `top` is the head of the file. Rows with more or fewer fields than the first are broken.
 
     Raises:
         DataError: quotes that do not match, bytes that are no text, rows that do not add up.
 
     """
-    top = head(path, form)
     twice = [name for name in names if top.names.count(name) > 1]
     if twice:
         raise DataError(f"a column must be named once, {path} has {twice[0]!r} twice")
@@ -102,7 +101,7 @@ def parts(path: str, names: Sequence[str], form: TextFormat, rows: int) -> Itera
         for part in parted(frames, broken, empty):
             read += part.read
             yield part
-    told = lines.records - form.header
+    told = lines.records - bool(top.lines)
     if read != told:
         raise DataError(f"every row of a file must be read, got {read} of {told} ({path})")
 

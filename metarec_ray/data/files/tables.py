@@ -95,13 +95,17 @@ def batches(
 
     """
     names = list(dict.fromkeys(columns))
-    found = schema(path, form, names)
-    require_columns(names, list(found), path)
     try:
+        if kind(path) == "CSV":
+            _require_bytes(path)
+            top = separated.head(path, form)
+            require_columns(names, top.names, path)
+            yield from separated.parts(path, names, top, rows)
+            return
+        found = schema(path, form, names)
+        require_columns(names, list(found), path)
         if kind(path) == "Parquet":
             yield from parts.plain(_parquet(path, names, groups, rows))
-        elif kind(path) == "CSV":
-            yield from separated.parts(path, names, form, rows)
         else:
             yield from json_rows.parts(path, {n: found[n] for n in names}, form, rows)
     except _ERRORS as error:
@@ -116,10 +120,7 @@ def schema(path: str | Path, form: TextFormat = PLAIN, wanted: Sequence[str] = (
     """
     path = str(path)
     of = kind(path)
-    if not paths.is_file(path):
-        raise DataError(f"an input file must exist, none is at {path}")
-    if paths.size(path) == 0:
-        raise DataError(f"an input file must hold rows, got 0 bytes ({path})")
+    _require_bytes(path)
     try:
         if of == "Parquet":
             with paths.opened(path) as stream:
@@ -129,6 +130,13 @@ def schema(path: str | Path, form: TextFormat = PLAIN, wanted: Sequence[str] = (
         return json_rows.columns(path, form, wanted)
     except _ERRORS as error:
         raise _broken(path, error) from error
+
+
+def _require_bytes(path: str) -> None:
+    if not paths.is_file(path):
+        raise DataError(f"an input file must exist, none is at {path}")
+    if paths.size(path) == 0:
+        raise DataError(f"an input file must hold rows, got 0 bytes ({path})")
 
 
 def row_groups(path: str) -> list[int]:
