@@ -20,7 +20,7 @@ from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import asked_items, learned_from
-from metarec_ray.data.tasks.lanes import LaneSampler
+from metarec_ray.data.tasks.lanes import LaneSampler, WithoutOwn
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.artifact import assemble, require_same_run
@@ -39,7 +39,7 @@ from metarec_ray.training.meta_step.step import (
 )
 from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.prefetcher import Prefetcher
-from metarec_ray.training.prior import item_buffers
+from metarec_ray.training.prior import ItemStatistics, item_buffers
 from metarec_ray.training.process import set_up
 from metarec_ray.training.warm_start import begin
 
@@ -89,9 +89,13 @@ class Trainer:
         self.recipe = Recipe.of(learner, experiment.model, self.feedback, train.loss)
         histories = statistics_from(store.histories(tuple(train.parts.split("+"))))
         self.trained = histories.met_items()
-        self.buffers = self._item_buffers(histories)
-        own = tasks_from(histories)
-        self.sampler = self.lane_sampler(own, histories, self.trained, train.tasks)
+        statistics = ItemStatistics(
+            histories, self.trained, experiment.model, self.feedback, cutoff=store.manifest.cutoff
+        )
+        self.buffers = self._item_buffers(statistics)
+        self.sampler = self.lane_sampler(
+            tasks_from(histories), histories, self.trained, train.tasks, statistics.without_own
+        )
         sizes = {"lanes": train.lanes, "lane_tasks": train.lane_tasks}
         self._lanes = Prefetcher(partial(self.sampler.share, experiment.run.seed, **sizes))
         self.step, self.seconds = 0, 0.0
@@ -142,7 +146,12 @@ class Trainer:
         return metric**0.5 if self.feedback == "explicit" else metric
 
     def lane_sampler(
-        self, tasks_from: Histories, histories: Histories, catalogue: Tensor, cut: Cut
+        self,
+        tasks_from: Histories,
+        histories: Histories,
+        catalogue: Tensor,
+        cut: Cut,
+        without_own: WithoutOwn | None = None,
     ) -> LaneSampler:
         """Return a sampler of lanes of tasks.
 
@@ -151,6 +160,7 @@ class Trainer:
             histories: all events of these entities; their items are never negatives.
             catalogue: bool [I], items that compete.
             cut: how a history is cut into tasks.
+            without_own: if the item statistics are of these entities too.
 
         """
         domains = self.experiment.train.domains
@@ -161,6 +171,7 @@ class Trainer:
             reference=self.buffers["reference.items"].cpu(),
             domains=domains and (domains, asked_items(self.store, domains)),
             met=histories,
+            without_own=without_own,
         )
 
     def parameters(self) -> Params:
@@ -197,14 +208,11 @@ class Trainer:
             for name, value in parameters.items():
                 value.copy_(model[name])
 
-    def _item_buffers(self, histories: Histories) -> Params:
+    def _item_buffers(self, statistics: ItemStatistics) -> Params:
         train = self.experiment.train
         buffers = item_buffers(
-            histories,
+            statistics,
             self.trained,
-            self.experiment.model,
-            self.feedback,
-            cutoff=self.store.manifest.cutoff,
             reference=train.reference_items,
             seed=self.experiment.run.seed,
             sampling=train.tasks.negative_sampling,

@@ -10,7 +10,7 @@ import torch
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import parse
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import NO_CHANGES, Features
 from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Data, Feature
@@ -215,6 +215,7 @@ def test_serving_scores_a_task_as_training_did(more: dict[str, Any], synthetic_s
         trainer.train_step(Alone())
     model = Recommender(trainer.checkpoint({"query_loss": 1.0}))
     lane = trainer.sampler.lane(3, 0, 0, lanes=1, lane_tasks=8)
+    lane = lane._replace(own=NO_CHANGES)  # as of entities that no offset was counted from
     rows = {"item.ids": trainer.state.tables["item.ids"][lane.items]}
     objective = lane_objective(trainer.recipe, trainer.buffers, lane)
     loss = objective(trainer.state.dense, rows)[1][0]
