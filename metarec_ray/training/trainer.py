@@ -41,6 +41,7 @@ from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.prefetcher import Prefetcher
 from metarec_ray.training.prior import ItemStatistics, item_buffers
 from metarec_ray.training.process import set_up
+from metarec_ray.training.token_rows import share_rows, token_rows
 from metarec_ray.training.warm_start import begin
 
 EventFilter = Callable[[Histories], Histories]
@@ -60,6 +61,7 @@ class Trainer:
         step: meta-steps taken.
         seconds: spent on them, over all runs that were resumed.
         trained: bool [I], items of the catalogue that training meets.
+        token_rows: which row of a token table stands for each value.
         recipe: who learns, on which model, by which loss.
         declared: the parameters as their owners declare them.
         state: parameters and moments of the outer optimizer; a step changes them in place.
@@ -89,6 +91,7 @@ class Trainer:
         self.recipe = Recipe.of(learner, experiment.model, self.feedback, train.loss)
         histories = statistics_from(store.histories(tuple(train.parts.split("+"))))
         self.trained = histories.met_items()
+        self.token_rows = token_rows(histories, self.trained)
         statistics = ItemStatistics(
             histories, self.trained, experiment.model, self.feedback, cutoff=store.manifest.cutoff
         )
@@ -172,12 +175,14 @@ class Trainer:
             domains=domains and (domains, asked_items(self.store, domains)),
             met=histories,
             without_own=without_own,
+            token_rows=self.token_rows,
         )
 
     def parameters(self) -> Params:
         """Return all parameters and buffers by their names in a checkpoint."""
+        dense = share_rows(self.declared, self.state.dense, self.token_rows)
         buffers = {BUFFER + name: value for name, value in self.buffers.items()}
-        return self.state.dense | self.state.tables | buffers
+        return dense | self.state.tables | buffers
 
     def checkpoint(self, metrics: dict[str, float]) -> Checkpoint:
         """Return everything a resumed run or a server needs."""

@@ -5,7 +5,7 @@ new user of the `strict` protocol looks like, at any place of a history. Knows h
 put into the lanes of a meta-batch; does not know learners, workers or the clock.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,9 @@ Span = tuple[np.ndarray, np.ndarray]
 """Positions of events [T, width], and a mask: which of them are real."""
 WithoutOwn = Callable[[Tensor, Tensor, Tensor, int], OffsetChanges]
 """How offsets change without the events of a task's own entity: `ItemStatistics.without_own`."""
+TokenRows = Mapping[str, Tensor]
+"""Of each side, the row of its token table that stands for each token, int64 [tokens]."""
+_OWN_ROWS: TokenRows = {}
 
 
 class LaneSampler:
@@ -43,6 +46,7 @@ class LaneSampler:
         domains: tuple[Domains, dict[str, Tensor]] | None = None,
         met: Histories | None = None,
         without_own: WithoutOwn | None = None,
+        token_rows: TokenRows = _OWN_ROWS,
     ):
         """Take the histories to cut tasks from; they end before the cutoff.
 
@@ -54,6 +58,7 @@ class LaneSampler:
             domains: with the items bool [I] of each: a task has its query in one of them.
             met: the whole histories, if `histories` are a part of them: no negative is from these.
             without_own: if item offsets were counted from the events of these entities.
+            token_rows: of sides whose tokens do not all stand for themselves.
 
         Raises:
             DataError: no history is long enough.
@@ -64,7 +69,7 @@ class LaneSampler:
             cut = fitting(cut, int(self._lengths.max(initial=0)))
         self.histories, self.cut, self.reference = histories, cut, reference.numpy()
         self._starts, self._items = histories.offsets.numpy(), histories.item.numpy()
-        self._without_own = without_own
+        self._without_own, self._token_rows = without_own, token_rows
         self._domains = domains and DomainWindows(
             histories, domains[1], domains[0], window=cut.window, query_size=cut.query_size
         )
@@ -164,7 +169,7 @@ class LaneSampler:
         asked = torch.from_numpy(entities), torch.from_numpy(windows.begins)
         return Lane(
             entity=self.histories.task_id[entities],
-            user=self.histories.users.features.at(asked[0]),
+            user=self._known("user", self.histories.users.features.at(asked[0])),
             items=of_lane.items,
             item_features=of_lane.features,
             reference=torch.from_numpy(of_lane.place[self.reference]),
@@ -187,7 +192,13 @@ class LaneSampler:
     def _lane_items(self, items: Tensor) -> "_LaneItems":
         place = np.zeros(self.histories.n_items, np.int64)
         place[items.numpy()] = np.arange(len(items))
-        return _LaneItems(items, self.histories.items.features.at(items), place)
+        features = self._known("item", self.histories.items.features.at(items))
+        return _LaneItems(items, features, place)
+
+    def _known(self, side: str, features: Features) -> Features:
+        """Return features by the rows that stand for their tokens."""
+        rows = self._token_rows.get(side)
+        return features if rows is None else features._replace(tokens=rows[features.tokens])
 
     def _events(self, at: np.ndarray, mask: np.ndarray, place: np.ndarray) -> Events:
         at = np.where(mask, at, 0)

@@ -108,7 +108,8 @@ def _judged_parts(
     """Return what `_judged` does, part by part: at once, in buckets of like length, or by vmap."""
     learner, model = shared.recipe.learner, shared.recipe.model
     tasks, table = lane.tasks, shared.items.vector
-    users = model.encode(shared.dense, "user", lane.user, rows.get("user.ids"))
+    user, ids = _strangers(shared, lane.user, rows.get("user.ids"))
+    users = model.encode(shared.dense, "user", user, ids)
     contexts = [
         _contexts(model, shared.dense, events.context) for events in (tasks.support, tasks.query)
     ]
@@ -121,15 +122,27 @@ def _judged_parts(
         return [_judged(shared, learner.objective_batch, part) for part in parts]
     everything = [torch.arange(len(users), device=users.device)]
     (whole,) = _parts(tasks, everything, users, contexts, table, offsets)
-    raw = _raw_users(lane, rows) if model.encoder.adapts else ()
+    raw: tuple[Any, ...] = ()
+    if model.encoder.adapts:  # encodes users anew
+        raw = user, torch.zeros(len(users), 1) if ids is None else ids
     one = partial(_judged, shared, learner.objective)
     return [vmap(one, randomness="different")(whole, *raw)]
 
 
-def _raw_users(lane: Lane, rows: Params) -> tuple[Features, Tensor]:
-    """Return what an encoder that adapts encodes users from: their features and id rows."""
-    ids = rows.get("user.ids")
-    return lane.user, torch.zeros(len(lane.entity), 1) if ids is None else ids
+def _strangers(
+    shared: _Shared, user: Features, ids: Tensor | None
+) -> tuple[Features, Tensor | None]:
+    """Return the features and id rows of the lane's users, in training without some users' all.
+
+    With probability `user_dropout` a task knows nothing of its user. What is known of a user may
+    tell who it is; then a learner need not adapt in training, and cannot for new users.
+    """
+    share = shared.recipe.model.user_dropout
+    if shared.progress is None or not share:
+        return user, ids
+    known = (torch.rand(len(user.tokens), 1, device=user.weights.device) >= share).float()
+    hidden = user._replace(weights=user.weights * known, dense=user.dense * known)
+    return hidden, None if ids is None else ids * known
 
 
 def _log_q(buffers: Params, items: Tensor) -> Tensor:

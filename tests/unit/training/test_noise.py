@@ -27,15 +27,15 @@ def noise(folder: Path) -> TaskStore:
         "time": 60 * (1000 * user + np.tile(np.arange(EVENTS), USERS)) + 1_600_000_000,
     }
     pl.DataFrame(log).write_parquet(folder / "log.parquet")
-    columns = {"entity": "user", "item": "item", "label": "label", "time": "time"}
-    data = Data(
-        path=str(folder / "log.parquet"),
-        feedback="explicit",
-        columns=columns,
-        buckets=1,
-        cutoff_quantile=1.0,
-        valid_share=0.3,
-    )
+    asked = {
+        "path": str(folder / "log.parquet"),
+        "feedback": "explicit",
+        "columns": {"entity": "user", "item": "item", "label": "label", "time": "time"},
+        "buckets": 1,
+        "cutoff_quantile": 1.0,
+        "valid_share": 0.3,
+    }
+    data = Data.model_validate(asked)
     build_store(read_log(data), data, folder / "store")
     return TaskStore.open(folder / "store")
 
