@@ -17,7 +17,6 @@ from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.core.parameters import Declared
 from metarec_ray.data.settings import Feedback
-from metarec_ray.models.encoders.base import Encoder
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,7 +40,7 @@ class Problem(NamedTuple):
         progress: share of meta-training that is done; None outside meta-training, where nothing may
             be random.
         begins: bool scalar, whether the support begins the entity's history; a new user's does.
-        adapting: the encoder, where its parameters adapt to a task beside the head; else None.
+        adapting: names of the encoder's parameters that adapt to a task beside the head.
 
     """
 
@@ -54,7 +53,7 @@ class Problem(NamedTuple):
     reference_log_q: Tensor
     progress: float | None = None
     begins: Tensor = torch.tensor(True)
-    adapting: Encoder | None = None
+    adapting: tuple[str, ...] = ()
 
 
 class Learner(BaseModel, ABC):

@@ -19,19 +19,23 @@ from metarec_ray.models.towers import Towers
 
 
 class Recipe(NamedTuple):
-    """What is trained and served: who learns, on which model, by which loss."""
+    """What is trained and served: who learns, on which model, by which loss.
+
+    `adapting` names the encoder's parameters that adapt to a task, where it adapts.
+    """
 
     learner: MetaLearner
     model: Towers
     loss: Loss
     feedback: Feedback
+    adapting: tuple[str, ...] = ()
 
     @classmethod
     def of(
         cls, learner: MetaLearner, model: Towers, feedback: Feedback, loss: AnyLoss | None = None
     ) -> "Recipe":
         """Return the recipe with this loss, or with that of the kind of feedback."""
-        return cls(learner, model, loss_for(feedback, loss), feedback)
+        return cls(learner, model, loss_for(feedback, loss), feedback, model.adapted())
 
     @property
     def batched(self) -> bool:
@@ -87,6 +91,7 @@ class Reencoder(NamedTuple):
         item_ids: their id rows [U, D], None without ids.
         user: features of the task's user.
         user_id: its id row [D], 0 without one.
+        adapting: names of the encoder's parameters that adapt.
 
     """
 
@@ -95,6 +100,7 @@ class Reencoder(NamedTuple):
     item_ids: Tensor | None
     user: Features
     user_id: Tensor
+    adapting: tuple[str, ...]
 
     def encode(self, params: Params, events: Encoded) -> Encoded:
         """Return the events as the encoder with these parameters sees them."""
@@ -195,7 +201,7 @@ def make_problem(
         reference_log_q=log_q,
         progress=progress,
         begins=torch.tensor(True, device=user.device) if begins is None else begins,
-        adapting=None if reencoder is None else reencoder.model.encoder,
+        adapting=() if reencoder is None else reencoder.adapting,
     )
 
 
