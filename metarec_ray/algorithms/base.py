@@ -34,7 +34,8 @@ class Problem(NamedTuple):
             or in log-odds (binary, implicit); differentiable.
         features: `(params, events) -> [N, P]`, what the last layer of `predict` is linear in.
         support_loss: `(params, support) -> scalar`, mean loss over a set; for implicit feedback
-            against `reference`, where a positive does not compete with itself.
+            against `reference`, where a positive does not compete with itself. A third argument,
+            bool [N, R], may say which items of `reference` can be chosen at each event.
         reference: a fixed sample of the catalogue (implicit feedback), else None.
         reference_log_q: log-probability [R] of each reference item to have been sampled.
         progress: share of meta-training that is done; None outside meta-training, where nothing may
@@ -48,7 +49,7 @@ class Problem(NamedTuple):
     loss: Loss
     predict: Callable[[Params, Encoded], Tensor]
     features: Callable[[Params, Encoded], Tensor]
-    support_loss: Callable[[Params, Encoded], Tensor]
+    support_loss: Callable[..., Tensor]
     reference: Encoded | None
     reference_log_q: Tensor
     progress: float | None = None

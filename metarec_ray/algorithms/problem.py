@@ -219,7 +219,9 @@ class _View(NamedTuple):
     def features(self, params: Params, events: Encoded) -> Tensor:
         return head_features(params, self._encoded(params, events))
 
-    def support_loss(self, params: Params, support: Encoded) -> Tensor:
+    def support_loss(
+        self, params: Params, support: Encoded, choosable: Tensor | None = None
+    ) -> Tensor:
         loss = self.loss
         if isinstance(loss, LabelLoss):
             return loss.of_labels(self.predict(params, support), support.label, support.mask)
@@ -227,6 +229,7 @@ class _View(NamedTuple):
         assert self.others is not None
         # A positive competes with every item of the sample but itself.
         competes = support.index.unsqueeze(-1) != self.others.index
+        competes = competes if choosable is None else competes & choosable
         rivals = self.predict(params, self.others)
         scores = self.predict(params, support)
         return loss.of_choices(scores, rivals, -self.log_q, support.mask, competes=competes)
