@@ -17,7 +17,6 @@ from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.core.parameters import Declared
 from metarec_ray.data.settings import Feedback
-from metarec_ray.models.encoders.base import Encoder
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,13 +34,14 @@ class Problem(NamedTuple):
             or in log-odds (binary, implicit); differentiable.
         features: `(params, events) -> [N, P]`, what the last layer of `predict` is linear in.
         support_loss: `(params, support) -> scalar`, mean loss over a set; for implicit feedback
-            against `reference`, where a positive does not compete with itself.
+            against `reference`, where a positive does not compete with itself. A third argument,
+            bool [N, R], may say which items of `reference` can be chosen at each event.
         reference: a fixed sample of the catalogue (implicit feedback), else None.
         reference_log_q: log-probability [R] of each reference item to have been sampled.
         progress: share of meta-training that is done; None outside meta-training, where nothing may
             be random.
         begins: bool scalar, whether the support begins the entity's history; a new user's does.
-        adapting: the encoder, where its parameters adapt to a task beside the head; else None.
+        adapting: names of the encoder's parameters that adapt to a task beside the head.
 
     """
 
@@ -49,12 +49,12 @@ class Problem(NamedTuple):
     loss: Loss
     predict: Callable[[Params, Encoded], Tensor]
     features: Callable[[Params, Encoded], Tensor]
-    support_loss: Callable[[Params, Encoded], Tensor]
+    support_loss: Callable[..., Tensor]
     reference: Encoded | None
     reference_log_q: Tensor
     progress: float | None = None
     begins: Tensor = torch.tensor(True)
-    adapting: Encoder | None = None
+    adapting: tuple[str, ...] = ()
 
 
 class Learner(BaseModel, ABC):

@@ -182,7 +182,8 @@ class Trained(_Single):
         reencoder = None
         if asked.raw:
             user, nobody = Features(*asked.raw), torch.zeros(1)
-            reencoder = Reencoder(self.recipe.model, self.features, self.ids, user, nobody)
+            model, adapting = self.recipe.model, self.recipe.adapting
+            reencoder = Reencoder(model, self.features, self.ids, user, nobody, adapting)
         return make_problem(
             self.recipe.feedback,
             self.reference,

@@ -17,6 +17,7 @@ from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Lane, Params
 from metarec_ray.core.histories import Histories
+from metarec_ray.core.parameters import table_rows
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import asked_items, learned_from
@@ -64,6 +65,7 @@ class Trainer:
         token_rows: which row of a token table stands for each value.
         recipe: who learns, on which model, by which loss.
         declared: the parameters as their owners declare them.
+        table_rows: of each table, whose ids its rows are.
         state: parameters and moments of the outer optimizer; a step changes them in place.
         copied: what was copied from `train.init_from`; None without it.
 
@@ -104,8 +106,9 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.declared, self.copied = begin(experiment, store, learner, self.trained)
         self.state = fresh_state(self.declared, self.device)
+        self.table_rows = table_rows(self.declared)
         self.decay = {n: train.weight_decay * p.decays for n, p in self.declared.items()}
-        self.trainable, self.frozen = divide(self.state, train.freeze)
+        self.trainable, self.frozen = divide(self.state, self.declared, train.freeze)
 
     def run(self, until: int, exchange: Exchange = _ALONE) -> Iterator[Progress]:
         """Train up to step `until`; yield a line every `log_every` steps and at the end."""
@@ -236,6 +239,7 @@ class Trainer:
             self.buffers,
             self.trainable,
             to_device(lane, self.device),
+            table_rows=self.table_rows,
             frozen=self.frozen,
             progress=self.step / self.experiment.train.steps,
             seed=lane_seed(self.experiment.run.seed, self.step, index),

@@ -45,5 +45,8 @@ def _lane_means(trainer: Trainer, lane: Lane) -> Tensor:
     with trainer.on_device, torch.no_grad():
         lane = to_device(lane, trainer.device)
         objective = lane_objective(trainer.recipe, trainer.buffers, lane)
-        rows = {n: table[tables.entries(n, lane)] for n, table in trainer.state.tables.items()}
+        rows = {
+            name: table[tables.entries(trainer.table_rows[name], lane)]
+            for name, table in trainer.state.tables.items()
+        }
         return objective(trainer.state.dense, rows)[1].cpu()

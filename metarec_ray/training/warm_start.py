@@ -17,7 +17,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
-from metarec_ray.core.parameters import Declared, Rows, split
+from metarec_ray.core.parameters import Declared, Rows, of_part, split
 from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
@@ -76,9 +76,13 @@ def begin(
     """
     generator = torch.Generator().manual_seed(experiment.run.seed)
     declared = experiment.model.init(_sides(store), generator)
-    if "item.ids" in declared:
-        declared["item.ids"].value[~trained] = 0.0  # never touched: a new item is its features
-    declared |= learner.init(split(declared)[0], generator)
+    for parameter in declared.values():
+        if parameter.rows == Rows("item", "ids"):
+            parameter.value[~trained] = 0.0  # never touched: a new item is its features
+    added = learner.init(split(declared)[0], generator)
+    assert not declared.keys() & added.keys(), "a learner's parameters have names of their own"
+    assert not any(parameter.is_table for parameter in added.values()), "lanes look up towers' rows"
+    declared |= of_part("learner", added)
     if experiment.train.init_from is None:
         return declared, None
     path, source = find(Path(experiment.train.init_from))
@@ -116,7 +120,7 @@ def copy(declared: Declared, own: Layout, source: Checkpoint, path: Path) -> Cop
             f"{other.feedback}, now {own.feedback} (train.init_from)"
         )
     found = Copied(path, checkpoints.parameters_sha256(source.model), [], {}, [])
-    for name, (value, _, rows) in sorted(declared.items(), key=lambda item: item[1].is_table):
+    for name, (value, _, rows, *_) in sorted(declared.items(), key=lambda item: item[1].is_table):
         theirs = source.model.get(name)
         if theirs is None or value.dim() != theirs.dim() or value.shape[1:] != theirs.shape[1:]:
             found.fresh.append(name)

@@ -280,7 +280,8 @@ def _judged(
 
 
 def _reencoder(shared: _Shared, user: Features, user_id: Tensor) -> Reencoder:
-    return Reencoder(shared.recipe.model, shared.item_features, shared.item_ids, user, user_id)
+    model, adapting = shared.recipe.model, shared.recipe.adapting
+    return Reencoder(model, shared.item_features, shared.item_ids, user, user_id, adapting)
 
 
 def _events(
