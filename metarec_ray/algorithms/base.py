@@ -66,6 +66,8 @@ class Learner(BaseModel, ABC):
     suits: ClassVar[tuple[Feedback, ...]] = ("implicit", "explicit", "binary")
     ranks_only: ClassVar[bool] = False
     """Whether scores mean an order alone: they predict no label, whatever the feedback."""
+    adapts_encoder: ClassVar[bool] = False
+    """Whether it adapts the encoder too, where `model.encoder.adapts` asks for it."""
 
     def label_scale(self, label: Tensor, feedback: Feedback) -> LabelScale:
         """Return the scale on which labels are given to the learner, by those of training [N].

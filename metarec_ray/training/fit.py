@@ -9,7 +9,6 @@ import time
 import torch
 
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting
-from metarec_ray.algorithms.gradient.maml import GradientLearner
 from metarec_ray.algorithms.losses.union import loss_for
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
@@ -91,10 +90,10 @@ def require_suitable(experiment: Experiment, store: TaskStore) -> None:
     if isinstance(learner, FittedLearner):
         _require_no_outer_loop(experiment.train, learner.name)
     loss_for(feedback, experiment.train.loss)
-    if experiment.model.encoder.adapts and not isinstance(learner, GradientLearner):
+    if experiment.model.encoder.adapts and not learner.adapts_encoder:
         raise ConfigError(
-            "model.encoder.adapts needs a learner that descends on its support (maml and its "
-            f"relatives), got {learner.name} (algorithm.name)"
+            "model.encoder.adapts needs a learner that descends on its support with all of the model "
+            f"(maml and its relatives, but anil), got {learner.name} (algorithm.name)"
         )
 
 
