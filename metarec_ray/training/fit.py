@@ -92,8 +92,8 @@ def require_suitable(experiment: Experiment, store: TaskStore) -> None:
     loss_for(feedback, experiment.train.loss)
     if experiment.model.encoder.adapts and not learner.adapts_encoder:
         raise ConfigError(
-            "model.encoder.adapts needs a learner that descends on its support with all of the model "
-            f"(maml and its relatives, but anil), got {learner.name} (algorithm.name)"
+            "model.encoder.adapts needs a learner that descends on its support with more than the "
+            f"last layer (maml and its relatives), got {learner.name} (algorithm.name)"
         )
 
 
