@@ -91,7 +91,8 @@ class Retriever:
             return {}
         assert isinstance(self.predictor, Trained)
         heads = self.predictor.heads(supports)
-        scores = self.approximate.scores(heads.params, heads.user + heads.now[:, 0])
+        query = heads.user + heads.now[:, 0]
+        scores = heads.label_scale.restore(self.approximate.scores(heads.params, query))
         if not self.every:
             scores.masked_fill_(self.untrained, -torch.inf)
         if exclude_seen:

@@ -23,7 +23,7 @@ from metarec_ray.data.tasks.domains import asked_items, learned_from
 from metarec_ray.data.tasks.lanes import LaneSampler
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
-from metarec_ray.training.artifact import assemble, require_same_run
+from metarec_ray.training.artifact import assemble, require_same_run, require_same_scale
 from metarec_ray.training.meta_step.optimizer import rate
 from metarec_ray.training.meta_step.query_loss import METRIC
 from metarec_ray.training.meta_step.step import (
@@ -60,6 +60,7 @@ class Trainer:
         step: meta-steps taken.
         seconds: spent on them, over all runs that were resumed.
         trained: bool [I], items of the catalogue that training meets.
+        label_scale: of all events of `train.parts`: one for all periods and shards of a run.
         recipe: who learns, on which model, by which loss.
         declared: the parameters as their owners declare them.
         state: parameters and moments of the outer optimizer; a step changes them in place.
@@ -87,9 +88,11 @@ class Trainer:
         self.feedback: Feedback = store.manifest.feedback
         train, learner = experiment.train, meta_learner(experiment)
         self.recipe = Recipe.of(learner, experiment.model, self.feedback, train.loss)
-        histories = statistics_from(store.histories(tuple(train.parts.split("+"))))
+        everything = store.histories(tuple(train.parts.split("+")))
+        self.label_scale = learner.label_scale(everything.label, self.feedback)
+        histories = statistics_from(self.label_scale.standardise_histories(everything))
         self.trained = histories.met_items()
-        self.buffers = self._item_buffers(histories)
+        self.buffers = self._item_buffers(histories) | self.label_scale.buffers()
         own = tasks_from(histories)
         self.sampler = self.lane_sampler(own, histories, self.trained, train.tasks)
         sizes = {"lanes": train.lanes, "lane_tasks": train.lane_tasks}
@@ -138,8 +141,8 @@ class Trainer:
         return rate(self.step, steps=train.steps, peak=train.outer_lr, schedule=train.schedule)
 
     def reported(self, metric: float) -> float:
-        """Return a mean query metric as it is reported: the root of a mean squared error."""
-        return metric**0.5 if self.feedback == "explicit" else metric
+        """Return a mean query metric as it is reported: an RMSE in the unit of the labels."""
+        return self.label_scale.std * metric**0.5 if self.feedback == "explicit" else metric
 
     def lane_sampler(
         self, tasks_from: Histories, histories: Histories, catalogue: Tensor, cut: Cut
@@ -192,7 +195,11 @@ class Trainer:
         self.seconds = float(checkpoint.metrics.get("seconds", 0.0))
 
     def load(self, model: Params) -> None:
-        """Take all parameters from `model`, by their names in a checkpoint."""
+        """Take all parameters from `model`, by their names in a checkpoint.
+
+        CheckpointError if they were learned from labels on another scale.
+        """
+        require_same_scale(model, self.label_scale)
         for parameters in (self.state.dense, self.state.tables):
             for name, value in parameters.items():
                 value.copy_(model[name])

@@ -16,6 +16,7 @@ from metarec_ray.algorithms.gradient.meta_embedding import MetaEmbedding
 from metarec_ray.algorithms.in_context.pair_attention import PairAttention
 from metarec_ray.algorithms.in_context.recurrent import Recurrent
 from metarec_ray.algorithms.in_context.transformer import CausalTransformer
+from metarec_ray.algorithms.label_scale import LabelScale
 from metarec_ray.algorithms.metric import MatchingNetwork, PrototypeNetwork
 from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.algorithms.rivals.two_tower import TwoTower
@@ -51,10 +52,12 @@ def served(
     dense |= values(learner.init(dense, generator))
     reference = torch.arange(0, ITEMS, 20)
     buffers = {
-        "buffer.offset": 3 + drawn(ITEMS, seed=2) * 0.3,
+        "buffer.offset": drawn(ITEMS, seed=2) * 0.3,
         "buffer.reference.items": reference,
         "buffer.reference.log_q": torch.full((len(reference),), -math.log(20)),
     }
+    if feedback == "explicit":
+        buffers |= LabelScale(3.0, 1.1).buffers("buffer.")
     tokens = torch.arange(ITEMS).unsqueeze(1) % 4
     items = Features(tokens, torch.ones(ITEMS, 1), torch.zeros(ITEMS, 0))
     recipe = Recipe.of(learner, model, feedback)
