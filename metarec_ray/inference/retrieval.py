@@ -34,6 +34,7 @@ class Best(NamedTuple):
 
     rows: Tensor  # int64 [K]: rows of the catalogue
     scores: Tensor  # float32 [K]
+    finite: bool = True  # whether all scores are that decided which are best
 
 
 class Retriever:
@@ -118,7 +119,7 @@ class Retriever:
             # So many that k are left when the seen ones are taken out.
             rows = self.rows[top_k(may, by_id, min(k + len(seen), len(may)))]
             rows = rows[~torch.isin(rows, seen)][:k]
-            found.append(Best(rows, scores[rows]))
+            found.append(Best(rows, scores[rows], bool(may.isfinite().all())))
         return found
 
 

@@ -162,11 +162,16 @@ class Answer(BaseModel):
 
 
 class Adaptation(Answer):
-    """What became of the support."""
+    """What became of the support.
+
+    `fallback` says why the prior answered although there were events to adapt on; null if it did
+    not.
+    """
 
     status: Literal["adapted", "prior"]
     support_used: int
     support_dropped: int
+    fallback: Literal["scores-not-finite"] | None = None
 
 
 class Ranked(Answer):

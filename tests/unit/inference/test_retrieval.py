@@ -233,6 +233,7 @@ def test_a_request_that_goes_wrong_is_ranked_by_id_and_its_neighbours_as_ever() 
     found = retriever.best(wrong, 10, exclude_seen=True)
     right = retriever.best(asked, 10, exclude_seen=True)
     check([found[task] for task in (0, 1, 3)], [right[task] for task in (0, 1, 3)])
+    assert [one.finite for one in found] == [True, True, False, True]
     assert bool(found[2].scores.isnan().all())
     seen = set(asked.item[2, :2].tolist())
     by_id = [row for row in BY_ID.argsort().tolist() if row not in seen]
