@@ -5,6 +5,8 @@ no first guess of a parameter and no rate of a step means anything in a unit. Kn
 know who learns from them (`Learner.label_scale`).
 """
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from metarec_ray.core.batch import Params
 from metarec_ray.core.histories import Histories
 
+_PART = 2**15  # labels in float64 at a time, which torch sums in one thread
 _ROUNDING = 1e-9  # relative
 _MEAN, _STD = "label.mean", "label.std"
 
@@ -34,9 +37,10 @@ class LabelScale(NamedTuple):
         """Return the scale of labels [N]; of labels that are all equal `std` is 1."""
         if not len(label):
             return AS_THEY_ARE
-        variance, mean = torch.var_mean(label.double(), correction=0)
+        mean = _sum(label, lambda part: part) / len(label)
+        variance = _sum(label, lambda part: (part - mean).square()) / len(label)
         equal = bool((label == label[0]).all())
-        return cls(mean.item(), 1.0 if equal else variance.sqrt().item())
+        return cls(mean, 1.0 if equal else math.sqrt(variance))
 
     @classmethod
     def of_buffers(cls, model: Params, prefix: str) -> "LabelScale | None":
@@ -73,8 +77,16 @@ class LabelScale(NamedTuple):
 
     def _standard(self, label: Tensor) -> Tensor:
         # In float64: of labels far from 0, float32 keeps few digits of the difference.
-        return ((label.double() - self.mean) / self.std).to(label.dtype)
+        parts = label.split(_PART)
+        return torch.cat(
+            [((part.double() - self.mean) / self.std).to(label.dtype) for part in parts]
+        )
 
 
 AS_THEY_ARE = LabelScale()
 """The scale of labels that are not standardised."""
+
+
+def _sum(label: Tensor, of_part: Callable[[Tensor], Tensor]) -> float:
+    """Return the sum over labels, the same number however many threads there are."""
+    return sum(of_part(part.double()).sum().item() for part in label.split(_PART))

@@ -102,18 +102,15 @@ def _weights(
     experiment: Experiment, store: TaskStore, members: list[Checkpoint], fitting: Fitting
 ) -> Tensor:
     """Return the weights [K, M] that are best on validation entities; ks ascend."""
-    judge = validation(experiment, store)
+    judge = validation(experiment, store)._replace(method="a blend")
     names = list(experiment.blend.members)
     predictors = [Recommender(member).predictor for member in members]
     rows = []
     for k in _sizes(experiment):
         supports = judge.tasks.supports(k)
-        parts = torch.stack(
-            [
-                judge.finite(member_scores(one, supports, judge.feedback), k, method=name)
-                for name, one in zip(names, predictors, strict=True)
-            ]
-        )
+        parts = torch.stack([member_scores(p, supports, judge.feedback) for p in predictors])
+        for name, scores in zip(names, parts, strict=True):
+            judge.require_finite(scores, k, method=name)
         powers = torch.ones(len(parts))
         if judge.feedback == "implicit":
             candidates = judge.tasks.candidates(k)

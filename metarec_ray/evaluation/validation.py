@@ -25,13 +25,19 @@ class Validation(NamedTuple):
     feedback: Feedback
     tasks: StrictTasks
     ranks: bool
+    method: str = "a method"  # whose scores are judged, for an error
 
     def quality(self, scores: Tensor, k: int) -> Tensor:
         """Return one number per entity [E], higher is better, of scores [E, I] after k events.
 
         NDCG@10 of the query; or, of its labels, minus the mean squared error (explicit) or minus
         the mean log-loss.
+
+        Raises:
+            NotFinite: the score of an item that training met is NaN or infinite.
+
         """
+        self.require_finite(scores, k, method=self.method)
         if self.ranks:
             return ranking_quality(scores, self.tasks.gains(), candidates=self.tasks.candidates(k))
         asked = scores.gather(1, self.tasks.query)
@@ -40,11 +46,10 @@ class Validation(NamedTuple):
         everything = torch.ones_like(asked, dtype=torch.bool)
         return -torch.func.vmap(losses.cross_entropy)(asked, self.tasks.query_label, everything)
 
-    def finite(self, scores: Tensor, k: int, *, method: str) -> Tensor:
-        """Return the scores [E, I] of a method; NotFinite if one of a trained item is no number."""
+    def require_finite(self, scores: Tensor, k: int, *, method: str) -> None:
+        """Raise NotFinite unless a method's scores [E, I] of items that training met are finite."""
         entity = self.tasks.entity.tolist()
         require_finite(scores, self.tasks.trained, method=method, entity=entity, k=k)
-        return scores
 
 
 def validation(
@@ -67,7 +72,7 @@ def validation(
         positive_min=positive_min,
         part="valid",
     )
-    return Validation(feedback, tasks, ranks)
+    return Validation(feedback, tasks, ranks, method=experiment.algorithm.name)
 
 
 def validate(
@@ -75,7 +80,7 @@ def validate(
 ) -> dict[int, float]:
     """Return the mean quality on validation entities after each k of `evaluate.ks`.
 
-    NotFinite if a score of an item that training met is NaN or infinite.
+    NotFinite as in `Validation.quality`.
     """
     judge = validation(experiment, store, ranks=ranks)
     name, found = experiment.algorithm.name, {}
