@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor
 
+from metarec_ray.algorithms.label_scale import AS_THEY_ARE, LabelScale
 from metarec_ray.algorithms.losses.base import Loss
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
@@ -30,7 +31,7 @@ class Problem(NamedTuple):
     Attributes:
         feedback: what a label means.
         loss: what a set is learned by.
-        predict: `(params, events) -> scores [N]` of one task, on the scale of the labels (explicit)
+        predict: `(params, events) -> scores [N]` of one task, standardised labels (explicit)
             or in log-odds (binary, implicit); differentiable.
         features: `(params, events) -> [N, P]`, what the last layer of `predict` is linear in.
         support_loss: `(params, support) -> scalar`, mean loss over a set; for implicit feedback
@@ -65,6 +66,18 @@ class Learner(BaseModel, ABC):
     suits: ClassVar[tuple[Feedback, ...]] = ("implicit", "explicit", "binary")
     ranks_only: ClassVar[bool] = False
     """Whether scores mean an order alone: they predict no label, whatever the feedback."""
+    adapts_encoder: ClassVar[bool] = False
+    """Whether it adapts the encoder too, where `model.encoder.adapts` asks for it."""
+
+    def label_scale(self, label: Tensor, feedback: Feedback) -> LabelScale:
+        """Return the scale on which labels are given to the learner, by those of training [N].
+
+        Ratings come without a unit, and predicted ones are restored by whoever asked for them.
+        Clicks and positives come as they are, and so do the ratings of learners that rank only:
+        they compare them with `positive_min`, which has the unit of the log.
+        """
+        without_unit = feedback == "explicit" and not self.ranks_only
+        return LabelScale.of(label) if without_unit else AS_THEY_ARE
 
     @abstractmethod
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:

@@ -110,6 +110,33 @@ class Task(NamedTuple):
     begins: Tensor  # bool [*T]: the window begins with the entity's first event
 
 
+class OffsetChanges(NamedTuple):
+    """How offsets change for tasks whose own events are left out of them: a sparse [T, U].
+
+    A new entity has no part in the offsets it meets, so one of training must have none either.
+    """
+
+    key: Tensor  # int64 [n]: task x U + item, ascending, unique
+    change: Tensor  # float [n]
+
+    def at(self, position: Tensor, n_items: int) -> Tensor:
+        """Return the changes [T, N] for the items at `position`, int64 [T, N]."""
+        wanted = torch.arange(len(position), device=position.device).unsqueeze(1) * n_items
+        wanted = wanted + position
+        if not len(self.key):
+            return torch.zeros(wanted.shape, device=position.device)
+        found = torch.searchsorted(self.key, wanted).clamp(max=len(self.key) - 1)
+        return torch.where(self.key[found] == wanted, self.change[found], 0.0)
+
+    def dense(self, tasks: int, n_items: int) -> Tensor:
+        """Return all changes [T, U]."""
+        whole = torch.zeros(tasks * n_items, device=self.key.device)
+        return whole.index_copy_(0, self.key, self.change).view(tasks, n_items)
+
+
+NO_CHANGES = OffsetChanges(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+
+
 class Lane(NamedTuple):
     """A fixed share of a meta-batch: what one worker computes whole."""
 
@@ -119,6 +146,7 @@ class Lane(NamedTuple):
     item_features: Features  # [U]
     reference: Tensor  # int64 [R]: positions of the model's reference items
     tasks: Task
+    own: OffsetChanges = NO_CHANGES  # of entities that the offsets were counted from
 
 
 class Encoded(NamedTuple):

@@ -31,6 +31,7 @@ def fit_blend(experiment: Experiment, store: TaskStore, *, fitting: Fitting = AL
 
     Raises:
         ConfigError: as in `member_experiments`.
+        NotFinite: a member's score for a validation entity is NaN or infinite.
 
     """
     started = time.perf_counter()
@@ -102,11 +103,17 @@ def _weights(
 ) -> Tensor:
     """Return the weights [K, M] that are best on validation entities; ks ascend."""
     judge = validation(experiment, store)
+    names = list(experiment.blend.members)
     predictors = [Recommender(member).predictor for member in members]
     rows = []
     for k in _sizes(experiment):
         supports = judge.tasks.supports(k)
-        parts = torch.stack([member_scores(p, supports, judge.feedback) for p in predictors])
+        parts = torch.stack(
+            [
+                judge.finite(member_scores(one, supports, judge.feedback), k, method=name)
+                for name, one in zip(names, predictors, strict=True)
+            ]
+        )
         powers = torch.ones(len(parts))
         if judge.feedback == "implicit":
             candidates = judge.tasks.candidates(k)
@@ -115,8 +122,7 @@ def _weights(
         weights = select(parts, partial(judge.quality, k=k), rounds=experiment.blend.rounds)
         rows.append(weights * powers)
         shown = ", ".join(
-            f"{name} {weight:.2f}"
-            for name, weight in zip(experiment.blend.members, weights.tolist(), strict=True)
+            f"{name} {weight:.2f}" for name, weight in zip(names, weights.tolist(), strict=True)
         )
         fitting.progress(f"blend: after {k} events {shown}")
     return torch.stack(rows)

@@ -15,6 +15,7 @@ from metarec_ray.core import losses
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.evaluation.protocols.strict import StrictTasks, cut_tasks, positive_threshold
+from metarec_ray.evaluation.scoring import require_finite
 from metarec_ray.inference.predictor import Predictor
 
 
@@ -38,6 +39,12 @@ class Validation(NamedTuple):
             return -(asked - self.tasks.query_label).square().mean(1)
         everything = torch.ones_like(asked, dtype=torch.bool)
         return -torch.func.vmap(losses.cross_entropy)(asked, self.tasks.query_label, everything)
+
+    def finite(self, scores: Tensor, k: int, *, method: str) -> Tensor:
+        """Return the scores [E, I] of a method; NotFinite if one of a trained item is no number."""
+        entity = self.tasks.entity.tolist()
+        require_finite(scores, self.tasks.trained, method=method, entity=entity, k=k)
+        return scores
 
 
 def validation(
@@ -66,9 +73,13 @@ def validation(
 def validate(
     predictor: Predictor, experiment: Experiment, store: TaskStore, *, ranks: bool | None = None
 ) -> dict[int, float]:
-    """Return the mean quality on validation entities after each k of `evaluate.ks`."""
+    """Return the mean quality on validation entities after each k of `evaluate.ks`.
+
+    NotFinite if a score of an item that training met is NaN or infinite.
+    """
     judge = validation(experiment, store, ranks=ranks)
-    return {
-        k: judge.quality(predictor.scores(judge.tasks.supports(k)), k).mean().item()
-        for k in experiment.evaluate.ks
-    }
+    name, found = experiment.algorithm.name, {}
+    for k in experiment.evaluate.ks:
+        scores = judge.finite(predictor.scores(judge.tasks.supports(k)), k, method=name)
+        found[k] = judge.quality(scores, k).mean().item()
+    return found

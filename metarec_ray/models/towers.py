@@ -42,6 +42,8 @@ class Towers(Settings):
         item_ids, user_ids: learn a vector an id beside the features (an endpoint knows no users:
             it takes everybody for a new one); a new id starts at the zero
             vector, so that it is known by its features alone.
+        user_dropout: share of training tasks that know nothing of their user, features and id: what
+            tells who a user is would spare the learner to adapt [DropoutNet, Volkovs et al., 2017].
         hidden: widths of the head's hidden layers; () is a head linear in everything it adapts.
         init_scale: standard deviation of fresh embeddings.
         prior_days: time constant of the recency weights in the item offsets; None for none.
@@ -53,6 +55,7 @@ class Towers(Settings):
     encoder: AnyEncoder = TokenSum()
     item_ids: bool = True
     user_ids: bool = False
+    user_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     hidden: tuple[PositiveInt, ...] = ()
     init_scale: Annotated[float, Field(gt=0, le=1)] = 0.1
     prior_days: Annotated[float, Field(gt=0)] | None = None

@@ -25,10 +25,13 @@ def evaluate_starts(
 ) -> tuple[float, float]:
     """Return the mean query loss and metric of tasks at the start of `histories`, over all ks.
 
+    Of ratings, the loss is that of standardised labels, the metric in the unit of the labels.
+
     Every entity with enough events counts once at each k. `catalogue` bool [I] are the competing
     items, those of the histories included.
     """
     train = trainer.experiment.train
+    histories = trainer.label_scale.standardise_histories(histories)
     starts = train.tasks.model_copy(update={"start_share": 1.0})
     totals, count = torch.zeros(2), 0
     for cut in (starts.model_copy(update={"ks": (k,)}) for k in starts.ks):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import MetaLearner
+from metarec_ray.algorithms.label_scale import LabelScale
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.parameters import Declared, Rows, of_part, split
@@ -110,7 +111,8 @@ def copy(declared: Declared, own: Layout, source: Checkpoint, path: Path) -> Cop
     """Copy parameters of `source` into those declared, in place, where they mean the same.
 
     Raises:
-        CheckpointError: the source learned from other labels, or has no parameter in common.
+        CheckpointError: the source learned from other labels, or from ratings that were not
+            standardised, or has no parameter in common.
 
     """
     other = _layout_of(source)
@@ -118,6 +120,11 @@ def copy(declared: Declared, own: Layout, source: Checkpoint, path: Path) -> Cop
         raise CheckpointError(
             f"a warm start needs a source of the same feedback, {path} learned from "
             f"{other.feedback}, now {own.feedback} (train.init_from)"
+        )
+    if own.feedback == "explicit" and LabelScale.of_buffers(source.model, BUFFER) is None:
+        raise CheckpointError(
+            f"a warm start needs a source that learned from standardised ratings, {path} learned "
+            "from ratings as they are: train it anew (train.init_from)"
         )
     found = Copied(path, checkpoints.parameters_sha256(source.model), [], {}, [])
     for name, (value, _, rows, *_) in sorted(declared.items(), key=lambda item: item[1].is_table):

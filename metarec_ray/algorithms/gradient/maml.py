@@ -49,6 +49,7 @@ class GradientLearner(MetaLearner):
     batched: ClassVar[bool] = True
     ragged: ClassVar[bool] = True
     needs_derivatives: ClassVar[bool] = True
+    adapts_encoder: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
     layers: PositiveInt | None = None
     inner_lr: PositiveFloat = 0.1
@@ -146,8 +147,13 @@ class Fomaml(GradientLearner):
 
 
 class Anil(GradientLearner):
-    """Almost no inner loop: only the last layer adapts [Raghu et al., 2020, arXiv:1909.09157]."""
+    """Almost no inner loop: only the last layer adapts [Raghu et al., 2020, arXiv:1909.09157].
 
+    Of a head without hidden layers that is all there is: `maml` is another learner where the head
+    has hidden layers or the encoder adapts.
+    """
+
+    adapts_encoder: ClassVar[bool] = False
     name: Literal["anil"] = "anil"
     layers: PositiveInt | None = 1
 

@@ -11,7 +11,7 @@ from metarec_ray.algorithms.base import Fitting
 from metarec_ray.algorithms.closed_form.content import choose, regression
 from metarec_ray.algorithms.closed_form.eb_ridge import EBRidge
 from metarec_ray.algorithms.closed_form.factorisation import Shard, entity_step, unfold
-from metarec_ray.algorithms.closed_form.variational import VariationalBayes, _unit
+from metarec_ray.algorithms.closed_form.variational import VariationalBayes
 from metarec_ray.algorithms.problem import no_problem
 from metarec_ray.core.batch import Encoded, Features, FieldSpan, Params, SideInformation
 from metarec_ray.core.histories import Histories
@@ -299,24 +299,3 @@ def test_eb_ridge_is_the_variational_learner_without_side_information():
 def test_eb_ridge_gives_an_item_without_ratings_the_mean_of_items():
     meta = EBRidge(factors=2).fit(world()[0])
     assert torch.allclose(meta["item"][:8], meta["item"][8:].mean(0), atol=0.02)
-
-
-def test_counts_are_learned_whatever_their_unit():
-    data, label = world()
-    small, large = (
-        LEARNER.fit(data._replace(label=unit * data.label)) for unit in (1_000.0, 10_000_000.0)
-    )
-    given = support(list(range(8, 24)), label[0, 8:24].tolist(), rows(data)[0])
-    levels = [
-        predicted(LEARNER, meta, given._replace(label=unit * given.label)) / unit
-        for meta, unit in ((small, 1_000.0), (large, 10_000_000.0))
-    ]
-    assert torch.allclose(levels[0], levels[1], atol=1e-2)
-    assert (levels[0] - label[0])[24:].square().mean() < label[0, 24:].var() / 2
-
-
-def test_ratings_are_their_own_unit():
-    data, _ = world()
-    assert _unit(data.label) == 1
-    assert _unit(20 * data.label) == (20 * data.label).double().std(correction=0).float()
-    assert _unit(torch.full((3,), 1e6)) == 1

@@ -9,6 +9,7 @@ from torch.func import vmap
 from metarec_ray.core.batch import Features
 from metarec_ray.core.parameters import Declared, Parameter, Rows, values
 from metarec_ray.models.encoders.base import Encoder, Side
+from metarec_ray.models.encoders.film import Film
 from metarec_ray.models.encoders.mlp import Mlp
 from metarec_ray.models.encoders.token_sum import TokenSum
 from metarec_ray.models.encoders.union import AnyEncoder
@@ -75,7 +76,7 @@ def test_rows_of_embeddings_say_what_they_stand_for_and_decay(kind: type[Encoder
 
 
 def test_nothing_adapts_unless_it_is_asked_for_and_contexts_and_ids_never_do() -> None:
-    def adapted(encoder: TokenSum | Mlp) -> set[str]:
+    def adapted(encoder: AnyEncoder) -> set[str]:
         return set(Towers(encoder=encoder, item_ids=True, user_ids=True).adapted())
 
     assert adapted(TokenSum()) == adapted(Mlp()) == set()
@@ -85,6 +86,7 @@ def test_nothing_adapts_unless_it_is_asked_for_and_contexts_and_ids_never_do() -
         "user.tokens",
         "user.dense",
     }
+    assert adapted(Film()) == {"item.scale", "user.scale"}
     assert adapted(Mlp(adapts=True)) == {"item.hidden", "item.out", "user.hidden", "user.out"}
 
 
