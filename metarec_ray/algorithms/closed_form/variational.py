@@ -73,10 +73,11 @@ class VariationalBayes(FittedLearner):
                 f"a factorisation must have at least one rating to learn from, got 0 ratings of "
                 f"{histories.n_entities} entities"
             )
-        users = choose(histories.users, self.demographics, f"{self.name}.demographics")
-        items = choose(histories.items, self.content, f"{self.name}.content")
         sizes = histories.lengths().float()
         count = torch.bincount(histories.item, minlength=histories.n_items).float()
+        places = (f"{self.name}.demographics", f"{self.name}.content")
+        users = choose(histories.users, self.demographics, places[0], sizes > 0)
+        items = choose(histories.items, self.content, places[1], count > 0)
         of_user = sizes / (sizes + self.demographic_shrink).clamp(min=1)
         of_item = count / (count + self.content_shrink).clamp(min=1)
         user_table = users.table(histories.users)
@@ -98,7 +99,9 @@ class VariationalBayes(FittedLearner):
 
 def prior_mean(meta: Params, user: Tensor) -> Tensor:
     """Return the prior mean [P] of an entity with the plain feature vector `user`."""
-    regressors = Regressors(meta["user_column"], meta["user_power"], meta["user_scale"])
+    # Checkpoints from before numbers had limits have none.
+    names = [name for name in Regressors._fields if f"user_{name}" in meta]
+    regressors = Regressors(**{name: meta[f"user_{name}"] for name in names})
     return regressors.of(user) @ meta["user_map"]
 
 

@@ -252,6 +252,7 @@ def test_regression_equals_the_dense_ridge_whichever_side_is_smaller():
         assert torch.allclose(found.solve(target), exact, atol=1e-4)
         hat = table @ torch.linalg.solve(gram, table.T @ torch.diag(weight))
         assert torch.allclose(found.leverage, hat.diagonal().clamp(max=0.9), atol=1e-4)
+        assert found.rows.shape == (5, 5)  # whatever is predicted only
 
 
 def test_regressors_scale_fields_and_give_numbers_a_polynomial():
@@ -259,9 +260,23 @@ def test_regressors_scale_fields_and_give_numbers_a_polynomial():
     fields = (FieldSpan("genre", True, 1, 4), FieldSpan("year", False, 0, 1))
     given = SideInformation(features, fields, 4)
     expected = [1.0, 0.0, 0.5, 0.0, 3 * 2.0, 3 * 4.0, 3 * 8.0]
-    chosen = choose(given, {"genre": 0.5, "year": 3.0}, "")
+    chosen = choose(given, {"genre": 0.5, "year": 3.0}, "", torch.ones(1).bool())
     assert chosen.table(given).to_dense()[0].tolist() == expected
     assert chosen.of(given.matrix())[0].tolist() == expected
+
+
+def test_a_number_beyond_what_was_learned_from_says_what_the_last_one_says():
+    data, _ = world()
+
+    def fitted(never_met: float, met: float) -> Tensor:
+        price = torch.linspace(-2, 2, ITEMS).unsqueeze(1)
+        price[0], price[20] = never_met, met
+        features = Features(torch.zeros(ITEMS, 0).long(), torch.zeros(ITEMS, 0), price)
+        own = SideInformation(features, (FieldSpan("price", False, 0, 1),), 0)
+        return LEARNER.fit(data._replace(items=own))["item"]
+
+    torch.testing.assert_close(fitted(1e6, 1.5), fitted(2.0, 1.5))
+    torch.testing.assert_close(fitted(1.5, 1e6), fitted(1.5, 3.0))
 
 
 def test_unfolding_an_upper_triangle_gives_the_symmetric_matrix():
