@@ -79,16 +79,6 @@ class Learner(BaseModel, ABC):
         without_unit = feedback == "explicit" and not self.ranks_only
         return LabelScale.of(label) if without_unit else AS_THEY_ARE
 
-    def label_scale(self, label: Tensor, feedback: Feedback) -> LabelScale:
-        """Return the scale on which labels are given to the learner, by those of training [N].
-
-        Ratings come without a unit, and predicted ones are restored by whoever asked for them.
-        Clicks and positives come as they are, and so do the ratings of learners that rank only:
-        they compare them with `positive_min`, which has the unit of the log.
-        """
-        without_unit = feedback == "explicit" and not self.ranks_only
-        return LabelScale.of(label) if without_unit else AS_THEY_ARE
-
     @abstractmethod
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         """Return the fast weights after the support set; the prior's for an empty one."""

@@ -83,8 +83,7 @@ def validate(
     NotFinite as in `Validation.quality`.
     """
     judge = validation(experiment, store, ranks=ranks)
-    name, found = experiment.algorithm.name, {}
-    for k in experiment.evaluate.ks:
-        scores = judge.finite(predictor.scores(judge.tasks.supports(k)), k, method=name)
-        found[k] = judge.quality(scores, k).mean().item()
-    return found
+    return {
+        k: judge.quality(predictor.scores(judge.tasks.supports(k)), k).mean().item()
+        for k in experiment.evaluate.ks
+    }

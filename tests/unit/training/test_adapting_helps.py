@@ -1,6 +1,5 @@
 """What every learner is for: after some events of a new entity it knows better than before them."""
 
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
