@@ -16,7 +16,7 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.evaluation.bench.cells import Cell, write_cell
 from metarec_ray.evaluation.bench.protocols import RATINGS, Candidate, open_protocol
 from metarec_ray.evaluation.blend import fit_blend
-from metarec_ray.evaluation.validation import validate
+from metarec_ray.evaluation.validation import validation
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit
 
@@ -43,7 +43,7 @@ class Tuned(NamedTuple):
 
 
 def tune(cell: Cell, *, cpu: Callable[[], float] = time.process_time) -> Tuned:
-    """Return the best candidate of the cell's grid by the mean quality over k.
+    """Return the best candidate of the cell's grid by `Validation.value`.
 
     Candidates are fitted on the part `train` and judged on `valid`, by rankings unless the protocol
     is one of ratings. They are tried in the order of the grid, and no more once half the CPU budget
@@ -58,8 +58,8 @@ def tune(cell: Cell, *, cpu: Callable[[], float] = time.process_time) -> Tuned:
             break
         asked = override(base, dict(point))
         predictor = Recommender(_fit(asked, store)).predictor
-        found = validate(predictor, asked, store, ranks=cell.protocol not in RATINGS)
-        quality, tried = sum(found.values()) / len(found), tried + 1
+        judge = validation(asked, store, ranks=cell.protocol not in RATINGS)
+        quality, tried = judge.value(predictor), tried + 1
         if best is None or best.quality is None or quality > best.quality:
             best = Tuned(dict(point), quality=quality)
     if best is None:
