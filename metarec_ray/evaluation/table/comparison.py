@@ -29,9 +29,9 @@ class Difference(NamedTuple):
     Attributes:
         best: of the others.
         p: two-sided, not corrected.
-        above: whether the method is better on the entities that both have a value for, and lacks
-            none that the other has.
+        above: whether the method is better on the entities that both have a value for.
         needed: entities that it takes to see a difference of 5 % of the best one's mean.
+        lacks: whether the method has no value for an entity that the other has one for.
 
     """
 
@@ -39,6 +39,7 @@ class Difference(NamedTuple):
     p: float | None
     above: bool
     needed: int | None = None
+    lacks: bool = False
 
 
 NOTHING = Difference(None, None, above=False)
@@ -69,13 +70,15 @@ class Compared(NamedTuple):
         """Return the comparisons that a table draws a conclusion from, by what they are with.
 
         A learner may be better than rivals and controls, and all but floors better than chance.
+        Nothing is concluded of a method that lacks some of the other's values: it may be silent
+        where it is bad.
         """
         found: dict[str, Difference] = {}
         if self.one.kind == "learner":
             found = {"rival": self.rival, "simple": self.simple, "control": self.control}
         if self.one.kind != "floor":
             found["floor"] = self.floor
-        return {name: one for name, one in found.items() if one.p is not None}
+        return {name: one for name, one in found.items() if one.p is not None and not one.lacks}
 
 
 def compared(
@@ -171,7 +174,7 @@ def _difference(
     if best == i:
         return NOTHING._replace(best=name)
     one, other = drawn.samples[i], drawn.samples[best]
-    lacks = (other.known().all(0) & ~one.known().all(0)).any()
+    lacks = bool((other.known().all(0) & ~one.known().all(0)).any())
     both = shared(one, other)
     if both is not None:
         if not both.any():
@@ -180,7 +183,7 @@ def _difference(
                 f"{name} have no entity with a value of both"
             )
         one, other = one.at(both), other.at(both)
-    better = sign * (one.mean() - other.mean()) > 0 and not lacks
+    above = sign * (one.mean() - other.mean()) > 0
     of_entities = one.values.nanmean(0) - other.values.nanmean(0)
     needed = entities_needed(of_entities[~of_entities.isnan()], EFFECT * other.mean())
-    return Difference(name, drawn.p_value(i, best), better, needed)
+    return Difference(name, drawn.p_value(i, best), above, needed, lacks)

@@ -193,7 +193,7 @@ def _row(key: Key, found: Compared, corrected: dict[Comparison, float], target: 
         "better_than_control": better.get("control", False),
         "p_vs_chance": found.floor.p,
         "p_corrected_chance": p.get("floor"),
-        "chance": found.floor.best is not None and not better.get("floor", False),
+        "chance": found.floor.best is not None and not better.get("floor", one.kind != "floor"),
         "seeds": list(one.seeds),
         "seed_std": one.spread(target),
         "seconds": one.facts.get("fit_seconds", 0.0) + one.facts.get("score_seconds", 0.0),

@@ -310,7 +310,7 @@ def rated(name: str, kind: str, errors: Tensor) -> Measured:
     return Measured(name, kind, 0, Condition(k=1), entity, torch.ones(len(errors)), values, {})
 
 
-def test_a_learner_that_is_silent_where_it_is_bad_is_not_called_better():
+def test_nothing_is_concluded_of_a_learner_that_is_silent_where_it_is_bad():
     errors = 1 + torch.rand(300, generator=torch.Generator().manual_seed(0))
     silent = torch.where(torch.arange(300) % 2 == 0, torch.nan, errors - 0.5)
     rows = judge(
@@ -322,6 +322,7 @@ def test_a_learner_that_is_silent_where_it_is_bad_is_not_called_better():
     assert low < number(ours, "rmse") < high
     assert ours["rmse"] == pytest.approx((errors[1::2] - 0.5).mean().sqrt().item())
     assert number(ours, "p_vs_best_rival") < 0.05  # on the users that both have
+    assert ours["p_corrected"] is None
     assert not ours["better"]
     # Lists that are too short have no metric of chance: nothing is said of it.
     assert not ours["chance"]
