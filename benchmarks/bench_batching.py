@@ -16,7 +16,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import torch
 from machine import write_result
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.evaluation.protocols.strict import StrictTasks, strict_tasks
 from metarec_ray.evaluation.scoring import recommender_method
 from metarec_ray.evaluation.table.ranking_measures import measure
-from metarec_ray.evaluation.table.statistics import bootstrap, holm
+from metarec_ray.evaluation.table.statistics import Sample, bootstrap, holm
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.meta_step import step
 from metarec_ray.training.meta_step.objective import lane_objective
@@ -83,11 +82,10 @@ def compared(name: str, base: Experiment, store: TaskStore, tasks: StrictTasks) 
     other = trained(override(experiment, {"run.seed": 1}), store, tasks, oracle=False)
     found = []
     for k, level in one.items():
-        values = torch.stack([level, at_once[k]])
-        p = bootstrap(values, resamples=RESAMPLES, seed=0).p_value(0, 1)
-        difference = bootstrap((at_once[k] - level)[None], resamples=RESAMPLES, seed=0)
+        samples = [Sample.of(one) for one in (level, at_once[k], at_once[k] - level)]
+        resampled = bootstrap(samples, resamples=RESAMPLES, seed=0)
         means = [float(v.mean()) for v in (level, at_once[k], other[k])]
-        interval = difference.interval(0)
+        interval, p = resampled.interval(2), resampled.p_value(0, 1)
         found.append((name, k, means[0], means[1], (interval.low, interval.high), means[2], p))
     return found
 

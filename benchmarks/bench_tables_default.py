@@ -32,7 +32,7 @@ from metarec_ray.evaluation.protocols.strict import strict_tasks
 from metarec_ray.evaluation.rivals import fitted
 from metarec_ray.evaluation.scoring import recommender_method
 from metarec_ray.evaluation.table.ranking_measures import measure
-from metarec_ray.evaluation.table.statistics import bootstrap
+from metarec_ray.evaluation.table.statistics import Sample, bootstrap
 from metarec_ray.inference.recommender import Recommender
 
 ROOT = Path(__file__).parent.parent
@@ -95,8 +95,8 @@ def main() -> int:
     return 0 if all(one.met for one in found) else 1
 
 
-def learners(cells: Path) -> dict[str, pl.DataFrame]:
-    """Return name -> entity, k, NDCG@10 of every learner of a bench, its seeds averaged."""
+def learners(cells: Path) -> dict[str, list[pl.DataFrame]]:
+    """Return name -> entity, k, NDCG@10 of every learner of a bench, a table a seed."""
     found: dict[str, list[pl.DataFrame]] = {}
     for path in sorted(cells.glob("*.json")):
         facts = json.loads(path.read_text("utf-8"))
@@ -109,13 +109,10 @@ def learners(cells: Path) -> dict[str, pl.DataFrame]:
                 found.setdefault(str(name), []).append(rows)
     if not found:
         raise SystemExit(f"the bench must have cells of learners, {cells} holds none")
-    return {
-        name: pl.concat(tables).group_by("entity", "k").agg(pl.col("ndcg@10").mean())
-        for name, tables in found.items()
-    }
+    return found
 
 
-def compare(run: Path, bench: dict[str, pl.DataFrame]) -> list[Compared]:
+def compare(run: Path, bench: dict[str, list[pl.DataFrame]]) -> list[Compared]:
     """Return the default of a run beside the best learner at every k."""
     path, checkpoint = _newest(run)
     experiment = parse(checkpoint.config, str(path))
@@ -128,13 +125,11 @@ def compare(run: Path, bench: dict[str, pl.DataFrame]) -> list[Compared]:
     for one in measured:
         k = one.condition.k
         assert k is not None
-        beside = {name: _aligned(table, k, one.entity) for name, table in bench.items()}
-        best = max(beside, key=lambda name: beside[name].mean().item())
-        drawn = bootstrap(
-            torch.stack([one.values["ndcg@10"], beside[best]]), resamples=RESAMPLES, seed=0
-        )
-        mine, theirs = one.values["ndcg@10"].mean().item(), beside[best].mean().item()
-        found.append(Compared(k, mine, best, theirs, drawn.p_value(0, 1)))
+        beside = {name: _sample(tables, k, one.entity) for name, tables in bench.items()}
+        best = max(beside, key=lambda name: beside[name].mean())
+        mine, theirs = Sample.of(one.values["ndcg@10"]), beside[best]
+        p = bootstrap([mine, theirs], resamples=RESAMPLES, seed=0).p_value(0, 1)
+        found.append(Compared(k, mine.mean(), best, theirs.mean(), p))
     return found
 
 
@@ -167,6 +162,11 @@ def _newest(run: Path) -> tuple[Path, checkpoints.Checkpoint]:
     if newest is None:
         raise SystemExit(f"a quickstart must have ended with a checkpoint, {run} holds none")
     return newest
+
+
+def _sample(tables: list[pl.DataFrame], k: int, entity: list[str]) -> Sample:
+    values = torch.stack([_aligned(table, k, entity) for table in tables])
+    return Sample(values, torch.ones_like(values), tuple(range(len(tables))))
 
 
 def _aligned(table: pl.DataFrame, k: int, entity: list[str]) -> Tensor:

@@ -208,7 +208,10 @@ class Range(Settings):
 
 
 class Sweep(Settings):
-    """The `sweep` section: Ray Tune with ASHA over dotted keys, judged on validation users."""
+    """The `sweep` section: Ray Tune with ASHA over dotted keys.
+
+    Trials are judged on validation users as `evaluate` judges test users, after every rung.
+    """
 
     space: Annotated[dict[str, Range], Field(min_length=1)] = Field(
         default={"train.outer_lr": Range(low=1e-3, high=1e-1)}

@@ -1,10 +1,13 @@
-"""The quality of a fitted learner on validation entities, by which choices are made.
+"""The quality of a fitted learner on validation entities, by which every choice is made.
 
-Knows the entities of the part `valid`, judged as the protocol `strict` judges test entities, which
-are never read here. The learner must be fitted on the part `train` only.
+Trials of a sweep, candidates of a bench and weights of a blend are all compared by it. Knows the
+entities of the part `valid`, judged as the protocol `strict` judges test entities, which are never
+read here: the whole catalogue is ranked, after each k of `evaluate.ks`. The learner must be fitted
+on the part `train` only.
 """
 
-from typing import NamedTuple
+import math
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,18 +17,80 @@ from metarec_ray.config.experiment import Experiment
 from metarec_ray.core import losses
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.errors import NotFinite
 from metarec_ray.evaluation.protocols.strict import StrictTasks, cut_tasks, positive_threshold
 from metarec_ray.evaluation.scoring import require_finite
 from metarec_ray.inference.predictor import Predictor
 
+MOST = 2000
+"""Validation entities that choices are made by, at most: a fixed draw of more."""
+
+
+class Objective(NamedTuple):
+    """The number that choices are made by, a mean over k, as it is told.
+
+    Attributes:
+        metric: its name.
+        mode: whether more or less of it is better.
+
+    """
+
+    metric: str
+    mode: Literal["max", "min"]
+
+    def of(self, quality: float) -> float:
+        """Return the metric of a quality, of which more is always better."""
+        return quality if self.mode == "max" else -quality
+
 
 class Validation(NamedTuple):
-    """The validation entities of a store, judged by rankings or by predicted labels."""
+    """The validation entities of a store, judged by rankings or by predicted labels.
+
+    Attributes:
+        feedback: of the store.
+        tasks: of the entities.
+        ranks: whether rankings are judged.
+        ks: sizes of the support.
+        method: whose scores are judged, for an error.
+
+    """
 
     feedback: Feedback
     tasks: StrictTasks
     ranks: bool
-    method: str = "a method"  # whose scores are judged, for an error
+    ks: tuple[int, ...]
+    method: str = "a method"
+
+    @property
+    def objective(self) -> Objective:
+        """Return what `value` is called."""
+        if self.ranks:
+            return Objective("valid_ndcg@10", "max")
+        of = {"explicit": "squared_error", "binary": "log_loss"}
+        return Objective(f"valid_{of[self.feedback]}", "min")
+
+    def value(self, predictor: Predictor) -> float:
+        """Return the mean over k of the mean quality: of what is chosen from, the largest wins.
+
+        Raises:
+            NotFinite: it is NaN or infinite, and so neither more nor less than another.
+
+        """
+        found = self.by_k(predictor)
+        value = sum(found.values()) / len(found)
+        if not math.isfinite(value):
+            raise NotFinite(
+                f"a quality to choose by must be finite, got {value} of validation entities "
+                f"({', '.join(f'k = {k}: {one:.4g}' for k, one in found.items())})"
+            )
+        return value
+
+    def by_k(self, predictor: Predictor) -> dict[int, float]:
+        """Return the mean quality after each k."""
+        return {
+            k: self.quality(predictor.scores(self.tasks.supports(k)), k).mean().item()
+            for k in self.ks
+        }
 
     def quality(self, scores: Tensor, k: int) -> Tensor:
         """Return one number per entity [E], higher is better, of scores [E, I] after k events.
@@ -55,7 +120,7 @@ class Validation(NamedTuple):
 def validation(
     experiment: Experiment, store: TaskStore, *, ranks: bool | None = None
 ) -> Validation:
-    """Return the validation entities with enough events; DataError if there is none.
+    """Return the validation entities with enough events, at most `MOST`; DataError without any.
 
     With `ranks` they are judged by the ranking of their positives; with None the feedback and the
     algorithm decide.
@@ -72,7 +137,9 @@ def validation(
         positive_min=positive_min,
         part="valid",
     )
-    return Validation(feedback, tasks, ranks, method=experiment.algorithm.name)
+    return Validation(
+        feedback, _some(tasks), ranks, experiment.evaluate.ks, method=experiment.algorithm.name
+    )
 
 
 def validate(
@@ -82,8 +149,13 @@ def validate(
 
     NotFinite as in `Validation.quality`.
     """
-    judge = validation(experiment, store, ranks=ranks)
-    return {
-        k: judge.quality(predictor.scores(judge.tasks.supports(k)), k).mean().item()
-        for k in experiment.evaluate.ks
-    }
+    return validation(experiment, store, ranks=ranks).by_k(predictor)
+
+
+def _some(tasks: StrictTasks) -> StrictTasks:
+    """Return the tasks, or `MOST` of them: the same ones for whatever is compared."""
+    count = len(tasks.entity)
+    if count <= MOST:
+        return tasks
+    drawn = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    return tasks.at(drawn[:MOST].sort().values)

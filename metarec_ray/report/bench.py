@@ -13,6 +13,7 @@ from metarec_ray.report.bench_markdown import markdown
 from metarec_ray.report.bench_rows import (
     Row,
     by_method,
+    certainty,
     conditions,
     details,
     half_width,
@@ -59,9 +60,8 @@ def _head(rows: Sequence[Row], title: str) -> Markup:
         else "No learner is better than the best rival."
     )
     lead = (
-        f"{methods} methods, {first['feedback']} feedback. Means over entities, seeds averaged "
-        "first; intervals and p values by the paired bootstrap over entities, corrected after "
-        "Holm over every learner and column. Hyper-parameters were chosen on validation entities."
+        f"{methods} methods, {first['feedback']} feedback. {certainty(rows)} Hyper-parameters were "
+        "chosen on validation entities."
     )
     return join(
         [element("h1", f"Bench: {title}"), element("p", verdict, css="verdict"), element("p", lead)]

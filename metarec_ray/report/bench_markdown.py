@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from metarec_ray.report.bench_rows import (
     Row,
     by_method,
+    certainty,
     conditions,
     details,
     half_width,
@@ -30,8 +31,7 @@ def markdown(rows: Sequence[Row]) -> str:
 def _lead(rows: Sequence[Row]) -> str:
     marks = "".join(f" `{name}` {words}." for name, words in legend(rows).items())
     return (
-        "Intervals and p values: paired bootstrap over entities, seeds averaged first."
-        f"{marks} Store `{str(rows[0].get('store_sha256', ''))[:12]}`, source "
+        f"{certainty(rows)}{marks} Store `{str(rows[0].get('store_sha256', ''))[:12]}`, source "
         f"`{str(rows[0].get('source_fingerprint', ''))[:12]}`."
     )
 

@@ -12,17 +12,40 @@ COSTS = ("adaptation_gain", "adapted", "adapt_ms", "seconds", "cpu_seconds")
 
 
 LEGEND = {
-    "+": "better than the best rival of its column (Holm over every learner and column, p < .05)",
-    "*": "better than the best simple rival (Bonferroni over k = 3, 5, 10)",
-    "^": "better than its best control (p < .05)",
-    "~": "indistinguishable from chance",
+    "+": "better than the best rival of its column (corrected p < .05)",
+    "*": "better than the best simple rival (corrected p < .05)",
+    "^": "better than its best control (corrected p < .05)",
+    "~": "indistinguishable from chance (not better than a floor, corrected p >= .05)",
 }
+CERTAINTY = (
+    "Intervals and p values: paired bootstrap over entities and seeds; p values corrected by "
+    "Holm's method over all comparisons of the table."
+)
+OLDER, OLDER_LEGEND = (
+    "p_bonferroni",
+    LEGEND
+    | {
+        "+": "better than the best rival of its column (Holm over every learner and column, "
+        "p < .05)",
+        "*": "better than the best simple rival (Bonferroni over k = 3, 5, 10)",
+        "^": "better than its best control (p < .05)",
+        "~": "indistinguishable from chance",
+    },
+)
+OLDER_CERTAINTY = "Intervals and p values: paired bootstrap over entities, seeds averaged first."
+"""Of tables that were made when each kind of comparison had a correction of its own; the key
+`OLDER` of their rows tells them."""
 
 
 def legend(rows: Sequence[Row]) -> dict[str, str]:
     """Return the meaning of the marks in these rows."""
-    used = "".join(map(mark, rows))
-    return {name: words for name, words in LEGEND.items() if name in used}
+    used, words = "".join(map(mark, rows)), OLDER_LEGEND if _older(rows) else LEGEND
+    return {name: meaning for name, meaning in words.items() if name in used}
+
+
+def certainty(rows: Sequence[Row]) -> str:
+    """Return how the intervals and p values of these rows were made."""
+    return OLDER_CERTAINTY if _older(rows) else CERTAINTY
 
 
 def target(rows: Sequence[Row]) -> str:
@@ -92,3 +115,7 @@ def details(rows: Sequence[Row]) -> list[str]:
 def places(name: str) -> int:
     """Return the number of decimals of a metric."""
     return {"adapted": 0, "seconds": 1, "cpu_seconds": 1, "adapt_ms": 1}.get(name, 4)
+
+
+def _older(rows: Sequence[Row]) -> bool:
+    return any(OLDER in row for row in rows)

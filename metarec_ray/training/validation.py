@@ -1,6 +1,7 @@
 """Query loss and metric of a trainer's model on entities that it was not trained on.
 
-Tasks are cut at the start of histories, as of new users. No parameter changes.
+Tasks are cut at the start of histories, as of new users, and sampled as training samples them. No
+parameter changes, and nothing is chosen by it: choices are made by `evaluation.validation`.
 """
 
 import torch
@@ -12,12 +13,6 @@ from metarec_ray.training.meta_step import tables
 from metarec_ray.training.meta_step.objective import lane_objective
 from metarec_ray.training.meta_step.step import to_device
 from metarec_ray.training.trainer import Trainer
-
-
-def validate(trainer: Trainer) -> tuple[float, float]:
-    """Return the mean query loss and metric of the validation entities."""
-    valid = trainer.store.histories(("valid",))
-    return evaluate_starts(trainer, valid.keep(trainer.trained[valid.item]), trainer.trained)
 
 
 def evaluate_starts(

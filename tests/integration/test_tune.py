@@ -44,9 +44,11 @@ def test_a_sweep_writes_a_configuration_that_train_takes_and_resumes(
     assert best.train.outer_lr == found.values["train.outer_lr"]
     assert best.train.steps == settings.train.steps
     assert best.store == synthetic_store
-    trials = json.loads((tmp_path / TRIALS).read_text())["trials"]
+    table = json.loads((tmp_path / TRIALS).read_text())
+    assert (table["metric"], table["mode"]) == ("valid_ndcg@10", "max")
+    trials = table["trials"]
     assert len(trials) == 3
-    metrics = [trial["valid_metric"] for trial in trials]
+    metrics = [trial["valid_ndcg@10"] for trial in trials]
     assert found.values == trials[metrics.index(max(metrics))]["values"]
     assert len([line for line in said if line.startswith("tune: trial")]) == 3
     with pytest.raises(ConfigError, match="continue it with --resume"):

@@ -19,24 +19,19 @@ from ray.tune.search import BasicVariantGenerator
 
 from metarec_ray.atomic import replace_text
 from metarec_ray.config.experiment import Experiment, absolute, dump, override, relative
-from metarec_ray.config.running import Range
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.prepare.ensure import ensure_store
-from metarec_ray.engine.tune import begun
-from metarec_ray.engine.tune.trial import run_trial
+from metarec_ray.engine.tune import begun, space
+from metarec_ray.engine.tune.trial import WHY, run_trial
 from metarec_ray.errors import CheckpointError, ConfigError, RunFailed
+from metarec_ray.evaluation.validation import Validation, validation
 from metarec_ray.training.fit import require_suitable
 
 SWEEP, BEST, TRIALS = "sweep", "best.yaml", "sweep.json"
 # They call every signal Ctrl-C and say how Ray's own API would go on.
 CHATTY = ("ray.tune.tune", "ray.tune.analysis.experiment_analysis")
 _listening: list[Callable[[str], None]] = []
-OBJECTIVE = {
-    "implicit": ("valid_metric", "max"),
-    "binary": ("valid_loss", "min"),
-    "explicit": ("valid_loss", "min"),
-}
 
 
 class SweepResult(NamedTuple):
@@ -59,6 +54,7 @@ def sweep(
     Raises:
         ConfigError: there is a sweep and `resume` is False, it was begun with another
             configuration, or a value of the space breaks a rule.
+        DataError: no validation entity has enough events to judge by.
         RunFailed: no trial finished with a number to be compared by.
         KeyboardInterrupt: Ctrl-C; the sweep is saved, and `resume` continues it.
 
@@ -66,12 +62,11 @@ def sweep(
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     experiment = absolute(experiment, Path.cwd())  # trials run in another folder
     directory = experiment.directory
-    feedback = store.manifest.feedback
     require_suitable(experiment, store)
-    metric, mode = OBJECTIVE[feedback]
-    _check_space(experiment)
-    tuner = _resumed(experiment, store, directory, progress) if resume else None
-    tuner = tuner or _new(experiment, store, directory, metric, mode, progress)
+    judge = validation(experiment, store, ranks=space.check(experiment) or None)
+    metric, mode = judge.objective
+    tuner = _resumed(experiment, store, directory, judge, progress) if resume else None
+    tuner = tuner or _new(experiment, store, directory, judge, progress)
     grid = _fit(tuner, experiment.sweep.trials, progress)
     trials = [_row(result, metric) for result in grid]
     finished = [trial for trial in trials if trial[metric] is not None]
@@ -126,8 +121,7 @@ def _new(
     experiment: Experiment,
     store: TaskStore,
     directory: Path,
-    metric: str,
-    mode: str,
+    judge: Validation,
     progress: Callable[[str], None],
 ) -> tune.Tuner:
     if is_resumable(directory):
@@ -138,15 +132,16 @@ def _new(
     # What a sweep that was killed at once has left; nobody else writes here (`one_writer`).
     shutil.rmtree(directory / SWEEP, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
-    begun.write(experiment, store.manifest, directory)
-    settings = experiment.sweep
+    begun.write(experiment, store.manifest, judge.objective, directory)
+    settings, (metric, mode) = experiment.sweep, judge.objective
     progress(
         f"tune: {settings.trials} trials of up to {settings.steps} steps over "
-        f"{', '.join(settings.space)}"
+        f"{', '.join(settings.space)}, judged by {metric} of {len(judge.tasks.entity):,} "
+        "validation entities"
     )
     return tune.Tuner(
-        _trainable(experiment),
-        param_space={key: _domain(values) for key, values in settings.space.items()},
+        _trainable(experiment, ranks=judge.ranks),
+        param_space=space.drawn_from(settings.space),
         tune_config=tune.TuneConfig(
             metric=metric,
             mode=mode,
@@ -171,16 +166,22 @@ def _new(
 
 
 def _resumed(
-    experiment: Experiment, store: TaskStore, directory: Path, progress: Callable[[str], None]
+    experiment: Experiment,
+    store: TaskStore,
+    directory: Path,
+    judge: Validation,
+    progress: Callable[[str], None],
 ) -> tune.Tuner | None:
     """Return the unfinished sweep of this run; None if it has not begun."""
     if not is_resumable(directory):
         return None
-    begun.require_same(experiment, store.manifest, directory)
+    begun.require_same(experiment, store.manifest, judge.objective, directory)
     _listening[:] = [progress]
     try:
         return tune.Tuner.restore(
-            str(directory / SWEEP), trainable=_trainable(experiment), restart_errored=True
+            str(directory / SWEEP),
+            trainable=_trainable(experiment, ranks=judge.ranks),
+            restart_errored=True,
         )
     except (AttributeError, ImportError) as error:  # Ray pickles what a sweep was begun with
         raise CheckpointError(
@@ -189,40 +190,14 @@ def _resumed(
         ) from None
 
 
-def _trainable(experiment: Experiment) -> Callable[[dict[str, Any]], None]:
+def _trainable(experiment: Experiment, *, ranks: bool) -> Callable[[dict[str, Any]], None]:
     tree = json.loads(experiment.model_dump_json())
     store = str(experiment.store.resolve())
 
     def trial(values: dict[str, Any]) -> None:
-        run_trial(tree, store, values)
+        run_trial(tree, store, values, ranks=ranks)
 
     return tune.with_resources(trial, {"cpu": experiment.sweep.cpus_per_trial})
-
-
-def _check_space(experiment: Experiment) -> None:
-    """Raise a ConfigError if no trial could take a key or a bound, before any trial starts."""
-    if experiment.blend.members:
-        raise ConfigError(
-            "a sweep is of one learner, got a blend of "
-            f"{', '.join(experiment.blend.members)} (blend.members)"
-        )
-    train = experiment.train
-    if train.average is not None or train.periods > 1:
-        raise ConfigError(
-            "a sweep's trials train one model at once, got train.average or train.periods"
-        )
-    for key, values in experiment.sweep.space.items():
-        for value in values.choices or (values.low, values.high):
-            override(experiment, {key: value})
-
-
-def _domain(values: Range) -> Any:
-    if values.choices is not None:
-        return tune.choice(list(values.choices))
-    assert values.low is not None
-    assert values.high is not None
-    domain = tune.loguniform if values.log else tune.uniform
-    return domain(values.low, values.high)
 
 
 def _row(result: Any, metric: str) -> dict[str, Any]:
@@ -245,11 +220,11 @@ class _TrialProgress(tune.Callback):
             f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
             for key, value in trial.config.items()
         )
-        found = trial.last_result.get(self.metric)
-        shown = "no result" if found is None else f"{found:.4f}"
+        found, why = trial.last_result.get(self.metric), trial.last_result.get(WHY)
+        shown = "no result" if found is None or why else f"{found:.4f}"
         self.progress(
             f"tune: trial {self.ended}/{self.trials}  {self.metric} {shown}  "
-            f"after step {trial.last_result.get('step')}  {values}"
+            f"after step {trial.last_result.get('step')}  {values}{f'  ({why})' if why else ''}"
         )
 
     # Tune pickles the callback with its state; a progress function cannot be pickled, so that of

@@ -1,8 +1,10 @@
 """One trial of a sweep: trained on the part `train`, judged on validation entities.
 
-Knows rungs and what is reported there; does not know the search.
+Knows rungs and what is reported there; does not know the search. What a trial is judged by is what
+every choice is made by (`evaluation.validation`), not the query loss that it is trained by.
 """
 
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -12,28 +14,34 @@ from ray import tune
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import FittedLearner
-from metarec_ray.algorithms.label_scale import AS_THEY_ARE, LabelScale
-from metarec_ray.checkpoint import BUFFER
-from metarec_ray.config.experiment import Experiment, override, parse
+from metarec_ray.checkpoint import Checkpoint
+from metarec_ray.config.experiment import override, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster import access
-from metarec_ray.evaluation.validation import validate
+from metarec_ray.errors import RunFailed
+from metarec_ray.evaluation.validation import Validation, validation
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit
 from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.segments import Metrics, segments_of, train_segments
 from metarec_ray.training.trainer import Trainer
-from metarec_ray.training.validation import validate as validate_trainer
+
+WHY = "why"
+"""Key of a report: why a trial has no value."""
 
 
-def run_trial(tree: dict[str, Any], store: str, values: dict[str, Any]) -> None:
-    """Train the experiment with `values` for its keys; report at every rung."""
+def run_trial(tree: dict[str, Any], store: str, values: dict[str, Any], *, ranks: bool) -> None:
+    """Train the experiment with `values` for its keys; report at every rung.
+
+    With `ranks` it is judged by rankings, whatever it learns. A trial without a finite value ends.
+    """
     base = parse(tree, "the sweep's experiment")
     settings = base.sweep
     experiment = override(base, {**values, "train.steps": settings.steps, "train.parts": "train"})
     opened = TaskStore.open(Path(store), cache=access.cache(os.environ, Path(store)))
-    if isinstance(experiment.algorithm, FittedLearner):
-        _fitted_trial(experiment, opened)
+    judge = validation(experiment, opened, ranks=ranks)
+    if isinstance(experiment.algorithm, FittedLearner):  # without an outer loop: a single rung
+        tune.report(reported(judge, fit(experiment, opened)))
         return
     trainer = Trainer(experiment, opened)
     begun = tune.get_checkpoint()
@@ -41,28 +49,39 @@ def run_trial(tree: dict[str, Any], store: str, values: dict[str, Any]) -> None:
         with begun.as_directory() as folder:
             trainer.restore(checkpoints.load(Path(folder) / "trial"), Path(folder))
     rungs = [settings.steps * rung // settings.rungs for rung in range(1, settings.rungs + 1)]
-    train_segments(segments_of(trainer, rungs, at_end=_report_rung), report=_ignore)
+
+    def at_rung(trainer: Trainer, metrics: Metrics) -> None:
+        del metrics
+        reached = trainer.checkpoint({})
+        report = reported(judge, reached)
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoints.save(reached, Path(folder) / "trial")
+            tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+        if WHY in report:
+            raise _NoValue
+
+    try:
+        train_segments(segments_of(trainer, rungs, at_end=at_rung), report=_ignore)
+    except _NoValue:
+        return
 
 
-def _report_rung(trainer: Trainer, metrics: Metrics) -> None:
-    """Report the validation quality, and the checkpoint from which the trial resumes."""
-    del metrics
-    loss, metric = validate_trainer(trainer)
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoints.save(trainer.checkpoint({}), Path(folder) / "trial")
-        report = {"valid_loss": loss, "valid_metric": metric, "step": trainer.step}
-        tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+def reported(judge: Validation, reached: Checkpoint) -> dict[str, Any]:
+    """Return what a trial reports of a checkpoint: the value it is compared by, and its step.
+
+    The value is NaN, and `WHY` says why, where the scores of validation entities have none.
+    """
+    found: dict[str, Any] = {"step": reached.state["step"]}
+    try:
+        value = judge.value(Recommender(reached).predictor)
+    except RunFailed as error:
+        return found | {judge.objective.metric: math.nan, WHY: str(error)}
+    return found | {judge.objective.metric: judge.objective.of(value)}
+
+
+class _NoValue(Exception):
+    """A trial cannot be compared with others, so it need not go on."""
 
 
 def _ignore(line: Progress) -> None:
     """Ignore a line of progress: Tune shows rungs only."""
-
-
-def _fitted_trial(experiment: Experiment, store: TaskStore) -> None:
-    """Report a learner without an outer loop, which has a single rung."""
-    fitted = fit(experiment, store)
-    quality = validate(Recommender(fitted).predictor, experiment, store)
-    mean = sum(quality.values()) / len(quality)
-    # The squared error of ratings, without a unit as the loss of an outer loop is.
-    unit = LabelScale.of_buffers(fitted.model, BUFFER) or AS_THEY_ARE
-    tune.report({"valid_loss": -mean / unit.std**2, "valid_metric": mean, "step": 0})

@@ -18,7 +18,7 @@ from metarec_ray.errors import NotFinite
 from metarec_ray.evaluation.bench.cells import Cell, write_cell
 from metarec_ray.evaluation.bench.protocols import RATINGS, Candidate, open_protocol
 from metarec_ray.evaluation.blend import fit_blend
-from metarec_ray.evaluation.validation import validate
+from metarec_ray.evaluation.validation import validation
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit
 
@@ -48,7 +48,7 @@ class Tuned(NamedTuple):
 
 
 def tune(cell: Cell, *, cpu: Callable[[], float] = time.process_time) -> Tuned:
-    """Return the best candidate of the cell's grid by the mean quality over k.
+    """Return the best candidate of the cell's grid by `Validation.value`.
 
     Candidates are fitted on the part `train` and judged on `valid`, by rankings unless the protocol
     is one of ratings. They are tried in the order of the grid, and no more once half the CPU budget
@@ -122,9 +122,8 @@ def config_sha256(experiment: Experiment) -> str:
 
 def _quality(asked: Experiment, store: TaskStore, protocol: str) -> float:
     """Return the mean quality over k of a candidate, fitted anew, on validation entities."""
-    predictor = Recommender(_fit(asked, store)).predictor
-    found = validate(predictor, asked, store, ranks=protocol not in RATINGS)
-    return sum(found.values()) / len(found)
+    judge = validation(asked, store, ranks=protocol not in RATINGS)
+    return judge.value(Recommender(_fit(asked, store)).predictor)
 
 
 def _experiment(cell: Cell, changes: dict[str, Any]) -> Experiment:

@@ -46,6 +46,20 @@ class StrictTasks(NamedTuple):
     share: Tensor  # float [I]: share of training entities with an event on the item, > 0
     mask: Literal["window", "support"]
 
+    def at(self, rows: Tensor) -> "StrictTasks":
+        """Return the tasks at `rows`, int64 [n]."""
+        return self._replace(
+            entity=self.entity[rows],
+            user=self.user.at(rows),
+            support=self.support[rows],
+            label=self.label[rows],
+            time=self.time[rows],
+            event=self.event[rows],
+            query=self.query[rows],
+            query_label=self.query_label[rows],
+            query_event=self.query_event[rows],
+        )
+
     def candidates(self, k: int) -> Tensor:
         """Return bool [E, I]: what may be recommended to each entity after k events."""
         allowed = self.trained.expand(len(self.entity), -1).clone()
@@ -186,6 +200,11 @@ def _check_settings(window: int, test: Histories, settings: Evaluate) -> None:
 
 
 def _check_size(eligible: int, entities: int, settings: Evaluate, part: Part) -> None:
+    if eligible == 0 and part == "valid":
+        raise DataError(
+            f"choices need a validation entity with >= {settings.min_positives} events to judge by "
+            f"(evaluate.min_positives), got none among {entities} (data.valid_share)"
+        )
     if eligible == 0 or (eligible < MIN_ENTITIES and not settings.force):
         raise DataError(
             f"the strict protocol needs {MIN_ENTITIES} {part} entities with "

@@ -1,65 +1,26 @@
-"""Methods compared: seeds averaged, the best rival found, differences bootstrapped.
+"""Methods compared: the best of the others found, differences bootstrapped.
 
-Knows values per entity (`ranking_measures`); does not know scores, learners or how a row is laid
-out.
+Knows the values of methods under one condition (`runs`); does not know scores, learners or how a
+row is laid out.
 """
 
-import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from metarec_ray.errors import DataError
-from metarec_ray.evaluation.table.ranking_measures import Condition, Measured, mean, weight_of
+from metarec_ray.evaluation.table.runs import Runs, Target
 from metarec_ray.evaluation.table.statistics import (
     Bootstrap,
     Interval,
-    bootstrap,
+    bootstraps,
     entities_needed,
+    shared,
 )
-
-
-class Target(NamedTuple):
-    """The metric that decides which method is better.
-
-    Attributes:
-        metric: that methods are compared by.
-        sign: 1 if more is better, -1 if less is.
-        chance: the metric that is compared with the random floor's; more is better.
-
-    """
-
-    metric: str
-    sign: int
-    chance: str
-
 
 EFFECT = 0.05
 """Relative difference for which `Difference.needed` says how many entities it takes."""
 UNTOLD = ":target_only"
 """Suffix of the name of a method that is not given the source domain."""
-RANKINGS, RATINGS = Target("ndcg@10", 1, "ndcg@10"), Target("squared_error", -1, "ndcg@5")
-
-
-class Averaged(NamedTuple):
-    """One method under one condition, its seeds averaged entity by entity.
-
-    Attributes:
-        spread: standard deviation over seeds of the target's mean; None for a single seed.
-
-    """
-
-    method: str
-    kind: str
-    condition: Condition
-    seeds: list[int]
-    entity: list[str]
-    weight: Tensor
-    values: dict[str, Tensor]
-    facts: dict[str, float]
-    spread: float | None
 
 
 class Difference(NamedTuple):
@@ -67,9 +28,10 @@ class Difference(NamedTuple):
 
     Attributes:
         best: of the others.
-        p: two-sided.
-        above: whether the method's mean is better.
+        p: two-sided, not corrected.
+        above: whether the method is better on the entities that both have a value for.
         needed: entities that it takes to see a difference of 5 % of the best one's mean.
+        lacks: whether the method has no value for an entity that the other has one for.
 
     """
 
@@ -77,6 +39,10 @@ class Difference(NamedTuple):
     p: float | None
     above: bool
     needed: int | None = None
+    lacks: bool = False
+
+
+NOTHING = Difference(None, None, above=False)
 
 
 class Compared(NamedTuple):
@@ -89,59 +55,44 @@ class Compared(NamedTuple):
         simple: against the best of the simple rivals.
         control: against the best control: the same method without the source domain, or one that
             the bench names.
-        chance: whether its interval overlaps the random floor's.
+        floor: against the best floor, by the target's metric of chance.
 
     """
 
-    one: Averaged
+    one: Runs
     interval: Interval
     rival: Difference
     simple: Difference
     control: Difference
-    chance: bool
+    floor: Difference
 
+    def claims(self) -> dict[str, Difference]:
+        """Return the comparisons that a table draws a conclusion from, by what they are with.
 
-def target_of(measured: Sequence[Measured]) -> Target:
-    """Return the target of the comparison: NDCG@10 for rankings, squared error for ratings."""
-    return RATINGS if RATINGS.metric in measured[0].values else RANKINGS
-
-
-def averaged(measured: Sequence[Measured]) -> list[Averaged]:
-    """Return the mean over seeds of each method and condition, in their first order.
-
-    Raises:
-        DataError: a method was judged on other entities than the rest, or twice with a seed.
-
-    """
-    target = target_of(measured)
-    found: dict[tuple[str, Condition], list[Measured]] = {}
-    entity: dict[Condition, list[str]] = {}
-    for one in measured:
-        found.setdefault((one.method, one.condition), []).append(one)
-        expected = entity.setdefault(one.condition, one.entity)
-        if one.entity != expected:
-            raise DataError(
-                f"methods of a table must be judged on the same entities, got {len(one.entity)} "
-                f"and {len(expected)} that differ ({one.method}, seed {one.seed})"
-            )
-    for (method, _), seeds in found.items():
-        if len({one.seed for one in seeds}) < len(seeds):
-            raise DataError(f"methods of a table must have names of their own, got two {method}")
-    return [_average(seeds, target) for seeds in found.values()]
+        A learner may be better than rivals and controls, and all but floors better than chance.
+        Nothing is concluded of a method that lacks some of the other's values: it may be silent
+        where it is bad.
+        """
+        found: dict[str, Difference] = {}
+        if self.one.kind == "learner":
+            found = {"rival": self.rival, "simple": self.simple, "control": self.control}
+        if self.one.kind != "floor":
+            found["floor"] = self.floor
+        return {name: one for name, one in found.items() if one.p is not None and not one.lacks}
 
 
 def compared(
-    beside: Sequence[Averaged],
+    conditions: Sequence[Sequence[Runs]],
     target: Target,
     simple: Collection[str],
     *,
     resamples: int,
     seed: int,
-) -> list[Compared]:
-    """Return the methods of one condition, compared by a paired bootstrap over entities.
+) -> list[list[Compared]]:
+    """Return the methods of each condition, compared by a paired bootstrap over entities and seeds.
 
     Args:
-        beside: the methods.
+        conditions: the methods of each.
         target: metric of the comparison.
         simple: names of simple rivals.
         resamples: of the bootstrap.
@@ -149,46 +100,58 @@ def compared(
 
     """
 
-    def drawn(metric: str) -> Bootstrap:
-        values = torch.stack([one.values[metric] for one in beside]).nan_to_num()
-        weight = weight_of(metric, beside[0].weight)
-        return bootstrap(values, resamples=resamples, seed=seed, weight=weight)
+    def drawn(metric: str, asked: Sequence[Sequence[Runs]]) -> list[Bootstrap]:
+        groups = [[one.sample(metric) for one in beside] for beside in asked]
+        return bootstraps(groups, resamples=resamples, seed=seed)
 
-    by_target = drawn(target.metric)
-    by_chance = by_target if target.chance == target.metric else drawn(target.chance)
+    by_target = drawn(target.metric, conditions)
+    by_chance: list[Bootstrap | None] = [*by_target]
+    if target.chance != target.metric:
+        # Lists that are too short have no metric of chance, whoever ranks them.
+        listed = [all(_has(one, target.chance) for one in beside) for beside in conditions]
+        found = iter(
+            drawn(target.chance, [b for b, has in zip(conditions, listed, strict=True) if has])
+        )
+        by_chance = [next(found) if has else None for has in listed]
+    return [
+        _compared(*one, target, simple)
+        for one in zip(conditions, by_target, by_chance, strict=True)
+    ]
+
+
+def _compared(
+    beside: Sequence[Runs],
+    by_target: Bootstrap,
+    by_chance: Bootstrap | None,
+    target: Target,
+    simple: Collection[str],
+) -> list[Compared]:
     rivals = [i for i, one in enumerate(beside) if one.kind == "rival"]
     plain = [i for i in rivals if beside[i].method in simple]
-    floor = _floor(beside, by_chance)
+    floors = [i for i, one in enumerate(beside) if one.kind == "floor"]
+
+    def against(i: int, others: list[int]) -> Difference:
+        return _difference(beside, i, others, by_target, target.sign)
+
     return [
         Compared(
             one=one,
             interval=by_target.interval(i),
-            rival=_difference(beside, i, rivals, target, by_target),
-            simple=_difference(beside, i, plain, target, by_target),
-            control=_difference(beside, i, _controls(beside, one), target, by_target),
-            chance=by_chance.interval(i).low <= floor,
+            rival=against(i, rivals),
+            simple=against(i, plain),
+            control=against(i, _controls(beside, one)),
+            floor=_difference(beside, i, floors, by_chance, 1) if by_chance else NOTHING,
         )
         for i, one in enumerate(beside)
     ]
 
 
-def _average(seeds: list[Measured], target: Target) -> Averaged:
-    first = seeds[0]
-    levels = torch.tensor([mean(one.values[target.metric], one.weight) for one in seeds])
-    return Averaged(
-        method=first.method,
-        kind=first.kind,
-        condition=first.condition,
-        seeds=[one.seed for one in seeds],
-        entity=first.entity,
-        weight=torch.stack([one.weight for one in seeds]).mean(0),
-        values={n: torch.stack([one.values[n] for one in seeds]).nanmean(0) for n in first.values},
-        facts={n: sum(one.facts[n] for one in seeds) / len(seeds) for n in first.facts},
-        spread=levels.std().item() if len(seeds) > 1 else None,
-    )
+def _has(one: Runs, metric: str) -> bool:
+    """Return whether every seed has a value of a metric."""
+    return metric in one.values and bool(one.sample(metric).known().any(1).all())
 
 
-def _controls(beside: Sequence[Averaged], one: Averaged) -> list[int]:
+def _controls(beside: Sequence[Runs], one: Runs) -> list[int]:
     """Return the indices of a learner's controls: its own, and those of no learner."""
     if one.kind != "learner":
         return []
@@ -201,23 +164,26 @@ def _controls(beside: Sequence[Averaged], one: Averaged) -> list[int]:
 
 
 def _difference(
-    beside: Sequence[Averaged], i: int, rivals: list[int], target: Target, drawn: Bootstrap
+    beside: Sequence[Runs], i: int, others: list[int], drawn: Bootstrap, sign: int
 ) -> Difference:
-    def level(j: int) -> float:
-        return target.sign * mean(beside[j].values[target.metric], beside[j].weight)
-
-    best = max(rivals, key=level, default=None)
-    if best is None:
-        return Difference(None, None, False)
+    """Return how method `i` differs from the best of others; `sign` is that of `Target`."""
+    if not others:
+        return NOTHING
+    best = max(others, key=lambda j: sign * drawn.samples[j].mean())
+    name = beside[best].method
     if best == i:
-        return Difference(beside[best].method, None, False)
-    one, other = (beside[j].values[target.metric].nan_to_num() for j in (i, best))
-    needed = entities_needed(one - other, EFFECT * level(best))
-    p = drawn.p_value(i, best)
-    return Difference(beside[best].method, p, level(i) > level(best), needed)
-
-
-def _floor(beside: Sequence[Averaged], drawn: Bootstrap) -> float:
-    """Return the upper end of the random floor's interval; minus infinity without a floor."""
-    ends = [drawn.interval(i).high for i, one in enumerate(beside) if one.kind == "floor"]
-    return min(ends, default=-math.inf)
+        return NOTHING._replace(best=name)
+    one, other = drawn.samples[i], drawn.samples[best]
+    lacks = bool((other.known().all(0) & ~one.known().all(0)).any())
+    both = shared(one, other)
+    if both is not None:
+        if not both.any():
+            raise DataError(
+                f"methods of a table must be judged on the same entities, {beside[i].method} and "
+                f"{name} have no entity with a value of both"
+            )
+        one, other = one.at(both), other.at(both)
+    above = sign * (one.mean() - other.mean()) > 0
+    of_entities = one.values.nanmean(0) - other.values.nanmean(0)
+    needed = entities_needed(of_entities[~of_entities.isnan()], EFFECT * other.mean())
+    return Difference(name, drawn.p_value(i, best), above, needed, lacks)

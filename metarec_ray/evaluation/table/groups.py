@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.evaluation.table.comparison import RATINGS, Averaged, Target
-from metarec_ray.evaluation.table.ranking_measures import mean
+from metarec_ray.evaluation.table.runs import RATINGS, Runs, Target
 
 SMALLEST = 20  # entities; the mean of fewer is mostly noise
 LARGEST_VOCABULARY = 12  # values of a field that is still split into groups
@@ -46,7 +45,7 @@ def groups_of(store: TaskStore, tasks: Mapping[str, int]) -> dict[str, dict[str,
     }
 
 
-def group_means(one: Averaged, target: Target, groups: Groups) -> dict[str, dict[str, float]]:
+def group_means(one: Runs, target: Target, groups: Groups) -> dict[str, dict[str, float]]:
     """Return `groups`, the mean of each `field=value`, and `gaps`, the largest minus the smallest.
 
     Means of the target's metric; of a squared error their root. Groups of fewer than `SMALLEST`
@@ -59,7 +58,7 @@ def group_means(one: Averaged, target: Target, groups: Groups) -> dict[str, dict
         for value, names in members.items():
             inside = torch.tensor([name in names for name in one.entity])
             if inside.sum() >= SMALLEST:
-                level = mean(one.values[target.metric][inside], one.weight[inside])
+                level = one.sample(target.metric).at(inside).mean()
                 found[value] = level**0.5 if target is RATINGS else level
         means |= {f"{field}={value}": level for value, level in found.items()}
         if len(found) > 1:

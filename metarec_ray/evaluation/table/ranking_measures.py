@@ -129,13 +129,6 @@ def measure(
     return found
 
 
-def mean(values: Tensor, weight: Tensor) -> float:
-    """Return the weighted mean over entities with a value; NaN if there is none."""
-    known = ~values.isnan()
-    total = weight[known].double().sum().item()
-    return (values[known].double() @ weight[known].double()).item() / total if total else math.nan
-
-
 def weight_of(metric: str, weight: Tensor) -> Tensor:
     """Return the weight of each entity in the mean of a metric: `weight` for errors, else 1.
 

@@ -5,11 +5,11 @@ Knows rows; does not know how they were measured.
 
 from collections.abc import Sequence
 
-from metarec_ray.evaluation.table.rows import Row, Value
+from metarec_ray.evaluation.table.rows import CORRECTED, Row, Value
 
 _FOOT = (
-    "+  better than the best rival at that k (paired bootstrap over users, Holm-corrected p < .05)",
-    "~  indistinguishable from chance (its 95 % interval reaches the random floor's)",
+    "+  better than the best rival at that k (paired bootstrap over users and seeds, p < .05)",
+    "~  indistinguishable from chance (not better than the random floor, by the same test)",
 )
 
 
@@ -109,6 +109,8 @@ def _foot(rows: Sequence[Row]) -> list[str]:
         used = []
     if any(row["chance"] for row in rows):
         used.append(_FOOT[1])
+    if used:
+        used.append(CORRECTED)
     if all(row["hr@10"] is None for row in rows):
         used.append("HR and cov are left out: a list of 10 holds every candidate, in any order")
     best = {_number(row["k"]): str(row["best_rival"]) for row in rows if row["best_rival"]}

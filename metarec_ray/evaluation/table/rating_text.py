@@ -5,12 +5,13 @@ Knows rows; does not know how they were measured.
 
 from collections.abc import Sequence
 
-from metarec_ray.evaluation.table.rows import Row, Value
+from metarec_ray.evaluation.table.rows import CORRECTED, Row, Value
 
 DEPTHS = (1, 3, 5)
 HEAD = ("method", "kind", "RMSE", "+-", "MAE", *(f"NDCG@{k}" for k in DEPTHS), "seconds")
 FOOT = (
-    "+  lower RMSE than the best rival (paired bootstrap over tasks, Holm-corrected p < .05)\n"
+    "+  lower RMSE than the best rival (paired bootstrap over tasks and seeds, p < .05)\n"
+    f"{CORRECTED}\n"
     "a constant has the NDCG of chance: ties are broken at random"
 )
 

@@ -1,9 +1,20 @@
-"""The paired bootstrap over entities, and corrections for multiple tests.
+"""The paired bootstrap over entities and seeds, and the correction for many comparisons.
 
-Knows one value per entity and method; does not know metrics or learners.
+Knows the values of methods; does not know metrics or learners.
+
+A resampled mean is that of entities drawn with replacement, seeds averaged, plus what another draw
+of seeds would change. As seeds are few, and intervals from S of S drawn with replacement too
+narrow, that is a draw from Student's t with S - 1 degrees of freedom, times the standard error of
+the seeds' means: for normal means its interval over seeds alone is exact. Both parts hold the noise
+of an entity under a seed, so together they are rather too wide, as in any bootstrap over rows and
+columns [Owen, 2007, Annals of Applied Statistics 1(2)]. A single seed has no spread, and adds none.
+
+Axes: M methods, S seeds of a method, E entities, B resamples.
 """
 
 import math
+import zlib
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -22,51 +33,124 @@ class Interval(NamedTuple):
     high: float
 
 
-class Bootstrap(NamedTuple):
-    """Means over resampled entities; all M methods share the resamples, so they are paired."""
+class Sample(NamedTuple):
+    """The values of one method.
 
-    means: Tensor  # float64 [M, B]
+    Attributes:
+        values: float [S, E]; NaN where an entity has none.
+        weight: float [S, E] > 0, of an entity in the mean of a seed.
+        seeds: of the rows. Methods with the same seeds are paired by them.
+
+    """
+
+    values: Tensor
+    weight: Tensor
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def of(cls, values: Tensor, weight: Tensor | None = None) -> "Sample":
+        """Return the sample of one seed; `values` are [E], `weight` is None for equal ones."""
+        weight = torch.ones_like(values) if weight is None else weight
+        return cls(values[None], weight[None], (0,))
+
+    def known(self) -> Tensor:
+        """Return bool [S, E]: where there is a value."""
+        return ~self.values.isnan()
+
+    def levels(self) -> Tensor:
+        """Return the mean of each seed over its entities with a value, float64 [S]."""
+        mass = self._mass()
+        return (mass * self.values.nan_to_num().double()).sum(1) / mass.sum(1)
+
+    def mean(self) -> float:
+        """Return the mean over seeds of their means; NaN if there is no value at all."""
+        return self.levels().nanmean().item()
+
+    def at(self, entities: Tensor) -> "Sample":
+        """Return the sample of the entities bool [E]."""
+        return self._replace(values=self.values[:, entities], weight=self.weight[:, entities])
+
+    def _mass(self) -> Tensor:
+        """Return the weight in the mean, float64 [S, E]: 0 where there is no value."""
+        return torch.where(self.known(), self.weight.double(), 0.0)
+
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """Return weights and weighted values, float64 [R, E]; R is 1 if seeds weigh alike."""
+        mass = self._mass()
+        total = mass * self.values.nan_to_num().double()
+        if torch.equal(mass, mass[:1].expand_as(mass)):
+            return mass[:1], total.mean(0, keepdim=True)
+        return mass, total
+
+
+class Bootstrap(NamedTuple):
+    """Means over resampled entities and seeds; methods share the draws, so they are paired."""
+
+    samples: Sequence[Sample]
+    means: Tensor  # float64 [M, B]; NaN where no entity of a resample has a value
+    seed: int
 
     def interval(self, method: int, *, level: float = 0.95) -> Interval:
         """Return the percentile interval of a method's mean."""
         tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-        low, high = torch.quantile(self.means[method], tails).tolist()
+        low, high = torch.nanquantile(self.means[method], tails).tolist()
         return Interval(low, high)
 
     def p_value(self, method: int, other: int) -> float:
-        """Return the two-sided p of the difference of two means, at least 2 / (B + 1)."""
-        difference = self.means[method] - self.means[other]
+        """Return the two-sided p of the difference of two means, at least 2 / (B + 1).
+
+        It is of the entities that both have values for.
+        """
+        pair = self.samples[method], self.samples[other]
+        both, resamples = shared(*pair), self.means.shape[1]
+        means = self.means[[method, other]]
+        if both is not None:
+            asked = [one.at(both) for one in pair]
+            means = bootstrap(asked, resamples=resamples, seed=self.seed).means
+        difference = means[0] - means[1]
         tail = torch.minimum((difference <= 0).sum(), (difference >= 0).sum()).item()
-        return min(1.0, 2 * (tail + 1) / (difference.numel() + 1))
+        return min(1.0, 2 * (tail + 1) / (resamples + 1))
 
 
-def bootstrap(
-    values: Tensor, *, resamples: int, seed: int, weight: Tensor | None = None
-) -> Bootstrap:
-    """Resample entities with replacement.
+def shared(one: Sample, other: Sample) -> Tensor | None:
+    """Return bool [E]: entities that both have a value for with every seed.
+
+    None if both have values for the same entities anyway.
+    """
+    known = one.known(), other.known()
+    if all(of.all() for of in known) or (one.seeds == other.seeds and torch.equal(*known)):
+        return None
+    return known[0].all(0) & known[1].all(0)
+
+
+def bootstrap(samples: Sequence[Sample], *, resamples: int, seed: int) -> Bootstrap:
+    """Resample the entities of all samples, and the seeds of each.
 
     Args:
-        values: [M, E], one per method and entity.
+        samples: of M methods, over the same E entities.
         resamples: B.
-        seed: of the draw; the same seed and E give the same resamples.
-        weight: [E] > 0, of entities in the mean; None for equal ones.
+        seed: of the draw; the same seed, E and seeds of a method give the same resamples.
 
     """
-    if values.shape[1] == 0:
+    if samples[0].values.shape[1] == 0:
         raise DataError("a bootstrap needs at least 1 entity, got 0")
-    values = values.double()
-    weight = torch.ones(values.shape[1]).double() if weight is None else weight.double()
-    generator = torch.Generator().manual_seed(seed)
-    means = []
-    for start in range(0, resamples, _CHUNK):
-        shape = (min(_CHUNK, resamples - start), values.shape[1])
-        drawn = torch.randint(values.shape[1], shape, generator=generator)
-        times = torch.zeros(shape, dtype=torch.float64).scatter_add_(
-            1, drawn, torch.ones(shape, dtype=torch.float64)
-        )
-        times *= weight
-        means.append(values @ times.T / times.sum(1))
-    return Bootstrap(torch.cat(means, 1))
+    means = _of_entities(samples, resamples, seed) + _of_other_seeds(samples, resamples, seed)
+    return Bootstrap(samples, means, seed)
+
+
+def bootstraps(groups: Sequence[Sequence[Sample]], *, resamples: int, seed: int) -> list[Bootstrap]:
+    """Return the bootstrap of each group; those of as many entities cost one draw together."""
+    alike: dict[int, list[int]] = {}
+    for place, samples in enumerate(groups):
+        alike.setdefault(samples[0].values.shape[1], []).append(place)
+    found: dict[int, Bootstrap] = {}
+    for places in alike.values():
+        every = [one for place in places for one in groups[place]]
+        means = bootstrap(every, resamples=resamples, seed=seed).means
+        parts = means.split([len(groups[place]) for place in places])
+        for place, part in zip(places, parts, strict=True):
+            found[place] = Bootstrap(groups[place], part, seed)
+    return [found[place] for place in range(len(groups))]
 
 
 def entities_needed(
@@ -89,11 +173,6 @@ def entities_needed(
     return math.ceil((z * spread / effect) ** 2)
 
 
-def bonferroni(p_values: list[float]) -> list[float]:
-    """Return each p times the number of comparisons, at most 1."""
-    return [min(1.0, p * len(p_values)) for p in p_values]
-
-
 def holm(p_values: list[float]) -> list[float]:
     """Return the step-down corrected p values [Holm, 1979], in the order given.
 
@@ -106,3 +185,51 @@ def holm(p_values: list[float]) -> list[float]:
         worst = max(worst, min(1.0, p_values[i] * (len(p_values) - step)))
         corrected[i] = worst
     return corrected
+
+
+def _of_entities(samples: Sequence[Sample], resamples: int, seed: int) -> Tensor:
+    """Return the means over drawn entities, seeds averaged, float64 [M, B]."""
+    entities = samples[0].values.shape[1]
+    rows = [one._rows() for one in samples]
+    sizes = [len(total) for _, total in rows]
+    total = torch.cat([total for _, total in rows])
+    # Mostly one row: nobody lacks a value.
+    mass, place = torch.cat([mass for mass, _ in rows]).unique(dim=0, return_inverse=True)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = []
+    for start in range(0, resamples, _CHUNK):
+        shape = (min(_CHUNK, resamples - start), entities)
+        chosen = torch.randint(entities, shape, generator=generator)
+        times = torch.zeros(shape, dtype=torch.float64).scatter_add_(
+            1, chosen, torch.ones(shape, dtype=torch.float64)
+        )
+        levels = total @ times.T / (mass @ times.T)[place]
+        drawn.append(torch.stack([level.mean(0) for level in levels.split(sizes)]))
+    return torch.cat(drawn, 1)
+
+
+def _of_other_seeds(samples: Sequence[Sample], resamples: int, seed: int) -> Tensor:
+    """Return what other seeds would change of each mean, float64 [M, B]."""
+    drawn: dict[tuple[int, ...], Tensor] = {}
+    for one in samples:
+        if one.seeds not in drawn:
+            drawn[one.seeds] = _contrasts(one.seeds, resamples, seed)
+    return torch.stack([one.levels() @ drawn[one.seeds] for one in samples])
+
+
+def _contrasts(seeds: tuple[int, ...], resamples: int, seed: int) -> Tensor:
+    """Return random weights of seeds that add up to 0, float64 [S, B]; 0 for a single seed.
+
+    With g of S independent normals and c of a chi-squared with S - 1 degrees of freedom,
+    (g - mean g) / sqrt(S c): the weighted sum of x is sd(x) / sqrt(S) t.
+    """
+    count = len(seeds)
+    if count == 1:
+        return torch.zeros(1, resamples, dtype=torch.float64)
+    # A draw of their own: who else is in the table must not change it.
+    generator = torch.Generator().manual_seed(zlib.crc32(repr((seed, seeds)).encode()))
+    shape = (2 * count - 1, resamples)
+    normal, freedom = torch.randn(shape, dtype=torch.float64, generator=generator).split(
+        [count, count - 1]
+    )
+    return (normal - normal.mean(0)) / (count * freedom.square().sum(0)).sqrt()

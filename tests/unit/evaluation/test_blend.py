@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from metarec_ray.checkpoint import load, save
-from metarec_ray.config.experiment import Experiment, parse
+from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.errors import ConfigError, NotFinite
+from metarec_ray.errors import ConfigError, DataError, NotFinite
 from metarec_ray.evaluation.blend import blend, fit_blend, member_experiments
 from metarec_ray.evaluation.validation import validate, validation
 from metarec_ray.inference.predictor import member_scores
@@ -73,6 +73,46 @@ def test_weights_are_chosen_without_a_look_at_test_entities(store: TaskStore) ->
     assert torch.isin(judged.tasks.entity, parts).all()
     assert store.manifest.cutoff is not None
     assert (judged.tasks.time < store.manifest.cutoff).all()
+
+
+def test_no_member_is_better_than_the_weights_by_what_chose_them(store: TaskStore) -> None:
+    experiment = asked(blend={"members": MEMBERS})
+    members = {name: fit(one, store) for name, one in member_experiments(experiment, store).items()}
+    weights = blend(experiment, store, members, started=0.0).model["blend.weights"]
+    judge = validation(experiment, store)
+    for k, row in zip(judge.ks, weights, strict=True):
+        parts = torch.stack(
+            [
+                member_scores(
+                    Recommender(members[f"{name}-train"]).predictor,
+                    judge.tasks.supports(k),
+                    "implicit",
+                )
+                for name in experiment.blend.members
+            ]
+        )
+        alone = [judge.quality(part, k).mean() for part in parts]
+        assert judge.quality(torch.einsum("m,mti->ti", row, parts), k).mean() >= max(alone)
+
+
+def test_more_validation_entities_than_are_needed_are_the_same_draw_of_them(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = validation(asked(), store).tasks
+    monkeypatch.setattr("metarec_ray.evaluation.validation.MOST", 7)
+    some, again = (validation(asked(), store).tasks for _ in range(2))
+    assert some.entity.tolist() == again.entity.tolist()
+    kept = torch.isin(every.entity, some.entity).nonzero().squeeze(1)
+    assert len(kept) == 7
+    for name in ("support", "query", "query_event"):
+        assert torch.equal(getattr(some, name), getattr(every, name)[kept])
+    assert torch.equal(some.candidates(2), every.candidates(2)[kept])
+
+
+def test_nobody_to_choose_by_is_one_sentence(store: TaskStore) -> None:
+    nobody = override(asked(), {"evaluate.min_positives": 1000})
+    with pytest.raises(DataError, match=r"validation entity with >= 1000 events .* none among \d+"):
+        validation(nobody, store)
 
 
 def test_quality_is_one_number_a_k_and_higher_is_better(store: TaskStore) -> None:

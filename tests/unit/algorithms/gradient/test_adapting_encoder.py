@@ -57,7 +57,7 @@ def test_a_step_moves_the_encoder_along_the_gradient_of_the_support_loss() -> No
     _, user, support = task(meta, ids)
     reencoder = Reencoder(MODEL, ITEMS, ids, USER, torch.zeros(1), MODEL.adapted())
     problem = make_problem("explicit", None, torch.zeros(0), user, NOW, reencoder=reencoder)
-    fast = Maml(inner_lr=0.1, inner_steps=1).adapt(problem, meta, support)
+    fast = Maml(prior_events=0.0, inner_lr=0.1, inner_steps=1).adapt(problem, meta, support)
 
     def loss(params: Params) -> torch.Tensor:
         """The squared error, with everything encoded from its features."""
@@ -84,7 +84,7 @@ def test_the_meta_gradient_goes_through_the_steps_of_the_encoder() -> None:
         problem = make_problem(
             "explicit", None, torch.zeros(0), user, NOW.double(), reencoder=reencoder
         )
-        learner = Maml(inner_lr=0.1, inner_steps=2)
+        learner = Maml(prior_events=0.0, inner_lr=0.1, inner_steps=2)
         return problem.support_loss(learner.adapt(problem, moved, support), support)
 
     found = grad(judged)(torch.zeros_like(scale))
@@ -127,6 +127,10 @@ def test_first_order_steps_are_constants_for_the_encoder_as_well() -> None:
     problem = make_problem("explicit", None, torch.zeros(0), user, NOW, reencoder=reencoder)
 
     def weight(out: torch.Tensor) -> torch.Tensor:
-        return Fomaml().adapt(problem, meta | {"item.out": out}, support)["item.out"].sum()
+        return (
+            Fomaml(prior_events=0.0)
+            .adapt(problem, meta | {"item.out": out}, support)["item.out"]
+            .sum()
+        )
 
     assert torch.equal(grad(weight)(meta["item.out"]), torch.ones_like(meta["item.out"]))

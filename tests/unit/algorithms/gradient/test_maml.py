@@ -89,7 +89,7 @@ def meta_gradient(learner: MetaLearner, **changed: Tensor) -> tuple[Params, floa
 
 def test_maml_differentiates_through_its_step() -> None:
     # Both weights adapt, so w moves by 2 r (w - c) and dw'/d(either) = 1 - 2 r.
-    gradient, loss = meta_gradient(Maml(inner_lr=RATE, inner_steps=1))
+    gradient, loss = meta_gradient(Maml(prior_events=0.0, inner_lr=RATE, inner_steps=1))
     adapted = START - 2 * RATE * (START - C)
     expected = (adapted - Y) * (1 - 2 * RATE)
     assert float(gradient[BODY]) == pytest.approx(expected, rel=1e-12)
@@ -98,14 +98,14 @@ def test_maml_differentiates_through_its_step() -> None:
 
 
 def test_maml_multiplies_the_curvature_of_all_steps() -> None:
-    gradient, _ = meta_gradient(Maml(inner_lr=RATE, inner_steps=3))
+    gradient, _ = meta_gradient(Maml(prior_events=0.0, inner_lr=RATE, inner_steps=3))
     shrink = (1 - 2 * RATE) ** 3
     adapted = C + shrink * (START - C)
     assert float(gradient[LAST]) == pytest.approx((adapted - Y) * shrink, rel=1e-12)
 
 
 def test_fomaml_takes_the_query_gradient_at_the_adapted_weights() -> None:
-    gradient, loss = meta_gradient(Fomaml(inner_lr=RATE, inner_steps=3))
+    gradient, loss = meta_gradient(Fomaml(prior_events=0.0, inner_lr=RATE, inner_steps=3))
     adapted = C + (1 - 2 * RATE) ** 3 * (START - C)
     assert float(gradient[BODY]) == pytest.approx(adapted - Y, rel=1e-12)
     assert float(gradient[LAST]) == pytest.approx(adapted - Y, rel=1e-12)
@@ -113,7 +113,7 @@ def test_fomaml_takes_the_query_gradient_at_the_adapted_weights() -> None:
 
 
 def test_anil_adapts_the_last_layer_alone() -> None:
-    learner = Anil(inner_lr=RATE, inner_steps=2)
+    learner = Anil(prior_events=0.0, inner_lr=RATE, inner_steps=2)
     gradient, _ = meta_gradient(learner)
     adapted = C + (1 - RATE) ** 2 * (START - C)
     expected = (adapted - Y) * (1 - RATE) ** 2
@@ -136,7 +136,7 @@ def test_few_events_move_the_weights_less() -> None:
 
 
 def test_an_event_counts_half_after_the_half_life() -> None:
-    learner = Maml(inner_lr=RATE, inner_steps=1, half_life=2.0)
+    learner = Maml(prior_events=0.0, inner_lr=RATE, inner_steps=1, half_life=2.0)
     meta = {BODY: number(0.5), LAST: number(START - 0.5)}
     support = events(SUPPORT)._replace(age=torch.tensor([4.0, 0.0], dtype=torch.float64))
     fast = learner.adapt(PROBLEM, meta, support)
@@ -148,7 +148,7 @@ def test_an_event_counts_half_after_the_half_life() -> None:
 
 def test_meta_sgd_learns_its_rates() -> None:
     rates = {f"rates.{BODY}": number(0.2), f"rates.{LAST}": number(0.05)}
-    gradient, _ = meta_gradient(MetaSgd(inner_lr=RATE, inner_steps=1), **rates)
+    gradient, _ = meta_gradient(MetaSgd(prior_events=0.0, inner_lr=RATE, inner_steps=1), **rates)
     slope = START - C
     adapted = START - (0.2 + 0.05) * slope
     assert float(gradient[LAST]) == pytest.approx((adapted - Y) * (1 - 0.25), rel=1e-12)
@@ -158,7 +158,7 @@ def test_meta_sgd_learns_its_rates() -> None:
 
 def test_meta_sgd_starts_at_the_given_rate_for_what_adapts() -> None:
     params = {BODY: torch.zeros(2, 3), LAST: torch.zeros(()), "item.tokens": torch.zeros(4)}
-    rates = values(MetaSgd(inner_lr=0.3).init(params, torch.Generator()))
+    rates = values(MetaSgd(prior_events=0.0, inner_lr=0.3).init(params, torch.Generator()))
     assert {name: tuple(rate.shape) for name, rate in rates.items()} == {
         f"rates.{BODY}": (2, 3),
         f"rates.{LAST}": (),
@@ -167,7 +167,7 @@ def test_meta_sgd_starts_at_the_given_rate_for_what_adapts() -> None:
 
 
 def test_reptile_moves_towards_the_weights_of_plain_training_on_the_task() -> None:
-    gradient, loss = meta_gradient(Reptile(inner_lr=RATE, inner_steps=3))
+    gradient, loss = meta_gradient(Reptile(prior_events=0.0, inner_lr=RATE, inner_steps=3))
     # Support and query together have the mean label (4 + 6 + 1 + 2 + 3) / 5.
     centre, shrink = (sum(SUPPORT) + sum(QUERY)) / 5, (1 - 2 * RATE) ** 3
     phi = centre + shrink * (START - centre)
@@ -184,7 +184,7 @@ def test_reptile_trains_on_sets_with_and_without_context(shared: bool) -> None:
     meta = {BODY: number(0.5), LAST: number(1.5)}
     support = events(SUPPORT, shared_context=shared)
     query = events(QUERY, shared_context=shared)
-    learner = Reptile(inner_lr=RATE, inner_steps=1)
+    learner = Reptile(prior_events=0.0, inner_lr=RATE, inner_steps=1)
     value, _ = learner.objective(PROBLEM, meta, support, query, query_loss)
     step = 2 * RATE * (START - 16 / 5)
     expected = 0.5 * 2 * (step / 2) ** 2 + 0.5 * (START - step - Y) ** 2
@@ -192,7 +192,7 @@ def test_reptile_trains_on_sets_with_and_without_context(shared: bool) -> None:
 
 
 def test_reptile_takes_the_query_for_what_came_after_the_support() -> None:
-    learner = Reptile(inner_lr=RATE, inner_steps=1, half_life=1.0)
+    learner = Reptile(prior_events=0.0, inner_lr=RATE, inner_steps=1, half_life=1.0)
     meta = {BODY: number(0.5), LAST: number(START - 0.5)}
     older = [torch.arange(n - 1, -1, -1).double() for n in (len(SUPPORT), len(QUERY))]
     support, query = events(SUPPORT)._replace(age=older[0]), events(QUERY)._replace(age=older[1])
@@ -310,7 +310,7 @@ def judged_by(score, params: Params) -> Tensor:
 
 
 def test_fomaml_is_the_slope_of_a_query_loss_whose_steps_stand_still() -> None:
-    learner, base = Fomaml(inner_lr=0.05, inner_steps=3), small()
+    learner, base = Fomaml(prior_events=0.0, inner_lr=0.05, inner_steps=3), small()
     adapted = learner.adapt(RATINGS, base, support_of(base))
     moved = {n: adapted[n] - base[n] for n in base if n.startswith("head.")}
     assert_gradient_is(
@@ -319,7 +319,7 @@ def test_fomaml_is_the_slope_of_a_query_loss_whose_steps_stand_still() -> None:
 
 
 def test_reptile_is_the_slope_of_the_distance_to_a_goal_that_stands_still() -> None:
-    learner, base = Reptile(inner_lr=0.05, inner_steps=3), small()
+    learner, base = Reptile(prior_events=0.0, inner_lr=0.05, inner_steps=3), small()
     # The query of the objective above is the support again.
     both = rated(base, [0, 1, 2, 0, 1, 2], [4.0, 1.0, 5.0, 4.0, 1.0, 5.0])
     adapted = learner.adapt(RATINGS, base, both)
@@ -332,7 +332,9 @@ def test_reptile_is_the_slope_of_the_distance_to_a_goal_that_stands_still() -> N
     assert_gradient_is(learner, definition)
 
 
-@pytest.mark.parametrize("learner", [Maml(inner_lr=0.05), Anil(inner_lr=0.05)])
+@pytest.mark.parametrize(
+    "learner", [Maml(prior_events=0.0, inner_lr=0.05), Anil(prior_events=0.0, inner_lr=0.05)]
+)
 def test_second_order_learners_are_slopes_of_the_query_loss_after_adapting(learner) -> None:
     assert_gradient_is(learner, lambda p: judged(p, learner.adapt(RATINGS, p, support_of(p))))
 

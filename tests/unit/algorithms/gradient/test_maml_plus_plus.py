@@ -20,7 +20,7 @@ START, C, Y = 2.0, 5.0, 4.0
 RATES = (0.1, 0.4, 0.2)
 WEIGHT = "head.out.bias"
 NOTHING = Encoded(*[torch.ones(1)] * 10)  # one event, of which nothing is asked
-LEARNER = MamlPlusPlus(inner_steps=3, multi_step_share=0.2, first_order_share=0.4)
+LEARNER = MamlPlusPlus(prior_events=0.0, inner_steps=3, multi_step_share=0.2, first_order_share=0.4)
 
 
 def predict(params: Params, asked: Encoded) -> Tensor:
@@ -80,7 +80,7 @@ def test_there_is_one_learned_rate_a_step_and_a_weight_tensor() -> None:
         WEIGHT: torch.zeros(()),
         "item.tokens": torch.ones(4),
     }
-    learner = MamlPlusPlus(inner_lr=0.3, inner_steps=2)
+    learner = MamlPlusPlus(prior_events=0.0, inner_lr=0.3, inner_steps=2)
     rates = values(learner.init(params, torch.Generator()))
     assert {name: rate.tolist() for name, rate in rates.items()} == {
         "rates.head.0.item": [pytest.approx(0.3)] * 2,
@@ -112,7 +112,7 @@ def test_the_losses_of_early_steps_fade_as_training_goes_on(
 
 def test_training_begins_with_first_order_gradients_and_ends_with_second_order_ones() -> None:
     same = {"inner_lr": 0.1, "inner_steps": 3}
-    learner = MamlPlusPlus(**same, multi_step_share=0.0, first_order_share=0.4)
+    learner = MamlPlusPlus(prior_events=0.0, **same, multi_step_share=0.0, first_order_share=0.4)
     slope = {
         progress: float(
             grad(lambda m, p=progress: objective(learner, m, p)[0])(parameters(learner))[WEIGHT]
@@ -121,7 +121,7 @@ def test_training_begins_with_first_order_gradients_and_ends_with_second_order_o
     }
     first, second = (
         float(grad(lambda m, o=other: objective(o, m, 0.0)[0])(parameters(other))[WEIGHT])
-        for other in (Fomaml(**same), Maml(**same))
+        for other in (Fomaml(prior_events=0.0, **same), Maml(prior_events=0.0, **same))
     )
     assert slope == {
         0.0: pytest.approx(first, rel=1e-6),

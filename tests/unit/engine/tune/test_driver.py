@@ -78,10 +78,10 @@ def test_ctrl_c_is_told_although_tune_calls_its_stopped_trials_terminated() -> N
 def test_a_resumed_sweep_tells_its_trials_to_who_resumes_it() -> None:
     said: list[str] = []
     _listening[:] = [said.append]
-    told = pickle.loads(pickle.dumps(_TrialProgress(print, "valid_loss", 3)))
+    told = pickle.loads(pickle.dumps(_TrialProgress(print, "valid_ndcg@10", 3)))
     trial = SimpleNamespace(config={"train.outer_lr": 0.1}, last_result={"step": 5})
     told.on_trial_complete(1, [], trial)
-    assert said == ["tune: trial 1/3  valid_loss no result  after step 5  train.outer_lr 0.1"]
+    assert said == ["tune: trial 1/3  valid_ndcg@10 no result  after step 5  train.outer_lr 0.1"]
     _listening.clear()
 
 
@@ -89,3 +89,13 @@ def test_a_resumed_sweep_tells_its_trials_to_who_resumes_it() -> None:
 def test_a_trial_that_diverged_has_no_result_to_be_the_best_by(found: float | None) -> None:
     result = SimpleNamespace(config={"train.outer_lr": 9.0}, metrics={"step": 5, "loss": found})
     assert _row(result, "loss") == {"values": result.config, "step": 5, "loss": None}
+
+
+def test_a_trial_without_a_result_says_why() -> None:
+    said: list[str] = []
+    last = {"step": 5, "valid_ndcg@10": float("nan"), "why": "scores are NaN"}
+    trial = SimpleNamespace(config={"train.outer_lr": 9.0}, last_result=last)
+    _TrialProgress(said.append, "valid_ndcg@10", 3).on_trial_complete(1, [], trial)
+    assert said[0].endswith(
+        "valid_ndcg@10 no result  after step 5  train.outer_lr 9  (scores are NaN)"
+    )

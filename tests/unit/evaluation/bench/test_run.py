@@ -9,7 +9,7 @@ from metarec_ray.errors import NotFinite
 from metarec_ray.evaluation.bench.cells import make_cell, read_cell
 from metarec_ray.evaluation.bench.lineup import Entry
 from metarec_ray.evaluation.bench.run import Tuned, run, tune
-from metarec_ray.evaluation.validation import validate
+from metarec_ray.evaluation.validation import validation
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit_histories
 from tests.unit.evaluation.bench.small import EASE, cell, experiment
@@ -49,8 +49,8 @@ def test_a_rival_is_tuned_on_validation_entities_within_its_budget(
     quality = []
     for point in grid:
         asked = override(experiment(), {**EASE.overrides, **point, "train.parts": "train"})
-        judged = validate(Recommender(fit_histories(asked, store)).predictor, asked, store)
-        quality.append(sum(judged.values()) / 2)
+        judge = validation(asked, store)
+        quality.append(judge.value(Recommender(fit_histories(asked, store)).predictor))
     found = tune(ours)
     assert found.overrides == grid[quality.index(max(quality))]
     assert (found.quality, found.tried, found.asked) == (max(quality), 3, 3)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metarec_ray.errors import DataError, NotFinite
 from metarec_ray.evaluation.scoring import Method
-from metarec_ray.evaluation.table.ranking_measures import Condition, Measured, mean, measure
+from metarec_ray.evaluation.table.ranking_measures import Condition, Measured, measure
 from metarec_ray.evaluation.table.rating_measures import Asked, Source, Worth, measure_ratings
 from metarec_ray.evaluation.table.rows import Header, judge
 from metarec_ray.inference.supports import Supports
@@ -128,12 +128,6 @@ def test_a_ranking_has_a_value_an_entity_of_every_metric():
             "adapted": 0.0,
         }
     )
-
-
-def test_a_mean_counts_weights_and_leaves_out_what_has_no_value():
-    values, weight = torch.tensor([1.0, 4.0, math.nan]), torch.tensor([3.0, 1.0, 50.0])
-    assert mean(values, weight) == pytest.approx((3 * 1 + 4) / 4)
-    assert math.isnan(mean(torch.tensor([math.nan]), torch.ones(1)))
 
 
 LABEL = torch.tensor([[5.0, 4.0, 3.0, 2.0, 1.0, 1.0, 2.0], [3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 0.0]])

@@ -12,6 +12,7 @@ from metarec_ray.evaluation.protocols.strict import StrictTasks
 from metarec_ray.evaluation.scoring import Method
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured
 from metarec_ray.evaluation.table.rows import Header, Row, evaluate, judge
+from metarec_ray.evaluation.table.statistics import holm
 from metarec_ray.evaluation.table.text import render
 
 USERS, ITEMS = 300, 120
@@ -56,6 +57,12 @@ def method(name: str, kind: str, strength: float, per_k: float = 0.0, seed: int 
 def rows_of(*methods: Method) -> list[Row]:
     ticks = count()
     return evaluate(TASKS, methods, SETTINGS, header=HEADER, clock=lambda: float(next(ticks)))
+
+
+def ends(row: Row) -> tuple[float, float]:
+    found = row["ci95"]
+    assert isinstance(found, list)
+    return float(found[0]), float(found[1])
 
 
 def number(row: Row, name: str) -> float:
@@ -204,7 +211,7 @@ def measured(name: str, kind: str, seed: int, level: float, k: int = 3, n: int =
     )
 
 
-def test_seeds_are_averaged_entity_by_entity_and_their_spread_is_told():
+def test_a_mean_is_that_of_all_seeds_and_their_spread_is_in_the_interval():
     seeds = [measured("ours", "learner", seed, 0.1 * seed) for seed in (1, 2, 3)]
     (row,) = judge(seeds, HEADER, resamples=500)
     levels = [one.values["ndcg@10"].mean().item() for one in seeds]
@@ -213,7 +220,13 @@ def test_seeds_are_averaged_entity_by_entity_and_their_spread_is_told():
     assert row["seed_std"] == pytest.approx(torch.tensor(levels).std().item())
     assert row["coverage@10"] == pytest.approx(0.2)
     assert row["n"] == 100
-    assert judge(seeds[:1], HEADER, resamples=500)[0]["seed_std"] is None
+    low, high = ends(row)
+    # Student's t with 2 degrees of freedom: 4.303 standard errors of the seeds' means.
+    assert (high - low) / 2 == pytest.approx(4.303 * number(row, "seed_std") / 3**0.5, rel=0.15)
+    alone = judge(seeds[:1], HEADER, resamples=500)[0]
+    assert alone["seed_std"] is None
+    low, high = ends(alone)
+    assert high - low < 0.002
 
 
 def test_a_learner_is_also_held_against_the_best_simple_rival():
@@ -231,18 +244,96 @@ def test_a_learner_is_also_held_against_the_best_simple_rival():
         assert (rows[k]["best_rival"], rows[k]["best_simple"]) == ("two_tower", "popularity")
         assert not rows[k]["better"]
         assert rows[k]["better_than_simple"]
-        # The least p of 500 resamples, times the three sizes.
-        assert rows[k]["p_bonferroni"] == pytest.approx(3 * 2 / 501)
-    assert rows[0]["p_bonferroni"] is None
-    assert not rows[0]["better_than_simple"]
+        # The least p of the resamples that eight comparisons ask for, times the eight.
+        assert rows[k]["p_corrected_simple"] == pytest.approx(8 * 2 / (4 * 8 / 0.05 + 1))
+    assert rows[0]["better_than_simple"]  # at every k alike
+
+
+def test_every_claim_of_a_table_is_corrected_by_one_rule():
+    found = [
+        measured(name, kind, seed, level + 0.002 * k * (name == "ours"), k)
+        for k in (0, 3)
+        for name, kind, level in (
+            ("random", "floor", 0.198),
+            ("popularity", "rival", 0.198),
+            ("two_tower", "rival", 0.2),
+            ("ours", "learner", 0.198),
+            ("ours:target_only", "control", 0.199),
+        )
+        for seed in range(1 + len(name) % 4)
+    ]
+    rows = judge(found, HEADER, resamples=500)
+    claims = {
+        "p_corrected": "p_vs_best_rival",
+        "p_corrected_simple": "p_vs_best_simple",
+        "p_corrected_control": "p_vs_control",
+        "p_corrected_chance": "p_vs_chance",
+    }
+    pairs = [
+        (number(row, raw), number(row, name))
+        for row in rows
+        for name, raw in claims.items()
+        if row[name] is not None
+    ]
+    # Of each k: the learner against three others and a floor, three more against the floor.
+    assert len(pairs) == 2 * (4 + 3)
+    assert [p for _, p in pairs] == pytest.approx(holm([raw for raw, _ in pairs]))
+    ordered = sorted(pairs)
+    assert [p for _, p in ordered] == sorted(p for _, p in ordered)
+    marks = {"p_corrected": "better", "p_corrected_simple": "better_than_simple",
+             "p_corrected_control": "better_than_control"}  # fmt: skip
+    for row in rows:
+        for name, mark in marks.items():
+            assert not row[mark] or number(row, name) < 0.05
+
+
+def test_one_comparison_that_is_told_twice_counts_once():
+    # The best rival is the best simple one: both names of it have the same p.
+    rows = rows_of(WEAK._replace(name="ease"), method("ours", "learner", 0.9))
+    for row in rows[3:]:
+        assert row["p_corrected"] == row["p_corrected_simple"]
+        assert row["p_corrected"] == pytest.approx(3 * number(row, "p_vs_best_rival"))
 
 
 def test_more_resamples_are_drawn_where_the_correction_asks_for_smaller_p():
     learners = [measured(f"ours{i}", "learner", i, 0.6) for i in range(40)]
-    rows = judge([measured("ease", "rival", 9, 0.2), *learners], HEADER, resamples=100)
+    rows = judge([measured("bpr", "rival", 9, 0.2), *learners], HEADER, resamples=100)
     # With 100 resamples the least p is 2 / 101, times 40 learners.
     assert all(row["better"] for row in rows[1:])
     assert rows[1]["p_vs_best_rival"] == pytest.approx(2 / (4 * 40 / 0.05 + 1))
+
+
+def rated(name: str, kind: str, errors: Tensor) -> Measured:
+    """Squared errors [E] of as many entities."""
+    values = {"squared_error": errors, "ndcg@5": torch.full_like(errors, torch.nan)}
+    entity = [str(i) for i in range(len(errors))]
+    return Measured(name, kind, 0, Condition(k=1), entity, torch.ones(len(errors)), values, {})
+
+
+def test_nothing_is_concluded_of_a_learner_that_is_silent_where_it_is_bad():
+    errors = 1 + torch.rand(300, generator=torch.Generator().manual_seed(0))
+    silent = torch.where(torch.arange(300) % 2 == 0, torch.nan, errors - 0.5)
+    rows = judge(
+        [rated("bias", "rival", errors), rated("ours", "learner", silent)], HEADER, resamples=500
+    )
+    ours = rows[1]
+    assert (rows[0]["n"], ours["n"]) == (300, 150)
+    low, high = ends(ours)
+    assert low < number(ours, "rmse") < high
+    assert ours["rmse"] == pytest.approx((errors[1::2] - 0.5).mean().sqrt().item())
+    assert number(ours, "p_vs_best_rival") < 0.05  # on the users that both have
+    assert ours["p_corrected"] is None
+    assert not ours["better"]
+    # Lists that are too short have no metric of chance: nothing is said of it.
+    assert not ours["chance"]
+    assert ours["p_vs_chance"] is None
+
+
+@pytest.mark.parametrize(("value", "got"), [(torch.nan, "none"), (torch.inf, "an infinite one")])
+def test_a_method_without_finite_values_is_refused_by_name(value: float, got: str):
+    broken = rated("broken", "learner", torch.full((30,), value))
+    with pytest.raises(DataError, match=rf"squared_error, got {got} \(method broken, seed 0, k 1"):
+        judge([rated("bias", "rival", torch.ones(30)), broken], HEADER, resamples=500)
 
 
 def test_what_is_not_told_of_the_source_is_a_control_and_no_rival():
@@ -302,19 +393,17 @@ def test_means_of_groups_and_their_gap_stand_in_the_row():
 
 
 def test_ratings_are_compared_by_their_squared_error_and_told_by_its_root():
-    def rated(name: str, kind: str, error: float) -> Measured:
-        values = {"squared_error": torch.tensor([error, 2 * error]), "ndcg@5": torch.ones(2)}
-        condition = Condition(scenario="user_cold")
-        weight = torch.tensor([1.0, 3.0])
-        return Measured(name, kind, 0, condition, ["a", "b"], weight, values, {})
+    def of_two(name: str, kind: str, error: float) -> Measured:
+        return rated(name, kind, torch.tensor([error, 2 * error]))._replace(
+            condition=Condition(scenario="user_cold"), weight=torch.tensor([1.0, 3.0])
+        )
 
     rows = judge(
-        [rated("bias", "rival", 2.0), rated("ours", "learner", 1.0)], HEADER, resamples=500
+        [of_two("bias", "rival", 2.0), of_two("ours", "learner", 1.0)], HEADER, resamples=500
     )
     ours = rows[1]
     assert ours["rmse"] == pytest.approx(((1 * 1 + 3 * 2) / 4) ** 0.5)
     assert ours["scenario"] == "user_cold"
     assert ours["best_rival"] == "bias"
     assert ours["better"]
-    low, high = ours["ci95"]  # type: ignore[misc]
-    assert (low, high) == pytest.approx((1, 2**0.5))
+    assert ends(ours) == pytest.approx((1, 2**0.5))
