@@ -54,7 +54,7 @@ class Average(Settings):
 
     `FedAvg` [McMahan et al., 2017, arXiv:1602.05629]: from one model each shard takes its own share
     of the steps, on its own entities; the mean of what they end with, weighted by entities, is the
-    one model of the next round.
+    one model of the next round. `train.steps` is the number of meta-batches of all shards together.
 
     Attributes:
         shards: models trained beside each other.
@@ -72,7 +72,7 @@ class Train(Settings):
     Attributes:
         num_workers: Ray Train workers; the parameters do not depend on it.
         device: `auto` takes a GPU a worker where the cluster has them.
-        steps: meta-batches to train on.
+        steps: meta-batches to train on, those of all shards and periods together.
         lanes: fixed shares of a meta-batch, each computed whole on one worker.
         lane_tasks: tasks of a lane.
         outer_lr: peak rate of the outer optimizer (AdamW).
@@ -145,15 +145,16 @@ class Train(Settings):
 
     @model_validator(mode="after")
     def _steps_are_shared_out(self) -> "Train":
-        rounds = self.average.rounds if self.average else 1
         if self.average and self.periods > 1:
             raise ValueError(f"periods must be 1 with average, got {self.periods}")
         if (self.average or self.periods > 1) and self.device == "cuda":
             raise ValueError("device must be auto or cpu with average or periods, got cuda")
-        if self.steps % (rounds * self.periods):
+        shared = self.average.shards * self.average.rounds if self.average else self.periods
+        if self.steps % shared:
+            among = "average.shards * average.rounds" if self.average else "periods"
             raise ValueError(
-                f"steps must be a multiple of {rounds * self.periods}, average.rounds or periods, "
-                f"got {self.steps}"
+                f"steps must be a multiple of {shared}, {among}, so that each takes as many, got "
+                f"{self.steps}"
             )
         return self
 

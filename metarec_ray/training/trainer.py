@@ -45,6 +45,8 @@ from metarec_ray.training.warm_start import begin
 
 EventFilter = Callable[[Histories], Histories]
 """Keeps some of the events of histories."""
+AfterStep = Callable[[list[LaneResult], float], None]
+"""Told the results of all lanes of a step that was taken, and its outer learning rate."""
 _ALONE = Alone()
 
 
@@ -64,6 +66,7 @@ class Trainer:
         declared: the parameters as their owners declare them.
         state: parameters and moments of the outer optimizer; a step changes them in place.
         copied: what was copied from `train.init_from`; None without it.
+        after_step: called after each step, when the parameters have changed.
 
     """
 
@@ -94,6 +97,7 @@ class Trainer:
         self.sampler = self.lane_sampler(own, histories, self.trained, train.tasks)
         sizes = {"lanes": train.lanes, "lane_tasks": train.lane_tasks}
         self._lanes = Prefetcher(partial(self.sampler.share, experiment.run.seed, **sizes))
+        self.after_step: AfterStep | None = None
         self.step, self.seconds = 0, 0.0
         self.declared, self.copied = begin(experiment, store, learner, self.trained)
         self.state = fresh_state(self.declared, self.device)
@@ -118,17 +122,20 @@ class Trainer:
     def train_step(self, exchange: Exchange) -> Tensor:
         """Take one meta-step; return the mean [query loss, query metric] of its tasks."""
         train = self.experiment.train
-        lanes = self._next_lanes(exchange)
+        lanes, lr = self._next_lanes(exchange), self.outer_lr()
         with self.on_device:
-            results = {index: self._lane_result(index, lane) for index, lane in lanes.items()}
+            own = {index: self._lane_result(index, lane) for index, lane in lanes.items()}
+            results = exchange.gather(own, train.lanes)
             metrics = apply(
                 self.trainable,
-                exchange.gather(results, train.lanes),
+                results,
                 step=self.step,
-                lr=self.outer_lr(),
+                lr=lr,
                 decay=self.decay,
                 max_norm=train.max_gradient_norm,
             )
+            if self.after_step is not None:
+                self.after_step(results, lr)
         self.step += 1
         return metrics
 
