@@ -98,6 +98,10 @@ class Train(Settings):
         periods: train on so many periods of the log one after another, a period's model being the
             start of the next, and measure what is forgotten (`forgetting.json`). Each takes an
             equal share of the events and of `steps`; 1 for everything at once.
+        replay: share of a period's lanes whose tasks are cut from everything that was seen so far,
+            this period included; the others are of this period alone.
+        anchor: how strongly the parameters of a period are drawn to those it began with (L2-SP), in
+            the units of `weight_decay`; 0 for not at all.
 
     """
 
@@ -123,12 +127,14 @@ class Train(Settings):
     domains: Domains | None = None
     average: Average | None = None
     periods: Annotated[int, Field(ge=1, le=1000)] = 1
+    replay: Annotated[float, Field(ge=0, le=1)] = 1.0
+    anchor: Annotated[float, Field(ge=0)] = 1.0
 
     def outer_loop(self) -> dict[str, Any]:
         """Return the keys set here that a learner without an outer loop cannot follow."""
         asked = {
             key: getattr(self, key)
-            for key in ("init_from", "freeze", "average", "periods", "loss")
+            for key in ("init_from", "freeze", "average", "periods", "replay", "anchor", "loss")
             if getattr(self, key) != Train.model_fields[key].default
         }
         if self.loss is not None:
@@ -141,6 +147,14 @@ class Train(Settings):
     def _a_lane_for_every_worker(self) -> "Train":
         if self.num_workers > self.lanes:
             raise ValueError(f"num_workers must be <= lanes {self.lanes}, got {self.num_workers}")
+        return self
+
+    @model_validator(mode="after")
+    def _periods_keep_what_was_known(self) -> "Train":
+        for key in ("replay", "anchor"):
+            value = getattr(self, key)
+            if self.periods == 1 and value != Train.model_fields[key].default:
+                raise ValueError(f"{key} needs periods > 1, got {value} and periods 1")
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 [McMahan et al., 2017, arXiv:1602.05629]. In a round every shard of entities starts from the same
 parameters and optimizer moments and takes its share of the steps alone; then both are averaged,
 weighted by the number of entities of each shard. A row of a table is averaged over the shards whose
-lanes read it, as in federated submodels [Niu et al., 2020, arXiv:1911.02254]: one that a single
+lanes read it, as in federated submodels [Niu et al., 2019, arXiv:1911.02254]: one that a single
 shard knows keeps its whole change. Item statistics and the reference sample are of all entities.
 Knows shards and rounds; does not know ray: shards run through `Fitting.each`.
 """

@@ -38,7 +38,7 @@ def fit(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -
         fitting.progress(metrics_log.render(metrics_log.as_line(line)))
 
     if experiment.train.periods > 1:
-        run = PeriodRun(experiment, store)
+        run = PeriodRun(experiment, store, learned=lambda run: fitting.progress(run.sentence()))
         train_segments(run.segments(), report=report)
         return run.models[-1].checkpoint
     trainer = Trainer(experiment, store)

@@ -95,8 +95,7 @@ class Trainer:
         self.buffers = self._item_buffers(histories)
         own = tasks_from(histories)
         self.sampler = self.lane_sampler(own, histories, self.trained, train.tasks)
-        sizes = {"lanes": train.lanes, "lane_tasks": train.lane_tasks}
-        self._lanes = Prefetcher(partial(self.sampler.share, experiment.run.seed, **sizes))
+        self.draw_from(self.sampler.share)
         self.after_step: AfterStep | None = None
         self.step, self.seconds = 0, 0.0
         self.declared, self.copied = begin(experiment, store, learner, self.trained)
@@ -118,6 +117,12 @@ class Trainer:
                 tasks_per_s = count * train.lanes * train.lane_tasks / seconds
                 yield self._progress(sums / count, tasks_per_s, lr)
                 started, first, sums = time.perf_counter(), self.step, torch.zeros(2)
+
+    def draw_from(self, share: Callable[..., dict[int, Lane]]) -> None:
+        """Take the lanes of each step from `share`, which is called as `LaneSampler.share` is."""
+        train = self.experiment.train
+        sizes = {"lanes": train.lanes, "lane_tasks": train.lane_tasks}
+        self._lanes = Prefetcher(partial(share, self.experiment.run.seed, **sizes))
 
     def train_step(self, exchange: Exchange) -> Tensor:
         """Take one meta-step; return the mean [query loss, query metric] of its tasks."""
