@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.machine import write_result
-from benchmarks.train_cases import INNER_LR, OUTER_LR, PROGRESS
+from benchmarks.train_cases import INNER_LR, LANE, OUTER_LR
 from benchmarks.train_work import MODEL, make_lane, parameters, world
 from metarec_ray.algorithms.base import MetaLearner, Problem, QueryLoss
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
@@ -58,9 +58,7 @@ def main() -> None:
     def step_of(learner: MetaLearner) -> float:
         own = parameters(learner, len(of.features.tokens))
         recipe = Recipe.of(learner, MODEL, "explicit")
-        return median_ms(
-            lambda i: lane_result(recipe, of.buffers, own, lanes[i], progress=PROGRESS, seed=0)
-        )
+        return median_ms(lambda i: lane_result(recipe, of.buffers, own, lanes[i], **LANE))
 
     def encoded(i: int) -> None:
         rows = state.tables["item.ids"].index_select(0, lanes[i].items).requires_grad_()
@@ -70,9 +68,7 @@ def main() -> None:
         torch.autograd.grad(vector.sum(), [rows, tokens])
 
     recipe = Recipe.of(Maml(), MODEL, "explicit")
-    results = [
-        lane_result(recipe, of.buffers, state, lane, progress=PROGRESS, seed=0) for lane in lanes
-    ]
+    results = [lane_result(recipe, of.buffers, state, lane, **LANE) for lane in lanes]
     encoding, unadapted = median_ms(encoded), step_of(Unadapted())
     decay = dict.fromkeys([*state.dense, *state.tables], 0.0)
     update = median_ms(

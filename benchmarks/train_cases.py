@@ -6,7 +6,7 @@ Knows how each implementation takes a step and what its meta-gradient is; does n
 import math
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,10 +26,17 @@ from metarec_ray.algorithms.gradient.maml import (
 from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.core.batch import Lane, Params
 from metarec_ray.core.outer_loop import LaneObjective, meta_gradient
+from metarec_ray.core.parameters import Rows
 from metarec_ray.training.meta_step.objective import lane_objective
 from metarec_ray.training.meta_step.step import LaneResult, ParameterState, apply, lane_result
 
 INNER_LR, OUTER_LR, PROGRESS = 0.02, 1e-3, 0.5
+LANE: dict[str, Any] = {
+    "table_rows": {"item.ids": Rows("item", "ids")},
+    "progress": PROGRESS,
+    "seed": 0,
+}
+"""How the gradients of a lane are asked for."""
 GRADIENT_LEARNERS: dict[str, type[GradientLearner]] = {
     "maml": Maml,
     "fomaml": Fomaml,
@@ -161,7 +168,7 @@ def _own(case: Case, of: World, state: ParameterState) -> Callable[[Lane], LaneR
     learner, buffers = case.learner(), of.buffers
     if case.implementation == "ours":
         recipe = Recipe.of(learner, MODEL, "explicit")
-        return lambda lane: lane_result(recipe, buffers, state, lane, progress=PROGRESS, seed=0)
+        return lambda lane: lane_result(recipe, buffers, state, lane, **LANE)
 
     def by_oracle(lane: Lane) -> LaneResult:
         rows = {"item.ids": state.tables["item.ids"][lane.items]}

@@ -9,6 +9,7 @@
     |- RequestError              a question put to a served model
     `- MachineError              the machine: a port, a disk, a missing extra
     RunFailed(RuntimeError)      the input was fine and the run still failed: exit code 1
+    `- NotFinite                 a model answered with what is no number
 
 A message is one sentence that holds the rule, the offending value and the place:
 ``algorithm.inner_lr must be > 0, got -1 (jobs/configs/smoke.yaml)``.
@@ -41,3 +42,7 @@ class MachineError(MetarecError):
 
 class RunFailed(RuntimeError):
     """The input was fine and the run failed all the same."""
+
+
+class NotFinite(RunFailed):
+    """A model's scores are NaN or infinite: nothing can be ranked, judged or chosen by them."""

@@ -12,12 +12,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor
 
+from metarec_ray.algorithms.label_scale import AS_THEY_ARE, LabelScale
 from metarec_ray.algorithms.losses.base import Loss
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.core.parameters import Declared
 from metarec_ray.data.settings import Feedback
-from metarec_ray.models.encoders.base import Encoder
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,17 +31,18 @@ class Problem(NamedTuple):
     Attributes:
         feedback: what a label means.
         loss: what a set is learned by.
-        predict: `(params, events) -> scores [N]` of one task, on the scale of the labels (explicit)
+        predict: `(params, events) -> scores [N]` of one task, standardised labels (explicit)
             or in log-odds (binary, implicit); differentiable.
         features: `(params, events) -> [N, P]`, what the last layer of `predict` is linear in.
         support_loss: `(params, support) -> scalar`, mean loss over a set; for implicit feedback
-            against `reference`, where a positive does not compete with itself.
+            against `reference`, where a positive does not compete with itself. A third argument,
+            bool [N, R], may say which items of `reference` can be chosen at each event.
         reference: a fixed sample of the catalogue (implicit feedback), else None.
         reference_log_q: log-probability [R] of each reference item to have been sampled.
         progress: share of meta-training that is done; None outside meta-training, where nothing may
             be random.
         begins: bool scalar, whether the support begins the entity's history; a new user's does.
-        adapting: the encoder, where its parameters adapt to a task beside the head; else None.
+        adapting: names of the encoder's parameters that adapt to a task beside the head.
 
     """
 
@@ -49,12 +50,12 @@ class Problem(NamedTuple):
     loss: Loss
     predict: Callable[[Params, Encoded], Tensor]
     features: Callable[[Params, Encoded], Tensor]
-    support_loss: Callable[[Params, Encoded], Tensor]
+    support_loss: Callable[..., Tensor]
     reference: Encoded | None
     reference_log_q: Tensor
     progress: float | None = None
     begins: Tensor = torch.tensor(True)
-    adapting: Encoder | None = None
+    adapting: tuple[str, ...] = ()
 
 
 class Learner(BaseModel, ABC):
@@ -65,6 +66,18 @@ class Learner(BaseModel, ABC):
     suits: ClassVar[tuple[Feedback, ...]] = ("implicit", "explicit", "binary")
     ranks_only: ClassVar[bool] = False
     """Whether scores mean an order alone: they predict no label, whatever the feedback."""
+    adapts_encoder: ClassVar[bool] = False
+    """Whether it adapts the encoder too, where `model.encoder.adapts` asks for it."""
+
+    def label_scale(self, label: Tensor, feedback: Feedback) -> LabelScale:
+        """Return the scale on which labels are given to the learner, by those of training [N].
+
+        Ratings come without a unit, and predicted ones are restored by whoever asked for them.
+        Clicks and positives come as they are, and so do the ratings of learners that rank only:
+        they compare them with `positive_min`, which has the unit of the log.
+        """
+        without_unit = feedback == "explicit" and not self.ranks_only
+        return LabelScale.of(label) if without_unit else AS_THEY_ARE
 
     @abstractmethod
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.core import metrics
+from metarec_ray.errors import NotFinite
 
 DEPTH = 10
 """Weights are chosen by the NDCG of lists of this length."""
@@ -39,9 +40,11 @@ def weights_row(events: Tensor, sizes: Tensor) -> Tensor:
 
 
 def best_of(values: Sequence[float], quality: Callable[[float], Tensor]) -> float:
-    """Return the value with the largest mean quality; the first of equals."""
-    means = [quality(value).mean().item() for value in values]
-    return values[max(range(len(means)), key=means.__getitem__)]
+    """Return the value with the largest mean quality; the first of equals.
+
+    NotFinite if a quality is NaN, which is neither more nor less than another, or infinite.
+    """
+    return values[_best(torch.stack([quality(value).mean() for value in values]))]
 
 
 def sharpness(shares: Tensor, query: Tensor, candidates: Tensor) -> float:
@@ -65,14 +68,28 @@ def select(parts: Tensor, quality: Callable[[Tensor], Tensor], *, rounds: int) -
         quality: scores [T, I] -> [T], higher is better.
         rounds: parts taken, at most.
 
+    Raises:
+        NotFinite: the quality of a sum is NaN or infinite.
+
     """
     counts, total = torch.zeros(len(parts)), torch.zeros_like(parts[0])
     best, weights = -torch.inf, counts
     for taken in range(1, rounds + 1):
         means = torch.stack([quality((total + part) / taken).mean() for part in parts])
-        chosen = int(means.argmax())
+        chosen = _best(means)
         counts[chosen] += 1
         total = total + parts[chosen]
         if means[chosen] > best:
             best, weights = float(means[chosen]), counts / taken
     return weights
+
+
+def _best(means: Tensor) -> int:
+    """Return the position of the largest of mean qualities [N]; the first of equals."""
+    wrong = (~means.isfinite()).nonzero().flatten().tolist()
+    if wrong:
+        raise NotFinite(
+            f"qualities to choose by must be finite, number {wrong[0] + 1} of {len(means)} is "
+            f"{means[wrong[0]].item()}"
+        )
+    return int(means.argmax())

@@ -19,19 +19,23 @@ from metarec_ray.models.towers import Towers
 
 
 class Recipe(NamedTuple):
-    """What is trained and served: who learns, on which model, by which loss."""
+    """What is trained and served: who learns, on which model, by which loss.
+
+    `adapting` names the encoder's parameters that adapt to a task, where it adapts.
+    """
 
     learner: MetaLearner
     model: Towers
     loss: Loss
     feedback: Feedback
+    adapting: tuple[str, ...] = ()
 
     @classmethod
     def of(
         cls, learner: MetaLearner, model: Towers, feedback: Feedback, loss: AnyLoss | None = None
     ) -> "Recipe":
         """Return the recipe with this loss, or with that of the kind of feedback."""
-        return cls(learner, model, loss_for(feedback, loss), feedback)
+        return cls(learner, model, loss_for(feedback, loss), feedback, model.adapted())
 
     @property
     def batched(self) -> bool:
@@ -87,6 +91,7 @@ class Reencoder(NamedTuple):
         item_ids: their id rows [U, D], None without ids.
         user: features of the task's user.
         user_id: its id row [D], 0 without one.
+        adapting: names of the encoder's parameters that adapt.
 
     """
 
@@ -95,6 +100,7 @@ class Reencoder(NamedTuple):
     item_ids: Tensor | None
     user: Features
     user_id: Tensor
+    adapting: tuple[str, ...]
 
     def encode(self, params: Params, events: Encoded) -> Encoded:
         """Return the events as the encoder with these parameters sees them."""
@@ -195,7 +201,7 @@ def make_problem(
         reference_log_q=log_q,
         progress=progress,
         begins=torch.tensor(True, device=user.device) if begins is None else begins,
-        adapting=None if reencoder is None else reencoder.model.encoder,
+        adapting=() if reencoder is None else reencoder.adapting,
     )
 
 
@@ -213,7 +219,9 @@ class _View(NamedTuple):
     def features(self, params: Params, events: Encoded) -> Tensor:
         return head_features(params, self._encoded(params, events))
 
-    def support_loss(self, params: Params, support: Encoded) -> Tensor:
+    def support_loss(
+        self, params: Params, support: Encoded, choosable: Tensor | None = None
+    ) -> Tensor:
         loss = self.loss
         if isinstance(loss, LabelLoss):
             return loss.of_labels(self.predict(params, support), support.label, support.mask)
@@ -221,6 +229,7 @@ class _View(NamedTuple):
         assert self.others is not None
         # A positive competes with every item of the sample but itself.
         competes = support.index.unsqueeze(-1) != self.others.index
+        competes = competes if choosable is None else competes & choosable
         rivals = self.predict(params, self.others)
         scores = self.predict(params, support)
         return loss.of_choices(scores, rivals, -self.log_q, support.mask, competes=competes)

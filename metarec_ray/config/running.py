@@ -4,10 +4,11 @@ Knows values and their rules; does not know what is trained.
 """
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -16,6 +17,7 @@ from pydantic import (
 )
 
 from metarec_ray.algorithms.losses.union import AnyLoss
+from metarec_ray.core.parameters import Part
 from metarec_ray.data.setting_types import Settings
 from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import Domains
@@ -29,6 +31,23 @@ def _local(path: str) -> str:
 
 Folder = Annotated[str, Field(min_length=1), AfterValidator(_local)]
 """A local path; `~` is the home folder."""
+
+
+def _no_beginning(value: object) -> object:
+    """Refuse what `train.freeze` once took, the beginnings of parameters' names."""
+    if isinstance(value, str) and "." in value:
+        first, parts = value.partition(".")[0], get_args(Part)
+        wanted = first if first in parts else "head" if first == "offset" else "learner"
+        if first == "context":
+            wanted = "context, or learner for what the learner adds"
+        raise ValueError(
+            f"a part of the model is needed ({', '.join(parts)}), not the beginning of a name: "
+            f"write {wanted}, got {value!r}"
+        )
+    return value
+
+
+_FrozenPart = Annotated[Part, BeforeValidator(_no_beginning)]
 
 
 class Run(Settings):
@@ -91,8 +110,9 @@ class Train(Settings):
         init_from: a run's folder or a checkpoint; its parameters are copied where they mean the
             same: parameters of one name and shape, rows of tokens by their values and of items by
             their raw ids. The rest, and the optimizer, is fresh.
-        freeze: parameters whose names begin so are not updated: with `init_from` and `item.` and
-            `user.` a frozen source with a new head.
+        freeze: parts of the model that are not updated: the encoder and ids of `item` or `user`,
+            the encoder of `context`, the `head`, what the `learner` adds. With `init_from`, `[item,
+            user]` is a frozen source with a new head.
         domains: a weighted joint loss over the domains of the items; None for tasks of everything.
         average: models of disjoint users, averaged; None for one model.
         periods: train on so many periods of the log one after another, a period's model being the
@@ -123,7 +143,7 @@ class Train(Settings):
     parts: Literal["train", "train+valid"] = "train+valid"
     tasks: Cut = Cut()
     init_from: Folder | None = None
-    freeze: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    freeze: tuple[_FrozenPart, ...] = ()
     domains: Domains | None = None
     average: Average | None = None
     periods: Annotated[int, Field(ge=1, le=1000)] = 1

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 DAY = 86_400_000_000  # microseconds
+FARTHEST = 3.0  # of a number on the scale of features: what is farther out counts as this
 Params = dict[str, Tensor]
 """Parameters by name: flat, because that is what a checkpoint holds."""
 
@@ -24,7 +25,7 @@ class Features(NamedTuple):
 
     tokens: Tensor  # int64 [E, M]: rows of the side's token table; 0 is padding
     weights: Tensor  # float [E, M]: 0 on padding
-    dense: Tensor  # float [E, F]: standardised; 0 where missing
+    dense: Tensor  # float [E, F]: numbers as ranks of about variance 1; 0 where missing
 
     def at(self, rows: Tensor) -> "Features":
         """Return the features at `rows`, positions of any shape or a mask."""
@@ -42,6 +43,11 @@ class FieldSpan(NamedTuple):
     first: int
     end: int
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a single number; else a vector, or categories."""
+        return not self.categorical and self.end - self.first == 1
+
 
 class SideInformation(NamedTuple):
     """What is known of E entities, with the layout that learners choose fields by."""
@@ -53,6 +59,23 @@ class SideInformation(NamedTuple):
     def matrix(self) -> Tensor:
         """Return float [E, tokens + F]: weights of tokens (column 0, padding, is 0), then dense."""
         return plain(self.features, self.tokens)
+
+    def range_of(self, field: FieldSpan, learned: Tensor) -> tuple[float, float]:
+        """Return the least and the largest number of a field among the rows `learned`, bool [E].
+
+        Neither is farther than `FARTHEST` from 0, and both are 0 without such rows. What is learned
+        of a number says nothing beyond them.
+        """
+        held = self.features.dense[learned, field.first].clamp(-FARTHEST, FARTHEST)
+        return (held.min().item(), held.max().item()) if len(held) else (0.0, 0.0)
+
+    def within_range(self, learned: Tensor) -> "SideInformation":
+        """Return the side with every single number brought within its `range_of` the rows."""
+        dense = self.features.dense.clone()
+        for field in self.fields:
+            if field.is_number:
+                dense[:, field.first].clamp_(*self.range_of(field, learned))
+        return self._replace(features=self.features._replace(dense=dense))
 
 
 def nothing_known(n: int) -> SideInformation:
@@ -87,6 +110,33 @@ class Task(NamedTuple):
     begins: Tensor  # bool [*T]: the window begins with the entity's first event
 
 
+class OffsetChanges(NamedTuple):
+    """How offsets change for tasks whose own events are left out of them: a sparse [T, U].
+
+    A new entity has no part in the offsets it meets, so one of training must have none either.
+    """
+
+    key: Tensor  # int64 [n]: task x U + item, ascending, unique
+    change: Tensor  # float [n]
+
+    def at(self, position: Tensor, n_items: int) -> Tensor:
+        """Return the changes [T, N] for the items at `position`, int64 [T, N]."""
+        wanted = torch.arange(len(position), device=position.device).unsqueeze(1) * n_items
+        wanted = wanted + position
+        if not len(self.key):
+            return torch.zeros(wanted.shape, device=position.device)
+        found = torch.searchsorted(self.key, wanted).clamp(max=len(self.key) - 1)
+        return torch.where(self.key[found] == wanted, self.change[found], 0.0)
+
+    def dense(self, tasks: int, n_items: int) -> Tensor:
+        """Return all changes [T, U]."""
+        whole = torch.zeros(tasks * n_items, device=self.key.device)
+        return whole.index_copy_(0, self.key, self.change).view(tasks, n_items)
+
+
+NO_CHANGES = OffsetChanges(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+
+
 class Lane(NamedTuple):
     """A fixed share of a meta-batch: what one worker computes whole."""
 
@@ -96,6 +146,7 @@ class Lane(NamedTuple):
     item_features: Features  # [U]
     reference: Tensor  # int64 [R]: positions of the model's reference items
     tasks: Task
+    own: OffsetChanges = NO_CHANGES  # of entities that the offsets were counted from
 
 
 class Encoded(NamedTuple):

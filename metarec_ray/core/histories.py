@@ -66,15 +66,18 @@ class Histories(NamedTuple):
 
     def take(self, entities: Tensor) -> "Histories":
         """Return the histories of the entities at the positions `entities`, int64 [n]."""
-        sizes = self.lengths()[entities]
-        ends = sizes.cumsum(0)
-        shift = self.offsets[entities] - (ends - sizes)
-        events = torch.arange(int(sizes.sum())) + shift.repeat_interleave(sizes)
-        return self._events(events)._replace(
+        ends = self.lengths()[entities].cumsum(0)
+        return self._events(self.events_of(entities))._replace(
             task_id=self.task_id[entities],
             offsets=torch.cat([ends.new_zeros(1), ends]),
             users=self.users._replace(features=self.users.features.at(entities)),
         )
+
+    def events_of(self, entities: Tensor) -> Tensor:
+        """Return the positions of the events of the entities `entities`, one after another."""
+        sizes = self.lengths()[entities]
+        shift = self.offsets[entities] - (sizes.cumsum(0) - sizes)
+        return torch.arange(int(sizes.sum())) + shift.repeat_interleave(sizes)
 
     def keep(self, mask: Tensor) -> "Histories":
         """Return the same entities with the events in `mask`, bool [N], only."""

@@ -56,6 +56,14 @@ def competing(others: Tensor, competes: Tensor) -> Tensor:
     return top + torch.log(total.squeeze(-1).clamp(min=torch.finfo(total.dtype).tiny))
 
 
+def repeats(item: Tensor, mask: Tensor) -> Tensor:
+    """Return bool [*T, N]: whether an earlier real event of the set has the same item."""
+    n = item.shape[-1]
+    earlier = torch.ones(n, n, dtype=torch.bool, device=item.device).tril(-1)
+    same = item.unsqueeze(-1) == item.unsqueeze(-2)
+    return (same & earlier & mask.unsqueeze(-2)).any(-1)
+
+
 def full_softmax(scores: Tensor, item: Tensor, barred: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of -log p(item) over the whole catalogue.
 

@@ -1,6 +1,7 @@
-"""Parameters as those who own them declare them: a value, whether it decays, what its rows are.
+"""Parameters as those who own them declare them: a value, and how training treats it.
 
-Whether a parameter decays and what its rows stand for is declared, not read from its name.
+What decays, what adapts, what its rows stand for and which part of a model it belongs to is
+declared: a name is a key in a checkpoint and decides nothing.
 """
 
 from typing import Literal, NamedTuple
@@ -8,6 +9,9 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from metarec_ray.core.batch import Params
+
+Part = Literal["item", "user", "context", "head", "learner"]
+"""What a parameter belongs to: the encoder and ids of a side, the head, or the learner."""
 
 
 class Rows(NamedTuple):
@@ -26,14 +30,17 @@ class Parameter(NamedTuple):
             rates and precisions do not, for which zero is no neutral value.
         rows: what each row stands for, so that a warm start copies rows that mean the same; None
             where rows have no meaning of their own. Rows of ids make a table: a lane looks up those
-            of its items or entities, and only these have a gradient; they are `item.ids` and
-            `user.ids`, which the towers declare.
+            of its items or entities, and only these have a gradient. The towers alone declare such.
+        adapts: of an encoder's parameters, whether an encoder that adapts moves them for each task.
+        part: what it belongs to, which `train.freeze` names; whoever joins the parts says it.
 
     """
 
     value: Tensor
     decays: bool = False
     rows: Rows | None = None
+    adapts: bool = False
+    part: Part = "learner"
 
     @property
     def is_table(self) -> bool:
@@ -50,10 +57,17 @@ def values(declared: Declared) -> Params:
     return {name: parameter.value for name, parameter in declared.items()}
 
 
+def of_part(part: Part, declared: Declared) -> Declared:
+    """Return the parameters as ones of `part`."""
+    return {name: parameter._replace(part=part) for name, parameter in declared.items()}
+
+
+def table_rows(declared: Declared) -> dict[str, Rows]:
+    """Return of each table what its rows stand for, by name."""
+    return {n: p.rows for n, p in declared.items() if p.rows is not None and p.is_table}
+
+
 def split(declared: Declared) -> tuple[Params, Params]:
     """Return the values of dense parameters and of tables."""
-    for name, parameter in declared.items():
-        ids = parameter.rows is not None and f"{parameter.rows.side}.ids"
-        assert not parameter.is_table or name == ids, f"rows of ids are {ids}, not {name}"
     dense = {n: p.value for n, p in declared.items() if not p.is_table}
     return dense, {n: p.value for n, p in declared.items() if p.is_table}

@@ -27,8 +27,10 @@ class FeatureField(Frozen):
         kind: how the column is encoded.
         size: of the vocabulary of a (multi-)categorical feature, without the unknown (0).
         dim: length of a vector feature; 1 for a numeric one, 0 for a categorical one.
-        mean: mean of a numeric feature over training rows; 0 for other kinds.
-        std: its standard deviation; 1 where that is 0, and for other kinds.
+        knots: of a numeric feature, numbers of training rows, ascending; () for other kinds.
+        ranks: of each of these the share of training rows below it, ties counted half.
+        mean, std: of a numeric feature in stores that were made before there were ranks: its
+            training rows' mean and standard deviation; else 0 and 1.
 
     """
 
@@ -36,5 +38,7 @@ class FeatureField(Frozen):
     kind: Kind
     size: int = 0
     dim: int = 0
+    knots: tuple[float, ...] = ()
+    ranks: tuple[float, ...] = ()
     mean: float = 0.0
     std: float = 1.0

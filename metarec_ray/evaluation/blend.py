@@ -31,6 +31,7 @@ def fit_blend(experiment: Experiment, store: TaskStore, *, fitting: Fitting = AL
 
     Raises:
         ConfigError: as in `member_experiments`.
+        NotFinite: a member's score for a validation entity is NaN or infinite.
 
     """
     started = time.perf_counter()
@@ -101,12 +102,15 @@ def _weights(
     experiment: Experiment, store: TaskStore, members: list[Checkpoint], fitting: Fitting
 ) -> Tensor:
     """Return the weights [K, M] that are best on validation entities; ks ascend."""
-    judge = validation(experiment, store)
+    judge = validation(experiment, store)._replace(method="a blend")
+    names = list(experiment.blend.members)
     predictors = [Recommender(member).predictor for member in members]
     rows = []
     for k in _sizes(experiment):
         supports = judge.tasks.supports(k)
         parts = torch.stack([member_scores(p, supports, judge.feedback) for p in predictors])
+        for name, scores in zip(names, parts, strict=True):
+            judge.require_finite(scores, k, method=name)
         powers = torch.ones(len(parts))
         if judge.feedback == "implicit":
             candidates = judge.tasks.candidates(k)
@@ -115,8 +119,7 @@ def _weights(
         weights = select(parts, partial(judge.quality, k=k), rounds=experiment.blend.rounds)
         rows.append(weights * powers)
         shown = ", ".join(
-            f"{name} {weight:.2f}"
-            for name, weight in zip(experiment.blend.members, weights.tolist(), strict=True)
+            f"{name} {weight:.2f}" for name, weight in zip(names, weights.tolist(), strict=True)
         )
         fitting.progress(f"blend: after {k} events {shown}")
     return torch.stack(rows)

@@ -1,13 +1,16 @@
 """The scores of a recommender for the tasks of a protocol, over the whole catalogue.
 
-Knows the support of a task at each k; does not know what is done with the scores.
+Knows the support of a task at each k, and that a score is a number: one that is not is refused,
+because a mean skips it and a comparison orders it anyhow. Does not know what scores are for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
+from metarec_ray.errors import NotFinite
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.inference.supports import Supports
 
@@ -51,6 +54,31 @@ class RankingTasks(Protocol):
     def supports(self, k: int) -> Supports:
         """Return the support of each entity."""
         ...
+
+
+def require_finite(
+    scores: Tensor, asked: Tensor, *, method: str, entity: Sequence[object], k: int | None
+) -> None:
+    """Raise NotFinite if a method's score is NaN or infinite where it was `asked` for.
+
+    Args:
+        scores: [E, Q] of each entity's items.
+        asked: bool [E, Q] or [Q]; what else is in `scores` may be anything.
+        method: its name.
+        entity: [E], names of the entities.
+        k: number of known events; None for whole supports.
+
+    """
+    wrong = asked & ~scores.isfinite()
+    if not bool(wrong.any()):
+        return
+    rows = wrong.any(1)
+    first = int(rows.to(torch.int8).argmax())
+    place = "" if k is None else f" after k = {k} events"
+    raise NotFinite(
+        f"scores must be finite, {method} gives {scores[first][wrong[first]][0].item()} for entity "
+        f"{entity[first]}{place} ({int(rows.sum())} of {len(rows)} entities have such scores)"
+    )
 
 
 def recommender_method(

@@ -19,12 +19,12 @@ from metarec_ray.config.experiment import Experiment, parse
 from metarec_ray.core.batch import Features
 from metarec_ray.core.ranking import top_k
 from metarec_ray.data.fields import FeatureField
-from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.features import FeatureSpace, encode_record, stack
-from metarec_ray.errors import RequestError
+from metarec_ray.errors import NotFinite, RequestError
 from metarec_ray.inference.limits import MAX_SUPPORT
-from metarec_ray.inference.predictor import SIZES, WEIGHTS, predictor_of
+from metarec_ray.inference.metadata import label_rules, metadata
+from metarec_ray.inference.predictor import predictor_of
 from metarec_ray.inference.retrieval import Best, Retriever
 from metarec_ray.inference.supports import Supports
 
@@ -57,6 +57,8 @@ class Ranking(NamedTuple):
         adapted: False if no support event was usable; then it is the ranking of the prior.
         support_used: number of support events that were adapted on.
         unknown: indices of support events whose item is not in the catalogue.
+        diverged: True if scores after adapting were NaN or infinite; then it is the ranking of the
+            prior, and no event was used.
 
     """
 
@@ -64,6 +66,7 @@ class Ranking(NamedTuple):
     adapted: bool
     support_used: int
     unknown: list[int]
+    diverged: bool = False
 
 
 class Recommender:
@@ -74,7 +77,7 @@ class Recommender:
         self.name, self.version = name, version
         self.experiment: Experiment = parse(checkpoint.config, "config.json of the checkpoint")
         self.feedback: Feedback = checkpoint.schema["feedback"]
-        self.rules = _label_rules(self.experiment, checkpoint)
+        self.rules = label_rules(self.experiment, checkpoint)
         self.vocabularies = checkpoint.schema["vocabularies"]
         self.spaces = {
             side: FeatureSpace([FeatureField.model_validate(field) for field in fields])
@@ -93,15 +96,7 @@ class Recommender:
             user_tokens=self.spaces["user"].tokens,
         )
         self.retriever = Retriever(self.predictor, self.trained, self.by_id)
-        self.metadata: dict[str, Any] = {
-            "algorithm": _description(self.experiment, checkpoint),
-            "feedback": self.feedback,
-            "items": len(self.ids),
-            "labels": self.rules.model_dump(mode="json"),
-            "limits": {"support": MAX_SUPPORT},
-            "metrics": checkpoint.metrics,
-            "state": checkpoint.state,
-        }
+        self.metadata = metadata(self.experiment, checkpoint, self.rules, items=len(self.ids))
 
     @classmethod
     def load(cls, path: Path, *, name: str | None = None) -> "Recommender":
@@ -136,11 +131,13 @@ class Recommender:
     ) -> Ranking:
         """Return the `k` best of `candidates` (None: the catalogue) for a user with these events.
 
-        Adapts on the known support items, oldest first; an empty support gives the prior. Ties are
-        broken by id. Candidates that are not known go last with a null score.
+        Adapts on the known support items, oldest first; an empty support gives the prior, and so
+        does one after which scores are not finite. Ties are broken by id. Candidates that are not
+        known go last with a null score.
 
         Raises:
             RequestError: k < 1, too many events, a label that is not finite, an unknown field.
+            NotFinite: the scores of the prior are NaN or infinite.
 
         """
         if k < 1 or len(support) > MAX_SUPPORT:
@@ -149,14 +146,21 @@ class Recommender:
             )
         known = [event for event in support if event.item in self.rows]
         unknown = [place for place, event in enumerate(support) if event.item not in self.rows]
-        supports = self._supports(known, user_fields or {}, context or {})
-        if candidates is None:
-            items = self._items(self.retriever.best(supports, k, exclude_seen=exclude_seen)[0])
-        else:
-            seen = {event.item for event in support} if exclude_seen else set()
-            given = [c for c in dict.fromkeys(candidates) if c not in seen]
-            items = self._rank_given(supports, given)[:k]
-        return Ranking(items, adapted=bool(known), support_used=len(known), unknown=unknown)
+        hidden = {event.item for event in support} if exclude_seen else set[str]()
+
+        def best(events: list[SupportEvent]) -> list[RankedItem]:
+            supports = self._supports(events, user_fields or {}, context or {})
+            if candidates is None:
+                return self._rank_catalogue(supports, hidden, k)
+            given = [c for c in dict.fromkeys(candidates) if c not in hidden]
+            return self._rank_given(supports, given)[:k]
+
+        try:
+            return Ranking(best(known), bool(known), len(known), unknown)
+        except NotFinite:
+            if not known:
+                raise
+        return Ranking(best([]), False, 0, unknown, diverged=True)
 
     def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
         """Return scores after adapting on each support set: of the whole catalogue, [T, I].
@@ -207,39 +211,31 @@ class Recommender:
             return self.nothing[side]
         return encode_record(self.spaces[side], self.vocabularies[side], fields, side)
 
+    def _rank_catalogue(self, supports: Supports, hidden: set[str], k: int) -> list[RankedItem]:
+        # What the support holds is taken out by the retriever; the prior's holds nothing.
+        told = bool(supports.mask.any())
+        more = 0 if told else len(hidden)
+        best = self.retriever.best(supports, k + more, exclude_seen=told and bool(hidden))[0]
+        return [item for item in self._items(best) if item.id not in hidden][:k]
+
     def _rank_given(self, supports: Supports, given: list[str]) -> list[RankedItem]:
         rows = torch.tensor([self.rows[c] for c in given if c in self.rows], dtype=torch.int64)
         known: list[RankedItem] = []
         if len(rows):
             scores = self.scores(supports, items=rows[None])[0]
             order = top_k(scores, self.by_id[rows], len(rows))
-            known = self._items(Best(rows[order], scores[order]))
+            finite = bool(scores.isfinite().all())
+            known = self._items(Best(rows[order], scores[order], finite))
         unknown = [RankedItem(c, None, None, cold=True) for c in given if c not in self.rows]
         return known + sorted(unknown)
 
     def _items(self, best: Best) -> list[RankedItem]:
+        if not best.finite:
+            raise NotFinite(
+                f"items are ranked by finite scores, {self.name} {self.version} gives others"
+            )
         places = best.rows.tolist(), best.scores.tolist(), self.trained[best.rows].tolist()
         return [
             RankedItem(self.ids[row], self.titles[row], score, cold=not trained)
             for row, score, trained in zip(*places, strict=True)
         ]
-
-
-def _label_rules(experiment: Experiment, checkpoint: Checkpoint) -> LabelRules:
-    """Return the rules of labels; those of the configuration for a checkpoint that has none."""
-    if "labels" in checkpoint.schema:
-        return LabelRules.model_validate(checkpoint.schema["labels"])
-    return LabelRules.of(experiment.data)
-
-
-def _description(experiment: Experiment, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the learner's name and hyper-parameters; of a blend its weights at each k."""
-    if not experiment.blend.members:
-        return experiment.algorithm.model_dump(mode="json")
-    weights = {
-        str(k): dict(zip(experiment.blend.members, row, strict=True))
-        for k, row in zip(
-            checkpoint.model[SIZES].tolist(), checkpoint.model[WEIGHTS].tolist(), strict=True
-        )
-    }
-    return {"name": "blend", "weights": weights}

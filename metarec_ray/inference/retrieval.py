@@ -34,6 +34,7 @@ class Best(NamedTuple):
 
     rows: Tensor  # int64 [K]: rows of the catalogue
     scores: Tensor  # float32 [K]
+    finite: bool = True  # whether all scores are that decided which are best
 
 
 class Retriever:
@@ -91,7 +92,8 @@ class Retriever:
             return {}
         assert isinstance(self.predictor, Trained)
         heads = self.predictor.heads(supports)
-        scores = self.approximate.scores(heads.params, heads.user + heads.now[:, 0])
+        query = heads.user + heads.now[:, 0]
+        scores = heads.label_scale.restore(self.approximate.scores(heads.params, query))
         if not self.every:
             scores.masked_fill_(self.untrained, -torch.inf)
         if exclude_seen:
@@ -117,7 +119,7 @@ class Retriever:
             # So many that k are left when the seen ones are taken out.
             rows = self.rows[top_k(may, by_id, min(k + len(seen), len(may)))]
             rows = rows[~torch.isin(rows, seen)][:k]
-            found.append(Best(rows, scores[rows]))
+            found.append(Best(rows, scores[rows], bool(may.isfinite().all())))
         return found
 
 

@@ -1,7 +1,8 @@
 """The predictor of one learner: fitted on whole histories, or trained through the towers.
 
 Knows a learner's parameters and encodes its catalogue once; does not know ids, requests, files or
-blends. Adaptation is the same code that training ran.
+blends. Adaptation is the same code that training ran, on labels without a unit as there; what goes
+out is in the unit of the labels again.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from metarec_ray.algorithms.base import Learner, MetaLearner, Problem
+from metarec_ray.algorithms.label_scale import AS_THEY_ARE, LabelScale
 from metarec_ray.algorithms.problem import (
     EncodedItems,
     Recipe,
@@ -41,13 +43,15 @@ Score = Callable[[Problem, Params, Params, Encoded], Tensor]
 class Heads(NamedTuple):
     """Adapted heads of T tasks, and whom they score for."""
 
+    label_scale: LabelScale
     params: Params  # adapted ones [T, ...], those that all tasks share without T
     user: Tensor  # float [T, D]
     now: Tensor  # float [T, 1, D]
 
     def scores(self, items: EncodedItems) -> Tensor:
         """Return the scores [T, M] of the items [T, M] of each task, or of [M] for all."""
-        return head_score(self.params, encode_candidates(items, self.user, self.now))
+        found = head_score(self.params, encode_candidates(items, self.user, self.now))
+        return self.label_scale.restore(found)
 
 
 class _Single(ABC):
@@ -55,9 +59,14 @@ class _Single(ABC):
 
     items: EncodedItems
 
-    def __init__(self, learner: Learner, meta: Params, *, batched: bool):
-        """Take parameters; `batched` learners take T tasks at once, vmap makes T of one else."""
+    def __init__(self, learner: Learner, meta: Params, model: Params, *, batched: bool):
+        """Take the parameters in use, and all that the checkpoint has by their names in it.
+
+        `batched` learners take T tasks at once, vmap makes T of one else.
+        """
         self.learner, self.meta, self.batched = learner, meta, batched
+        # Checkpoints of before labels were standardised have none.
+        self.label_scale = LabelScale.of_buffers(model, BUFFER) or AS_THEY_ARE
         self._adapt: Adapt = learner.adapt
         self._score: Score = learner.score
         if batched:
@@ -84,10 +93,10 @@ class _Single(ABC):
             encoded = encode_candidates(candidates, asked.user, asked.now)
             return {"scores": self._score(problem, self.meta, fast, encoded)}
 
-        asked = self._encoded(supports)
+        asked = self._asked(supports)
         wanted = supports.item if items is None else items
         if len(wanted) <= CHUNK:  # a request: nothing stands beside it
-            return self._each(judge, wanted, asked)["scores"]
+            return self.label_scale.restore(self._each(judge, wanted, asked)["scores"])
         # Side by side are supports of like length: short ones must not pay for the longest.
         lengths = _lengths(supports.mask)
         order = lengths.argsort(stable=True)
@@ -95,13 +104,18 @@ class _Single(ABC):
         for part in order.split(CHUNK):
             longest = max(1, int(lengths[part].max()))
             found.append(self._each(judge, wanted[part], asked.of(part, longest))["scores"])
-        return torch.cat(found)[order.argsort()]
+        return self.label_scale.restore(torch.cat(found)[order.argsort()])
 
     @torch.no_grad()
     def adapted(self, supports: Supports) -> int:
-        asked = self._encoded(supports).first()
+        asked = self._asked(supports).first()
         fast = self.learner.adapt(self._problem(asked), self.meta, self._support(asked))
         return sum(value.numel() for value in self._changed(fast).values())
+
+    def _asked(self, supports: Supports) -> EncodedSupports:
+        """Return what tasks ask, encoded, their labels as the learner is given them."""
+        label = self.label_scale.standardise(supports.label, supports.mask)
+        return self._encoded(supports._replace(label=label))
 
     def _each(
         self,
@@ -134,7 +148,7 @@ class Fitted(_Single):
         self, learner: Learner, model: Params, feedback: Feedback, *, n_items: int, user_tokens: int
     ):
         """Take parameters by their names in a checkpoint."""
-        super().__init__(learner, _parameters(model), batched=False)
+        super().__init__(learner, _parameters(model), model, batched=False)
         self.problem, self.items = no_problem(feedback), unencoded(n_items)
         self.user_tokens = user_tokens
 
@@ -152,7 +166,7 @@ class Trained(_Single):
     def __init__(self, recipe: Recipe, model: Params, *, items: Features):
         """Take parameters by their names in a checkpoint, and the catalogue's features."""
         own = {n: p for n, p in _parameters(model).items() if n not in TABLES}
-        super().__init__(recipe.learner, own, batched=recipe.batched)
+        super().__init__(recipe.learner, own, model, batched=recipe.batched)
         self.recipe, self.features, self.ids = recipe, items, model.get("item.ids")
         self.log_q = model[BUFFER + "reference.log_q"]
         rows = torch.arange(len(items.tokens))
@@ -175,14 +189,16 @@ class Trained(_Single):
             problem = self._problem(asked)
             return self._changed(self._adapt(problem, self.meta, self._support(asked)))
 
-        asked = self._encoded(supports)
-        return Heads(self.meta | self._each(adapt, supports.item, asked), asked.user, asked.now)
+        asked = self._asked(supports)
+        params = self.meta | self._each(adapt, supports.item, asked)
+        return Heads(self.label_scale, params, asked.user, asked.now)
 
     def _problem(self, asked: EncodedSupports) -> Problem:
         reencoder = None
         if asked.raw:
             user, nobody = Features(*asked.raw), torch.zeros(1)
-            reencoder = Reencoder(self.recipe.model, self.features, self.ids, user, nobody)
+            model, adapting = self.recipe.model, self.recipe.adapting
+            reencoder = Reencoder(model, self.features, self.ids, user, nobody, adapting)
         return make_problem(
             self.recipe.feedback,
             self.reference,

@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 from metarec_ray.core.batch import Params
 from metarec_ray.core.quantization import quantize
 from metarec_ray.models.approximate_layers import Units, outputs, units
-from metarec_ray.models.head import Head, Layer, head_of
+from metarec_ray.models.head import Head, Layer, head_of, layer_names
 
 
 class ApproximateCatalogue:
@@ -26,11 +26,7 @@ class ApproximateCatalogue:
 
     def __init__(self, meta: Params, vector: Tensor, offset: Tensor, *, low: bool):
         """Take shared parameters, and the vectors [R, D] and offsets [R] of items, in float32."""
-        self.dims = {
-            n: value.dim()
-            for n, value in meta.items()
-            if n.startswith("head.") or n == "offset.scale"
-        }
+        self.dims = {n: meta[n].dim() for n in (*layer_names(meta), "offset.scale")}
         self.first_weight = meta.get("head.0.item")
         self.vector, self.offset, self.low = vector, offset, low
         # What all items share would take digits from what tells them apart.

@@ -47,7 +47,19 @@ def init_head(dim: int, hidden: tuple[int, ...], generator: Generator) -> Declar
     features = dim + (width if hidden else 0)
     declared["head.out.weight"] = Parameter(torch.zeros(features), decays=True)
     declared["head.out.bias"] = Parameter(torch.zeros(()))
+    declared["offset.scale"] = Parameter(torch.ones(()))
     return declared
+
+
+def layer_names(params: Params, first: int = 0) -> list[str]:
+    """Return the names of the weights and biases of a head's layers from number `first` on.
+
+    Hidden layers are counted from 0, the output layer comes last. In the order of `params`.
+    """
+    own = {"head.out.weight", "head.out.bias"}
+    for layer in range(first, hidden_layers(params)):
+        own |= {f"head.{layer}.{kind}" for kind in ("item", "user", "bias")}
+    return [name for name in params if name in own]
 
 
 def head_of(params: Params, dim: int) -> Head:

@@ -4,6 +4,7 @@ Knows routes, bodies and keys; does not know which learner answers or who runs t
 Endpoints are `async` because ranking takes less time than a thread switch.
 """
 
+import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
@@ -15,7 +16,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from metarec_ray import __version__
 from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.inference.events import Judged, judge
-from metarec_ray.inference.recommender import RankedItem, Ranking, SupportEvent
+from metarec_ray.inference.recommender import Ranking, SupportEvent
 from metarec_ray.service import problems
 from metarec_ray.service.auth import Keyring, presented
 from metarec_ray.service.body import RANK_BODY, describe, read_body
@@ -29,6 +30,8 @@ from metarec_ray.service.requests import (
     RankResponse,
     SupportItem,
 )
+
+log = logging.getLogger(__name__)
 
 
 class Ranker(Protocol):
@@ -141,6 +144,7 @@ def answer_rank(ranker: Ranker, name: str, body: RankRequest) -> RankResponse:
     Raises:
         Problem: a support event names an unknown item and the request does not say to drop it; a
             label that nothing could be learned from; a field that the model does not know.
+        NotFinite: the model's scores are not finite, also without the support.
 
     """
     started = perf_counter()
@@ -156,6 +160,8 @@ def answer_rank(ranker: Ranker, name: str, body: RankRequest) -> RankResponse:
         wrong = [(places[at], "must be 0 or 1") for at in judged.rejected]
         raise _refusal("/support/{}/value", wrong)
     ranking = _ranked(ranker, body, [body.support[at] for at in places], judged)
+    if ranking.diverged:
+        log.warning("%s %s: scores after adapting are not finite", name, ranker.version)
     return RankResponse(
         request_id=body.request_id or uuid4().hex,
         model=name,
@@ -165,12 +171,13 @@ def answer_rank(ranker: Ranker, name: str, body: RankRequest) -> RankResponse:
             status="adapted" if ranking.adapted else "prior",
             support_used=ranking.support_used,
             support_dropped=len(body.support) - ranking.support_used,
+            fallback="scores-not-finite" if ranking.diverged else None,
         ),
         items=[
             Ranked(id=item.id, title=item.title, score=item.score, rank=place, cold=item.cold)
             for place, item in enumerate(ranking.items, start=1)
         ],
-        warnings=[*_warnings(len(unknown), ranking.items), *judged.notes],
+        warnings=[*_warnings(len(unknown), ranking), *judged.notes],
     )
 
 
@@ -224,13 +231,17 @@ def _refusal(place: str, wrong: Sequence[tuple[int, str]]) -> Problem:
     return Problem(422, f"{errors[0].pointer}: {errors[0].detail} {more}", errors=errors)
 
 
-def _warnings(unknown: int, items: Sequence[RankedItem]) -> list[str]:
-    unscored = sum(item.score is None for item in items)
+def _warnings(unknown: int, ranking: Ranking) -> list[str]:
+    unscored = sum(item.score is None for item in ranking.items)
     warnings: list[str] = []
     if unknown:
         warnings.append(f"support events dropped because their item is unknown: {unknown}")
     if unscored:
         warnings.append(f"items ranked last without a score because they are unknown: {unscored}")
+    if ranking.diverged:
+        warnings.append(
+            "ranked without the support, because adapting on it gives scores that are not finite"
+        )
     return warnings
 
 

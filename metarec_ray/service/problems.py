@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
-from metarec_ray.errors import RequestError
+from metarec_ray.errors import NotFinite, RequestError
 from metarec_ray.service.requests import Candidate, RankRequest, SupportItem
 
 BASE = "https://metarec-ray.dev/problems/"
@@ -111,6 +111,7 @@ def install(app: FastAPI) -> None:
     app.exception_handler(Problem)(_refuse)
     app.exception_handler(HTTPException)(_http)
     app.exception_handler(RequestError)(_request)
+    app.exception_handler(NotFinite)(_not_finite)
     app.exception_handler(RequestValidationError)(_validation)
     app.exception_handler(Exception)(_crash)
 
@@ -171,6 +172,12 @@ async def _request(request: Request, error: Exception) -> JSONResponse:
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, Problem(422, "the address is not valid"))
+
+
+async def _not_finite(request: Request, error: Exception) -> JSONResponse:
+    log.error("a model cannot rank: %s", error)
+    detail = "the model's scores are not finite, with or without the support: it cannot rank"
+    return _answer(request, Problem(500, detail))
 
 
 async def _crash(request: Request, error: Exception) -> JSONResponse:

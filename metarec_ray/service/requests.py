@@ -27,8 +27,8 @@ MAX_K = 1000
 MAX_ID_CHARS = 256
 MAX_FIELDS = 64
 MAX_FIELD_VALUES = 1024
-# Far above any rating or feature, and small enough that no score overflows.
-MAX_VALUE = 1e6
+# Far above any label or feature, whatever its unit.
+MAX_VALUE = 1e12
 MAX_FIELD = 1e12
 DEFAULT_K = 10
 
@@ -162,11 +162,16 @@ class Answer(BaseModel):
 
 
 class Adaptation(Answer):
-    """What became of the support."""
+    """What became of the support.
+
+    `fallback` says why the prior answered although there were events to adapt on; null if it did
+    not.
+    """
 
     status: Literal["adapted", "prior"]
     support_used: int
     support_dropped: int
+    fallback: Literal["scores-not-finite"] | None = None
 
 
 class Ranked(Answer):

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metarec_ray.algorithms.label_scale import AS_THEY_ARE, LabelScale
 from metarec_ray.checkpoint import BUFFER, CHECKPOINTS, Checkpoint, step_path
 from metarec_ray.config import places
 from metarec_ray.config.compare import Difference, difference
@@ -88,6 +89,20 @@ def require_same_run(
     if changed is not None:
         raise CheckpointError(
             f"a run resumes with the configuration it began with, {changed} ({path}); {anew}"
+        )
+
+
+def require_same_scale(model: Params, scale: LabelScale) -> None:
+    """Raise a CheckpointError if a checkpoint's `model` was learned from labels on another scale.
+
+    Checkpoints of before labels were standardised have them as they are.
+    """
+    theirs = LabelScale.of_buffers(model, BUFFER) or AS_THEY_ARE
+    if not theirs.is_close(scale):
+        raise CheckpointError(
+            f"a run resumes with the scale of labels it began with, the checkpoint has mean "
+            f"{theirs.mean:.4g} and standard deviation {theirs.std:.4g}, now {scale.mean:.4g} and "
+            f"{scale.std:.4g}; choose another run.dir to begin anew"
         )
 
 

@@ -9,9 +9,8 @@ import time
 import torch
 
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting
-from metarec_ray.algorithms.gradient.maml import GradientLearner
 from metarec_ray.algorithms.losses.union import loss_for
-from metarec_ray.checkpoint import Checkpoint
+from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.config.running import Train
 from metarec_ray.core.batch import nothing_known
@@ -65,12 +64,15 @@ def fit_histories(
     histories = histories._replace(context=nothing_known(len(histories.item)).features)
     trained = histories.met_items()
     started = time.perf_counter()
-    model = learner.fit(histories, fitting._replace(seed=experiment.run.seed))
+    scale = learner.label_scale(histories.label, store.manifest.feedback)
+    model = learner.fit(
+        scale.standardise_histories(histories), fitting._replace(seed=experiment.run.seed)
+    )
     seconds = round(time.perf_counter() - started, 1)
     return assemble(
         experiment,
         store,
-        model,
+        model | scale.buffers(BUFFER),
         trained=trained,
         step=0,
         optimizer={},
@@ -89,10 +91,10 @@ def require_suitable(experiment: Experiment, store: TaskStore) -> None:
     if isinstance(learner, FittedLearner):
         _require_no_outer_loop(experiment.train, learner.name)
     loss_for(feedback, experiment.train.loss)
-    if experiment.model.encoder.adapts and not isinstance(learner, GradientLearner):
+    if experiment.model.encoder.adapts and not learner.adapts_encoder:
         raise ConfigError(
-            "model.encoder.adapts needs a learner that descends on its support (maml and its "
-            f"relatives), got {learner.name} (algorithm.name)"
+            "model.encoder.adapts needs a learner that descends on its support with more than the "
+            f"last layer (maml and its relatives), got {learner.name} (algorithm.name)"
         )
 
 

@@ -1,7 +1,7 @@
 """Training period by period, and how much is forgotten on the way.
 
 Every period starts from the model of the one before, replays what was seen before and is drawn to
-that model (`continual`); a period that does not improve on it is refused. Every model is evaluated
+that model; a period that does not improve on it is refused. Every model is evaluated
 on all periods. The forgetting of a period is the best quality that any earlier model had on it,
 minus the quality of the last model [Chaudhry et al., 2018, arXiv:1801.10112]. Does not know ray.
 """
@@ -19,9 +19,9 @@ from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
 from metarec_ray.training.artifact import own_config, require_same_run
-from metarec_ray.training.continual import Anchor, Verdict, mixed
+from metarec_ray.training.meta_step.anchor import Anchor
 from metarec_ray.training.metrics_log import Progress
-from metarec_ray.training.periods import cut, up_to, within
+from metarec_ray.training.periods import Verdict, cut, mixed, up_to, within
 from metarec_ray.training.segments import Metrics, Segment
 from metarec_ray.training.trainer import Trainer, every_event
 from metarec_ray.training.validation import HeldOut
@@ -146,7 +146,7 @@ class PeriodRun:
                 new = trainer.trained & ~before.model[BUFFER + "trained"].bool()
                 trainer.state.tables["item.ids"][new] = 0.0
             if self.experiment.train.anchor:
-                trainer.after_step = Anchor(trainer, self.experiment.train.anchor)
+                trainer.after_step = Anchor(trainer.state, self.experiment.train.anchor)
         return trainer
 
     def _trainer(self, period: int) -> Trainer:
@@ -160,17 +160,15 @@ class PeriodRun:
                 "init_from": train.init_from if period == 0 else None,
             }
         )
-        seen = partial(up_to, period, self.periods, seed)
         new = partial(within, period, self.periods)
         trainer = Trainer(
             self.experiment.model_copy(update={"train": own}),
             self.store,
-            statistics_from=seen,
+            statistics_from=partial(up_to, period, self.periods, seed),
             tasks_from=every_event if train.replay == 1 else new,
         )
         if period > 0 and 0 < train.replay < 1:
-            everything = seen(trainer.store.histories(tuple(train.parts.split("+"))))
-            whole = trainer.lane_sampler(everything, everything, trainer.trained, train.tasks)
+            whole = trainer.sampler_from(every_event)
             trainer.draw_from(mixed(trainer.sampler, whole, train.replay))
         return trainer
 

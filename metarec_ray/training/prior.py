@@ -1,29 +1,127 @@
 """Item statistics that are fixed before meta-training: offsets and the reference sample.
 
 Knows sums over the training histories; does not know encoders or learners. Offsets are not learned,
-because a learned item bias overfits: there are few starts of histories.
+because a learned item bias overfits: there are few starts of histories. A task of training is asked
+with the offsets that its entity's own events have no part in: else a query would help to predict
+itself, the more the fewer events an item has, and the outer loop would trust offsets that new
+entities do not find.
 """
 
 import torch
 from torch import Tensor
 
-from metarec_ray.core.batch import DAY, Params
+from metarec_ray.core.batch import DAY, OffsetChanges, Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.negatives import Sampling
 from metarec_ray.models.towers import Towers
 
 SHRINKAGE = 5.0
+PSEUDO_COUNT = 0.3
 OUTSIDE = 1e-3  # weight of events outside `prior_positions`, for items without others
 
 
+class ItemStatistics:
+    """Sums over training events, and the offsets of items that are made of them.
+
+    The offset is the score of an item without a user, up to a constant: log of its share of events,
+    recency-weighted (implicit), shrunk mean label (explicit), shrunk log-odds of a click (binary).
+    First events prefer other items than later ones: for items that are met later, all events count
+    alike (implicit).
+
+    Attributes:
+        count: float64 [I], sum of the weights of an item's events.
+        events: float64 [I], number of an item's events.
+        offset, later: float64 [I], of items at the start of a history, and later.
+
+    """
+
+    def __init__(
+        self,
+        table: Histories,
+        trained: Tensor,
+        model: Towers,
+        feedback: Feedback,
+        cutoff: int | None,
+    ):
+        """Sum over `table`; `trained` bool [I] are the items that offsets are centred on."""
+        self.table, self.feedback = table, feedback
+        self._weight = _weights(table, model, cutoff)
+        self.count, self._total = self._sums(self._weight, table.item, table.label, len(trained))
+        self.events = torch.bincount(table.item, minlength=len(trained)).double()
+        self.offset, self.later = (
+            self._offset(count, self._total) for count in (self.count, self._later)
+        )
+        if feedback == "implicit":
+            self.offset, self.later = (o - o[trained].mean() for o in (self.offset, self.later))
+
+    @property
+    def _later(self) -> Tensor:
+        """Return the weights of items that are met later."""
+        return self.events if self.feedback == "implicit" else self.count
+
+    def without_own(
+        self, entities: Tensor, begins: Tensor, place: Tensor, n_items: int
+    ) -> OffsetChanges:
+        """Return how the offsets change for tasks of these entities without their own events.
+
+        Of implicit feedback up to a constant a task, which changes no choice.
+
+        Args:
+            entities: int64 [T], positions in the histories that were summed.
+            begins: bool [T], whether a task begins its history.
+            place: int64 [I], position of each item in a lane, negative for items that it lacks.
+            n_items: U, of the lane.
+
+        """
+        own = self.table.take(entities)
+        weight = self._weight[self.table.events_of(entities)]
+        task, at = own.entity(), place[own.item]
+        # The mean that offsets are shrunk to is one of the others too.
+        known = at >= 0
+        key, entry = torch.unique((task * n_items + at)[known], return_inverse=True)
+        item = own.item.new_zeros(len(key)).index_copy_(0, entry, own.item[known])
+        owner = key // n_items
+        if self.feedback == "implicit":
+            weight = torch.where(begins[task], weight, 1.0)
+        count, total = self._sums(weight[known], entry, own.label[known], len(key))
+        whole = self.count[item]
+        if self.feedback == "implicit":
+            whole = torch.where(begins[owner], whole, self.events[item])
+            changed = _log_share((whole - count).clamp(min=0)) - _log_share(whole)
+            return OffsetChanges(key, changed.float())
+        all_count, all_total = self._sums(weight, task, own.label, len(entities))
+        rest = (self.count.sum() - all_count)[owner], (self._total.sum() - all_total)[owner]
+        mean = torch.where(rest[0] > 0, rest[1] / rest[0].clamp(min=1e-9), self._mean)
+        changed = self._shrunk((whole - count).clamp(min=0), self._total[item] - total, mean)
+        return OffsetChanges(key, (changed - self.offset[item]).float())
+
+    @property
+    def _mean(self) -> Tensor:
+        return self._total.sum() / self.count.sum().clamp(min=1e-9)
+
+    def _offset(self, count: Tensor, total: Tensor) -> Tensor:
+        if self.feedback == "implicit":
+            return _log_share(count)
+        return self._shrunk(count, total, self._mean)
+
+    def _shrunk(self, count: Tensor, total: Tensor, mean: Tensor) -> Tensor:
+        """Return the mean labels of items, shrunk to the mean of all; of clicks the log-odds."""
+        found = (total + SHRINKAGE * mean) / (count + SHRINKAGE)
+        return torch.logit(found.clamp(1e-3, 1 - 1e-3)) if self.feedback == "binary" else found
+
+    def _sums(self, weight: Tensor, to: Tensor, label: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Return the sums of weights and of weighted labels [size], each event added at `to`."""
+        zeros = torch.zeros(2, size, dtype=torch.float64)
+        both = torch.stack([weight, weight * label.double()])
+        weights, labels = zeros.index_add_(1, to, both)
+        return weights, labels
+
+
 def item_buffers(
-    table: Histories,
+    statistics: ItemStatistics,
     trained: Tensor,
-    model: Towers,
-    feedback: Feedback,
     *,
-    cutoff: int | None,
     reference: int,
     seed: int,
     sampling: Sampling = "uniform",
@@ -31,43 +129,24 @@ def item_buffers(
     """Return `offset` [I], `offset.later` [I], `reference.items` [R], its log_q, `catalogue_size`.
 
     And `negatives.log_q` [I] if negatives are not sampled uniformly.
-
-    The offset is the score of an item without a user, up to a constant: log of its share of events,
-    recency-weighted (implicit), shrunk mean label (explicit), shrunk log-odds of a click (binary).
     """
-    weight = _weights(table, model, cutoff)
-    offset, count = _offset(table, trained, weight, feedback)
-    # First events prefer other items than later ones: for those all events count alike.
-    later = _offset(table, trained, torch.ones_like(weight), feedback)[0]
-    items, log_q = reference_sample(count, trained, reference, seed)
+    items, log_q = reference_sample(statistics.count, trained, reference, seed)
     found = {
-        "offset": offset.float(),
-        "offset.later": (later if feedback == "implicit" else offset).float(),
+        "offset": statistics.offset.float(),
+        "offset.later": statistics.later.float(),
         "reference.items": items,
         "reference.log_q": log_q.float(),
         "catalogue_size": trained.sum().float(),
     }
     if sampling != "uniform":
-        met = torch.bincount(table.item, minlength=len(trained)).double()
+        met = statistics.events
         found["negatives.log_q"] = torch.log(met.clamp(min=0.5) / met.sum()).float()
     return found
 
 
-def _offset(
-    table: Histories, trained: Tensor, weight: Tensor, feedback: Feedback
-) -> tuple[Tensor, Tensor]:
-    """Return the offsets [I] of events with these weights, and the sum of weights of each item."""
-    n_items = len(trained)
-    count = torch.zeros(n_items, dtype=torch.float64).index_add_(0, table.item, weight)
-    if feedback == "implicit":
-        offset = torch.log((count + 0.3) / (count.sum() + 0.3 * n_items))
-        return offset - offset[trained].mean(), count
-    total = torch.zeros(n_items, dtype=torch.float64).index_add_(
-        0, table.item, weight * table.label.double()
-    )
-    mean = total.sum() / count.sum().clamp(min=1e-9)
-    offset = (total + SHRINKAGE * mean) / (count + SHRINKAGE)
-    return torch.logit(offset.clamp(1e-3, 1 - 1e-3)) if feedback == "binary" else offset, count
+def _log_share(count: Tensor) -> Tensor:
+    """Return the logarithms of the items' shares of events, up to a constant."""
+    return torch.log(count + PSEUDO_COUNT)
 
 
 def reference_sample(count: Tensor, trained: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:

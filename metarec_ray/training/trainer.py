@@ -17,13 +17,14 @@ from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Lane, Params
 from metarec_ray.core.histories import Histories
+from metarec_ray.core.parameters import table_rows
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import asked_items, learned_from
-from metarec_ray.data.tasks.lanes import LaneSampler
+from metarec_ray.data.tasks.lanes import LaneSampler, WithoutOwn
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
-from metarec_ray.training.artifact import assemble, require_same_run
+from metarec_ray.training.artifact import assemble, require_same_run, require_same_scale
 from metarec_ray.training.meta_step.optimizer import rate
 from metarec_ray.training.meta_step.query_loss import METRIC
 from metarec_ray.training.meta_step.step import (
@@ -39,8 +40,9 @@ from metarec_ray.training.meta_step.step import (
 )
 from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.prefetcher import Prefetcher
-from metarec_ray.training.prior import item_buffers
+from metarec_ray.training.prior import ItemStatistics, item_buffers
 from metarec_ray.training.process import set_up
+from metarec_ray.training.token_rows import share_rows, token_rows
 from metarec_ray.training.warm_start import begin
 
 EventFilter = Callable[[Histories], Histories]
@@ -62,10 +64,14 @@ class Trainer:
         step: meta-steps taken.
         seconds: spent on them, over all runs that were resumed.
         trained: bool [I], items of the catalogue that training meets.
+        token_rows: which row of a token table stands for each value.
+        label_scale: of all events of `train.parts`: one for all periods and shards of a run.
         recipe: who learns, on which model, by which loss.
         declared: the parameters as their owners declare them.
+        table_rows: of each table, whose ids its rows are.
         state: parameters and moments of the outer optimizer; a step changes them in place.
         copied: what was copied from `train.init_from`; None without it.
+        sampler_from: returns a sampler of tasks that are cut from some of the training events.
         after_step: called after each step, when the parameters have changed.
 
     """
@@ -90,18 +96,27 @@ class Trainer:
         self.feedback: Feedback = store.manifest.feedback
         train, learner = experiment.train, meta_learner(experiment)
         self.recipe = Recipe.of(learner, experiment.model, self.feedback, train.loss)
-        histories = statistics_from(store.histories(tuple(train.parts.split("+"))))
+        everything = store.histories(tuple(train.parts.split("+")))
+        self.label_scale = learner.label_scale(everything.label, self.feedback)
+        histories = statistics_from(self.label_scale.standardise_histories(everything))
         self.trained = histories.met_items()
-        self.buffers = self._item_buffers(histories)
-        own = tasks_from(histories)
-        self.sampler = self.lane_sampler(own, histories, self.trained, train.tasks)
+        self.token_rows = token_rows(histories, self.trained)
+        statistics = ItemStatistics(
+            histories, self.trained, experiment.model, self.feedback, cutoff=store.manifest.cutoff
+        )
+        self.buffers = self._item_buffers(statistics) | self.label_scale.buffers()
+        self.sampler_from: Callable[[EventFilter], LaneSampler] = lambda some: self.lane_sampler(
+            some(histories), histories, self.trained, train.tasks, statistics.without_own
+        )
+        self.sampler = self.sampler_from(tasks_from)
         self.draw_from(self.sampler.share)
         self.after_step: AfterStep | None = None
         self.step, self.seconds = 0, 0.0
         self.declared, self.copied = begin(experiment, store, learner, self.trained)
         self.state = fresh_state(self.declared, self.device)
+        self.table_rows = table_rows(self.declared)
         self.decay = {n: train.weight_decay * p.decays for n, p in self.declared.items()}
-        self.trainable, self.frozen = divide(self.state, train.freeze)
+        self.trainable, self.frozen = divide(self.state, self.declared, train.freeze)
 
     def run(self, until: int, exchange: Exchange = _ALONE) -> Iterator[Progress]:
         """Train up to step `until`; yield a line every `log_every` steps and at the end."""
@@ -150,11 +165,16 @@ class Trainer:
         return rate(self.step, steps=train.steps, peak=train.outer_lr, schedule=train.schedule)
 
     def reported(self, metric: float) -> float:
-        """Return a mean query metric as it is reported: the root of a mean squared error."""
-        return metric**0.5 if self.feedback == "explicit" else metric
+        """Return a mean query metric as it is reported: an RMSE in the unit of the labels."""
+        return self.label_scale.std * metric**0.5 if self.feedback == "explicit" else metric
 
     def lane_sampler(
-        self, tasks_from: Histories, histories: Histories, catalogue: Tensor, cut: Cut
+        self,
+        tasks_from: Histories,
+        histories: Histories,
+        catalogue: Tensor,
+        cut: Cut,
+        without_own: WithoutOwn | None = None,
     ) -> LaneSampler:
         """Return a sampler of lanes of tasks.
 
@@ -163,6 +183,7 @@ class Trainer:
             histories: all events of these entities; their items are never negatives.
             catalogue: bool [I], items that compete.
             cut: how a history is cut into tasks.
+            without_own: if the item statistics are of these entities too.
 
         """
         domains = self.experiment.train.domains
@@ -173,12 +194,15 @@ class Trainer:
             reference=self.buffers["reference.items"].cpu(),
             domains=domains and (domains, asked_items(self.store, domains)),
             met=histories,
+            without_own=without_own,
+            token_rows=self.token_rows,
         )
 
     def parameters(self) -> Params:
         """Return all parameters and buffers by their names in a checkpoint."""
+        dense = share_rows(self.declared, self.state.dense, self.token_rows)
         buffers = {BUFFER + name: value for name, value in self.buffers.items()}
-        return self.state.dense | self.state.tables | buffers
+        return dense | self.state.tables | buffers
 
     def checkpoint(self, metrics: dict[str, float]) -> Checkpoint:
         """Return everything a resumed run or a server needs."""
@@ -204,19 +228,20 @@ class Trainer:
         self.seconds = float(checkpoint.metrics.get("seconds", 0.0))
 
     def load(self, model: Params) -> None:
-        """Take all parameters from `model`, by their names in a checkpoint."""
+        """Take all parameters from `model`, by their names in a checkpoint.
+
+        CheckpointError if they were learned from labels on another scale.
+        """
+        require_same_scale(model, self.label_scale)
         for parameters in (self.state.dense, self.state.tables):
             for name, value in parameters.items():
                 value.copy_(model[name])
 
-    def _item_buffers(self, histories: Histories) -> Params:
+    def _item_buffers(self, statistics: ItemStatistics) -> Params:
         train = self.experiment.train
         buffers = item_buffers(
-            histories,
+            statistics,
             self.trained,
-            self.experiment.model,
-            self.feedback,
-            cutoff=self.store.manifest.cutoff,
             reference=train.reference_items,
             seed=self.experiment.run.seed,
             sampling=train.tasks.negative_sampling,
@@ -235,6 +260,7 @@ class Trainer:
             self.buffers,
             self.trainable,
             to_device(lane, self.device),
+            table_rows=self.table_rows,
             frozen=self.frozen,
             progress=self.step / self.experiment.train.steps,
             seed=lane_seed(self.experiment.run.seed, self.step, index),

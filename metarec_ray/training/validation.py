@@ -73,10 +73,13 @@ def evaluate_starts(
 ) -> tuple[float, float]:
     """Return the mean query loss and metric of tasks at the start of `histories`, over all ks.
 
+    Of ratings, the loss is that of standardised labels, the metric in the unit of the labels.
+
     Every entity with enough events counts once at each k. `catalogue` bool [I] are the competing
     items, those of the histories included.
     """
     train = trainer.experiment.train
+    histories = trainer.label_scale.standardise_histories(histories)
     starts = train.tasks.model_copy(update={"start_share": 1.0})
     totals, count = torch.zeros(2), 0
     for cut in (starts.model_copy(update={"ks": (k,)}) for k in starts.ks):
@@ -98,5 +101,8 @@ def _lane_means(trainer: Trainer, lane: Lane) -> Tensor:
     with trainer.on_device, torch.no_grad():
         lane = to_device(lane, trainer.device)
         objective = lane_objective(trainer.recipe, trainer.buffers, lane)
-        rows = {n: table[tables.entries(n, lane)] for n, table in trainer.state.tables.items()}
+        rows = {
+            name: table[tables.entries(trainer.table_rows[name], lane)]
+            for name, table in trainer.state.tables.items()
+        }
         return objective(trainer.state.dense, rows)[1].cpu()

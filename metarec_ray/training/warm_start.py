@@ -15,9 +15,10 @@ from torch import Tensor
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import MetaLearner
+from metarec_ray.algorithms.label_scale import LabelScale
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
-from metarec_ray.core.parameters import Declared, Rows, split
+from metarec_ray.core.parameters import Declared, Rows, of_part, split
 from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
@@ -76,9 +77,13 @@ def begin(
     """
     generator = torch.Generator().manual_seed(experiment.run.seed)
     declared = experiment.model.init(_sides(store), generator)
-    if "item.ids" in declared:
-        declared["item.ids"].value[~trained] = 0.0  # never touched: a new item is its features
-    declared |= learner.init(split(declared)[0], generator)
+    for parameter in declared.values():
+        if parameter.rows == Rows("item", "ids"):
+            parameter.value[~trained] = 0.0  # never touched: a new item is its features
+    added = learner.init(split(declared)[0], generator)
+    assert not declared.keys() & added.keys(), "a learner's parameters have names of their own"
+    assert not any(parameter.is_table for parameter in added.values()), "lanes look up towers' rows"
+    declared |= of_part("learner", added)
     if experiment.train.init_from is None:
         return declared, None
     path, source = find(Path(experiment.train.init_from))
@@ -106,7 +111,8 @@ def copy(declared: Declared, own: Layout, source: Checkpoint, path: Path) -> Cop
     """Copy parameters of `source` into those declared, in place, where they mean the same.
 
     Raises:
-        CheckpointError: the source learned from other labels, or has no parameter in common.
+        CheckpointError: the source learned from other labels, or from ratings that were not
+            standardised, or has no parameter in common.
 
     """
     other = _layout_of(source)
@@ -115,8 +121,13 @@ def copy(declared: Declared, own: Layout, source: Checkpoint, path: Path) -> Cop
             f"a warm start needs a source of the same feedback, {path} learned from "
             f"{other.feedback}, now {own.feedback} (train.init_from)"
         )
+    if own.feedback == "explicit" and LabelScale.of_buffers(source.model, BUFFER) is None:
+        raise CheckpointError(
+            f"a warm start needs a source that learned from standardised ratings, {path} learned "
+            "from ratings as they are: train it anew (train.init_from)"
+        )
     found = Copied(path, checkpoints.parameters_sha256(source.model), [], {}, [])
-    for name, (value, _, rows) in sorted(declared.items(), key=lambda item: item[1].is_table):
+    for name, (value, _, rows, *_) in sorted(declared.items(), key=lambda item: item[1].is_table):
         theirs = source.model.get(name)
         if theirs is None or value.dim() != theirs.dim() or value.shape[1:] != theirs.shape[1:]:
             found.fresh.append(name)

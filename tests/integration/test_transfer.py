@@ -39,7 +39,7 @@ def test_shards_beside_each_other_give_the_bits_of_one_process(
     assert said[-1] == "train: already at step 4 of 4"
     # Fine-tuning of what was averaged, its items frozen, on workers of Ray Train.
     source = str(tmp_path / "a")
-    warm = asked(tmp_path / "b", synthetic_store, init_from=source, freeze=["item.", "user."])
+    warm = asked(tmp_path / "b", synthetic_store, init_from=source, freeze=["item", "user"])
     tuned = train(warm, data_dir=None, progress=said.append)
     assert any("gives" in line and "rows of item.ids" in line for line in said)
     assert tuned.parameters_sha256 != found.parameters_sha256

@@ -27,7 +27,8 @@ class BayesianHead(MetaLearner):
 
     Attributes:
         prior_precision: initial precision of every weight.
-        noise_precision: initial precision of one observation.
+        noise_precision: initial precision of one observation; of a rating in units of 1 / variance
+            of all ratings.
         newton_steps: for clicks and choices; ratings need none.
 
     """

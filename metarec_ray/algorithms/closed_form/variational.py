@@ -25,11 +25,11 @@ from metarec_ray.core.histories import Histories
 from metarec_ray.core.spd import solve_spd
 from metarec_ray.errors import DataError
 
+# Of ratings without a unit: their variance is 1.
 _START_NOISE = 0.8  # variance of a rating around its prediction, before it is learned
 _LEAST_NOISE = 1e-3  # of the variance of ratings: the least that float32 can solve with
 _START_SHRINK = 5.0  # of an item's mean residual, the first guess of its bias
 _START_SCALE = 0.1  # standard deviation of the first item factors
-_RATINGS = 10.0  # standard deviation beyond which labels are no ratings
 _SHARD = StatisticalLearner.shard
 
 Scale = Annotated[float, Field(gt=0)]
@@ -73,12 +73,11 @@ class VariationalBayes(FittedLearner):
                 f"a factorisation must have at least one rating to learn from, got 0 ratings of "
                 f"{histories.n_entities} entities"
             )
-        unit = _unit(histories.label)
-        histories = histories._replace(label=histories.label / unit)
-        users = choose(histories.users, self.demographics, f"{self.name}.demographics")
-        items = choose(histories.items, self.content, f"{self.name}.content")
         sizes = histories.lengths().float()
         count = torch.bincount(histories.item, minlength=histories.n_items).float()
+        places = (f"{self.name}.demographics", f"{self.name}.content")
+        users = choose(histories.users, self.demographics, places[0], sizes > 0)
+        items = choose(histories.items, self.content, places[1], count > 0)
         of_user = sizes / (sizes + self.demographic_shrink).clamp(min=1)
         of_item = count / (count + self.content_shrink).clamp(min=1)
         user_table = users.table(histories.users)
@@ -88,7 +87,6 @@ class VariationalBayes(FittedLearner):
             regression(item_table, of_item, self.content_ridge),
         )
         fitted = _alternate(histories, sides, self.factors, self.sweeps, fitting)
-        fitted = _in_labels(fitted, unit)
         return fitted | {f"user_{name}": value for name, value in users._asdict().items()}
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
@@ -101,7 +99,9 @@ class VariationalBayes(FittedLearner):
 
 def prior_mean(meta: Params, user: Tensor) -> Tensor:
     """Return the prior mean [P] of an entity with the plain feature vector `user`."""
-    regressors = Regressors(meta["user_column"], meta["user_power"], meta["user_scale"])
+    # Checkpoints from before numbers had limits have none.
+    names = [name for name in Regressors._fields if f"user_{name}" in meta]
+    regressors = Regressors(**{name: meta[f"user_{name}"] for name in names})
     return regressors.of(user) @ meta["user_map"]
 
 
@@ -119,25 +119,6 @@ def predict(meta: Params, user: Tensor, index: Tensor) -> Tensor:
     """Return the expected ratings [N] of an entity with latent `user` [P]."""
     item = meta["item"][index]
     return meta["mean"] + item[:, 0] + regressor(item) @ user
-
-
-def _unit(label: Tensor) -> Tensor:
-    """Return what labels are divided by: priors are on the scale of ratings, not of counts."""
-    spread = label.double().std(correction=0).float()
-    return torch.where(spread > _RATINGS, spread, 1.0)
-
-
-def _in_labels(fitted: Params, unit: Tensor) -> Params:
-    """Return the parameters of labels / unit as those of labels; item factors have no unit."""
-    bias = torch.cat([unit.reshape(1), torch.ones(fitted["item"].shape[1] - 1)])
-    return {
-        "mean": fitted["mean"] * unit,
-        "noise": fitted["noise"] * unit**2,
-        "user_map": fitted["user_map"] * unit,
-        "user_precision": fitted["user_precision"] / unit**2,
-        "item": fitted["item"] * bias,
-        "item_noise": fitted["item_noise"] * unit**2,
-    }
 
 
 class _Sides(NamedTuple):

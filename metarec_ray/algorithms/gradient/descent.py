@@ -33,7 +33,7 @@ from metarec_ray.algorithms.gradient.task_buckets import TaskBucket, bucket_inpu
 from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.fast_weights.loss_derivatives import LossDerivatives
-from metarec_ray.models.head import hidden_layers
+from metarec_ray.models.head import hidden_layers, layer_names
 
 INPUT_WEIGHTS = "head.0.item"
 
@@ -77,7 +77,7 @@ class FastHead(NamedTuple):
 
     def distance(self, meta: Params) -> Tensor:
         """Return half the squared distance [T] to `meta`; only `meta` is differentiable."""
-        initial = {name: value for name, value in meta.items() if name.startswith("head.")}
+        initial = {name: meta[name] for name in layer_names(meta)}
         return self.inner.distance(self._changes, initial)
 
     def _changes(self, loop: InnerLoop, bucket: TaskBucket) -> Params:

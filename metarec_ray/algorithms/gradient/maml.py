@@ -25,7 +25,7 @@ from metarec_ray.algorithms.gradient.event_inputs import Rates
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.inner_loop import constant_rates, trajectory
 from metarec_ray.core.parameters import Declared, Parameter
-from metarec_ray.models.head import hidden_layers
+from metarec_ray.models.head import hidden_layers, layer_names
 
 RATES = "rates."
 Steps = Annotated[int, Field(ge=1, le=100)]
@@ -49,6 +49,7 @@ class GradientLearner(MetaLearner):
     batched: ClassVar[bool] = True
     ragged: ClassVar[bool] = True
     needs_derivatives: ClassVar[bool] = True
+    adapts_encoder: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
     layers: PositiveInt | None = None
     inner_lr: PositiveFloat = 0.1
@@ -81,14 +82,11 @@ class GradientLearner(MetaLearner):
 
     def adapted(self, params: Params) -> list[str]:
         """Return the names of the head's parameters that adapt."""
-        hidden = hidden_layers(params)
-        own = (*(f"head.{layer}." for layer in range(self._first(params), hidden)), "head.out.")
-        return [name for name in params if name.startswith(own)]
+        return layer_names(params, self._first(params))
 
     def adapting(self, problem: Problem, meta: Params) -> list[str]:
         """Return the names of all that adapts: the head's, and an encoder's that adapts."""
-        encoder = () if problem.adapting is None else problem.adapting.adapted(meta)
-        return [*self.adapted(meta), *encoder]
+        return [*self.adapted(meta), *problem.adapting]
 
     def adapt_batch(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         return meta | self.descended(problem, meta, support, second_order=False).weights(meta)
@@ -149,8 +147,13 @@ class Fomaml(GradientLearner):
 
 
 class Anil(GradientLearner):
-    """Almost no inner loop: only the last layer adapts [Raghu et al., 2020, arXiv:1909.09157]."""
+    """Almost no inner loop: only the last layer adapts [Raghu et al., 2020, arXiv:1909.09157].
 
+    Of a head without hidden layers that is all there is: `maml` is another learner where the head
+    has hidden layers or the encoder adapts.
+    """
+
+    adapts_encoder: ClassVar[bool] = False
     name: Literal["anil"] = "anil"
     layers: PositiveInt | None = 1
 

@@ -17,6 +17,7 @@ from torch.nn.functional import dropout, layer_norm
 
 from metarec_ray.algorithms.base import MetaLearner, Problem, QueryLoss
 from metarec_ray.core.batch import Encoded, Params
+from metarec_ray.core.losses import repeats
 from metarec_ray.core.parameters import Declared, Parameter
 from metarec_ray.models.head import dimensions
 
@@ -151,14 +152,19 @@ class SequenceReader(MetaLearner):
     def _next_event_loss(
         self, problem: Problem, meta: Params, states: Tensor, support: Encoded
     ) -> Tensor:
-        """Return the mean loss of the support's events, each under the state before it."""
+        """Return the mean loss of the support's events, each under the state before it.
 
-        def one(state: Tensor, at: Tensor) -> Tensor:
+        As in a query, items of earlier events cannot be chosen: repeats are left out of the mean.
+        """
+        support, choosable = _first_meetings(problem, support)
+
+        def one(state: Tensor, at: Tensor, some: Tensor | None) -> Tensor:
             params = meta | _last_layer(meta, "next", state)
-            return problem.support_loss(params, support.at(at.expand(*tasks, 1)))
+            return problem.support_loss(params, support.at(at.expand(*tasks, 1)), some)
 
         tasks, events = support.mask.shape[:-1], support.mask.shape[-1]
-        losses = vmap(one, in_dims=(-2, 0))(states[..., :-1, :], torch.arange(events))
+        axes = (-2, 0, None if choosable is None else 0)
+        losses = vmap(one, in_dims=axes)(states[..., :-1, :], torch.arange(events), choosable)
         return losses.sum(0) / support.mask.sum(-1).clamp(min=1)
 
     def _read(self, problem: Problem, meta: Params, support: Encoded) -> tuple[Encoded, Tensor]:
@@ -185,6 +191,21 @@ class SequenceReader(MetaLearner):
 def normed(states: Tensor) -> Tensor:
     """Return the states, each normalised to mean 0 and variance 1."""
     return layer_norm(states, states.shape[-1:])
+
+
+def _first_meetings(problem: Problem, support: Encoded) -> tuple[Encoded, Tensor | None]:
+    """Return the support without events on items of earlier ones, and what each could choose from.
+
+    That is bool [N, *T, 1, R] of the reference items; None, and all events, where labels are
+    learned and nothing is chosen.
+    """
+    if problem.reference is None:
+        return support, None
+    met = support.index.unsqueeze(-1) == problem.reference.index.unsqueeze(-2)
+    met = (met & support.mask.unsqueeze(-1)).long()
+    earlier = met.cumsum(-2) - met > 0
+    first = support.mask & ~repeats(support.index, support.mask)
+    return support._replace(mask=first), ~earlier.movedim(-2, 0).unsqueeze(-2)
 
 
 def _after_all(states: Tensor, support: Encoded) -> Tensor:

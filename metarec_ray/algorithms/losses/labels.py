@@ -32,7 +32,7 @@ class Huber(LabelLoss):
     Outliers move a model less [doi:10.1214/aoms/1177703732].
 
     Attributes:
-        delta: error, on the scale of ratings, from which on the loss is linear.
+        delta: error, in standard deviations of all ratings, from which on the loss is linear.
 
     """
 

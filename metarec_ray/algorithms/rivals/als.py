@@ -95,7 +95,7 @@ class MfFoldIn(FittedLearner):
     Attributes:
         factors: dimensions of an item's vector.
         bias_penalty: of a squared bias.
-        penalty: of squared factors.
+        penalty: of squared factors, whose products are in standard deviations of all ratings.
         sweeps: updates of all users and all items.
 
     """

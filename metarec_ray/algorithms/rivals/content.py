@@ -19,6 +19,8 @@ from metarec_ray.core.spd import solve_spd
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import DataError
 
+_BLOCK = 4096  # rows in float64 at a time
+
 
 class ContentRidge(FittedLearner):
     """Ridge regression of a user's residual ratings on item content and a bias.
@@ -47,15 +49,16 @@ class ContentRidge(FittedLearner):
     max_features: PositiveInt = 8192
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
-        content = _item_content(self.name, histories, self.max_features)
+        count = torch.bincount(histories.item, minlength=histories.n_items).float()
+        content = _item_content(self.name, histories, self.max_features, learned=count > 0)
         bias = UserItemBias(item_shrink=self.item_shrink, user_shrink=self.bias_penalty)
         meta = bias.fit(histories, fitting)
-        count = torch.bincount(histories.item, minlength=histories.n_items).float()
         content = content - _weighted_mean(content, count)
         trust = count / (count + self.item_shrink)
+        normal = self.item_penalty * torch.eye(content.shape[1], dtype=torch.float64)
+        for rows, own in zip(content.split(_BLOCK), trust.split(_BLOCK), strict=True):
+            normal += (rows * own.unsqueeze(1)).double().T @ rows.double()
         # The bias is the mean residual times `trust`.
-        normal = (content * trust.unsqueeze(1)).T @ content
-        normal += self.item_penalty * torch.eye(content.shape[1])
         expected = content @ solve_spd(normal, content.T @ meta["item"])
         item = meta["item"] + (1 - trust) * expected
         return {"mean": meta["mean"], "item": item, "content": content}
@@ -97,7 +100,8 @@ class ContentProfile(FittedLearner):
     max_features: PositiveInt = 8192
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
-        content = _item_content(self.name, histories, self.max_features)
+        learned = histories.met_items()
+        content = _item_content(self.name, histories, self.max_features, learned=learned)
         count = count_pairs(histories, self.positive_min)
         centred = content - _weighted_mean(content, count)
         spread = _weighted_mean(centred.square(), count).sqrt()
@@ -115,15 +119,18 @@ class ContentProfile(FittedLearner):
         return meta["popularity"][candidates.index] + self.strength * match
 
 
-def _item_content(name: str, histories: Histories, limit: int) -> Tensor:
-    """Return the plain features of the catalogue, float [I, F]; F = 0 without features."""
+def _item_content(name: str, histories: Histories, limit: int, *, learned: Tensor) -> Tensor:
+    """Return the plain features of the catalogue, float [I, F]; F = 0 without features.
+
+    Numbers are within the range of the items that are `learned` from, bool [I].
+    """
     width = histories.items.tokens + histories.items.features.dense.shape[1]
     if width > limit:
         raise DataError(
             f"{name} takes items of at most {limit} columns of content, got {width} "
             f"(max_features of {name} sets the limit)"
         )
-    return histories.items.matrix()
+    return histories.items.within_range(learned).matrix()
 
 
 def _weighted_mean(table: Tensor, weight: Tensor) -> Tensor:

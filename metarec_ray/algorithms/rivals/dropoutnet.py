@@ -113,7 +113,7 @@ class DropoutNet(FittedLearner):
             user=users / squares.sqrt().clamp(min=1e-9),
             item=table,
             user_content=histories.users.matrix(),
-            item_content=histories.items.matrix(),
+            item_content=histories.items.within_range(histories.met_items()).matrix(),
             starts=counts.cumsum(0) - counts,
             counts=counts,
             met=item,

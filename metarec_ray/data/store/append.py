@@ -1,7 +1,7 @@
 """Add the new events of a log to a store: a version that shares all buckets without a change.
 
-Ids and vocabularies keep their numbers, new ones follow, and numeric features keep their mean and
-standard deviation: a model trained on the older version can be served with the newer one. Parts and
+Ids and vocabularies keep their numbers, new ones follow, and numeric features keep their map to
+ranks: a model trained on the older version can be served with the newer one. Parts and
 cutoff are computed again, over all entities.
 """
 

@@ -105,10 +105,7 @@ def plan_store(log: WholeLog, settings: Data, *, mappings: Mappings = NO_MAPPING
 
 
 def _merged(name: str, training: Sequence[TrainingSummary]) -> ColumnStats:
-    whole = ColumnStats()
-    for summary in training:
-        whole = whole.merge(summary.columns[name])
-    return whole
+    return ColumnStats().merge(*(summary.columns[name] for summary in training))
 
 
 def _numbered_items(log: WholeLog, mappings: Mappings) -> pl.DataFrame:

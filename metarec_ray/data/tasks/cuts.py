@@ -22,7 +22,9 @@ class Cut(Settings):
         window: events before the query; a support is the first k of them.
         query_size: most events of a query; a short history has fewer.
         start_share: share of the windows that begin with the history's first event.
-        negatives: number of sampled items that an entity never met; 0 ranks the whole catalogue.
+        negatives: number of sampled items that an entity never met, which a query item competes
+            with beside the query's others; 0 ranks the whole catalogue. Items of the support are
+            not chosen again with either.
         negative_sampling: uniform over the catalogue, by popularity, or from the events of the
             lane.
 

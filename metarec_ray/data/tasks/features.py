@@ -4,6 +4,7 @@ A side (user, item, context) has one token table. Its row 0 is padding; then eac
 has `size + 1` rows, the first for unknown values. Does not know the values of vocabularies.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -67,7 +68,7 @@ class FeatureSpace:
                 weights.append(weight)
             elif field.kind == "numeric":
                 values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-                scaled = (values.astype(np.float64) - field.mean) / field.std
+                scaled = _standardised(values.astype(np.float64), field)
                 dense.append(np.nan_to_num(scaled, nan=0.0).astype(np.float32)[:, None])
             else:
                 dense.append(_vectors(column, field.dim))
@@ -109,6 +110,16 @@ def stack(records: Sequence[Features]) -> Features:
         for record in records
     ]
     return Features(*(torch.cat(column) for column in zip(*padded, strict=True)))
+
+
+def _standardised(values: np.ndarray, field: FeatureField) -> np.ndarray:
+    """Return numbers on one scale: ranks of variance 1 if they are spread evenly, 0 their middle.
+
+    These lie within +-3^(1/2), whatever the number. Stores without ranks have mean and deviation.
+    """
+    if not field.knots:
+        return (values - field.mean) / field.std
+    return (np.interp(values, field.knots, field.ranks) - 0.5) * math.sqrt(12)
 
 
 def _bag(column: pa.ListArray, first_row: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,14 +5,14 @@ new user of the `strict` protocol looks like, at any place of a history. Knows h
 put into the lanes of a meta-batch; does not know learners, workers or the clock.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metarec_ray.core.batch import Events, Features, Lane, Task
+from metarec_ray.core.batch import NO_CHANGES, Events, Features, Lane, OffsetChanges, Task
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.draws import uniform
 from metarec_ray.data.tasks.cuts import Cut, fitting
@@ -22,6 +22,11 @@ from metarec_ray.errors import DataError
 
 Span = tuple[np.ndarray, np.ndarray]
 """Positions of events [T, width], and a mask: which of them are real."""
+WithoutOwn = Callable[[Tensor, Tensor, Tensor, int], OffsetChanges]
+"""How offsets change without the events of a task's own entity: `ItemStatistics.without_own`."""
+TokenRows = Mapping[str, Tensor]
+"""Of each side, the row of its token table that stands for each token, int64 [tokens]."""
+_OWN_ROWS: TokenRows = {}
 
 
 class LaneSampler:
@@ -40,6 +45,8 @@ class LaneSampler:
         reference: Tensor,
         domains: tuple[Domains, dict[str, Tensor]] | None = None,
         met: Histories | None = None,
+        without_own: WithoutOwn | None = None,
+        token_rows: TokenRows = _OWN_ROWS,
     ):
         """Take the histories to cut tasks from; they end before the cutoff.
 
@@ -50,6 +57,8 @@ class LaneSampler:
             reference: int64 [R], items that every lane has.
             domains: with the items bool [I] of each: a task has its query in one of them.
             met: the whole histories, if `histories` are a part of them: no negative is from these.
+            without_own: if item offsets were counted from the events of these entities.
+            token_rows: of sides whose tokens do not all stand for themselves.
 
         Raises:
             DataError: no history is long enough.
@@ -60,6 +69,7 @@ class LaneSampler:
             cut = fitting(cut, int(self._lengths.max(initial=0)))
         self.histories, self.cut, self.reference = histories, cut, reference.numpy()
         self._starts, self._items = histories.offsets.numpy(), histories.item.numpy()
+        self._without_own, self._token_rows = without_own, token_rows
         self._domains = domains and DomainWindows(
             histories, domains[1], domains[0], window=cut.window, query_size=cut.query_size
         )
@@ -156,9 +166,10 @@ class LaneSampler:
                 seen[some] = True
             of_lane = self._lane_items(torch.from_numpy(np.flatnonzero(seen)))
         support, query = (self._events(*span, of_lane.place) for span in spans)
+        asked = torch.from_numpy(entities), torch.from_numpy(windows.begins)
         return Lane(
             entity=self.histories.task_id[entities],
-            user=self.histories.users.features.at(torch.from_numpy(entities)),
+            user=self._known("user", self.histories.users.features.at(asked[0])),
             items=of_lane.items,
             item_features=of_lane.features,
             reference=torch.from_numpy(of_lane.place[self.reference]),
@@ -166,14 +177,28 @@ class LaneSampler:
                 support=support,
                 query=query,
                 negatives=torch.from_numpy(of_lane.place[negatives]),
-                begins=torch.from_numpy(windows.begins),
+                begins=asked[1],
             ),
+            own=self._own(*asked, of_lane),
         )
+
+    def _own(self, entities: Tensor, begins: Tensor, of_lane: "_LaneItems") -> OffsetChanges:
+        if self._without_own is None:
+            return NO_CHANGES
+        place = torch.full((self.histories.n_items,), -1)
+        place[of_lane.items] = torch.arange(len(of_lane.items))
+        return self._without_own(entities, begins, place, len(of_lane.items))
 
     def _lane_items(self, items: Tensor) -> "_LaneItems":
         place = np.zeros(self.histories.n_items, np.int64)
         place[items.numpy()] = np.arange(len(items))
-        return _LaneItems(items, self.histories.items.features.at(items), place)
+        features = self._known("item", self.histories.items.features.at(items))
+        return _LaneItems(items, features, place)
+
+    def _known(self, side: str, features: Features) -> Features:
+        """Return features by the rows that stand for their tokens."""
+        rows = self._token_rows.get(side)
+        return features if rows is None else features._replace(tokens=rows[features.tokens])
 
     def _events(self, at: np.ndarray, mask: np.ndarray, place: np.ndarray) -> Events:
         at = np.where(mask, at, 0)

@@ -6,6 +6,7 @@ take longer to start than the trial runs. Test entities are never read.
 
 import json
 import logging
+import math
 import shutil
 import signal
 from collections.abc import Callable
@@ -58,7 +59,7 @@ def sweep(
     Raises:
         ConfigError: there is a sweep and `resume` is False, it was begun with another
             configuration, or a value of the space breaks a rule.
-        RunFailed: no trial finished.
+        RunFailed: no trial finished with a number to be compared by.
         KeyboardInterrupt: Ctrl-C; the sweep is saved, and `resume` continues it.
 
     """
@@ -76,7 +77,8 @@ def sweep(
     finished = [trial for trial in trials if trial[metric] is not None]
     if not finished:
         raise RunFailed(
-            f"a sweep needs one finished trial, all of {len(trials)} failed: {grid.errors[:1]}"
+            f"a sweep needs one finished trial with a finite {metric}, all of {len(trials)} failed "
+            f"or diverged: {grid.errors[:1]}"
         )
     best = (max if mode == "max" else min)(finished, key=lambda trial: trial[metric])
     table = {"metric": metric, "mode": mode, "trials": trials}
@@ -225,7 +227,10 @@ def _domain(values: Range) -> Any:
 
 def _row(result: Any, metric: str) -> dict[str, Any]:
     metrics = result.metrics or {}
-    return {"values": result.config, "step": metrics.get("step"), metric: metrics.get(metric)}
+    found = metrics.get(metric)
+    # A trial that diverged has no result: NaN is neither more nor less than a number.
+    usable = None if found is None or not math.isfinite(found) else found
+    return {"values": result.config, "step": metrics.get("step"), metric: usable}
 
 
 class _TrialProgress(tune.Callback):

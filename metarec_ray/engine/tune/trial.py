@@ -12,6 +12,8 @@ from ray import tune
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import FittedLearner
+from metarec_ray.algorithms.label_scale import AS_THEY_ARE, LabelScale
+from metarec_ray.checkpoint import BUFFER
 from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster import access
@@ -58,7 +60,9 @@ def _ignore(line: Progress) -> None:
 
 def _fitted_trial(experiment: Experiment, store: TaskStore) -> None:
     """Report a learner without an outer loop, which has a single rung."""
-    fitted = Recommender(fit(experiment, store))
-    quality = validate(fitted.predictor, experiment, store)
+    fitted = fit(experiment, store)
+    quality = validate(Recommender(fitted).predictor, experiment, store)
     mean = sum(quality.values()) / len(quality)
-    tune.report({"valid_loss": -mean, "valid_metric": mean, "step": 0})
+    # The squared error of ratings, without a unit as the loss of an outer loop is.
+    unit = LabelScale.of_buffers(fitted.model, BUFFER) or AS_THEY_ARE
+    tune.report({"valid_loss": -mean / unit.std**2, "valid_metric": mean, "step": 0})

@@ -10,7 +10,6 @@ from itertools import product
 from typing import Any, NamedTuple, get_args
 
 from metarec_ray.algorithms.base import FittedLearner, Learner, StatisticalLearner
-from metarec_ray.algorithms.gradient.maml import GradientLearner
 from metarec_ray.algorithms.rivals.grids import GRIDS
 from metarec_ray.algorithms.union import Algorithm, name_of
 from metarec_ray.config.experiment import Experiment, override
@@ -176,7 +175,7 @@ def _changes(
     if issubclass(learner, FittedLearner):
         steered = experiment.train.outer_loop()
         changes |= {f"train.{key}": Train.model_fields[key].default for key in steered}
-    if experiment.model.encoder.adapts and not issubclass(learner, GradientLearner):
+    if experiment.model.encoder.adapts and not learner.adapts_encoder:
         changes["model.encoder.adapts"] = False
     if "positive_min" in learner.model_fields and positive_min is not None:
         changes["algorithm.positive_min"] = positive_min

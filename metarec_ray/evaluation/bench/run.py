@@ -4,6 +4,7 @@ Knows the protocols and how learners are fitted; does not know ray or other cell
 read once, after all choices have been made on validation entities.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.files.hashes import sha256_json
 from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.errors import NotFinite
 from metarec_ray.evaluation.bench.cells import Cell, write_cell
 from metarec_ray.evaluation.bench.protocols import RATINGS, Candidate, open_protocol
 from metarec_ray.evaluation.blend import fit_blend
@@ -20,6 +22,7 @@ from metarec_ray.evaluation.validation import validate
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit
 
+log = logging.getLogger(__name__)
 TUNING_SHARE = 0.5  # of the CPU budget of a cell
 
 
@@ -29,6 +32,7 @@ class Tuned(NamedTuple):
     Attributes:
         overrides: the best candidate of the grid; {} without a grid.
         tried: candidates that were tried.
+        refused: candidates among them whose scores were no numbers; they are never chosen.
         asked: candidates in the grid.
         quality: of the best on validation entities, mean over all k.
         cpu_seconds: of the tuning.
@@ -37,6 +41,7 @@ class Tuned(NamedTuple):
 
     overrides: dict[str, Any]
     tried: int = 0
+    refused: int = 0
     asked: int = 0
     quality: float | None = None
     cpu_seconds: float = 0.0
@@ -48,24 +53,37 @@ def tune(cell: Cell, *, cpu: Callable[[], float] = time.process_time) -> Tuned:
     Candidates are fitted on the part `train` and judged on `valid`, by rankings unless the protocol
     is one of ratings. They are tried in the order of the grid, and no more once half the CPU budget
     is spent.
+
+    Raises:
+        NotFinite: the scores of every candidate are NaN or infinite.
+
     """
     base, started = _experiment(cell, {"train.parts": "train"}), cpu()
     store = TaskStore.open(cell.store)
     best: Tuned | None = None
-    tried = 0
+    tried, refused = 0, list[NotFinite]()
     for point in cell.entry.grid:
         if tried and cpu() - started > TUNING_SHARE * 60 * base.bench.cpu_minutes:
             break
-        asked = override(base, dict(point))
-        predictor = Recommender(_fit(asked, store)).predictor
-        found = validate(predictor, asked, store, ranks=cell.protocol not in RATINGS)
-        quality, tried = sum(found.values()) / len(found), tried + 1
+        tried += 1
+        try:
+            quality = _quality(override(base, dict(point)), store, cell.protocol)
+        except NotFinite as error:
+            log.warning("%s is no candidate of %s: %s", dict(point), cell.entry.name, error)
+            refused.append(error)
+            continue
         if best is None or best.quality is None or quality > best.quality:
             best = Tuned(dict(point), quality=quality)
+    if best is None and refused:
+        raise refused[-1]
     if best is None:
         return Tuned({})
-    spent = round(cpu() - started, 2)
-    return best._replace(tried=tried, asked=len(cell.entry.grid), cpu_seconds=spent)
+    return best._replace(
+        tried=tried,
+        refused=len(refused),
+        asked=len(cell.entry.grid),
+        cpu_seconds=round(cpu() - started, 2),
+    )
 
 
 def run(cell: Cell, tuned: Tuned, *, cpu: Callable[[], float] = time.process_time) -> None:
@@ -100,6 +118,13 @@ def config_sha256(experiment: Experiment) -> str:
     """Return the hash of an experiment without the section `run`: its folders and seed."""
     tree = experiment.model_dump(mode="json")
     return sha256_json({name: value for name, value in tree.items() if name != "run"})
+
+
+def _quality(asked: Experiment, store: TaskStore, protocol: str) -> float:
+    """Return the mean quality over k of a candidate, fitted anew, on validation entities."""
+    predictor = Recommender(_fit(asked, store)).predictor
+    found = validate(predictor, asked, store, ranks=protocol not in RATINGS)
+    return sum(found.values()) / len(found)
 
 
 def _experiment(cell: Cell, changes: dict[str, Any]) -> Experiment:

@@ -14,7 +14,7 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.evaluation.protocols.ratings import RatingTasks
 from metarec_ray.evaluation.protocols.strict import TRAINING
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured
-from metarec_ray.evaluation.table.rating_measures import Asked, Worth, measure_ratings
+from metarec_ray.evaluation.table.rating_measures import Asked, Source, Worth, measure_ratings
 from metarec_ray.inference.recommender import Recommender
 
 
@@ -92,7 +92,8 @@ def _measured(
         predicted = recommender.scores(tasks.supports(k), items=tasks.query)
         seconds = clock() - start
         prior = predicted if prior is None else prior
-        worth = measure_ratings(predicted, asked, ties=ties, prior=prior)
+        source = Source(recommender.method, tasks.entity, k)
+        worth = measure_ratings(predicted, asked, ties=ties, prior=prior, source=source)
         costs = {
             "fit_seconds": fit_seconds,
             "adapted": adapted,

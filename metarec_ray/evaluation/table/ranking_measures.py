@@ -25,7 +25,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from metarec_ray.core import label_metrics, metrics
-from metarec_ray.evaluation.scoring import Method, RankingTasks
+from metarec_ray.evaluation.scoring import Method, RankingTasks, require_finite
 
 SHOWN, DEEP = 10, 50  # lengths of the judged lists
 OF_LISTS = (
@@ -105,17 +105,23 @@ def measure(
         vectors: [I, D] of items, of norm 1 or 0; None leaves diversity out.
         scenario: of the condition.
 
+    Raises:
+        NotFinite: the score of a candidate is NaN or infinite.
+
     """
-    found = []
-    for k, scores, prior, costs in _scores(method, ks, len(tasks.entity), clock):
-        values, coverage = _rankings(tasks, scores, prior, k, ties, vectors)
+    found, entity = [], [str(one) for one in tasks.entity.tolist()]
+    for k, scores, prior, costs in _scores(method, ks, len(entity), clock):
+        candidates = tasks.candidates(k)
+        for events, given in ((k, scores), (0, prior)):
+            require_finite(given, candidates, method=method.name, entity=entity, k=events)
+        values, coverage = _rankings(tasks, scores, prior, candidates, ties, vectors)
         one = Measured(
             method=method.name,
             kind=method.kind,
             seed=seed,
             condition=Condition(k, scenario),
-            entity=[str(entity) for entity in tasks.entity.tolist()],
-            weight=torch.ones(len(tasks.entity)),
+            entity=entity,
+            weight=torch.ones(len(entity)),
             values=values,
             facts={"coverage@10": coverage, **costs},
         )
@@ -161,11 +167,11 @@ def _rankings(
     tasks: RankingTasks,
     scores: Tensor,
     prior: Tensor,
-    k: int,
+    candidates: Tensor,
     ties: int,
     vectors: csr_array | None,
 ) -> tuple[dict[str, Tensor], float]:
-    candidates, gains = tasks.candidates(k), tasks.gains()
+    gains = tasks.gains()
     fewest = int(candidates.sum(1).min())
     depth = DEEP if fewest > DEEP else min(SHOWN, fewest)
     rank = partial(_ranked, gains=gains, candidates=candidates, depth=depth, ties=ties)

@@ -1,7 +1,6 @@
 """What every encoder answers. Knows side information; does not know ids, tasks or learners."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from torch import Generator, Tensor
@@ -23,14 +22,13 @@ class Encoder(Settings, ABC):
 
     One object serves users, items and contexts; each side has parameters of its own.
 
-    Parameters of a side are named `<side>.<what>`; nothing else in a model begins so, but the
-    tables `item.ids` and `user.ids`. Subclasses have a field `name`, by which `model.encoder` picks
-    them.
+    Parameters of a side are named `<side>.<what>`. Subclasses have a field `name`, by which
+    `model.encoder` picks them.
 
     Attributes:
         adapts: whether gradient learners adapt the encoders of users and items to each task,
-            beside the head. The catalogue is then encoded once a task, not once: for small
-            catalogues, and for few parameters.
+            beside the head: those parameters that are declared to. The catalogue is then encoded
+            once a task, not once: for small catalogues, and for few parameters.
 
     """
 
@@ -40,7 +38,11 @@ class Encoder(Settings, ABC):
     def init(
         self, side: str, sizes: Side, dim: int, *, scale: float, generator: Generator
     ) -> Declared:
-        """Return fresh parameters of a side; `scale` is the standard deviation of embeddings."""
+        """Return fresh parameters of a side; `scale` is the standard deviation of embeddings.
+
+        Those declared with `adapts` move for each task, where the encoder adapts. Which these are
+        depends on settings alone, not on sizes.
+        """
 
     @abstractmethod
     def encode(self, params: Params, side: str, features: Features) -> Tensor:
@@ -49,10 +51,3 @@ class Encoder(Settings, ABC):
         Every entity alone, whatever stands beside it. Where `adapts` is set, vmap must be able to
         map it: no data decides a shape.
         """
-
-    def adapted(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return which parameters of a model adapt, given the names of all."""
-        if not self.adapts:
-            return ()
-        own = [name for name in names if name.startswith(("user.", "item."))]
-        return tuple(name for name in own if not name.endswith(".ids"))

@@ -1,6 +1,5 @@
 """An encoder with a hidden layer, in which features of an entity act together."""
 
-from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -30,16 +29,14 @@ class Mlp(Encoder):
     def init(
         self, side: str, sizes: Side, dim: int, *, scale: float, generator: Generator
     ) -> Declared:
-        rows = fresh_rows(side, sizes, dim, scale=scale, generator=generator)
+        rows = fresh_rows(side, sizes, dim, scale=scale, generator=generator, adapts=False)
         hidden = torch.randn((dim, self.width), generator=generator) * dim**-0.5
+        out = torch.zeros(self.width, dim)
         return rows | {
-            f"{side}.hidden": Parameter(hidden, decays=True),
-            f"{side}.out": Parameter(torch.zeros(self.width, dim), decays=True),
+            f"{side}.hidden": Parameter(hidden, decays=True, adapts=True),
+            f"{side}.out": Parameter(out, decays=True, adapts=True),
         }
 
     def encode(self, params: Params, side: str, features: Features) -> Tensor:
         summed = token_sum(params, side, features, mapped=self.adapts)
         return summed + torch.relu(summed @ params[f"{side}.hidden"]) @ params[f"{side}.out"]
-
-    def adapted(self, names: Iterable[str]) -> tuple[str, ...]:
-        return tuple(n for n in super().adapted(names) if n.endswith((".hidden", ".out")))

@@ -25,15 +25,27 @@ class TokenSum(Encoder):
         return token_sum(params, side, features, mapped=self.adapts)
 
 
-def fresh_rows(side: str, sizes: Side, dim: int, *, scale: float, generator: Generator) -> Declared:
-    """Return a row [dim] a token, and a row a column of dense features."""
+def fresh_rows(
+    side: str,
+    sizes: Side,
+    dim: int,
+    *,
+    scale: float,
+    generator: Generator,
+    adapts: bool = True,
+) -> Declared:
+    """Return a row [dim] a token, and a row a column of dense features.
 
-    def drawn(size: int) -> Tensor:
-        return torch.randn((size, dim), generator=generator) * scale
+    `adapts` says whether an encoder that adapts moves them for each task.
+    """
+
+    def drawn(size: int, of: Literal["tokens", "dense"]) -> Parameter:
+        value = torch.randn((size, dim), generator=generator) * scale
+        return Parameter(value, decays=True, rows=Rows(side, of), adapts=adapts)
 
     return {
-        f"{side}.tokens": Parameter(drawn(sizes.tokens), decays=True, rows=Rows(side, "tokens")),
-        f"{side}.dense": Parameter(drawn(sizes.dense), decays=True, rows=Rows(side, "dense")),
+        f"{side}.tokens": drawn(sizes.tokens, "tokens"),
+        f"{side}.dense": drawn(sizes.dense, "dense"),
     }
 
 

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from metarec_ray.models.encoders.film import Film
 from metarec_ray.models.encoders.mlp import Mlp
 from metarec_ray.models.encoders.token_sum import TokenSum
 
-AnyEncoder = Annotated[TokenSum | Mlp, Field(discriminator="name")]
+AnyEncoder = Annotated[TokenSum | Mlp | Film, Field(discriminator="name")]

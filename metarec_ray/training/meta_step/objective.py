@@ -39,6 +39,9 @@ class _Encoded(NamedTuple):
     support_context: Tensor  # [*T, N, D] or [*T, 1, D]
     query_item: Tensor  # [*T, Q, D], or the table
     query_context: Tensor  # [*T, Q, D] or [*T, 1, D]
+    offset: Tensor  # [*T, U] of the lane's items where positives compete with them, else [*T, 0]
+    support_offset: Tensor  # [*T, N]
+    query_offset: Tensor  # [*T, Q]
 
 
 class _Shared(NamedTuple):
@@ -47,8 +50,7 @@ class _Shared(NamedTuple):
     recipe: Recipe
     buffers: Params
     dense: Params
-    items: EncodedItems  # with the offsets at the start of a history
-    later: Tensor  # [U]: offsets of items that are met later
+    items: EncodedItems
     log_q: Tensor  # [U]: of being sampled as a negative
     reference: Tensor
     progress: float | None
@@ -92,7 +94,6 @@ def _shared(
         buffers=buffers,
         dense=dense,
         items=encoded_table(lane.items, vector, buffers["offset"][lane.items]),
-        later=buffers["offset.later"][lane.items],
         log_q=_log_q(buffers, lane.items),
         reference=lane.reference,
         progress=progress,
@@ -107,27 +108,41 @@ def _judged_parts(
     """Return what `_judged` does, part by part: at once, in buckets of like length, or by vmap."""
     learner, model = shared.recipe.learner, shared.recipe.model
     tasks, table = lane.tasks, shared.items.vector
-    users = model.encode(shared.dense, "user", lane.user, rows.get("user.ids"))
+    user, ids = _strangers(shared, lane.user, rows.get("user.ids"))
+    users = model.encode(shared.dense, "user", user, ids)
     contexts = [
         _contexts(model, shared.dense, events.context) for events in (tasks.support, tasks.query)
     ]
+    offsets = _offsets(shared, lane)
     if batched and learner.ragged:
-        whole = _Encoded(tasks, users, table, contexts[0], table, contexts[1])
+        whole = _Encoded(tasks, users, table, contexts[0], table, contexts[1], *offsets)
         return [_judged(shared, learner.objective_batch, whole)]
     if batched:
-        parts = _parts(tasks, buckets(tasks.support.mask), users, contexts, table)
+        parts = _parts(tasks, buckets(tasks.support.mask), users, contexts, table, offsets)
         return [_judged(shared, learner.objective_batch, part) for part in parts]
     everything = [torch.arange(len(users), device=users.device)]
-    (whole,) = _parts(tasks, everything, users, contexts, table)
-    raw = _raw_users(lane, rows) if model.encoder.adapts else ()
+    (whole,) = _parts(tasks, everything, users, contexts, table, offsets)
+    raw: tuple[Any, ...] = ()
+    if model.encoder.adapts:  # encodes users anew
+        raw = user, torch.zeros(len(users), 1) if ids is None else ids
     one = partial(_judged, shared, learner.objective)
     return [vmap(one, randomness="different")(whole, *raw)]
 
 
-def _raw_users(lane: Lane, rows: Params) -> tuple[Features, Tensor]:
-    """Return what an encoder that adapts encodes users from: their features and id rows."""
-    ids = rows.get("user.ids")
-    return lane.user, torch.zeros(len(lane.entity), 1) if ids is None else ids
+def _strangers(
+    shared: _Shared, user: Features, ids: Tensor | None
+) -> tuple[Features, Tensor | None]:
+    """Return the features and id rows of the lane's users, in training without some users' all.
+
+    With probability `user_dropout` a task knows nothing of its user. What is known of a user may
+    tell who it is; then a learner need not adapt in training, and cannot for new users.
+    """
+    share = shared.recipe.model.user_dropout
+    if shared.progress is None or not share:
+        return user, ids
+    known = (torch.rand(len(user.tokens), 1, device=user.weights.device) >= share).float()
+    hidden = user._replace(weights=user.weights * known, dense=user.dense * known)
+    return hidden, None if ids is None else ids * known
 
 
 def _log_q(buffers: Params, items: Tensor) -> Tensor:
@@ -137,8 +152,32 @@ def _log_q(buffers: Params, items: Tensor) -> Tensor:
     return -torch.log(buffers["catalogue_size"]).expand(len(items))
 
 
+def _offsets(shared: _Shared, lane: Lane) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the offsets of the lane's items [T, U] or [T, 0], of its supports and its queries.
+
+    Without what a task's own entity added to them; of items at the start of a history for tasks
+    that begin one, else of items that are met later.
+    """
+    begins, sets = lane.tasks.begins.unsqueeze(1), (lane.tasks.support.item, lane.tasks.query.item)
+    start, later = (shared.buffers[name][lane.items] for name in ("offset", "offset.later"))
+    tasks, size = len(begins), len(lane.items)
+    if isinstance(shared.recipe.loss, ChoiceLoss):
+        whole = torch.where(begins, start, later) + lane.own.dense(tasks, size)
+        support, query = (whole.gather(1, item) for item in sets)
+        return whole, support, query
+    support, query = (
+        torch.where(begins, start[item], later[item]) + lane.own.at(item, size) for item in sets
+    )
+    return start.new_zeros(tasks, 0), support, query
+
+
 def _parts(
-    tasks: Task, some: list[Tensor], users: Tensor, contexts: list[Tensor], vector: Tensor
+    tasks: Task,
+    some: list[Tensor],
+    users: Tensor,
+    contexts: list[Tensor],
+    vector: Tensor,
+    offsets: tuple[Tensor, Tensor, Tensor],
 ) -> list[_Encoded]:
     """Return the lane's tasks in parts, each as wide as its longest support."""
     cut = [_cut(tasks, part) for part in some] if len(some) > 1 else [tasks]
@@ -149,15 +188,21 @@ def _parts(
     parts = []
     for part, task in zip(some, cut, strict=True):
         width = task.support.mask.shape[1]
-        own = [context if len(some) == 1 else context[part] for context in contexts]
+        own = (users, *contexts, *offsets)
+        if len(some) > 1:
+            own = tuple(column[part] for column in own)
+        user, support_context, query_context, offset, support_offset, query_offset = own
         parts.append(
             _Encoded(
                 task=task,
-                user=users if len(some) == 1 else users[part],
+                user=user,
                 support_item=next(vectors).view(*task.support.item.shape, -1),
-                support_context=own[0][:, :width],
+                support_context=support_context[:, :width],
                 query_item=next(vectors).view(*task.query.item.shape, -1),
-                query_context=own[1],
+                query_context=query_context,
+                offset=offset,
+                support_offset=support_offset[:, :width],
+                query_offset=query_offset,
             )
         )
     return parts
@@ -195,12 +240,16 @@ def _judged(
     `raw_user` is what an encoder that adapts encodes the user of a task from.
     """
     task, user, recipe = tasks.task, tasks.user, shared.recipe
-    support = _events(shared, task, task.support, tasks.support_item, tasks.support_context, user)
-    query = _events(shared, task, task.query, tasks.query_item, tasks.query_context, user)
+    support, query = (
+        _events(shared, events, user, *encoded)
+        for events, *encoded in (
+            (task.support, tasks.support_item, tasks.support_context, tasks.support_offset),
+            (task.query, tasks.query_item, tasks.query_context, tasks.query_offset),
+        )
+    )
     now = tasks.query_context[..., :1, :]
     if isinstance(recipe.loss, ChoiceLoss):
-        begins = task.begins.unsqueeze(-1)
-        items = shared.items._replace(offset=torch.where(begins, shared.items.offset, shared.later))
+        items = shared.items._replace(offset=tasks.offset)
         reference = items.at(shared.reference)
         judge = choice_judge(recipe.loss, items, task, user, now=now, log_q=shared.log_q)
     else:
@@ -231,16 +280,14 @@ def _judged(
 
 
 def _reencoder(shared: _Shared, user: Features, user_id: Tensor) -> Reencoder:
-    return Reencoder(shared.recipe.model, shared.item_features, shared.item_ids, user, user_id)
+    model, adapting = shared.recipe.model, shared.recipe.adapting
+    return Reencoder(model, shared.item_features, shared.item_ids, user, user_id, adapting)
 
 
 def _events(
-    shared: _Shared, task: Task, events: Events, vector: Tensor, context: Tensor, user: Tensor
+    shared: _Shared, events: Events, user: Tensor, vector: Tensor, context: Tensor, offset: Tensor
 ) -> Encoded:
     """Return a padded set whose items are encoded already: looked up, or all in a table."""
-    index, _, start, place = shared.items
-    position = events.item
-    # What is met at the start of a history is not what is met later.
-    offset = torch.where(task.begins.unsqueeze(-1), start[position], shared.later[position])
-    own = EncodedItems(index[position], vector, offset, place[position])
+    index, _, _, place = shared.items
+    own = EncodedItems(index[events.item], vector, offset, place[events.item])
     return encode_support(Support(own, context, events.label, events.mask, events.time), user)

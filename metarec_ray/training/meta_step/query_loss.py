@@ -3,7 +3,6 @@
 Written for one task and for T alike; does not know who scores.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss
 from metarec_ray.algorithms.problem import EncodedItems, encode_candidates
 from metarec_ray.core import losses
-from metarec_ray.core.batch import Encoded, Task
+from metarec_ray.core.batch import Encoded, Events, Task
 from metarec_ray.core.metrics import ndcg_of_positives
 from metarec_ray.data.settings import Feedback
 
@@ -29,35 +28,57 @@ def choice_judge(
 ) -> Judge:
     """Return the loss of the query items, and their NDCG@10.
 
-    Against the whole lane's items but those of the support, or against sampled ones; `log_q` [U] is
+    Against the whole lane's items, or against sampled ones, which estimate these; `log_q` [U] is
     the logarithm of the probability of each of the lane's items to be the next that is sampled.
+    What may be chosen is the same for both, and as in the protocols: items of the support are
+    neither positives nor competitors, and the positives of a query compete with each other.
     """
-    query = task.query
+    taken = _members(task.support, len(items.index))
     if task.negatives.shape[-1] == 0:
-        taken = _taken(task, len(items.index))
-        barred, mask = losses.choosable(taken, query.item, query.mask)
-        everything = encode_candidates(items, user, now)
-
-        def among_all(score: Scorer) -> Judged:
-            scores = score(everything)
-            measure = partial(_ndcg_of_items, scores.detach(), query.item, taken, mask)
-            return loss.of_catalogue(scores, query.item, barred, mask), measure
-
-        return among_all
-    position = torch.cat([query.item, task.negatives], -1)
+        return _among_all(loss, encode_candidates(items, user, now), task, taken)
+    position = torch.cat([task.query.item, task.negatives], -1)
     candidates = encode_candidates(items.at(position), user, now)
-    width = query.item.shape[-1]
-    # A sampled negative stands for 1 / (its expected number): this estimates the whole catalogue.
-    stands_for = -log_q[task.negatives] - math.log(task.negatives.shape[-1])
+    return _among_some(loss, candidates, task, taken, log_q=log_q)
 
-    def among_some(score: Scorer) -> Judged:
+
+def _among_all(loss: ChoiceLoss, candidates: Encoded, task: Task, taken: Tensor) -> Judge:
+    """Judge by the scores of all items [U] but those that are `taken`, bool [*T, U]."""
+    item = task.query.item
+    barred, mask = losses.choosable(taken, item, task.query.mask)
+
+    def judge(score: Scorer) -> Judged:
         scores = score(candidates)
-        positives, others = scores[..., :width], scores[..., width:]
-        value = loss.of_choices(positives, others, stands_for, query.mask)
-        rivals = torch.cat([positives.masked_fill(~query.mask, -torch.inf), others], -1).detach()
-        return value, partial(ndcg_of_positives, positives.detach(), rivals, mask=query.mask, k=10)
+        measure = partial(_ndcg_of_items, scores.detach(), item, taken, mask)
+        return loss.of_catalogue(scores, item, barred, mask), measure
 
-    return among_some
+    return judge
+
+
+def _among_some(
+    loss: ChoiceLoss, candidates: Encoded, task: Task, taken: Tensor, *, log_q: Tensor
+) -> Judge:
+    """Judge by the scores of the query items [*T, Q], and of sampled ones behind them."""
+    query, negatives = task.query, task.negatives
+    width = query.item.shape[-1]
+    mask = query.mask & ~taken.gather(-1, query.item)
+    known = taken | _members(query, taken.shape[-1])
+    # An item competes once, however often it is a positive; none of these was to be sampled.
+    sampled = ~known.gather(-1, negatives)
+    able = torch.cat([mask & ~losses.repeats(query.item, query.mask), sampled], -1)
+    weight = torch.cat(
+        [torch.zeros_like(query.label), _stands_for(log_q, negatives, known, sampled)], -1
+    )
+    # If nothing can be chosen, nothing is barred: no positive counts then, and no score is -inf.
+    weight = weight.masked_fill(~able & able.any(-1, keepdim=True), -torch.inf)
+    competes = query.item.unsqueeze(-1) != torch.cat([query.item, negatives], -1).unsqueeze(-2)
+
+    def judge(score: Scorer) -> Judged:
+        scores = score(candidates)
+        positives, rivals = scores[..., :width], scores.detach().masked_fill(~able, -torch.inf)
+        value = loss.of_choices(positives, scores, weight, mask, competes=competes)
+        return value, partial(ndcg_of_positives, positives.detach(), rivals, mask=mask, k=10)
+
+    return judge
 
 
 def label_judge(loss: LabelLoss, query: Encoded, feedback: Feedback) -> Judge:
@@ -79,8 +100,19 @@ def _ndcg_of_items(scores: Tensor, item: Tensor, taken: Tensor, mask: Tensor) ->
     return ndcg_of_positives(others.gather(-1, item), others, mask=mask, k=10)
 
 
-def _taken(task: Task, n_items: int) -> Tensor:
-    """Return bool [*T, U]: items of the support, which cannot be chosen again."""
-    item, mask = task.support.item, task.support.mask
-    times = mask.new_zeros((*item.shape[:-1], n_items), dtype=torch.int64)
-    return times.scatter_add(-1, item, mask.long()) > 0
+def _stands_for(log_q: Tensor, negatives: Tensor, known: Tensor, sampled: Tensor) -> Tensor:
+    """Return the logarithm of how many items each negative stands for [*T, S].
+
+    Those that are `sampled`, not `known`, stand for all items that are not known: one that has a
+    share q of these, and of n draws, for 1 / (n q).
+    """
+    share = 1 - known.to(log_q.dtype) @ torch.exp(log_q)
+    draws = sampled.sum(-1).clamp(min=1).to(log_q.dtype)
+    unknown = torch.log(share.clamp(min=torch.finfo(log_q.dtype).eps) / draws)
+    return unknown.unsqueeze(-1) - log_q[negatives]
+
+
+def _members(events: Events, n_items: int) -> Tensor:
+    """Return bool [*T, U]: which of the lane's items a set has."""
+    times = events.mask.new_zeros((*events.item.shape[:-1], n_items), dtype=torch.int64)
+    return times.scatter_add(-1, events.item, events.mask.long()) > 0

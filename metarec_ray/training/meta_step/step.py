@@ -6,7 +6,7 @@ step do not depend on the number of workers.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.core.batch import Lane, Params
 from metarec_ray.core.outer_loop import meta_gradient
-from metarec_ray.core.parameters import Declared, split
+from metarec_ray.core.parameters import Declared, Part, Rows, split
 from metarec_ray.errors import ConfigError, RunFailed
 from metarec_ray.training.meta_step import tables
 from metarec_ray.training.meta_step.objective import lane_objective
@@ -72,23 +72,25 @@ def fresh_state(declared: Declared, device: torch.device) -> ParameterState:
     return ParameterState(dense, rows, moments(dense | rows))
 
 
-def divide(state: ParameterState, prefixes: Sequence[str]) -> tuple[ParameterState, ParameterState]:
-    """Return what is updated and what is frozen; both share the tensors of `state`.
+def divide(
+    state: ParameterState, declared: Declared, parts: Collection[Part]
+) -> tuple[ParameterState, ParameterState]:
+    """Return what is updated and what is frozen, the `parts`; both share the tensors of `state`.
 
     Raises:
-        ConfigError: a prefix that no parameter's name begins with, or nothing left to update.
+        ConfigError: a part without parameters, or nothing left to update.
 
     """
-    names = [*state.dense, *state.tables]
-    for prefix in prefixes:
-        if not any(name.startswith(prefix) for name in names):
+    known = dict.fromkeys(parameter.part for parameter in declared.values())
+    for part in parts:
+        if part not in known:
             raise ConfigError(
-                f"train.freeze must name parameters, got {prefix!r} of {', '.join(sorted(names))}"
+                f"train.freeze must name parts that have parameters, {', '.join(known)}, got {part}"
             )
-    fixed = {name for name in names if name.startswith(tuple(prefixes))}
+    fixed = {name for name, parameter in declared.items() if parameter.part in parts}
     if not set(state.dense) - fixed:
         raise ConfigError(
-            f"train.freeze must leave dense parameters to train, got {', '.join(prefixes)}"
+            f"train.freeze must leave dense parameters to train, got {', '.join(parts)}"
         )
     moving, frozen = (
         ParameterState(*({n: p for n, p in part.items() if (n in fixed) == held} for part in state))
@@ -116,16 +118,18 @@ def lane_result(
     state: ParameterState,
     lane: Lane,
     *,
+    table_rows: Mapping[str, Rows],
     progress: float,
     seed: int,
     frozen: ParameterState = _NOTHING,
 ) -> LaneResult:
     """Return the gradients of one lane, computed whole; `seed` decides all that is random in it.
 
-    Parameters that are `frozen`, beside those of `state`, have no gradient.
+    Parameters that are `frozen`, beside those of `state`, have no gradient. `table_rows` says of
+    each table whose ids its rows are.
     """
-    fixed = {n: table[tables.entries(n, lane)] for n, table in frozen.tables.items()}
-    read = {n: tables.lookup(n, table, lane) for n, table in state.tables.items()}
+    fixed = {n: table[tables.entries(table_rows[n], lane)] for n, table in frozen.tables.items()}
+    read = {n: tables.lookup(table_rows[n], table, lane) for n, table in state.tables.items()}
     objective = lane_objective(recipe, buffers, lane, progress=progress)
 
     def of_rows(dense: Params, values: Params) -> tuple[Tensor, Tensor]:

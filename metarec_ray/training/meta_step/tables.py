@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.core.batch import Lane, Params
+from metarec_ray.core.parameters import Rows
 from metarec_ray.training.meta_step.optimizer import adamw_step
 
 
@@ -33,15 +34,15 @@ class LaneRows(NamedTuple):
         return values if self.inverse is None else values[self.inverse]
 
 
-def entries(name: str, lane: Lane) -> Tensor:
-    """Return the ids that a lane looks up in a table, int64 [m]."""
-    return {"item.ids": lane.items, "user.ids": lane.entity}[name]
+def entries(rows: Rows, lane: Lane) -> Tensor:
+    """Return the ids that a lane looks up in a table of such rows, int64 [m]."""
+    return {"item": lane.items, "user": lane.entity}[rows.side]
 
 
-def lookup(name: str, table: Tensor, lane: Lane) -> LaneRows:
+def lookup(rows: Rows, table: Tensor, lane: Lane) -> LaneRows:
     """Return the rows of a table that the lane reads."""
-    ids, inverse = entries(name, lane), None
-    if name == "user.ids":  # a lane's items are unique, its entities need not be
+    ids, inverse = entries(rows, lane), None
+    if rows.side == "user":  # a lane's items are unique, its entities need not be
         ids, inverse = torch.unique(ids, return_inverse=True)
     return LaneRows(ids, table.index_select(0, ids), inverse)
 

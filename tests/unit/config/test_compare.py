@@ -20,7 +20,7 @@ def changed(values: dict, feedback: Feedback = "implicit", base: dict | None = N
     [
         ({"train.steps": 7}, "train.steps was 400 and is 7"),
         ({"train.tasks.ks": [1]}, "train.tasks.ks was [0, 1, 3, 5, 10] and is [1]"),
-        ({"train.freeze": ["item."]}, "train.freeze was [] and is ['item.']"),
+        ({"train.freeze": ["item"]}, "train.freeze was [] and is ['item']"),
         ({"train.average.rounds": 2}, "train.average.shards was none and is 2"),
         ({"algorithm.name": "maml"}, "algorithm.name was 'bayesian_head' and is 'maml'"),
         ({"train.loss.name": "huber"}, "train.loss.name was 'softmax' and is 'huber'"),

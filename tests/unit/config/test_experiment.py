@@ -242,7 +242,7 @@ def test_an_override_of_a_text_is_taken_as_it_is_written(
         ("data.since=2024-01-01", "2024-01-01"),
         ("data.only={path: 01, column: yes, value: 007}", ("01", "yes", "007")),
         ("data.only={path: a, column: b, value: 7}", ("a", "b", 7)),
-        ('train.freeze=[007, "1", user., "null"]', ("007", "1", "user.", "null")),
+        ("train.freeze=[item, user]", ("item", "user")),
         ("evaluate.ks=[0, 3]", (0, 3)),
         ("run.seed=0x10", 16),
         ("serve.haproxy=no", False),

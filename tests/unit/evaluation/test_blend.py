@@ -6,8 +6,8 @@ import torch
 from metarec_ray.checkpoint import load, save
 from metarec_ray.config.experiment import Experiment, parse
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.errors import ConfigError
-from metarec_ray.evaluation.blend import fit_blend
+from metarec_ray.errors import ConfigError, NotFinite
+from metarec_ray.evaluation.blend import blend, fit_blend, member_experiments
 from metarec_ray.evaluation.validation import validate, validation
 from metarec_ray.inference.predictor import member_scores
 from metarec_ray.inference.recommender import Recommender
@@ -44,6 +44,17 @@ def test_a_blend_scores_the_weighted_sum_of_its_members(store: TaskStore) -> Non
     asked_for = torch.tensor([[3, 1]]).expand(len(scores), 2)
     torch.testing.assert_close(blend.scores(supports, items=asked_for), scores[:, [3, 1]])
     assert blend.metadata["algorithm"]["weights"]["2"].keys() == MEMBERS.keys()
+
+
+def test_a_member_without_a_number_for_everybody_is_not_weighed(store: TaskStore) -> None:
+    experiment = asked(blend={"members": MEMBERS})
+    members = {name: fit(one, store) for name, one in member_experiments(experiment, store).items()}
+    similarity = members["ease-train"].model["similarity"].clone()
+    similarity[:, 3] = torch.nan
+    broken = members["ease-train"]
+    members["ease-train"] = broken._replace(model=broken.model | {"similarity": similarity})
+    with pytest.raises(NotFinite, match=r"ease gives nan for entity \d+ after k = 2 events"):
+        blend(experiment, store, members, started=0.0)
 
 
 def test_a_saved_blend_gives_each_member_its_own_weight(store: TaskStore, tmp_path: Path) -> None:

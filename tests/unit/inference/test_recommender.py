@@ -10,14 +10,14 @@ import torch
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import parse
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import NO_CHANGES, Features
 from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.data.log.reading import read_log
-from metarec_ray.data.settings import Data, Feature
+from metarec_ray.data.settings import Data, Feature, Synthetic
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.features import stack
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.errors import CheckpointError, RequestError
+from metarec_ray.errors import CheckpointError, NotFinite, RequestError
 from metarec_ray.inference import single
 from metarec_ray.inference.limits import MAX_SUPPORT
 from metarec_ray.inference.recommender import Ranking, Recommender, SupportEvent
@@ -95,6 +95,38 @@ def test_a_support_changes_the_scores(model: Recommender) -> None:
     adapted = model.rank(support, k=10, exclude_seen=False)
     assert (adapted.adapted, adapted.support_used) == (True, 3)
     assert adapted.items != model.rank([], k=10).items
+
+
+@pytest.fixture(scope="module")
+def biases(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Ratings as item and user biases."""
+    asked = Data(feedback="explicit", buckets=1, synthetic=Synthetic(users=60, items=20))
+    folder = tmp_path_factory.mktemp("rated") / "store"
+    build_store(read_log(asked), asked, folder)
+    tree = {"algorithm": {"name": "user_item_bias"}}
+    return fit(parse(tree, "test"), TaskStore.open(folder))
+
+
+def test_a_support_that_gives_no_numbers_is_answered_by_the_prior(biases: Checkpoint) -> None:
+    model = Recommender(biases)
+    prior = model.rank([], k=50).items
+    # The sum of two of them is infinite in float32.
+    support = [SupportEvent(item.id, 3e38) for item in prior[1:3]]
+    unseen = [prior[0], *prior[3:]]
+    for candidates in (None, model.ids):
+        found = model.rank([*support, SupportEvent("unknown")], candidates, k=5)
+        assert found == (unseen[:5], False, 0, [2], True)
+    assert model.rank(support, k=50, exclude_seen=False).items == prior
+    assert not model.rank(support[:1], k=5).diverged
+
+
+def test_a_model_whose_prior_is_no_number_cannot_rank(biases: Checkpoint) -> None:
+    item = biases.model["item"].clone()
+    item[biases.model["buffer.trained"].nonzero()[3]] = torch.nan
+    model = Recommender(biases._replace(model=biases.model | {"item": item}))
+    for support in ([], [SupportEvent(model.ids[0], 3.0)]):
+        with pytest.raises(NotFinite, match="ranked by finite scores, default 0 gives others"):
+            model.rank(support, k=2)
 
 
 def test_events_of_unknown_items_are_named_and_left_out(model: Recommender) -> None:
@@ -215,6 +247,7 @@ def test_serving_scores_a_task_as_training_did(more: dict[str, Any], synthetic_s
         trainer.train_step(Alone())
     model = Recommender(trainer.checkpoint({"query_loss": 1.0}))
     lane = trainer.sampler.lane(3, 0, 0, lanes=1, lane_tasks=8)
+    lane = lane._replace(own=NO_CHANGES)  # as of entities that no offset was counted from
     rows = {"item.ids": trainer.state.tables["item.ids"][lane.items]}
     objective = lane_objective(trainer.recipe, trainer.buffers, lane)
     loss = objective(trainer.state.dense, rows)[1][0]

@@ -16,6 +16,7 @@ from metarec_ray.algorithms.gradient.meta_embedding import MetaEmbedding
 from metarec_ray.algorithms.in_context.pair_attention import PairAttention
 from metarec_ray.algorithms.in_context.recurrent import Recurrent
 from metarec_ray.algorithms.in_context.transformer import CausalTransformer
+from metarec_ray.algorithms.label_scale import LabelScale
 from metarec_ray.algorithms.metric import MatchingNetwork, PrototypeNetwork
 from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.algorithms.rivals.two_tower import TwoTower
@@ -51,10 +52,12 @@ def served(
     dense |= values(learner.init(dense, generator))
     reference = torch.arange(0, ITEMS, 20)
     buffers = {
-        "buffer.offset": 3 + drawn(ITEMS, seed=2) * 0.3,
+        "buffer.offset": drawn(ITEMS, seed=2) * 0.3,
         "buffer.reference.items": reference,
         "buffer.reference.log_q": torch.full((len(reference),), -math.log(20)),
     }
+    if feedback == "explicit":
+        buffers |= LabelScale(3.0, 1.1).buffers("buffer.")
     tokens = torch.arange(ITEMS).unsqueeze(1) % 4
     items = Features(tokens, torch.ones(ITEMS, 1), torch.zeros(ITEMS, 0))
     recipe = Recipe.of(learner, model, feedback)
@@ -230,6 +233,7 @@ def test_a_request_that_goes_wrong_is_ranked_by_id_and_its_neighbours_as_ever() 
     found = retriever.best(wrong, 10, exclude_seen=True)
     right = retriever.best(asked, 10, exclude_seen=True)
     check([found[task] for task in (0, 1, 3)], [right[task] for task in (0, 1, 3)])
+    assert [one.finite for one in found] == [True, True, False, True]
     assert bool(found[2].scores.isnan().all())
     seen = set(asked.item[2, :2].tolist())
     by_id = [row for row in BY_ID.argsort().tolist() if row not in seen]

@@ -1,11 +1,14 @@
 import inspect
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from httpx import Response
 
 from metarec_ray.data.log.labels import LabelRules
+from metarec_ray.errors import NotFinite
+from metarec_ray.inference.recommender import Ranking
 from metarec_ray.service.app import build_app
 from metarec_ray.service.auth import Keyring
 from metarec_ray.service.requests import MAX_BODY_BYTES, ModelCard
@@ -66,7 +69,12 @@ def test_a_support_set_is_adapted_on_and_the_catalogue_ranked(client: Client) ->
         "request_id": "a-1",
         "model": "films",
         "version": "v3",
-        "adaptation": {"status": "adapted", "support_used": 1, "support_dropped": 0},
+        "adaptation": {
+            "status": "adapted",
+            "support_used": 1,
+            "support_dropped": 0,
+            "fallback": None,
+        },
         "items": [
             {"id": "7", "title": "Alien", "score": 10.0 - 0 + 2, "rank": 1, "cold": False},
             {"id": "9", "title": "Casablanca", "score": 10.0 - 2 + 2, "rank": 2, "cold": False},
@@ -77,9 +85,49 @@ def test_a_support_set_is_adapted_on_and_the_catalogue_ranked(client: Client) ->
 
 def test_an_empty_support_is_the_prior(client: Client) -> None:
     answer = ask(client).json()
-    assert answer["adaptation"] == {"status": "prior", "support_used": 0, "support_dropped": 0}
+    assert answer["adaptation"] == {
+        "status": "prior",
+        "support_used": 0,
+        "support_dropped": 0,
+        "fallback": None,
+    }
     assert [item["rank"] for item in answer["items"]] == [1, 2, 3, 4]
     assert answer["items"][3]["cold"] is True
+
+
+def test_scores_that_are_no_numbers_are_said_to_be_replaced_by_the_prior(
+    client: Client,
+    ranker: FakeRanker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    prior = ranker.rank([], ["7", "9"])._replace(diverged=True)
+    monkeypatch.setattr(ranker, "rank", lambda *args, **options: prior)
+    answer = ask(client, support=[{"item_id": "8", "value": 1e12}]).json()
+    assert answer["adaptation"] == {
+        "status": "prior",
+        "support_used": 0,
+        "support_dropped": 1,
+        "fallback": "scores-not-finite",
+    }
+    assert [item["id"] for item in answer["items"]] == ["7", "9"]
+    assert answer["warnings"] == [
+        "ranked without the support, because adapting on it gives scores that are not finite"
+    ]
+    assert caplog.messages == ["films v3: scores after adapting are not finite"]
+
+
+def test_a_model_that_cannot_rank_at_all_is_a_server_error_that_says_so(
+    client: Client, ranker: FakeRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rank(*args: Any, **options: Any) -> Ranking:
+        raise NotFinite("items are ranked by finite scores, 3 of 4 are not")
+
+    monkeypatch.setattr(ranker, "rank", rank)
+    content = problem(ask(client), 500, "internal")
+    assert content["detail"] == (
+        "the model's scores are not finite, with or without the support: it cannot rank"
+    )
 
 
 def test_given_items_are_ranked_and_unknown_ones_stand_last_without_a_score(
@@ -137,6 +185,7 @@ def test_unknown_support_items_are_dropped_with_a_warning_when_asked_for(
         "status": "adapted",
         "support_used": 1,
         "support_dropped": 1,
+        "fallback": None,
     }
     assert response.json()["warnings"] == [
         "support events dropped because their item is unknown: 1"
@@ -220,7 +269,7 @@ def test_either_header_carries_the_key(client: Client, headers: dict[str, str]) 
         ('{"support": [{"item_id": "7", "value": NaN}]}', "/support/0/value"),
         ('{"support": [{"item_id": "7", "value": 1e400}]}', "/support/0/value"),
         ('{"support": [{"item_id": "7", "value": -Infinity}]}', "/support/0/value"),
-        ('{"support": [{"item_id": "7", "value": 1e7}]}', "/support/0/value"),
+        ('{"support": [{"item_id": "7", "value": 1e13}]}', "/support/0/value"),
         ('{"user_fields": {"age": -1e13}}', "/user_fields"),
         ('{"support": [{"item_id": "7", "value": true}]}', "/support/0/value"),
         ('{"support": [{"item_id": "7", "value": "5"}]}', "/support/0/value"),

@@ -146,7 +146,7 @@ def test_the_order_in_which_shards_run_changes_no_bit(store: TaskStore) -> None:
 def test_rounds_resume_to_the_bits_of_a_run_that_never_stopped(
     store: TaskStore, tmp_path: Path
 ) -> None:
-    asked = experiment(train__freeze=["item.tokens"])
+    asked = experiment(train__freeze=["item"])
     straight = Trainer(asked, store)
     begun = straight.state.dense["item.tokens"].clone()
     segments = round_segments(straight, ALONE, at_end=partial(save, tmp_path / "a"))

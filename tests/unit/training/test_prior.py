@@ -3,10 +3,11 @@ import math
 import pytest
 import torch
 
+from metarec_ray.core.batch import NO_CHANGES
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 from metarec_ray.models.towers import Towers
-from metarec_ray.training.prior import DAY, OUTSIDE, item_buffers, reference_sample
+from metarec_ray.training.prior import DAY, OUTSIDE, ItemStatistics, item_buffers, reference_sample
 from tests.unit.small_histories import histories_of
 
 TRAINED = torch.tensor([True, True, True, False])
@@ -20,15 +21,8 @@ def table(histories: list[list[int]], labels: list[float], starts: list[int]) ->
 def buffers(
     events: Histories, feedback: Feedback, model: Towers | None = None, *, reference: int = 8
 ) -> dict[str, torch.Tensor]:
-    return item_buffers(
-        events,
-        TRAINED,
-        model or Towers(),
-        feedback,
-        cutoff=10 * DAY,
-        reference=reference,
-        seed=0,
-    )
+    statistics = ItemStatistics(events, TRAINED, model or Towers(), feedback, cutoff=10 * DAY)
+    return item_buffers(statistics, TRAINED, reference=reference, seed=0)
 
 
 LOG = table([[0, 1, 0], [], [2, 0]], [5.0, 1.0, 3.0, 4.0, 4.0], [10 * DAY, 3 * DAY, 8 * DAY])
@@ -82,6 +76,42 @@ def test_events_outside_the_asked_positions_hardly_count() -> None:
 def test_entities_without_events_have_finite_offsets(model: Towers) -> None:
     nothing = table([[], []], [], [0, 0])
     assert bool(torch.isfinite(buffers(nothing, "implicit", model)["offset"]).all())
+
+
+@pytest.mark.parametrize("model", [Towers(), Towers(prior_days=2.0, prior_positions=(0, 1))])
+@pytest.mark.parametrize("feedback", ["implicit", "explicit", "binary"])
+def test_a_task_is_asked_with_the_offsets_of_all_other_entities(
+    feedback: Feedback, model: Towers
+) -> None:
+    labels = [1.0, 0.0, 1.0, 0.0, 1.0, 1.0]
+    log = table([[0, 1, 0], [], [2, 0], [1]], labels, [10 * DAY, 3 * DAY, 8 * DAY, 9 * DAY])
+    whole = ItemStatistics(log, TRAINED, model, feedback, cutoff=10 * DAY)
+    entities, begins = torch.tensor([2, 0, 0, 1]), torch.tensor([True, False, True, True])
+    place = torch.tensor([2, -1, 0, 1])  # a lane of the items 2, 3 and 0
+    changes = whole.without_own(entities, begins, place, 3).dense(4, 3)
+    items = torch.tensor([2, 3, 0])
+    for task, (entity, begin) in enumerate(zip(entities.tolist(), begins.tolist(), strict=True)):
+        others = log.keep(log.entity() != entity)
+        alone = ItemStatistics(others, TRAINED, model, feedback, cutoff=10 * DAY)
+        expected, got = (
+            (found.offset if begin else found.later)[items] for found in (alone, whole)
+        )
+        got = got + changes[task]
+        if feedback == "implicit":  # only differences between items decide a choice
+            expected, got = expected - expected.mean(), got - got.mean()
+        else:  # an entity is asked about the labels of its own items alone
+            met = torch.isin(items, log.take(torch.tensor([entity])).item)
+            expected, got = expected[met], got[met]
+        torch.testing.assert_close(got, expected)
+
+
+def test_changes_are_found_for_events_as_for_all_items() -> None:
+    whole = ItemStatistics(LOG, TRAINED, Towers(), "explicit", cutoff=None)
+    everyone, begins = torch.arange(3), torch.ones(3, dtype=torch.bool)
+    changes = whole.without_own(everyone, begins, torch.arange(4), 4)
+    position = torch.tensor([[0, 3], [1, 0], [2, 1]])
+    assert torch.equal(changes.at(position, 4), changes.dense(3, 4).gather(1, position))
+    assert torch.equal(NO_CHANGES.at(position, 4), torch.zeros(3, 2))
 
 
 def test_a_small_catalogue_is_its_own_reference() -> None:

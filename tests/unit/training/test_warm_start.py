@@ -129,7 +129,7 @@ def test_a_source_that_cannot_begin_a_run_is_refused(
 def test_a_warm_frozen_run_resumes_to_the_bits_of_one_that_never_stopped(
     source: tuple[Trainer, Path], target: TaskStore, tmp_path: Path
 ) -> None:
-    asked = experiment(train__init_from=str(source[1]), train__freeze=["item."])
+    asked = experiment(train__init_from=str(source[1]), train__freeze=["item"])
     straight, first = Trainer(asked, target), Trainer(asked, target)
     for step in range(6):
         straight.train_step(Alone())
@@ -145,7 +145,7 @@ def test_a_warm_frozen_run_resumes_to_the_bits_of_one_that_never_stopped(
 
 
 def test_frozen_parameters_keep_their_bits_and_leave_the_norm(target: TaskStore) -> None:
-    asked = experiment(train__freeze=["item."], train__weight_decay=2.0)
+    asked = experiment(train__freeze=["item"], train__weight_decay=2.0)
     trainer = Trainer(asked, target)
     begun = {n: p.clone() for n, p in (trainer.state.dense | trainer.state.tables).items()}
     trainer.train_step(Alone())
@@ -163,17 +163,34 @@ def test_frozen_parameters_keep_their_bits_and_leave_the_norm(target: TaskStore)
 
 
 @pytest.mark.parametrize(
-    ("prefixes", "sentence"),
+    ("learner", "parts", "sentence"),
     [
-        (["item.", "itm."], r"train.freeze must name parameters, got 'itm.' of bayes.decay"),
+        ("maml", ["item", "learner"], r"have parameters, item, user, context, head, got learner"),
+        ("maml", ["item", "user", "context", "head"], r"must leave dense parameters to train"),
         (
-            ["item.", "user.", "context.", "head.", "bayes.", "offset."],
-            r"must leave dense parameters to train",
+            "maml",
+            ["items"],
+            r"one of 'item', 'user', 'context', .*, got .items",
         ),
+        ("maml", ["item."], r"not the beginning of a name: write item, got 'item\.'"),
+        ("maml", ["offset.scale"], r"not the beginning of a name: write head, got"),
+        ("bayesian_head", ["bayes."], r"not the beginning of a name: write learner, got"),
     ],
 )
-def test_freezing_nothing_or_everything_is_refused(
-    target: TaskStore, prefixes: list[str], sentence: str
+def test_freezing_nothing_or_everything_or_by_names_is_refused(
+    target: TaskStore, learner: str, parts: list[str], sentence: str
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        Trainer(experiment(train__freeze=prefixes), target)
+        Trainer(experiment(algorithm__name=learner, train__freeze=parts), target)
+
+
+def test_the_encoder_of_contexts_is_frozen_without_the_learner_that_reads_in_context(
+    target: TaskStore,
+) -> None:
+    def frozen(part: str) -> set[str]:
+        asked = experiment(algorithm__name="recurrent", train__freeze=[part])
+        return set(Trainer(asked, target).frozen.dense)
+
+    assert frozen("context") == {"context.tokens", "context.dense"}
+    assert {"context.start", "context.state.weight"} <= frozen("learner")
+    assert not frozen("learner") & frozen("context")

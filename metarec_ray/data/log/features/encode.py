@@ -2,12 +2,11 @@
 
 Canonical dtypes: categorical String, multi_categorical List(String), numeric Float32, vector
 List(Float32); null is missing. Encoded: a categorical value is its index in the sorted vocabulary
-+ 1, 0 if unknown or missing; numeric and vector columns stay as they are (the reader standardises).
++ 1, 0 if unknown or missing; numeric and vector columns stay as they are: the reader ranks numbers.
 
 Knows columns; does not know which rows are training rows: the caller passes these.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from metarec_ray.data.fields import FeatureField
-from metarec_ray.data.log.features import stored, written
+from metarec_ray.data.log.features import ranks, stored, written
 from metarec_ray.data.numbers import one_zero
 from metarec_ray.data.settings import Feature
 from metarec_ray.errors import DataError
@@ -39,27 +38,22 @@ class ColumnStats(NamedTuple):
 
     Attributes:
         values: distinct values of a (multi-)categorical feature.
-        present: how many numbers, or vectors, are not missing.
-        total: sum of the numbers.
-        squares: sum of their squares.
+        numbers: numbers and how many rows have each, a sample of the most where they are many.
         dims: distinct lengths of the vectors.
 
     """
 
     values: frozenset[str] = frozenset()
-    present: int = 0
-    total: float = 0.0
-    squares: float = 0.0
+    numbers: ranks.Counted = ()
     dims: frozenset[int] = frozenset()
 
-    def merge(self, other: "ColumnStats") -> "ColumnStats":
-        """Return the statistics of both parts; merge in a fixed order, floats are summed."""
+    def merge(self, *others: "ColumnStats") -> "ColumnStats":
+        """Return the statistics of all parts together, whatever their order."""
+        parts = (self, *others)
         return ColumnStats(
-            self.values | other.values,
-            self.present + other.present,
-            self.total + other.total,
-            self.squares + other.squares,
-            self.dims | other.dims,
+            values=frozenset().union(*(part.values for part in parts)),
+            numbers=ranks.merged(part.numbers for part in parts),
+            dims=frozenset().union(*(part.dims for part in parts)),
         )
 
 
@@ -113,12 +107,8 @@ def column_stats(column: pl.Series, feature: Feature) -> ColumnStats:
         tokens = present.explode(empty_as_null=False).unique()
         return ColumnStats(values=frozenset(tokens.to_list()))
     if feature.kind == "vector":
-        dims = frozenset(present.list.len().unique().to_list())
-        return ColumnStats(present=len(present), dims=dims)
-    numbers = present.cast(pl.Float64).to_numpy()
-    return ColumnStats(
-        present=len(numbers), total=float(numbers.sum()), squares=float(np.square(numbers).sum())
-    )
+        return ColumnStats(dims=frozenset(present.list.len().unique().to_list()))
+    return ColumnStats(numbers=ranks.counted(present.to_numpy()))
 
 
 def make_encoder(
@@ -132,7 +122,7 @@ def make_encoder(
     """Return the encoder of a feature, from the statistics of the training rows.
 
     What is `known` of an older version stays: values keep their numbers and new ones follow, a
-    numeric feature keeps its mean and standard deviation. `place` names the feature in an error.
+    numeric feature keeps its map to ranks. `place` names the feature in an error.
 
     Raises:
         DataError: vectors of more than one length.
@@ -181,10 +171,8 @@ def encode(column: pl.Series, using: Encoder, *, place: str | None = None) -> pl
 
 
 def _numeric_field(name: str, stats: ColumnStats) -> FeatureField:
-    mean = stats.total / stats.present if stats.present else 0.0
-    variance = stats.squares / stats.present - mean**2 if stats.present else 0.0
-    std = math.sqrt(variance) if variance > 1e-12 * max(1.0, mean**2) else 1.0
-    return FeatureField(name=name, kind="numeric", dim=1, mean=mean, std=std)
+    found = ranks.rank_map(stats.numbers)
+    return FeatureField(name=name, kind="numeric", dim=1, knots=found.knots, ranks=found.ranks)
 
 
 def _of_length(column: pl.Series, field: FeatureField, place: str) -> pl.Series:

@@ -11,7 +11,7 @@ from metarec_ray.algorithms.base import Fitting
 from metarec_ray.algorithms.closed_form.content import choose, regression
 from metarec_ray.algorithms.closed_form.eb_ridge import EBRidge
 from metarec_ray.algorithms.closed_form.factorisation import Shard, entity_step, unfold
-from metarec_ray.algorithms.closed_form.variational import VariationalBayes, _unit
+from metarec_ray.algorithms.closed_form.variational import VariationalBayes
 from metarec_ray.algorithms.problem import no_problem
 from metarec_ray.core.batch import Encoded, Features, FieldSpan, Params, SideInformation
 from metarec_ray.core.histories import Histories
@@ -252,6 +252,7 @@ def test_regression_equals_the_dense_ridge_whichever_side_is_smaller():
         assert torch.allclose(found.solve(target), exact, atol=1e-4)
         hat = table @ torch.linalg.solve(gram, table.T @ torch.diag(weight))
         assert torch.allclose(found.leverage, hat.diagonal().clamp(max=0.9), atol=1e-4)
+        assert found.rows.shape == (5, 5)  # whatever is predicted only
 
 
 def test_regressors_scale_fields_and_give_numbers_a_polynomial():
@@ -259,9 +260,23 @@ def test_regressors_scale_fields_and_give_numbers_a_polynomial():
     fields = (FieldSpan("genre", True, 1, 4), FieldSpan("year", False, 0, 1))
     given = SideInformation(features, fields, 4)
     expected = [1.0, 0.0, 0.5, 0.0, 3 * 2.0, 3 * 4.0, 3 * 8.0]
-    chosen = choose(given, {"genre": 0.5, "year": 3.0}, "")
+    chosen = choose(given, {"genre": 0.5, "year": 3.0}, "", torch.ones(1).bool())
     assert chosen.table(given).to_dense()[0].tolist() == expected
     assert chosen.of(given.matrix())[0].tolist() == expected
+
+
+def test_a_number_beyond_what_was_learned_from_says_what_the_last_one_says():
+    data, _ = world()
+
+    def fitted(never_met: float, met: float) -> Tensor:
+        price = torch.linspace(-2, 2, ITEMS).unsqueeze(1)
+        price[0], price[20] = never_met, met
+        features = Features(torch.zeros(ITEMS, 0).long(), torch.zeros(ITEMS, 0), price)
+        own = SideInformation(features, (FieldSpan("price", False, 0, 1),), 0)
+        return LEARNER.fit(data._replace(items=own))["item"]
+
+    torch.testing.assert_close(fitted(1e6, 1.5), fitted(2.0, 1.5))
+    torch.testing.assert_close(fitted(1.5, 1e6), fitted(1.5, 3.0))
 
 
 def test_unfolding_an_upper_triangle_gives_the_symmetric_matrix():
@@ -284,24 +299,3 @@ def test_eb_ridge_is_the_variational_learner_without_side_information():
 def test_eb_ridge_gives_an_item_without_ratings_the_mean_of_items():
     meta = EBRidge(factors=2).fit(world()[0])
     assert torch.allclose(meta["item"][:8], meta["item"][8:].mean(0), atol=0.02)
-
-
-def test_counts_are_learned_whatever_their_unit():
-    data, label = world()
-    small, large = (
-        LEARNER.fit(data._replace(label=unit * data.label)) for unit in (1_000.0, 10_000_000.0)
-    )
-    given = support(list(range(8, 24)), label[0, 8:24].tolist(), rows(data)[0])
-    levels = [
-        predicted(LEARNER, meta, given._replace(label=unit * given.label)) / unit
-        for meta, unit in ((small, 1_000.0), (large, 10_000_000.0))
-    ]
-    assert torch.allclose(levels[0], levels[1], atol=1e-2)
-    assert (levels[0] - label[0])[24:].square().mean() < label[0, 24:].var() / 2
-
-
-def test_ratings_are_their_own_unit():
-    data, _ = world()
-    assert _unit(data.label) == 1
-    assert _unit(20 * data.label) == (20 * data.label).double().std(correction=0).float()
-    assert _unit(torch.full((3,), 1e6)) == 1

@@ -55,7 +55,7 @@ def task(meta: Params, ids: torch.Tensor) -> tuple[EncodedItems, torch.Tensor, E
 def test_a_step_moves_the_encoder_along_the_gradient_of_the_support_loss() -> None:
     meta, ids = parameters()
     _, user, support = task(meta, ids)
-    reencoder = Reencoder(MODEL, ITEMS, ids, USER, torch.zeros(1))
+    reencoder = Reencoder(MODEL, ITEMS, ids, USER, torch.zeros(1), MODEL.adapted())
     problem = make_problem("explicit", None, torch.zeros(0), user, NOW, reencoder=reencoder)
     fast = Maml(inner_lr=0.1, inner_steps=1).adapt(problem, meta, support)
 
@@ -80,7 +80,7 @@ def test_the_meta_gradient_goes_through_the_steps_of_the_encoder() -> None:
     def judged(shift: torch.Tensor) -> torch.Tensor:
         moved = meta | {"item.out": scale + shift}
         _, user, support = task(moved, ids)
-        reencoder = Reencoder(MODEL, ITEMS, ids, USER, torch.zeros(1))
+        reencoder = Reencoder(MODEL, ITEMS, ids, USER, torch.zeros(1), MODEL.adapted())
         problem = make_problem(
             "explicit", None, torch.zeros(0), user, NOW.double(), reencoder=reencoder
         )
@@ -123,7 +123,7 @@ def test_simple_rivals_are_fitted_beside_an_encoder_that_adapts(synthetic_store:
 def test_first_order_steps_are_constants_for_the_encoder_as_well() -> None:
     meta, ids = parameters()
     _, user, support = task(meta, ids)
-    reencoder = Reencoder(MODEL, ITEMS, ids, USER, torch.zeros(1))
+    reencoder = Reencoder(MODEL, ITEMS, ids, USER, torch.zeros(1), MODEL.adapted())
     problem = make_problem("explicit", None, torch.zeros(0), user, NOW, reencoder=reencoder)
 
     def weight(out: torch.Tensor) -> torch.Tensor:

@@ -62,13 +62,15 @@ CATALOGUE = EncodedItems(
 USER, NOW = random(DIM, seed=5), random(1, DIM, seed=6)
 
 
-def problem(feedback, progress=None, *, begins=True):
+def problem(feedback, progress=None, *, begins=True, moved=None):
+    """Return a problem; the offset of the item `moved` is another in the reference sample."""
     reference = torch.tensor([0, 2, 5])
+    sample = CATALOGUE.at(reference)
+    if moved is not None:
+        sample = sample._replace(offset=sample.offset + (reference == moved))
     log_q = torch.tensor([-1.0, -0.5, -2.0], dtype=torch.float64)
     begins = torch.tensor(begins)
-    return make_problem(
-        feedback, CATALOGUE.at(reference), log_q, USER, NOW, progress=progress, begins=begins
-    )
+    return make_problem(feedback, sample, log_q, USER, NOW, progress=progress, begins=begins)
 
 
 def support_of(items, *, width, labels=None, times=None, feedback="implicit"):

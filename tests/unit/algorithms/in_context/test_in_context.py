@@ -204,3 +204,22 @@ def test_a_support_may_be_zero_events_wide(learner):
         scores(learner, meta, support_of([], width=0)),
         scores(learner, meta, support_of([], width=2)),
     )
+
+
+@each_sequence
+def test_an_item_that_was_met_before_is_neither_predicted_nor_a_rival(learner):
+    learner, meta = quiet(learner), parameters(learner)
+    alone = learner.model_copy(update={"next_weight": 0.0})
+
+    def ahead(items, moved=None):
+        """Return what predicting each next event adds to the objective."""
+        asked, support = problem("implicit", 0.5, moved=moved), support_of(items, width=4)
+        whole, without = (
+            one.objective(asked, meta, support, support, query_loss("implicit"))[0]
+            for one in (learner, alone)
+        )
+        return whole - without
+
+    torch.testing.assert_close(ahead([5, 3, 5]), ahead([5, 3]))
+    torch.testing.assert_close(ahead([5, 3], moved=5), ahead([5, 3]))
+    assert abs(ahead([5, 3], moved=2) - ahead([5, 3])) > 1e-3

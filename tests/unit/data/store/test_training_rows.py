@@ -23,7 +23,7 @@ def test_only_training_rows_are_summed_up() -> None:
     found = summarise_training(ROWS, split, context=CONTEXT)
     assert found.items["item"].to_list() == [1, 4]
     assert found.columns["hour"].values == {"a", "d"}
-    assert (found.columns["heat"].present, found.columns["heat"].total) == (2, 1.0 + 8.0)
+    assert found.columns["heat"].numbers == ((1.0, 1), (8.0, 1))
 
 
 def test_without_a_cutoff_all_times_are_training_times() -> None:

@@ -80,7 +80,7 @@ def test_items_that_only_the_table_knows_can_be_ranked(tmp_path: Path) -> None:
     assert found["title"].to_list() == ["zero", "one", "two", None, "nine"]
 
 
-def test_vocabularies_and_moments_come_from_training_rows_only(tmp_path: Path) -> None:
+def test_vocabularies_and_ranks_come_from_training_rows_only(tmp_path: Path) -> None:
     store, made = build(tmp_path, settings(tmp_path))
     assert json.loads((store / "v000001" / "vocabularies.json").read_text()) == {
         "user": {"town": ["x"]},  # 9 is a test entity, 77 has no events
@@ -88,7 +88,7 @@ def test_vocabularies_and_moments_come_from_training_rows_only(tmp_path: Path) -
         "context": {"hour": sorted(str(hour) for hour in range(1, 9))},  # 23 is after the cutoff
     }
     weight = next(field for field in made.features["item"] if field.name == "weight")
-    assert (weight.mean, weight.std) == (2.0, 1.0)  # of 1 and 3
+    assert (weight.knots, weight.ranks) == ((1.0, 3.0), (0.25, 0.75))
     rows = histories(store)
     assert rows["user.town"].to_list() == [1] + [0] * 9
     assert rows["context.hour"][0].to_list() == [1, 0]

@@ -43,6 +43,20 @@ def test_columns_become_a_bag_of_tokens_and_a_dense_vector() -> None:
     assert found.dense.tolist() == [[(50 - 30) / 10, 0.5, -1.0], [0.0, 0.0, 0.0]]
 
 
+def test_ranks_keep_a_number_within_bounds_and_moments_of_older_stores_are_read() -> None:
+    field = FeatureField(
+        name="price", kind="numeric", dim=1, knots=(1.0, 2.0, 4.0), ranks=(0.1, 0.5, 0.9)
+    )
+    prices = pa.array([0.0, 1.0, 2.0, 3.0, 4.0, 1e6, None], pa.float32())
+    found = FeatureSpace([field]).encode({"price": prices}, 7).dense.flatten()
+    ranks = torch.tensor([0.1, 0.1, 0.5, (0.5 + 0.9) / 2, 0.9, 0.9, 0.5])
+    torch.testing.assert_close(found, (ranks - 0.5) * math.sqrt(12))
+    old = FeatureField.model_validate(
+        {"name": "price", "kind": "numeric", "dim": 1, "mean": 2, "std": 4}
+    )
+    assert FeatureSpace([old]).encode({"price": prices}, 7).dense[4].item() == (4 - 2) / 4
+
+
 def test_a_slice_of_a_column_is_encoded_as_its_own_rows() -> None:
     whole = columns([1, 2, 0], [[1], [2, 3], []], [30.0, 40.0, 20.0], [[1, 2], [3, 4], None])
     tail = SPACE.encode({name: column.slice(1) for name, column in whole.items()}, 2)

@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -123,7 +124,8 @@ def encoded(space: FeatureSpace, rows: pl.DataFrame, whole: pl.DataFrame, side: 
         width = max([1, *whole[name].list.len()]) if bags else 1
         for row, value in enumerate(rows[name].to_list()):
             if field.kind == "numeric":
-                dense[row] += [0.0 if value is None else (value - field.mean) / field.std]
+                place = 0.5 if value is None else np.interp(value, field.knots, field.ranks)
+                dense[row] += [(place - 0.5) * math.sqrt(12)]
             elif field.kind == "vector":
                 dense[row] += [0.0] * field.dim if value is None else value
             else:

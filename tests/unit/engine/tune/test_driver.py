@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 import pytest
 
-from metarec_ray.engine.tune.driver import SWEEP, _fit, _listening, _TrialProgress, is_resumable
+from metarec_ray.engine.tune.driver import (
+    SWEEP,
+    _fit,
+    _listening,
+    _row,
+    _TrialProgress,
+    is_resumable,
+)
 from metarec_ray.errors import RunFailed
 
 
@@ -76,3 +83,9 @@ def test_a_resumed_sweep_tells_its_trials_to_who_resumes_it() -> None:
     told.on_trial_complete(1, [], trial)
     assert said == ["tune: trial 1/3  valid_loss no result  after step 5  train.outer_lr 0.1"]
     _listening.clear()
+
+
+@pytest.mark.parametrize("found", [float("nan"), float("inf"), None])
+def test_a_trial_that_diverged_has_no_result_to_be_the_best_by(found: float | None) -> None:
+    result = SimpleNamespace(config={"train.outer_lr": 9.0}, metrics={"step": 5, "loss": found})
+    assert _row(result, "loss") == {"values": result.config, "step": 5, "loss": None}

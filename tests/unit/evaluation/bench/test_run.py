@@ -1,8 +1,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from metarec_ray.config.experiment import override
 from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.errors import NotFinite
 from metarec_ray.evaluation.bench.cells import make_cell, read_cell
 from metarec_ray.evaluation.bench.lineup import Entry
 from metarec_ray.evaluation.bench.run import Tuned, run, tune
@@ -54,6 +57,21 @@ def test_a_rival_is_tuned_on_validation_entities_within_its_budget(
     # Half of ten minutes is gone after the first candidate: no other one begins.
     spent = tune(ours, cpu=ticking(0.0, 301.0, 301.0))
     assert (spent.overrides, spent.tried, spent.asked) == ({"algorithm.penalty": 1e6}, 1, 3)
+
+
+def test_a_candidate_whose_scores_are_no_numbers_is_never_chosen(
+    store: TaskStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    # Beyond float32, and so infinite.
+    grid = tuple({"algorithm.strength": value} for value in (1e39, 4.0, 1e40))
+    entry = Entry("profile", "rival", {"algorithm.name": "content_profile"}, 1, grid)
+    found = tune(cell(store, tmp_path, experiment(), entry))
+    assert (found.overrides, found.tried, found.refused) == (grid[1], 3, 2)
+    assert found.quality is not None
+    assert found.quality > 0
+    assert "{'algorithm.strength': 1e+39} is no candidate of profile: scores must" in caplog.text
+    with pytest.raises(NotFinite, match="finite, content_profile gives nan for entity"):
+        tune(cell(store, tmp_path, experiment(), entry._replace(grid=grid[::2])))
 
 
 def test_rankings_are_tuned_by_rankings_whatever_the_labels(ratings: TaskStore, tmp_path: Path):

@@ -6,10 +6,10 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from metarec_ray.errors import DataError
+from metarec_ray.errors import DataError, NotFinite
 from metarec_ray.evaluation.scoring import Method
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured, mean, measure
-from metarec_ray.evaluation.table.rating_measures import Asked, Worth, measure_ratings
+from metarec_ray.evaluation.table.rating_measures import Asked, Source, Worth, measure_ratings
 from metarec_ray.evaluation.table.rows import Header, judge
 from metarec_ray.inference.supports import Supports
 
@@ -53,6 +53,47 @@ def found(k: int):
         clock=iter([0.0, 1.0, 5.0, 7.0]).__next__,
         vectors=csr_array(one.numpy()),
     )[1]
+
+
+@pytest.mark.parametrize(("wrong", "k"), [(0, 0), (2, 2)])
+def test_a_candidate_without_a_number_as_score_is_no_ranking(wrong: int, k: int):
+    def scores(events: int) -> Tensor:
+        given = by_row(events).clone()
+        given[1, 5] = torch.nan if events == wrong else 0.0
+        return given
+
+    with pytest.raises(
+        NotFinite, match=rf"ours gives nan for entity 9 after k = {k} events \(1 of 2 entities"
+    ):
+        measure(
+            Tasks(), Method("ours", "learner", 0.0, scores), ks=[2], seed=0, ties=0,
+            clock=lambda: 0.0,
+        )  # fmt: skip
+
+
+def test_what_is_no_candidate_needs_no_score():
+    class Fewer(Tasks):
+        def candidates(self, k: int) -> Tensor:
+            return torch.arange(ITEMS).expand(2, -1) != 7
+
+    given = by_row(2).clone()
+    given[:, 7] = -torch.inf
+    method = Method("ours", "learner", 0.0, lambda k: given)
+    one = measure(Fewer(), method, ks=[2], seed=0, ties=0, clock=lambda: 0.0)[0]
+    assert one.values["ndcg@10"].tolist() == [1.0, 1.0]
+
+
+def test_a_prediction_that_is_no_number_is_not_judged_as_if_it_were_not_there():
+    label, mask = torch.ones(2, 6), torch.ones(2, 6, dtype=torch.bool)
+    mask[0, 4:] = False
+    predicted = torch.where(mask, label, torch.nan)  # padding may be anything
+    assert measure_ratings(predicted, Asked(label, mask), ties=0).values["mae"].sum() == 0
+    predicted[1, 3] = torch.inf
+    source = Source("ours", ("u", "v"), 3)
+    with pytest.raises(NotFinite, match="ours gives inf for entity v after k = 3 events"):
+        measure_ratings(predicted, Asked(label, mask), ties=0, source=source)
+    with pytest.raises(NotFinite, match="ours gives inf for entity v after k = 0 events"):
+        measure_ratings(label, Asked(label, mask), ties=0, prior=predicted, source=source)
 
 
 def test_a_ranking_has_a_value_an_entity_of_every_metric():

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metarec_ray.config.experiment import Evaluate
 from metarec_ray.core.batch import Features
-from metarec_ray.errors import DataError
+from metarec_ray.errors import DataError, NotFinite
 from metarec_ray.evaluation.protocols.strict import StrictTasks
 from metarec_ray.evaluation.scoring import Method
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured
@@ -186,7 +186,7 @@ def test_two_methods_of_one_name_are_refused():
 
 def test_a_method_that_scores_nan_is_refused():
     broken = Method("broken", "learner", 0.0, lambda k: torch.full((USERS, ITEMS), torch.nan))
-    with pytest.raises(DataError, match="got NaN"):
+    with pytest.raises(NotFinite, match="broken gives nan for entity 0 after k = 0 events"):
         rows_of(broken)
 
 

@@ -7,11 +7,13 @@ import torch
 from torch.func import vmap
 
 from metarec_ray.core.batch import Features
-from metarec_ray.core.parameters import Rows, values
+from metarec_ray.core.parameters import Declared, Parameter, Rows, values
 from metarec_ray.models.encoders.base import Encoder, Side
+from metarec_ray.models.encoders.film import Film
 from metarec_ray.models.encoders.mlp import Mlp
 from metarec_ray.models.encoders.token_sum import TokenSum
 from metarec_ray.models.encoders.union import AnyEncoder
+from metarec_ray.models.towers import Towers
 
 ENCODERS: list[type[Encoder]] = list(get_args(get_args(AnyEncoder)[0]))
 DIM = 3
@@ -73,11 +75,32 @@ def test_rows_of_embeddings_say_what_they_stand_for_and_decay(kind: type[Encoder
     assert all(name.startswith("user.") for name in fresh)
 
 
-def test_nothing_adapts_unless_it_is_asked_for_and_ids_never_do() -> None:
-    names = ["item.tokens", "item.hidden", "item.out", "item.ids", "context.out", "head.out.weight"]
-    assert TokenSum().adapted(names) == ()
-    assert TokenSum(adapts=True).adapted(names) == ("item.tokens", "item.hidden", "item.out")
-    assert Mlp(adapts=True).adapted(names) == ("item.hidden", "item.out")
+def test_nothing_adapts_unless_it_is_asked_for_and_contexts_and_ids_never_do() -> None:
+    def adapted(encoder: AnyEncoder) -> set[str]:
+        return set(Towers(encoder=encoder, item_ids=True, user_ids=True).adapted())
+
+    assert adapted(TokenSum()) == adapted(Mlp()) == set()
+    assert adapted(TokenSum(adapts=True)) == {
+        "item.tokens",
+        "item.dense",
+        "user.tokens",
+        "user.dense",
+    }
+    assert adapted(Film()) == {"item.scale", "user.scale"}
+    assert adapted(Mlp(adapts=True)) == {"item.hidden", "item.out", "user.hidden", "user.out"}
+
+
+def test_what_adapts_is_declared_and_no_name_decides() -> None:
+    class Odd(TokenSum):
+        def init(
+            self, side: str, sizes: Side, dim: int, *, scale: float, generator: torch.Generator
+        ) -> Declared:
+            return {
+                "layer.ids": Parameter(torch.zeros(dim), adapts=True),
+                "user.hidden": Parameter(torch.zeros(dim)),
+            }
+
+    assert set(Towers(encoder=Odd(adapts=True)).adapted()) == {"layer.ids"}
 
 
 def test_a_fresh_mlp_is_a_token_sum_and_then_adds_a_hidden_layer() -> None:

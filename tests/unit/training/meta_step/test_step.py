@@ -1,9 +1,17 @@
 import pytest
 import torch
 
+from metarec_ray.core.parameters import Parameter, Rows
 from metarec_ray.errors import RunFailed
 from metarec_ray.training.meta_step.optimizer import moments, step_dense
-from metarec_ray.training.meta_step.step import Alone, LaneResult, ParameterState, apply
+from metarec_ray.training.meta_step.step import (
+    Alone,
+    LaneResult,
+    ParameterState,
+    apply,
+    divide,
+    fresh_state,
+)
 
 DECAY = {"head.out.bias": 0.0, "head.out.weight": 0.01, "item.ids": 0.01}
 
@@ -30,6 +38,18 @@ def taken(results: list[LaneResult], *, max_norm: float = 1e9) -> tuple[Paramete
     after = state()
     metrics = apply(after, results, step=0, lr=0.1, decay=DECAY, max_norm=max_norm)
     return after, metrics.tolist()
+
+
+def test_what_is_frozen_is_a_part_whatever_it_is_called() -> None:
+    declared = {
+        "item.map": Parameter(torch.zeros(2)),
+        "offset": Parameter(torch.ones(3), part="item"),
+        "rows": Parameter(torch.ones(3, 2), rows=Rows("item", "ids"), part="item"),
+    }
+    begun = fresh_state(declared, torch.device("cpu"))
+    moving, frozen = divide(begun, declared, ["item"])
+    assert (set(moving.dense), set(moving.tables)) == ({"item.map"}, set())
+    assert (set(frozen.dense), set(frozen.tables)) == ({"offset"}, {"rows"})
 
 
 def test_a_step_follows_the_mean_over_lanes() -> None:

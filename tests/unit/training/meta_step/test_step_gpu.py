@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from metarec_ray.algorithms.problem import Recipe
+from metarec_ray.core.parameters import Rows
 from metarec_ray.training.meta_step.step import ParameterState, lane_result, to_device
 from tests.unit.algorithms.meta_learners import CASES, MODEL, buffers, lane, named, parameters
 
@@ -29,7 +30,8 @@ def test_a_lane_has_the_same_gradients_on_a_gpu(learner, feedback, negatives):
         )
         with device:
             recipe = Recipe.of(quiet, MODEL, feedback)
-            found.append(lane_result(recipe, moved[2], state, task_lane, progress=1.0, seed=0))
+            said = {"table_rows": {"item.ids": Rows("item", "ids")}, "progress": 1.0, "seed": 0}
+            found.append(lane_result(recipe, moved[2], state, task_lane, **said))
     on_cpu, on_gpu = found
     torch.testing.assert_close(on_gpu.dense.cpu(), on_cpu.dense, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(on_gpu.metrics.cpu(), on_cpu.metrics, rtol=1e-6, atol=1e-9)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.core.batch import Features, Lane
+from metarec_ray.core.parameters import Rows
 from metarec_ray.training.meta_step.optimizer import moments, step_dense
 from metarec_ray.training.meta_step.tables import lookup, merge, update
 
@@ -22,7 +23,7 @@ def lane(entities: list[int], items: list[int]) -> Lane:
 
 def test_an_entity_that_stands_in_a_lane_twice_is_read_once_and_has_one_gradient() -> None:
     table = random(5, 2)
-    rows = lookup("user.ids", table, lane([4, 1, 4], [2, 3]))
+    rows = lookup(Rows("user", "ids"), table, lane([4, 1, 4], [2, 3]))
     assert rows.ids.tolist() == [1, 4]
     values = rows.values.requires_grad_()
     assert torch.equal(rows.each(values), table[[4, 1, 4]])
@@ -33,7 +34,7 @@ def test_an_entity_that_stands_in_a_lane_twice_is_read_once_and_has_one_gradient
 
 def test_the_items_of_a_lane_are_read_as_they_stand() -> None:
     table = random(5, 2)
-    rows = lookup("item.ids", table, lane([0], [2, 3]))
+    rows = lookup(Rows("item", "ids"), table, lane([0], [2, 3]))
     assert torch.equal(rows.each(rows.values), table[[2, 3]])
 
 

@@ -8,8 +8,7 @@ from metarec_ray.core.batch import Lane
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
-from metarec_ray.training.continual import Anchor, mixed
-from metarec_ray.training.meta_step.step import Alone
+from metarec_ray.training.periods import mixed
 from metarec_ray.training.trainer import Trainer
 
 SMALL = {
@@ -25,10 +24,6 @@ SMALL = {
 @pytest.fixture(scope="module")
 def trainer(synthetic_store: Path) -> Trainer:
     return Trainer(parse(SMALL, "test"), TaskStore.open(synthetic_store))
-
-
-def fresh(trainer: Trainer) -> Trainer:
-    return Trainer(trainer.experiment, trainer.store)
 
 
 @pytest.mark.parametrize(("replay", "expected"), [(0.25, 5), (0.7, 14)])
@@ -61,32 +56,6 @@ def test_a_share_of_the_lanes_is_of_what_was_seen_whoever_computes_them(
     assert len(replayed) == 20
     assert sum(replayed) == expected
     assert sum(bool((lane.entity < middle).all()) for lane in found.values()) == 20 - expected
-
-
-def test_an_anchor_draws_what_a_step_changed_back_by_rate_times_strength(trainer: Trainer) -> None:
-    free, held = fresh(trainer), fresh(trainer)
-    begun = {name: value.clone() for name, value in free.parameters().items()}
-    held.after_step = Anchor(held, 30.0)
-    free.train_step(Alone())
-    held.train_step(Alone())
-    share = 0.01 * 30.0  # of the way back: the first step warms up to the whole rate
-    assert held.experiment.train.outer_lr == 0.01
-    for name, value in (held.state.dense | held.state.tables).items():
-        moved = free.parameters()[name] - begun[name]
-        torch.testing.assert_close(value, begun[name] + (1 - share) * moved)
-    untouched = (free.state.tables["item.ids"] == begun["item.ids"]).all(1)
-    assert 0 < untouched.sum() < len(untouched)
-    assert torch.equal(held.state.tables["item.ids"][untouched], begun["item.ids"][untouched])
-
-
-def test_an_anchor_that_is_stronger_than_the_rate_holds_everything(trainer: Trainer) -> None:
-    held = fresh(trainer)
-    begun = {name: value.clone() for name, value in held.parameters().items()}
-    held.after_step = Anchor(held, 1e9)
-    for _ in held.run(2):
-        pass
-    for name, value in held.parameters().items():
-        torch.testing.assert_close(value, begun[name])
 
 
 @pytest.mark.parametrize(("key", "value"), [("replay", 0.5), ("anchor", 0.0)])

@@ -1,0 +1,87 @@
+"""What every learner is for: after some events of a new entity it knows better than before them."""
+
+from typing import get_args
+
+import numpy as np
+import polars as pl
+import pytest
+
+from metarec_ray.algorithms.base import MetaLearner
+from metarec_ray.algorithms.union import Algorithm, name_of
+from metarec_ray.config.experiment import parse
+from metarec_ray.data.log.reading import read_log
+from metarec_ray.data.settings import Data
+from metarec_ray.data.store.writing import build_store
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.training.trainer import Trainer
+from metarec_ray.training.validation import validate
+
+META_LEARNERS = [
+    name_of(one) for one in get_args(get_args(Algorithm)[0]) if issubclass(one, MetaLearner)
+]
+USERS, ITEMS, EVENTS, TASTES = 400, 40, 20, 2
+SETTINGS = {
+    "model": {"dim": 4},
+    "train": {
+        "num_workers": 1,
+        "steps": 120,
+        "lanes": 1,
+        "lane_tasks": 24,
+        "log_every": 120,
+        "outer_lr": 0.03,
+        "weight_decay": 0.03,
+        "parts": "train",
+        "tasks": {"ks": [0, 5, 10], "window": 10, "query_size": 10},
+    },
+}
+
+
+@pytest.fixture(scope="module", params=["nothing else", "names"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TaskStore:
+    """Ratings of users whose tastes only their ratings tell; some logs tell who they are, too."""
+    folder, rng = tmp_path_factory.mktemp("tastes"), np.random.default_rng(0)
+    taste, item = rng.standard_normal((USERS, TASTES)), rng.standard_normal((ITEMS, TASTES))
+    user = np.repeat(np.arange(USERS), EVENTS)
+    rated = np.concatenate([rng.choice(ITEMS, EVENTS, replace=False) for _ in range(USERS)])
+    log = {
+        "user": user,
+        "item": rated,
+        "label": (taste[user] * item[rated]).sum(1) + 0.3 * rng.standard_normal(len(user)),
+        "time": 60 * (1000 * user + np.tile(np.arange(EVENTS), USERS)) + 1_600_000_000,
+    }
+    pl.DataFrame(log).write_parquet(folder / "log.parquet")
+    words = rng.integers(60, size=(USERS, 4)).astype(str)
+    names = {"id": np.arange(USERS), "words": ["|".join(own) for own in words]}
+    pl.DataFrame(names).write_parquet(folder / "users.parquet")
+    asked: dict = {
+        "path": str(folder / "log.parquet"),
+        "feedback": "explicit",
+        "columns": {"entity": "user", "item": "item", "label": "label", "time": "time"},
+        "cutoff_quantile": 1.0,
+        "valid_share": 0.3,
+        "buckets": 1,
+    }
+    if request.param == "names":
+        features = {"words": {"kind": "multi_categorical", "separator": "|"}}
+        users = {"path": str(folder / "users.parquet"), "id": "id", "features": features}
+        asked |= {"users": users}
+    data = Data.model_validate(asked)
+    build_store(read_log(data), data, folder / "store")
+    return TaskStore.open(folder / "store")
+
+
+@pytest.mark.parametrize("name", META_LEARNERS)
+def test_adapting_to_a_new_entity_helps(store: TaskStore, name: str) -> None:
+    experiment = parse(SETTINGS | {"algorithm": {"name": name}}, "test")
+    trainer = Trainer(experiment, store)
+    for _ in trainer.run(experiment.train.steps):
+        pass
+    error = {}
+    for k in (0, 5, 10):
+        cut = experiment.train.tasks.model_copy(update={"ks": (k,)})
+        train = experiment.train.model_copy(update={"tasks": cut})
+        trainer.experiment = experiment.model_copy(update={"train": train})
+        error[k] = validate(trainer)[1]
+    print(name, error)
+    assert error[5] < error[0]
+    assert error[10] < error[0]
