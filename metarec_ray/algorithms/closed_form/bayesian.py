@@ -23,10 +23,12 @@ class BayesianHead(MetaLearner):
     few Newton steps (clicks, choices). The query loss learns the prior (empirical Bayes), as in
     [Bertinetto et al., 2019, arXiv:1805.08136], but with a prior mean and each feedback's own
     likelihood; that of choices is the conditional logit [McFadden, 1974]. Older events weigh less,
-    by a learned decay.
+    by a learned decay. Of labels the head's constant adapts too, as one more weight with a learned
+    precision: whether somebody rates high says nothing of choices.
 
     Attributes:
         prior_precision: initial precision of every weight.
+        constant_precision: initial precision of the head's constant.
         noise_precision: initial precision of one observation; of a rating in units of 1 / variance
             of all ratings.
         newton_steps: for clicks and choices; ratings need none.
@@ -36,6 +38,7 @@ class BayesianHead(MetaLearner):
     batched: ClassVar[bool] = True
     name: Literal["bayesian_head"] = "bayesian_head"
     prior_precision: PositiveFloat = 1.0
+    constant_precision: PositiveFloat = 3.0
     noise_precision: PositiveFloat = 1.0
     newton_steps: Annotated[int, Field(ge=1, le=20)] = 2
 
@@ -45,15 +48,20 @@ class BayesianHead(MetaLearner):
             "bayes.precision": Parameter(
                 torch.full((width,), _inverse_softplus(self.prior_precision))
             ),
+            "bayes.constant": Parameter(torch.tensor(_inverse_softplus(self.constant_precision))),
             "bayes.noise": Parameter(torch.tensor(_inverse_softplus(self.noise_precision))),
             "bayes.decay": Parameter(torch.tensor(_inverse_softplus(0.02))),
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        shift = self._posterior(problem, meta, support)
-        return meta | {"head.out.weight": meta["head.out.weight"] + shift}
+        weight, shift = meta["head.out.weight"], self._posterior(problem, meta, support)
+        fast = meta | {"head.out.weight": weight + shift[..., : len(weight)]}
+        if problem.reference is None:
+            fast["head.out.bias"] = meta["head.out.bias"] + shift[..., -1]
+        return fast
 
     def _posterior(self, problem: Problem, meta: Params, support: Encoded) -> Tensor:
+        """Return how the last layer's weights change [*T, P], of labels the constant after them."""
         features = problem.features(meta, support)
         precision = softplus(meta["bayes.precision"]) + 1e-4
         age_weight = torch.exp(-softplus(meta["bayes.decay"]) * support.age)
@@ -65,6 +73,9 @@ class BayesianHead(MetaLearner):
                 features, weight, reference, logits, precision, steps=self.newton_steps
             )
         prior = score_of(meta, features, support)
+        features = torch.nn.functional.pad(features, (0, 1), value=1.0)
+        constant = softplus(meta["bayes.constant"]) + 1e-4
+        precision = torch.cat([precision, constant.view(1)])
         if problem.feedback == "binary":
             return bernoulli_posterior(
                 features, support.label, prior, weight, precision, steps=self.newton_steps

@@ -52,10 +52,10 @@ class GradientLearner(MetaLearner):
     adapts_encoder: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
     layers: PositiveInt | None = None
-    inner_lr: PositiveFloat = 0.1
+    inner_lr: PositiveFloat = 0.2
     inner_steps: Steps = 3
     half_life: PositiveFloat | None = None
-    prior_events: NonNegativeFloat = 0.0
+    prior_events: NonNegativeFloat = 4.0
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         return self.path(problem, meta, support, first_order=self.first_order)[-1]

@@ -1,0 +1,106 @@
+"""What adapting is worth on new entities: learners beside the rivals they have to beat.
+
+    METAREC_DATA=DIR python -m benchmarks.bench_learning [NAME ...]
+
+Fits the methods of `LOOKS` as `metarec bench` configures them, in this process, with one seed, and
+judges them once on the test entities of their protocol. Writes one result file; minutes a name.
+The tables with all methods and several seeds are `bench_tables.py`'s.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from benchmarks.machine import write_result
+from metarec_ray.config.experiment import load, override
+from metarec_ray.data.log.reading import read_log
+from metarec_ray.data.store.writing import build_store
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.evaluation.bench.lineup import lineup
+from metarec_ray.evaluation.bench.protocols import RATINGS, Candidate, open_protocol
+from metarec_ray.evaluation.table import ranking_text, rating_text
+from metarec_ray.evaluation.table.rows import Header, judge
+from metarec_ray.inference.recommender import Recommender
+from metarec_ray.training.fit import fit
+
+ROOT = Path(__file__).parent.parent
+
+
+class Look(NamedTuple):
+    """A configuration, a protocol, and the methods that are judged."""
+
+    config: str
+    protocol: str
+    methods: tuple[str, ...]
+
+
+LOOKS = {
+    "item_kshot": Look(
+        "ml-1m-item-kshot.yaml",
+        "item_kshot",
+        ("user_item_bias", "maml", "anil", "meta_sgd", "bayesian_head"),
+    ),
+    "melu": Look("ml-1m-melu.yaml", "melu", ("user_item_bias", "maml")),
+    "strict": Look("ml-1m-strict.yaml", "strict", ("windowed_ridge", "maml", "bayesian_head")),
+    "periods": Look(
+        "amazon-cross-domain.yaml",
+        "cross_domain",
+        ("popularity", "prototype", "prototype_averaged", "prototype_periods"),
+    ),
+}
+
+
+def main() -> None:
+    """Judge every look that is asked for and write the file."""
+    torch.set_num_threads(1)
+    names = sys.argv[1:] or list(LOOKS)
+    parts = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            parts += [f"## {name}", "", "```", judged(LOOKS[name], Path(folder) / name), "```", ""]
+            print("\n".join(parts[-5:]), flush=True)
+    command = " ".join(["python -m benchmarks.bench_learning", *sys.argv[1:]])
+    write_result("learning", "What adapting is worth on new entities", command, "\n".join(parts))
+
+
+def judged(look: Look, folder: Path) -> str:
+    """Return the table of a look; its store is made in `folder`."""
+    data_dir = Path(os.environ["METAREC_DATA"])
+    experiment = load(ROOT / "jobs" / "configs" / look.config, [])
+    log = read_log(experiment.data, data_dir=data_dir)
+    build_store(log, log.settings, folder)
+    store = TaskStore.open(folder)
+    feedback = store.manifest.feedback
+    ratings = look.protocol in RATINGS
+    entries = lineup(
+        experiment, feedback, n_items=len(store.items.ids), positive_min=None, ratings=ratings
+    )
+    opened = open_protocol(look.protocol, experiment, store, seed=0, data_dir=data_dir)
+    measured = []
+    for name in look.methods:
+        entry, started = entries[name], time.process_time()
+        recommender = Recommender(fit(override(experiment, entry.overrides), store))
+        measured += opened.measure(Candidate(name, entry.kind, 0, recommender))
+        print(f"{name}: {time.process_time() - started:.0f} CPU s", file=sys.stderr, flush=True)
+    header = Header(Path(look.config).stem, feedback, 0, look.protocol)
+    rows = judge(measured, header, resamples=experiment.evaluate.resamples)
+    render = rating_text.render if ratings else ranking_text.render
+    return (
+        render(rows) + "\n\n" + "\n".join(_against(row) for row in rows if row["p_vs_best_rival"])
+    )
+
+
+def _against(row: dict) -> str:
+    condition = row.get("scenario", "") or f"k={row['k']}"
+    return (
+        f"{row['method']}, {condition}: p {row['p_vs_best_rival']:.4f} against {row['best_rival']}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
