@@ -73,7 +73,7 @@ class Average(Settings):
 
     `FedAvg` [McMahan et al., 2017, arXiv:1602.05629]: from one model each shard takes its own share
     of the steps, on its own entities; the mean of what they end with, weighted by entities, is the
-    one model of the next round.
+    one model of the next round. `train.steps` is the number of meta-batches of all shards together.
 
     Attributes:
         shards: models trained beside each other.
@@ -91,7 +91,7 @@ class Train(Settings):
     Attributes:
         num_workers: Ray Train workers; the parameters do not depend on it.
         device: `auto` takes a GPU a worker where the cluster has them.
-        steps: meta-batches to train on.
+        steps: meta-batches to train on, those of all shards and periods together.
         lanes: fixed shares of a meta-batch, each computed whole on one worker.
         lane_tasks: tasks of a lane.
         outer_lr: peak rate of the outer optimizer (AdamW).
@@ -118,6 +118,10 @@ class Train(Settings):
         periods: train on so many periods of the log one after another, a period's model being the
             start of the next, and measure what is forgotten (`forgetting.json`). Each takes an
             equal share of the events and of `steps`; 1 for everything at once.
+        replay: share of a period's lanes whose tasks are cut from everything that was seen so far,
+            this period included; the others are of this period alone.
+        anchor: how strongly the parameters of a period are drawn to those it began with (L2-SP), in
+            the units of `weight_decay`; 0 for not at all.
 
     """
 
@@ -143,12 +147,14 @@ class Train(Settings):
     domains: Domains | None = None
     average: Average | None = None
     periods: Annotated[int, Field(ge=1, le=1000)] = 1
+    replay: Annotated[float, Field(ge=0, le=1)] = 1.0
+    anchor: Annotated[float, Field(ge=0)] = 1.0
 
     def outer_loop(self) -> dict[str, Any]:
         """Return the keys set here that a learner without an outer loop cannot follow."""
         asked = {
             key: getattr(self, key)
-            for key in ("init_from", "freeze", "average", "periods", "loss")
+            for key in ("init_from", "freeze", "average", "periods", "replay", "anchor", "loss")
             if getattr(self, key) != Train.model_fields[key].default
         }
         if self.loss is not None:
@@ -164,16 +170,25 @@ class Train(Settings):
         return self
 
     @model_validator(mode="after")
+    def _periods_keep_what_was_known(self) -> "Train":
+        for key in ("replay", "anchor"):
+            value = getattr(self, key)
+            if self.periods == 1 and value != Train.model_fields[key].default:
+                raise ValueError(f"{key} needs periods > 1, got {value} and periods 1")
+        return self
+
+    @model_validator(mode="after")
     def _steps_are_shared_out(self) -> "Train":
-        rounds = self.average.rounds if self.average else 1
         if self.average and self.periods > 1:
             raise ValueError(f"periods must be 1 with average, got {self.periods}")
         if (self.average or self.periods > 1) and self.device == "cuda":
             raise ValueError("device must be auto or cpu with average or periods, got cuda")
-        if self.steps % (rounds * self.periods):
+        shared = self.average.shards * self.average.rounds if self.average else self.periods
+        if self.steps % shared:
+            among = "average.shards * average.rounds" if self.average else "periods"
             raise ValueError(
-                f"steps must be a multiple of {rounds * self.periods}, average.rounds or periods, "
-                f"got {self.steps}"
+                f"steps must be a multiple of {shared}, {among}, so that each takes as many, got "
+                f"{self.steps}"
             )
         return self
 

@@ -1,8 +1,10 @@
 """Models of disjoint users, averaged: federated averaging of the outer loop.
 
 [McMahan et al., 2017, arXiv:1602.05629]. In a round every shard of entities starts from the same
-parameters and optimizer moments and takes its steps alone; then both are averaged, weighted by the
-number of entities of each shard. Item statistics and the reference sample are of all entities.
+parameters and optimizer moments and takes its share of the steps alone; then both are averaged,
+weighted by the number of entities of each shard. A row of a table is averaged over the shards whose
+lanes read it, as in federated submodels [Niu et al., 2019, arXiv:1911.02254]: one that a single
+shard knows keeps its whole change. Item statistics and the reference sample are of all entities.
 Knows shards and rounds; does not know ray: shards run through `Fitting.each`.
 """
 
@@ -18,10 +20,12 @@ from torch import Tensor
 
 from metarec_ray.algorithms.base import Fitting
 from metarec_ray.config.experiment import Experiment
+from metarec_ray.config.running import Train
 from metarec_ray.core.batch import Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.training.meta_step.step import ParameterState
+from metarec_ray.training.meta_step import tables
+from metarec_ray.training.meta_step.step import LaneResult, ParameterState
 from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.segments import AtEnd, Segment, nothing, segments_of, train_segments
 from metarec_ray.training.trainer import Trainer
@@ -41,17 +45,30 @@ class _ShardResult(NamedTuple):
     """What a shard ends a round with."""
 
     state: ParameterState
+    read: Params  # bool [n] of each table: the rows that its lanes read, which its steps changed
     entities: int  # that give tasks
     last: Progress
 
 
 def round_segments(trainer: Trainer, fitting: Fitting, *, at_end: AtEnd = nothing) -> list[Segment]:
-    """Return a segment for each round of `train.average`; its line is the mean of its shards."""
+    """Return a segment for each round of `train.average`; its line is the mean of its shards.
+
+    Steps of the trainer count the meta-batches of all shards: of `train.steps` each shard takes its
+    share, by the schedule of a run of so many steps.
+    """
     train = trainer.experiment.train
     assert train.average is not None
     length = train.steps // train.average.rounds
     ends = range(length, train.steps + 1, length)
     return segments_of(trainer, ends, advance=partial(_round, fitting), at_end=at_end)
+
+
+def budget(train: Train) -> str:
+    """Return how the steps of a run are shared out among its shards, as people read it."""
+    assert train.average is not None
+    shards, rounds = train.average.shards, train.average.rounds
+    own = train.steps // (shards * rounds)
+    return f"{train.steps} meta-batches in all: {shards} shards, {own} each in {rounds} rounds"
 
 
 def shard(histories: Histories, *, index: int, shards: int, seed: int) -> Histories:
@@ -69,18 +86,19 @@ def _round(fitting: Fitting, trainer: Trainer, until: int) -> Iterator[Progress]
     experiment = trainer.experiment
     train = experiment.train
     assert train.average is not None
-    started = time.perf_counter()
+    started, shards = time.perf_counter(), train.average.shards
     # Shards are given their parameters, so they need not read the source of a warm start.
-    cold = experiment.model_copy(update={"train": train.model_copy(update={"init_from": None})})
-    start = _RoundStart(cold, trainer.store.path, trainer.state, trainer.step, until)
-    results = fitting.each(partial(_train_shard, start), range(train.average.shards))
-    weights = torch.tensor([result.entities for result in results], dtype=torch.float64)
-    weights /= weights.sum()
+    own = {"init_from": None, "steps": train.steps // shards}
+    alone = experiment.model_copy(update={"train": train.model_copy(update=own)})
+    first, last = trainer.step // shards, until // shards
+    start = _RoundStart(alone, trainer.store.path, trainer.state, first, last)
+    results = fitting.each(partial(_train_shard, start), range(shards))
+    entities = torch.tensor([result.entities for result in results], dtype=torch.float64)
     for name, part in zip(ParameterState._fields, trainer.state, strict=True):
-        _average(part, [getattr(result.state, name) for result in results], weights)
+        _average(part, [getattr(result.state, name) for result in results], results, entities)
     trainer.step = until
     trainer.seconds += time.perf_counter() - started
-    yield _mean_line([result.last for result in results], weights)
+    yield _mean_line([result.last for result in results], entities / entities.sum(), trainer)
 
 
 def _train_shard(start: _RoundStart, index: int) -> _ShardResult:
@@ -94,22 +112,46 @@ def _train_shard(start: _RoundStart, index: int) -> _ShardResult:
         for name, value in parameters.items():
             value.copy_(given[name])
     trainer.step = start.step
+    read = {n: torch.zeros(len(t), dtype=torch.bool) for n, t in trainer.state.tables.items()}
+
+    def remember(results: list[LaneResult], outer_lr: float) -> None:
+        del outer_lr
+        for name in results[0].rows:
+            read[name][tables.changed([result.rows[name] for result in results])] = True
+
+    trainer.after_step = remember
     lines: list[Progress] = []
     train_segments(segments_of(trainer, [start.until]), report=lines.append)
-    return _ShardResult(trainer.state, len(trainer.sampler), lines[-1])
+    return _ShardResult(trainer.state, read, len(trainer.sampler), lines[-1])
 
 
-def _average(mean: Params, shards: list[Params], weights: Tensor) -> None:
-    """Change `mean` in place to the weighted mean; values that no shard changed keep their bits."""
+def _average(
+    mean: Params, shards: list[Params], results: list[_ShardResult], entities: Tensor
+) -> None:
+    """Change `mean` in place to the weighted mean; values that no shard changed keep their bits.
+
+    Rows of a table, and their moments, are the mean of the shards that read them.
+    """
     for name, value in mean.items():
+        table = name.removeprefix("m.").removeprefix("v.")
+        weights = entities / entities.sum()
+        if table in results[0].read:
+            known = torch.stack([result.read[table] for result in results]) * entities[:, None]
+            weights = (known / known.sum(0).clamp(min=1)).unsqueeze(-1)  # [shards, n, 1]
         change = torch.zeros_like(value)
-        for own, weight in zip(shards, weights.tolist(), strict=True):
-            change += weight * (own[name] - value)
+        for own, weight in zip(shards, weights, strict=True):
+            change += weight.to(value.dtype) * (own[name] - value)
         value += change
 
 
-def _mean_line(lines: list[Progress], weights: Tensor) -> Progress:
+def _mean_line(lines: list[Progress], weights: Tensor, trainer: Trainer) -> Progress:
+    """Return the mean of the shards' lines, as one of the run; they train beside each other."""
     values = torch.tensor([[line.loss, line.metric] for line in lines], dtype=torch.float64)
     loss, metric = (weights @ values).tolist()
-    tasks = sum(line.tasks_per_s for line in lines)
-    return lines[0]._replace(loss=loss, metric=metric, tasks_per_s=tasks)
+    return lines[0]._replace(
+        step=trainer.step,
+        steps=trainer.experiment.train.steps,
+        loss=loss,
+        metric=metric,
+        tasks_per_s=sum(line.tasks_per_s for line in lines),
+    )

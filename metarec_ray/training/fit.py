@@ -19,7 +19,7 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import assemble
-from metarec_ray.training.averaged import round_segments
+from metarec_ray.training.averaged import budget, round_segments
 from metarec_ray.training.incremental import PeriodRun
 from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.process import set_up
@@ -37,13 +37,14 @@ def fit(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -
         fitting.progress(metrics_log.render(metrics_log.as_line(line)))
 
     if experiment.train.periods > 1:
-        run = PeriodRun(experiment, store)
+        run = PeriodRun(experiment, store, learned=lambda run: fitting.progress(run.sentence()))
         train_segments(run.segments(), report=report)
         return run.models[-1].checkpoint
     trainer = Trainer(experiment, store)
     if trainer.copied is not None:
         fitting.progress(trainer.copied.sentence())
     if experiment.train.average is not None:
+        fitting.progress(budget(experiment.train))
         segments = round_segments(trainer, fitting)
     else:
         segments = segments_of(trainer, [experiment.train.steps])

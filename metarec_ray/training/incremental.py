@@ -1,8 +1,9 @@
 """Training period by period, and how much is forgotten on the way.
 
-Every period starts from the model of the one before; every model is evaluated on all periods. The
-forgetting of a period is the best quality that any earlier model had on it, minus the quality of
-the last model [Chaudhry et al., 2018, arXiv:1801.10112]. Does not know ray.
+Every period starts from the model of the one before, replays what was seen before and is drawn to
+that model; a period that does not improve on it is refused. Every model is evaluated
+on all periods. The forgetting of a period is the best quality that any earlier model had on it,
+minus the quality of the last model [Chaudhry et al., 2018, arXiv:1801.10112]. Does not know ray.
 """
 
 import json
@@ -11,24 +12,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.atomic import replace_text
-from metarec_ray.checkpoint import Checkpoint
+from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.errors import CheckpointError, DataError
+from metarec_ray.errors import CheckpointError
 from metarec_ray.training.artifact import own_config, require_same_run
-from metarec_ray.training.meta_step.query_loss import METRIC
+from metarec_ray.training.meta_step.anchor import Anchor
 from metarec_ray.training.metrics_log import Progress
-from metarec_ray.training.periods import Periods, cut, held_out, up_to, within
+from metarec_ray.training.periods import Verdict, cut, mixed, up_to, within
 from metarec_ray.training.segments import Metrics, Segment
-from metarec_ray.training.trainer import Trainer
-from metarec_ray.training.validation import evaluate_starts
+from metarec_ray.training.trainer import Trainer, every_event
+from metarec_ray.training.validation import HeldOut
 from metarec_ray.training.warm_start import copy, own_layout
 
 FORGETTING = "forgetting.json"
+VERDICT = "period"  # of a checkpoint's state
 
 
 class PeriodModel(NamedTuple):
@@ -36,12 +36,15 @@ class PeriodModel(NamedTuple):
 
     Attributes:
         checkpoint: its step counts all periods so far.
+        verdict: on the period; the model of a refused one is the model before, with the item
+            statistics of this period.
         quality: of the held-out tasks of every period [P]: NDCG@10, accuracy, or minus the RMSE.
         metric_name: of it.
 
     """
 
     checkpoint: Checkpoint
+    verdict: Verdict
     quality: list[float]
     metric_name: str
 
@@ -66,6 +69,7 @@ class PeriodRun:
         """Begin without models; `learned` is called after each new one, before it is saved."""
         self.experiment, self.store, self._learned = experiment, store, learned
         self.periods = cut(experiment, store)
+        self._held_out = HeldOut(experiment, store, self.periods)
         self.models: list[PeriodModel] = []
         self.steps = experiment.train.steps // experiment.train.periods
 
@@ -87,8 +91,9 @@ class PeriodRun:
         """Return a segment for each period that is left; `save` is given its checkpoint."""
 
         def at_end(trainer: Trainer, metrics: Metrics) -> None:
-            checkpoint = self._checkpoint(trainer, metrics)
-            self._add(trainer, checkpoint)
+            kept, verdict = self._judged(trainer)
+            checkpoint = self._checkpoint(kept, metrics, verdict)
+            self._add(kept, checkpoint)
             save(checkpoint)
 
         return [
@@ -97,7 +102,11 @@ class PeriodRun:
         ]
 
     def summary(self) -> dict[str, Any]:
-        """Return the matrix of qualities and, after the last period, the forgetting, for JSON."""
+        """Return the matrix of qualities, what was refused and what is forgotten, for JSON.
+
+        `seen` is the quality on all that was seen so far, before and after each period; what is
+        forgotten is known after the last period.
+        """
         quality = [model.quality for model in self.models]
         whole = len(quality) == len(self.periods.starts)
         lost = forgetting(quality) if whole else []
@@ -106,6 +115,8 @@ class PeriodRun:
             "starts": self.periods.starts,
             "events": self.periods.events,
             "quality": quality,
+            "seen": [model.verdict._asdict() for model in self.models],
+            "refused": [model.verdict.refused for model in self.models],
             "forgetting": lost,
             "mean_forgetting": sum(lost) / len(lost) if lost else None,
         }
@@ -115,11 +126,14 @@ class PeriodRun:
         replace_text(directory / FORGETTING, json.dumps(self.summary(), indent=1) + "\n")
 
     def sentence(self) -> str:
-        """Return the qualities of the last model and, after the last period, the forgetting."""
-        table = self.summary()
-        quality = " ".join(f"{value:.4f}" for value in self.models[-1].quality)
+        """Return the qualities of the last model, if its period was refused, and the forgetting.
+
+        What is forgotten is known after the last period.
+        """
+        table, (_, verdict, quality, name) = self.summary(), self.models[-1]
+        shown = " ".join(f"{value:.4f}" for value in quality)
         lost = "".join(f"  forgotten {value:.4f}" for value in table["forgetting"])
-        return f"after period {len(self.models)}  {table['metric']} {quality}{lost}"
+        return f"after period {len(self.models)}  {name} {shown}{verdict.sentence()}{lost}"
 
     def _prepared(self, period: int) -> Trainer:
         """Return the trainer of a period, with the parameters of the period before."""
@@ -128,19 +142,45 @@ class PeriodRun:
             before = self.models[period - 1].checkpoint
             path = checkpoints.step_path(Path(), before.state["step"])
             copy(trainer.declared, own_layout(self.store), before, path)
+            if "item.ids" in trainer.state.tables:  # a new item is its features
+                new = trainer.trained & ~before.model[BUFFER + "trained"].bool()
+                trainer.state.tables["item.ids"][new] = 0.0
+            if self.experiment.train.anchor:
+                trainer.after_step = Anchor(trainer.state, self.experiment.train.anchor)
         return trainer
 
     def _trainer(self, period: int) -> Trainer:
         """Return a trainer with fresh parameters; in the first period with those of `init_from`."""
         train, seed = self.experiment.train, self.experiment.run.seed
-        start = train.init_from if period == 0 else None
-        own = train.model_copy(update={"steps": self.steps, "periods": 1, "init_from": start})
-        return Trainer(
+        own = train.model_copy(
+            update={
+                "steps": self.steps,
+                "periods": 1,
+                "outer_lr": train.outer_lr / (period + 1),
+                "init_from": train.init_from if period == 0 else None,
+            }
+        )
+        new = partial(within, period, self.periods)
+        trainer = Trainer(
             self.experiment.model_copy(update={"train": own}),
             self.store,
             statistics_from=partial(up_to, period, self.periods, seed),
-            tasks_from=partial(within, period, self.periods),
+            tasks_from=every_event if train.replay == 1 else new,
         )
+        if period > 0 and 0 < train.replay < 1:
+            whole = trainer.sampler_from(every_event)
+            trainer.draw_from(mixed(trainer.sampler, whole, train.replay))
+        return trainer
+
+    def _judged(self, trainer: Trainer) -> tuple[Trainer, Verdict]:
+        """Return the trainer whose parameters go on: as the period ended, or as it began."""
+        period, train = len(self.models), self.experiment.train
+        after = self._held_out.seen(trainer, period)
+        if period == 0 and train.init_from is None:
+            return trainer, Verdict(None, after)
+        start = self._prepared(period)
+        verdict = Verdict(self._held_out.seen(start, period), after)
+        return (start if verdict.refused else trainer), verdict
 
     def _run(self, period: int, trainer: Trainer, until: int) -> Iterator[Progress]:
         """Train a period; yield lines whose steps count all periods."""
@@ -148,16 +188,19 @@ class PeriodRun:
         for line in trainer.run(until):
             yield line._replace(step=first + line.step, steps=steps)
 
-    def _checkpoint(self, trainer: Trainer, metrics: Metrics) -> Checkpoint:
+    def _checkpoint(self, trainer: Trainer, metrics: Metrics, verdict: Verdict) -> Checkpoint:
         """Return the trainer's checkpoint as one of the experiment of all periods."""
         found = trainer.checkpoint(metrics)
-        step = len(self.models) * self.steps + trainer.step
+        step = (len(self.models) + 1) * self.steps
         return found._replace(
-            config=own_config(self.experiment, step), state=found.state | {"step": step}
+            config=own_config(self.experiment, step),
+            state=found.state | {"step": step, VERDICT: verdict._asdict()},
         )
 
     def _add(self, trainer: Trainer, checkpoint: Checkpoint) -> None:
-        self.models.append(PeriodModel(checkpoint, *_quality(trainer, self.periods)))
+        verdict = Verdict(**checkpoint.state[VERDICT])
+        judged = self._held_out.period_by_period(trainer), self._held_out.metric_name
+        self.models.append(PeriodModel(checkpoint, verdict, *judged))
         self._learned(self)
 
 
@@ -174,30 +217,6 @@ def forgetting(quality: list[list[float]]) -> list[float]:
     return [max(row[at] for row in quality[:-1]) - final[at] for at in range(len(quality) - 1)]
 
 
-def _quality(trainer: Trainer, periods: Periods) -> tuple[list[float], str]:
-    """Return the quality on the held-out tasks of each period, and the name of the metric.
-
-    The competing items are those of all periods, so that a column of the matrix is comparable.
-    """
-    train = trainer.experiment.train
-    everything = trainer.store.histories(tuple(train.parts.split("+")))
-    held = held_out(everything, trainer.experiment.run.seed)
-    catalogue = torch.zeros_like(trainer.trained)
-    catalogue[everything.item[~held]] = True
-    asked = everything.keep(held & catalogue[everything.item])
-    quality = []
-    for period in range(len(periods.starts)):
-        own = within(period, periods, asked)
-        if int(own.lengths().max()) <= train.tasks.window:
-            raise DataError(
-                f"every period needs a held-out entity with more than {train.tasks.window} events "
-                f"(train.tasks.window), period {period + 1} has none (train.periods)"
-            )
-        metric = evaluate_starts(trainer, own, catalogue)[1]
-        quality.append(-metric if trainer.feedback == "explicit" else metric)
-    return quality, ("minus_" if trainer.feedback == "explicit" else "") + METRIC[trainer.feedback]
-
-
 def _first_checkpoints(experiment: Experiment, store: TaskStore, folder: Path) -> list[Checkpoint]:
     steps = experiment.train.steps // experiment.train.periods
     found: list[Checkpoint] = []
@@ -208,4 +227,9 @@ def _first_checkpoints(experiment: Experiment, store: TaskStore, folder: Path) -
         except CheckpointError:
             break
         require_same_run(found[-1], experiment, store, path)
+        if VERDICT not in found[-1].state:
+            raise CheckpointError(
+                f"periods resume with the verdict on each period, {path} has none: it was written "
+                "by an older version; choose another run.dir to begin anew"
+            )
     return found

@@ -1,8 +1,9 @@
-"""A log cut by time into periods, and the entities held out of all of them.
+"""A log cut by time into periods, the entities held out of all of them, and what is replayed.
 
-Knows times and ids; does not know what is trained.
+And the verdict on a period's model. Knows times and ids; does not know what is trained.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,13 +11,17 @@ import torch
 from torch import Tensor
 
 from metarec_ray.config.experiment import Experiment
+from metarec_ray.core.batch import Lane
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.draws import uniform
 from metarec_ray.data.tasks.domains import learned_from
+from metarec_ray.data.tasks.lanes import LaneSampler
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import DataError
 
 HELD_OUT = 0.1  # share of the training entities that are only evaluated on
+Share = Callable[..., dict[int, Lane]]
+"""Returns a worker's lanes of a meta-batch, called as `LaneSampler.share`."""
 
 
 class Periods(NamedTuple):
@@ -34,6 +39,33 @@ class Periods(NamedTuple):
     def of(self, time: Tensor) -> Tensor:
         """Return the period of each moment, int64."""
         return torch.searchsorted(torch.tensor(self.starts[1:]), time, right=True)
+
+
+class Verdict(NamedTuple):
+    """Whether a period's model goes on.
+
+    Attributes:
+        before: quality of the model that the period began with, on held-out entities' first tasks
+            of all that was seen so far, this period included; None if the period began with fresh
+            parameters.
+        after: that of the model that the period ended with.
+
+    """
+
+    before: float | None
+    after: float
+
+    @property
+    def refused(self) -> bool:
+        """Whether the period ended below the model that it began with."""
+        return self.before is not None and not self.after >= self.before
+
+    def sentence(self) -> str:
+        """Return what a refused period is told by; an empty text for others."""
+        if self.before is None or not self.refused:
+            return ""
+        numbers = f"{self.after:.4f} on all that was seen, {self.before:.4f} before it"
+        return f"  refused: {numbers}; the model before goes on"
 
 
 def cut(experiment: Experiment, store: TaskStore) -> Periods:
@@ -73,3 +105,23 @@ def held_out(histories: Histories, seed: int) -> Tensor:
     task = histories.task_id.numpy()
     drawn = uniform(seed, np.zeros(len(task), np.int64), task, draws=5)[:, 4]
     return torch.from_numpy(drawn < HELD_OUT).repeat_interleave(histories.lengths())
+
+
+def mixed(new: LaneSampler, seen: LaneSampler, replay: float) -> Share:
+    """Return lanes of which a share `replay`, in [0, 1], is of `seen` and the others of `new`.
+
+    Whole lanes, spread evenly over the lanes of all steps: which ones depends on no worker.
+    """
+
+    def share(
+        seed: int, step: int, rank: int, world: int, *, lanes: int, lane_tasks: int
+    ) -> dict[int, Lane]:
+        found = {}
+        for index in range(rank, lanes, world):
+            number = step * lanes + index
+            replayed = int((number + 1) * replay) > int(number * replay)
+            sampler = seen if replayed else new
+            found[index] = sampler.lane(seed, step, index, lanes=lanes, lane_tasks=lane_tasks)
+        return found
+
+    return share

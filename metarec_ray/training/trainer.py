@@ -47,6 +47,8 @@ from metarec_ray.training.warm_start import begin
 
 EventFilter = Callable[[Histories], Histories]
 """Keeps some of the events of histories."""
+AfterStep = Callable[[list[LaneResult], float], None]
+"""Told the results of all lanes of a step that was taken, and its outer learning rate."""
 _ALONE = Alone()
 
 
@@ -69,6 +71,8 @@ class Trainer:
         table_rows: of each table, whose ids its rows are.
         state: parameters and moments of the outer optimizer; a step changes them in place.
         copied: what was copied from `train.init_from`; None without it.
+        sampler_from: returns a sampler of tasks that are cut from some of the training events.
+        after_step: called after each step, when the parameters have changed.
 
     """
 
@@ -101,11 +105,12 @@ class Trainer:
             histories, self.trained, experiment.model, self.feedback, cutoff=store.manifest.cutoff
         )
         self.buffers = self._item_buffers(statistics) | self.label_scale.buffers()
-        self.sampler = self.lane_sampler(
-            tasks_from(histories), histories, self.trained, train.tasks, statistics.without_own
+        self.sampler_from: Callable[[EventFilter], LaneSampler] = lambda some: self.lane_sampler(
+            some(histories), histories, self.trained, train.tasks, statistics.without_own
         )
-        sizes = {"lanes": train.lanes, "lane_tasks": train.lane_tasks}
-        self._lanes = Prefetcher(partial(self.sampler.share, experiment.run.seed, **sizes))
+        self.sampler = self.sampler_from(tasks_from)
+        self.draw_from(self.sampler.share)
+        self.after_step: AfterStep | None = None
         self.step, self.seconds = 0, 0.0
         self.declared, self.copied = begin(experiment, store, learner, self.trained)
         self.state = fresh_state(self.declared, self.device)
@@ -128,20 +133,29 @@ class Trainer:
                 yield self._progress(sums / count, tasks_per_s, lr)
                 started, first, sums = time.perf_counter(), self.step, torch.zeros(2)
 
+    def draw_from(self, share: Callable[..., dict[int, Lane]]) -> None:
+        """Take the lanes of each step from `share`, which is called as `LaneSampler.share` is."""
+        train = self.experiment.train
+        sizes = {"lanes": train.lanes, "lane_tasks": train.lane_tasks}
+        self._lanes = Prefetcher(partial(share, self.experiment.run.seed, **sizes))
+
     def train_step(self, exchange: Exchange) -> Tensor:
         """Take one meta-step; return the mean [query loss, query metric] of its tasks."""
         train = self.experiment.train
-        lanes = self._next_lanes(exchange)
+        lanes, lr = self._next_lanes(exchange), self.outer_lr()
         with self.on_device:
-            results = {index: self._lane_result(index, lane) for index, lane in lanes.items()}
+            own = {index: self._lane_result(index, lane) for index, lane in lanes.items()}
+            results = exchange.gather(own, train.lanes)
             metrics = apply(
                 self.trainable,
-                exchange.gather(results, train.lanes),
+                results,
                 step=self.step,
-                lr=self.outer_lr(),
+                lr=lr,
                 decay=self.decay,
                 max_norm=train.max_gradient_norm,
             )
+            if self.after_step is not None:
+                self.after_step(results, lr)
         self.step += 1
         return metrics
 

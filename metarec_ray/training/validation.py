@@ -1,18 +1,66 @@
 """Query loss and metric of a trainer's model on entities that it was not trained on.
 
 Tasks are cut at the start of histories, as of new users, and sampled as training samples them. No
-parameter changes, and nothing is chosen by it: choices are made by `evaluation.validation`.
+parameter changes, and nothing but whether a period is refused is decided by it: choices are made by
+`evaluation.validation`. The entities that training by periods holds out are training entities.
 """
 
 import torch
 from torch import Tensor
 
+from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Lane
 from metarec_ray.core.histories import Histories
+from metarec_ray.data.tasks.domains import learned_from
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.errors import DataError
 from metarec_ray.training.meta_step import tables
 from metarec_ray.training.meta_step.objective import lane_objective
+from metarec_ray.training.meta_step.query_loss import METRIC
 from metarec_ray.training.meta_step.step import to_device
+from metarec_ray.training.periods import Periods, held_out, within
 from metarec_ray.training.trainer import Trainer
+
+
+class HeldOut:
+    """The training entities that no period is trained on, and how good a model is on them.
+
+    Quality is higher for the better: NDCG@10, accuracy, or minus the RMSE, on the first task of
+    each entity, over all ks.
+
+    Attributes:
+        metric_name: of the quality.
+
+    """
+
+    def __init__(self, experiment: Experiment, store: TaskStore, periods: Periods):
+        """Look for them in the log; DataError if a period has none that gives a task."""
+        train, feedback = experiment.train, store.manifest.feedback
+        self.metric_name = ("minus_" if feedback == "explicit" else "") + METRIC[feedback]
+        everything = learned_from(store, train.domains).histories(tuple(train.parts.split("+")))
+        held = held_out(everything, experiment.run.seed)
+        self._periods, self._histories = periods, everything.keep(held)
+        self._met = everything.keep(~held).met_items()
+        known = self._histories.keep(self._met[self._histories.item])
+        self._of_period = [within(period, periods, known) for period in range(len(periods.starts))]
+        for number, histories in enumerate(self._of_period, 1):
+            if int(histories.lengths().max()) <= train.tasks.window:
+                raise DataError(
+                    f"every period needs a held-out entity with more than {train.tasks.window} "
+                    f"events (train.tasks.window), period {number} has none (train.periods)"
+                )
+
+    def period_by_period(self, trainer: Trainer) -> list[float]:
+        """Return the quality on each period's events [P].
+
+        Candidates are the items of all periods, so that the periods of two models compare.
+        """
+        return [_quality(trainer, histories, self._met) for histories in self._of_period]
+
+    def seen(self, trainer: Trainer, period: int) -> float:
+        """Return the quality on all events up to a period, among the items that training met."""
+        seen = self._histories.keep(self._periods.of(self._histories.time) <= period)
+        return _quality(trainer, seen.keep(trainer.trained[seen.item]), trainer.trained)
 
 
 def evaluate_starts(
@@ -36,6 +84,11 @@ def evaluate_starts(
         count += len(sampler)
     loss, metric = (totals / count).tolist()
     return loss, trainer.reported(metric)
+
+
+def _quality(trainer: Trainer, histories: Histories, catalogue: Tensor) -> float:
+    metric = evaluate_starts(trainer, histories, catalogue)[1]
+    return -metric if trainer.feedback == "explicit" else metric
 
 
 def _lane_means(trainer: Trainer, lane: Lane) -> Tensor:

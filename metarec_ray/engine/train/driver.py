@@ -24,7 +24,7 @@ from metarec_ray.errors import RunFailed
 from metarec_ray.evaluation.blend import blend, member_experiments
 from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import require_same_run
-from metarec_ray.training.averaged import round_segments
+from metarec_ray.training.averaged import budget, round_segments
 from metarec_ray.training.fit import fit, require_suitable
 from metarec_ray.training.incremental import PeriodRun
 from metarec_ray.training.metrics_log import Progress
@@ -154,6 +154,7 @@ def _train_here(trainer: Trainer, directory: Path, progress: Callable[[str], Non
 
     with interruptible():
         if trainer.experiment.train.average is not None:
+            progress(f"train: {budget(trainer.experiment.train)}")
             segments = round_segments(trainer, Fitting(each=each), at_end=partial(save, folder))
         else:
             run = PeriodRun(trainer.experiment, trainer.store, learned=learned)

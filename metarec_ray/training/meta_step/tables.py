@@ -47,6 +47,16 @@ def lookup(rows: Rows, table: Tensor, lane: Lane) -> LaneRows:
     return LaneRows(ids, table.index_select(0, ids), inverse)
 
 
+def changed(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return the rows of a table that any lane read, int64 [n], ascending: those a step updates.
+
+    Args:
+        parts: of each lane its unique ids and the gradients of these rows.
+
+    """
+    return torch.unique(torch.cat([ids for ids, _ in parts]))
+
+
 def merge(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Return the rows that any lane read and their mean gradients, added in lane order.
 
@@ -56,7 +66,7 @@ def merge(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """
     if len(parts) == 1:
         return parts[0][0], parts[0][1].clone()
-    unique = torch.unique(torch.cat([ids for ids, _ in parts]))
+    unique = changed(parts)
     total = torch.zeros(len(unique), *parts[0][1].shape[1:], dtype=parts[0][1].dtype)
     for ids, gradient in parts:
         total[torch.searchsorted(unique, ids)] += gradient  # ids are unique within a lane

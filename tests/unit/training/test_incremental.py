@@ -1,4 +1,6 @@
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,17 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, ConfigError, DataError
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit
-from metarec_ray.training.incremental import FORGETTING, PeriodModel, PeriodRun, forgetting
+from metarec_ray.training.incremental import (
+    FORGETTING,
+    VERDICT,
+    PeriodModel,
+    PeriodRun,
+    forgetting,
+)
 from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.periods import cut
 from metarec_ray.training.segments import train_segments
+from metarec_ray.training.trainer import Trainer
 
 SMALL = {
     "model": {"dim": 3},
@@ -129,6 +138,80 @@ def test_periods_resume_to_the_bits_of_a_run_that_never_stopped(
     assert json.loads(tables[0]) == straight.summary()
     with pytest.raises(CheckpointError, match=r"train.outer_lr was 0.01 and is 0.5"):
         run(tmp_path / "a", override(experiment(), {"train.outer_lr": 0.5}))
+
+
+def spoiled(trainer: Trainer, until: int) -> Iterator[Progress]:
+    """Train, and end with offsets that rank the catalogue upside down."""
+    lines = list(trainer.run(until))
+    trainer.state.dense["offset.scale"] -= 9.0
+    yield from lines
+
+
+def test_a_period_that_ends_below_the_model_before_it_is_refused_and_the_run_goes_on(
+    store: TaskStore, tmp_path: Path
+) -> None:
+    asked, said = experiment(train__periods=3, train__steps=6), []
+
+    def run(folder: Path) -> PeriodRun:
+        run = PeriodRun(asked, store, learned=lambda run: said.append(run.sentence()))
+        run.resume(folder)
+        segments = run.segments(lambda checkpoint: checkpoints.save_step(checkpoint, folder))
+        if len(segments) > 1:
+            segments[-2] = segments[-2]._replace(advance=spoiled)
+        train_segments(segments, report=silent)
+        return run
+
+    straight = run(tmp_path / "a")
+    first, second, third = straight.models
+    assert second.verdict.before is not None
+    assert second.verdict.after < second.verdict.before
+    table = straight.summary()
+    assert table["refused"] == [False, True, third.verdict.refused]
+    assert table["seen"][1] == {"before": second.verdict.before, "after": second.verdict.after}
+    assert re.search(r"refused: 0\.\d{4} on all that was seen, 0\.\d{4} before it", said[1])
+    # The parameters are those of the period before; what items count is counted anew.
+    one, two = first.checkpoint.model, second.checkpoint.model
+    met, now = (model["buffer.trained"].bool() for model in (one, two))
+    assert now.sum() >= met.sum()
+    for name, value in one.items():
+        if name == "item.ids":
+            assert torch.equal(two[name][met], value[met])
+            assert not two[name][now & ~met].any()
+        elif not name.startswith("buffer."):
+            assert torch.equal(two[name], value)
+    assert not torch.equal(one["buffer.offset"], two["buffer.offset"])
+    # The run resumes with the same bits after the refused period, and in the middle of it.
+    for kept in (1, 2):
+        folder = tmp_path / f"b{kept}"
+        for path in checkpoints.committed(tmp_path / "a")[:kept]:
+            checkpoints.save_step(checkpoints.load(path), folder)
+        again = run(folder)
+        assert again.summary() == table
+        hashes = {parameters_sha256(r.models[-1].checkpoint.model) for r in (straight, again)}
+        assert len(hashes) == 1
+
+
+def test_a_period_learns_from_all_that_was_seen_or_from_its_own_events(store: TaskStore) -> None:
+    for replay in (1.0, 0.0):
+        run = PeriodRun(experiment(train__replay=replay), store)
+        first, second = run.segments()
+        train_segments([first], report=silent)
+        taught = second.prepare().sampler.histories
+        earlier = run.periods.of(taught.time) == 0
+        assert bool(earlier.any()) == (replay == 1.0)
+        assert not bool(earlier.all())
+
+
+def test_checkpoints_of_periods_that_were_not_judged_are_refused(
+    store: TaskStore, tmp_path: Path
+) -> None:
+    run = PeriodRun(experiment(), store)
+    train_segments(run.segments()[:1], report=silent)
+    old = run.models[0].checkpoint
+    state = {key: value for key, value in old.state.items() if key != VERDICT}
+    checkpoints.save_step(old._replace(state=state), tmp_path)
+    with pytest.raises(CheckpointError, match=r"verdict on each period.*choose another run\.dir"):
+        run.resume(tmp_path)
 
 
 def test_logs_without_so_many_moments_are_refused(store: TaskStore) -> None:

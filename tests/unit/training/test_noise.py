@@ -11,7 +11,7 @@ from metarec_ray.data.settings import Data
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.training.trainer import Trainer
-from metarec_ray.training.validation import validate
+from tests.unit.training.on_validation import validate
 
 USERS, EVENTS, RATINGS_AN_ITEM = 600, 24, 2
 

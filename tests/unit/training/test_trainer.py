@@ -18,7 +18,7 @@ from metarec_ray.errors import CheckpointError, RunFailed
 from metarec_ray.training.meta_step.step import Alone, LaneResult
 from metarec_ray.training.segments import resume
 from metarec_ray.training.trainer import Trainer
-from metarec_ray.training.validation import evaluate_starts
+from tests.unit.training.on_validation import validate
 
 META_LEARNERS = [
     one.model_fields["name"].default
@@ -206,11 +206,6 @@ def test_no_event_of_test_entities_or_after_the_cutoff_is_trained_on(store: Task
     assert cutoff is not None
     assert int(histories.time.max()) < cutoff
     assert not set(histories.task_id.tolist()) & set(store.histories(("test",)).task_id.tolist())
-
-
-def validate(trainer: Trainer) -> tuple[float, float]:
-    valid = trainer.store.histories(("valid",))
-    return evaluate_starts(trainer, valid.keep(trainer.trained[valid.item]), trainer.trained)
 
 
 def test_validation_changes_nothing_and_repeats(store: TaskStore) -> None:
