@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer requests: within a minute")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    count = 20 if arguments.quick else 200
+    count = 20 if arguments.quick else 100
     rows = [row for items in ITEMS for row in measure(items, count)]
     if arguments.json:
         print(json.dumps([row._asdict() for row in rows]))

@@ -14,17 +14,18 @@ LARGEST = 127
 ULP = 2.0**-24  # at most so much of a number is lost when it is rounded to float32
 PROBE = 64  # rows of the test whether this machine's sums of products overflow
 SAMPLE = 2**14  # vectors that say where the centre is
-ROWS = 2**16  # that are worked on at a time, so that what is made of them stays in a cache
 
 
-class Products(NamedTuple):
-    """Inner products of T queries with R vectors, nearly: value + shift.
+class Queries(NamedTuple):
+    """T vectors as two 8-bit digits an entry, to be multiplied with quantized vectors.
 
-    A product, and whatever adding its D terms up in float32 makes of it, is off by `reach` x the
-    vector's `error` at most, and by what is too small for float32.
+    A product with one of these is `Quantized.products` + shift; it, and whatever float32 makes of
+    it in any order of its D terms, is off by `reach` x that vector's `error` at most, and by what
+    is too small for float32.
     """
 
-    value: Tensor  # float32 [T, R]
+    digits: Tensor  # int8 [2 T, D]: all first digits, then all second ones
+    unit: Tensor  # float32 [T, 1]
     shift: Tensor  # float64 [T]
     reach: Tensor  # float32 [T]
 
@@ -32,7 +33,7 @@ class Products(NamedTuple):
 class Quantized(NamedTuple):
     """R vectors of D entries: entry = centre + scale x unit x value, rounded.
 
-    `error` [R] bounds a vector's part of the error of a product with it (`Products`).
+    `error` [R] bounds a vector's part of the error of a product with it (`Queries`).
     """
 
     value: Tensor  # int8 [R, D]
@@ -41,29 +42,29 @@ class Quantized(NamedTuple):
     scale: Tensor  # float64 [D]: powers of two
     error: Tensor  # float32 [R]
 
-    def products(self, queries: Tensor) -> Products:
-        """Return the inner products with `queries`, float32 [T, D]."""
-        # A query has two digits: with one, its rounding would weigh as much as the vectors'. Both
-        # are multiplied with the vectors in one pass over these.
-        wanted = queries.double() * self.scale
-        unit = wanted.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / LARGEST
-        scaled = wanted / unit.unsqueeze(1)
+    def queries(self, vectors: Tensor) -> Queries:
+        """Return float32 vectors [T, D] as what `products` multiplies."""
+        # With one digit a query's rounding would weigh as much as these vectors'.
+        wanted = vectors.double() * self.scale
+        unit = wanted.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+        unit = unit / LARGEST
+        scaled = wanted / unit
         first = scaled.round()
-        digits = torch.cat([first, ((scaled - first) * (2 * LARGEST)).round()]).to(torch.int8)
-        tasks = len(queries)
-        found = torch.empty(tasks, len(self.value))
-        for rows in _pieces(len(self.value), ROWS):
-            # 32 bits hold sums of up to 2^17 products exactly.
-            one, two = self._integers(digits, rows).split(tasks)
-            part = torch.add(one.float(), two, alpha=1 / (2 * LARGEST))
-            part.mul_(self.unit[rows])
-            torch.mul(part, unit.float().unsqueeze(1), out=found[:, rows])
-        return Products(found, queries.double() @ self.centre, wanted.norm(dim=1).float())
+        second = ((scaled - first) * (2 * LARGEST)).round()
+        digits = torch.cat([first, second]).to(torch.int8)
+        shift = vectors.double() @ self.centre
+        return Queries(digits, unit.float(), shift, wanted.norm(dim=1).float())
 
-    def _integers(self, digits: Tensor, rows: slice) -> Tensor:
+    def products(self, queries: Queries, rows: slice) -> Tensor:
+        """Return the inner products [T, rows] less shifts, float32."""
+        # Both digits in one pass over these vectors. 32 bits hold sums of up to 2^17 products.
+        value, digits = self.value[rows], queries.digits
         if len(digits) == 2:  # of one query; this way round it is faster
-            return int_mm(self.value[rows], digits.T).T
-        return int_mm(digits, self.value[rows].T)
+            one, two = int_mm(value, digits.T).T.split(1)
+        else:
+            one, two = int_mm(digits, value.T).split(len(digits) // 2)
+        found = torch.add(one.float(), two, alpha=1 / (2 * LARGEST))
+        return found.mul_(self.unit[rows]).mul_(queries.unit)
 
 
 def quantize(vectors: Tensor) -> Quantized:
@@ -77,7 +78,7 @@ def quantize(vectors: Tensor) -> Quantized:
     scale = torch.where(spread > 0, torch.exp2(torch.log2(spread).floor()), 1.0)
     value = torch.empty(count, dim, dtype=torch.int8)
     unit, error = torch.empty(count), torch.empty(count)
-    for rows in _pieces(count, 2**12):
+    for rows in pieces(count, 2**12):
         given = vectors[rows].double() / scale
         wanted = given - centre / scale
         largest = wanted.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny * LARGEST)
@@ -125,5 +126,6 @@ def adds_up(width: int) -> bool:
     return all(bool((one == wanted).all()) for one in found)
 
 
-def _pieces(count: int, size: int) -> list[slice]:
+def pieces(count: int, size: int) -> list[slice]:
+    """Return `size` rows after another, of `count`: what is made of few stays in a cache."""
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]

@@ -6,19 +6,32 @@ does not know learners, requests or which items will be scored exactly.
 Axes: T tasks, R items of the catalogue, D dimensions of an item's vector, H units of a layer.
 """
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from metarec_ray.core.batch import Params
-from metarec_ray.core.quantization import Products, quantize, rounding
+from metarec_ray.core.quantization import pieces, quantize, rounding
 from metarec_ray.models.head import Head, Layer, head_of
 from metarec_ray.models.hidden_layers import error_of, outputs
 from metarec_ray.models.upper_bounds import UpperBounds
 
+ROWS = 2**16  # that are scored at a time; measured
 TINY = 2.0**-110  # more than sums of products lose where their terms are too small for float32
+
+
+class _Matches(NamedTuple):
+    """Products of T queries with items: of(rows) + shift, off by reach x error at most."""
+
+    of: Callable[[slice], Tensor]
+    """From rows to float32 [T, rows]."""
+    shift: Tensor  # float64 [T]
+    reach: Tensor  # float32 [T]
+    error: Tensor  # float32 [R]
 
 
 class ApproximateCatalogue:
@@ -59,27 +72,44 @@ class ApproximateCatalogue:
             query: user + context [T, D].
 
         """
-        dim = query.shape[-1]
-        found, error = self._products(query + head_of(head, dim).of_item)
-        shift = found.shift + TINY
-        for task, value in enumerate(found.value):
-            own = head_of(self._of(head, task), dim)
-            scale, bias = own.offset_scale.item(), own.bias.item()
-            value.add_(self.offset, alpha=scale)
-            value.add_(error, alpha=found.reach[task].item())
-            shift[task] += bias + rounding(0) * (abs(scale) * self.largest_offset + abs(bias))
-            if own.layers:
-                shift[task] += self._add_hidden(value, own, query[task])
-        return UpperBounds(found.value, shift)
+        dim, tasks = query.shape[-1], range(len(query))
+        own = [head_of(self._of(head, task), dim) for task in tasks]
+        value, shift = self._linear(query + head_of(head, dim).of_item, own)
+        for task in tasks:
+            scale, bias = abs(own[task].offset_scale.item()), own[task].bias.item()
+            shift[task] += bias + rounding(0) * (scale * self.largest_offset + abs(bias)) + TINY
+            if own[task].layers:
+                shift[task] += self._add_hidden(value[task], own[task], query[task])
+        return UpperBounds(value, shift)
 
-    def _products(self, query: Tensor) -> tuple[Products, Tensor]:
-        """Return products of queries and items, and the items' part of their errors [R]."""
-        if self.quantized is not None:
-            return self.quantized.products(query), self.quantized.error
+    def _linear(self, query: Tensor, own: list[Head]) -> tuple[Tensor, Tensor]:
+        """Return bounds of what tasks' scores are without bias and hidden layers, and shifts."""
+        found = torch.empty(len(query), len(self.vector))
+        matches = self._matches(query)
+        for rows in pieces(len(self.vector), ROWS):
+            part = matches.of(rows)
+            for value, head, reach in zip(part, own, matches.reach.tolist(), strict=True):
+                value.add_(self.offset[rows], alpha=head.offset_scale.item())
+                value.add_(matches.error[rows], alpha=reach)
+            found[:, rows] = part
+        return found, matches.shift
+
+    def _matches(self, query: Tensor) -> "_Matches":
+        vector, quantized = self.vector, self.quantized
+        if quantized is not None:
+            asked = quantized.queries(query)
+            return _Matches(
+                lambda rows: quantized.products(asked, rows),
+                asked.shift,
+                asked.reach,
+                quantized.error,
+            )
         # Once for these sums, and once for those that they are compared with.
         reach = 2 * rounding(query.shape[1]) * query.double().norm(dim=1)
         nothing = torch.zeros_like(reach)
-        return Products(linear(query, self.vector), nothing, reach.float()), self.length
+        return _Matches(
+            lambda rows: linear(query, vector[rows]), nothing, reach.float(), self.length
+        )
 
     def _of(self, head: Params, task: int) -> Params:
         """Return the parameters of one task."""
