@@ -20,7 +20,7 @@ from metarec_ray.models.head import Head, Layer, head_of
 from metarec_ray.models.hidden_layers import error_of, outputs
 from metarec_ray.models.upper_bounds import UpperBounds
 
-ROWS = 2**16  # that are scored at a time; measured
+SCORES = 2**18  # that are made at a time, over all tasks; measured
 TINY = 2.0**-110  # more than sums of products lose where their terms are too small for float32
 
 
@@ -86,7 +86,7 @@ class ApproximateCatalogue:
         """Return bounds of what tasks' scores are without bias and hidden layers, and shifts."""
         found = torch.empty(len(query), len(self.vector))
         matches = self._matches(query)
-        for rows in pieces(len(self.vector), ROWS):
+        for rows in pieces(len(self.vector), max(1, SCORES // len(query))):
             part = matches.of(rows)
             for value, head, reach in zip(part, own, matches.reach.tolist(), strict=True):
                 value.add_(self.offset[rows], alpha=head.offset_scale.item())
