@@ -46,8 +46,8 @@ test: test-unit ## unit and integration tests, and the quick commands of the REA
 test-chaos: $(READY) ## tests that kill processes
 	$(PYTEST) -m chaos --timeout 600 tests
 
-test-cases: $(READY) ## ten thousand random logs in every form, written and read back
-	METAREC_CASES=10000 $(PYTEST) tests/unit/data/log/test_round_trip.py
+test-cases: $(READY) ## ten thousand random logs, written and read back, and as many adversarial catalogues
+	METAREC_CASES=10000 $(PYTEST) tests/unit/data/log/test_round_trip.py tests/unit/inference/test_exactness.py
 
 test-extras: $(READY) $(EXTRAS)/.ready ## tests of Delta, Iceberg and S3, with packages of their own in .extras
 	PYTHONPATH='$(CURDIR)/$(EXTRAS)' $(PYTEST) tests/integration/test_table_formats.py tests/integration/test_object_stores.py

@@ -6,7 +6,7 @@ One process, one torch thread, CPU time, the implementations in turn, each for a
 as a server has them. Without --json, writes benchmarks/results/adapt_<hardware>_<date>.md.
 
 ==============  =================================================================================
-ours            a shortlist in low precision, scored again in float32
+ours            bounds of all in low precision, those that matter scored in float32
 ours_x16        the same for sixteen requests at once, time of one
 exact           every item in float32
 naive_vectors   autograd, then every item through the network, by vectors that are made before
@@ -28,6 +28,7 @@ import torch
 from benchmarks.adapt_work import MODELS, PLACES, Model, Naive, predictor, requests
 from benchmarks.machine import write_result
 from benchmarks.train_work import World, world
+from metarec_ray.inference.catalogue_scores import OfHead
 from metarec_ray.inference.retrieval import Best, Retriever
 from metarec_ray.inference.supports import Supports
 
@@ -138,7 +139,7 @@ def finders(of: World, model: Model) -> tuple[Retriever, Retriever]:
     items = len(of.features.tokens)
     everything = torch.ones(items, dtype=torch.bool), torch.arange(items)
     exact = Retriever(served, *everything)
-    exact.approximate = None
+    exact.scorer = None
     return Retriever(served, *everything), exact
 
 
@@ -156,7 +157,7 @@ def agreement(of: World, model: Model, ours: Retriever, exact: Retriever, lists:
         same += sum(torch.allclose(*(one.scores for one in pair), rtol=ROUNDING) for pair in pairs)
         certain += len(ours.shortlisted(asked, PLACES, exclude_seen=True))
         count += len(asked.item)
-    low = ours.approximate is not None and ours.approximate.low
+    low = isinstance(ours.scorer, OfHead) and ours.scorer.approximate.low
     return Agreement(model.name, len(ours.by_id), same / count, certain / count, low)
 
 
@@ -228,9 +229,10 @@ def render(rows: Sequence[Row], agreements: Sequence[Agreement]) -> str:
 {chr(10).join(bars(rows))}
 
 Shares of rankings that are float32's, and of shortlists that were certain to hold the ranking;
-where one is not, everything is scored.
+where one is not, everything is scored. Bounds are of products of 8-bit integers or of float32 with
+items' vectors; hidden layers are in float32.
 
-| algorithm | items | same | certain | shortlist by |
+| algorithm | items | same | certain | products |
 |---|---|---|---|---|
 {chr(10).join(lists)}
 """

@@ -90,9 +90,10 @@ class Learner(BaseModel, ABC):
     def log_share(self, scores: Tensor) -> Tensor:
         """Return scores of the whole catalogue [*, I] as log-probabilities, up to a constant.
 
-        What blends of learners for implicit feedback add up.
+        What blends of learners for implicit feedback add up. Log-odds are that already: their
+        softmax over the catalogue takes the same constant from every item.
         """
-        return torch.log_softmax(scores, -1)
+        return scores
 
 
 class MetaLearner(Learner):

@@ -132,7 +132,7 @@ def encode_support(support: Support, user: Tensor) -> Encoded:
 def encode_candidates(items: EncodedItems, user: Tensor, context: Tensor) -> Encoded:
     """Return items to be scored for each user, all in the same context [*T, 1, D]."""
     n = items.index.shape[-1]
-    zeros = torch.zeros(n, dtype=user.dtype)
+    zeros = torch.zeros(1, dtype=user.dtype).expand(n)
     return Encoded(
         index=items.index,
         item=items.vector,
@@ -141,8 +141,8 @@ def encode_candidates(items: EncodedItems, user: Tensor, context: Tensor) -> Enc
         context=context,
         label=zeros,
         age=zeros,
-        mask=torch.ones(n, dtype=torch.bool),
-        time=torch.zeros(n, dtype=torch.int64),
+        mask=torch.ones(1, dtype=torch.bool).expand(n),
+        time=torch.zeros(1, dtype=torch.int64).expand(n),
         place=items.place,
     )
 

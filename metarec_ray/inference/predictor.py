@@ -32,8 +32,13 @@ class Predictor(Protocol):
         """
         ...
 
+    @property
+    def shares_are_scores(self) -> bool:
+        """Whether `log_share` changes nothing: an item's share is then known from its own score."""
+        ...
+
     def log_share(self, scores: Tensor) -> Tensor:
-        """Return scores [T, I] as log-probabilities, up to a constant."""
+        """Return scores [T, I] as log-probabilities, up to a constant a task."""
         ...
 
     def adapted(self, supports: Supports) -> int:
@@ -47,23 +52,37 @@ class Blend:
     For implicit feedback it adds log-shares of the whole catalogue, for other feedback scores.
     """
 
+    shares_are_scores = True
+
     def __init__(
         self, members: Sequence[Predictor], weights: Tensor, ks: Tensor, feedback: Feedback
     ):
-        """Take the weights [K, M] of members for supports of at least ks [K] events; ks[0] is 0."""
+        """Take the weights [K, M] of members for supports of at least ks [K] events; ks[0] is 0.
+
+        Weights are >= 0.
+        """
+        assert bool((weights >= 0).all())
         self.members, self.weights, self.ks = members, weights, ks
         self.feedback: Feedback = feedback
 
     def log_share(self, scores: Tensor) -> Tensor:
-        return torch.log_softmax(scores, -1)
+        return scores
+
+    def counting(self, supports: Supports) -> tuple[list[int], Tensor]:
+        """Return the members that count for these supports, and their weights [T, members].
+
+        Members without weight are left out; if none has any, the first stands for all.
+        """
+        weights = self.weights[weights_row(supports.mask.sum(1), self.ks)]
+        numbers = weights.any(0).nonzero().flatten().tolist() or [0]
+        return numbers, weights[:, numbers]
 
     @torch.no_grad()
     def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
-        parts = torch.stack(
-            [member_scores(m, supports, self.feedback, items) for m in self.members]
-        )
-        weights = self.weights[weights_row(supports.mask.sum(1), self.ks)]
-        return torch.einsum("tm,mti->ti", weights, parts)
+        numbers, weights = self.counting(supports)
+        members = [self.members[number] for number in numbers]
+        parts = [member_scores(m, supports, self.feedback, items) for m in members]
+        return torch.einsum("tm,mti->ti", weights, torch.stack(parts))
 
     def adapted(self, supports: Supports) -> int:
         return sum(member.adapted(supports) for member in self.members)
@@ -73,7 +92,7 @@ def member_scores(
     member: Predictor, supports: Supports, feedback: Feedback, items: Tensor | None = None
 ) -> Tensor:
     """Return the scores of a member on the scale of the blend's sum."""
-    if feedback != "implicit":
+    if feedback != "implicit" or member.shares_are_scores:
         return member.scores(supports, items=items)
     shares = member.log_share(member.scores(supports))
     return shares if items is None else shares.gather(1, items)

@@ -1,9 +1,8 @@
 """The best items of a catalogue for a support set, by exact scores.
 
-A large catalogue is first scored approximately, and only a shortlist exactly. If the exact scores
-do not prove that the shortlist holds the best items, all items are scored exactly. Either way the
-ranking is that of exact scores. Knows predictors and which items may be ranked; does not know ids
-or requests.
+Of a large catalogue only the items are scored exactly whose upper bounds reach the worst of the
+best. Where these are many, or a score is not finite, all items are. Either way the ranking is that
+of exact scores. Knows predictors and which items may be ranked; does not know ids or requests.
 """
 
 from collections.abc import Callable
@@ -14,19 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.problem import EncodedItems
-from metarec_ray.core.batch import Params
-from metarec_ray.core.quantization import adds_up
-from metarec_ray.core.ranking import in_order, shortlist, top_k
+from metarec_ray.core.ranking import BLOCK, in_order, shortlist, top_k
+from metarec_ray.inference.catalogue_scores import Scorer, Scores, scorer_of
 from metarec_ray.inference.predictor import Predictor
-from metarec_ray.inference.single import Trained
 from metarec_ray.inference.supports import Supports
-from metarec_ray.models.approximate_catalogue import ApproximateCatalogue
 
-LEAST = 200  # items of a shortlist, at least; it has twice as many as asked for
+LEAST = 200  # items of a first shortlist, at least; it has twice as many as asked for
+MOST = 2000  # items of a shortlist, or one in BLOCK where there are more: beyond, all are scored
 SMALL = 1024  # up to so many items it is faster to score all exactly; measured
-DOUBT = 2.0  # errors outside a shortlist are below so many times the largest inside
-SAMPLE, TRIALS = 100_000, 5  # items and repetitions of timing a precision
 
 
 class Best(NamedTuple):
@@ -56,6 +50,11 @@ class Retriever:
         self.rows, self.untrained = trained.nonzero().flatten(), ~trained
         self.every = len(self.rows) == len(trained)
 
+    @cached_property
+    def scorer(self) -> Scorer | None:
+        """What bounds the scores of the catalogue; None if that is small."""
+        return None if len(self.rows) <= SMALL else scorer_of(self.predictor, self.clock)
+
     @torch.inference_mode()
     def best(self, supports: Supports, k: int, *, exclude_seen: bool) -> list[Best]:
         """Return the `k` >= 1 best items for each task, or all items if there are fewer."""
@@ -67,48 +66,45 @@ class Retriever:
             found |= dict(zip(left, every, strict=True))
         return [found[task] for task in range(len(found))]
 
-    @cached_property
-    def approximate(self) -> ApproximateCatalogue | None:
-        """The catalogue for approximate scores; None if it is small or not scored by a head alone.
-
-        Built at the first request, which takes as long as some tens of requests.
-        """
-        if len(self.rows) <= SMALL or not isinstance(self.predictor, Trained):
-            return None
-        if not self.predictor.by_head:
-            return None
-        meta, items = self.predictor.meta, self.predictor.items
-        low = _low_is_faster(meta, items, self.clock)
-        return ApproximateCatalogue(meta, items.vector, items.offset, low=low)
-
     def shortlisted(self, supports: Supports, k: int, *, exclude_seen: bool) -> dict[int, Best]:
         """Return the best items of the tasks whose shortlist certainly holds them.
 
-        An item outside the shortlist has at most the approximate score of the last one inside; its
-        exact score may be higher by the error. With a score that is not finite nothing is certain.
+        A first shortlist says what score the k-th item has at least; a second one holds all items
+        whose upper bounds reach that. With a score that is not finite nothing is certain.
         """
-        size = max(2 * k, LEAST)
-        if self.approximate is None or size > len(self.rows):
+        limit = max(len(self.rows) // BLOCK, min(MOST, len(self.rows)))
+        if self.scorer is None or k > limit:
             return {}
-        assert isinstance(self.predictor, Trained)
-        heads = self.predictor.heads(supports)
-        query = heads.user + heads.now[:, 0]
-        scores = heads.label_scale.restore(self.approximate.scores(heads.params, query))
+        scores = self.scorer.scores(supports)
+        value = scores.bounds.value
         if not self.every:
-            scores.masked_fill_(self.untrained, -torch.inf)
+            value.masked_fill_(self.untrained, -torch.inf)
         if exclude_seen:
-            scores.scatter_add_(1, supports.item, torch.where(supports.mask, -torch.inf, 0.0))
-        rough, listed = shortlist(scores, size)
-        exact = heads.scores(self.predictor.items.at(listed))
+            value.scatter_add_(1, supports.item, torch.where(supports.mask, -torch.inf, 0.0))
+        first = min(max(2 * k, LEAST), limit)
+        found, reaching = self._certain(scores, k, first)
+        if len(found) == len(value):
+            return found
+        needed = 1 + (value >= reaching.unsqueeze(1)).sum(1)
+        second = int(torch.where(needed <= limit, needed, 0).amax())
+        return found if second <= first else self._certain(scores, k, second)[0]
+
+    def _certain(self, scores: Scores, k: int, size: int) -> tuple[dict[int, Best], Tensor]:
+        """Return what shortlists of `size` are certain of.
+
+        And the values [T] below which no item is among the best `k`; NaN where one is unknown.
+        """
+        value, listed = shortlist(scores.bounds.value, size)
+        exact = scores.exact(listed).masked_fill(value == -torch.inf, -torch.inf)
         order = in_order(exact, self.by_id[listed])[:, :k]
         rows, best = listed.gather(1, order), exact.gather(1, order)
-        error = exact - rough
-        shift = error.mean(1)  # a constant difference between the scores does not matter
-        doubt = DOUBT * (error - shift.unsqueeze(1)).abs().amax(1)
-        certain = best[:, -1] > rough.amin(1) + shift + doubt
-        return {
+        reaching = scores.bounds.reaching(best[:, -1])
+        reaching = torch.where(best.isfinite().all(1), reaching, torch.nan)
+        certain = value.amin(1) < reaching
+        found = {
             task: Best(rows[task], best[task]) for task, sure in enumerate(certain.tolist()) if sure
         }
+        return found, reaching
 
     def _scored(self, supports: Supports, k: int, *, exclude_seen: bool) -> list[Best]:
         by_id = self.by_id if self.every else self.by_id[self.rows]
@@ -121,23 +117,3 @@ class Retriever:
             rows = rows[~torch.isin(rows, seen)][:k]
             found.append(Best(rows, scores[rows], bool(may.isfinite().all())))
         return found
-
-
-def _low_is_faster(meta: Params, items: EncodedItems, clock: Callable[[], float]) -> bool:
-    """Return whether this machine scores faster in low precision than in float32."""
-    width = items.vector.shape[1]
-    if not adds_up(width):
-        return False
-    some = items.vector[:SAMPLE], items.offset[:SAMPLE]
-    query = torch.zeros(1, width)
-
-    def seconds(approximate: ApproximateCatalogue) -> float:
-        started = clock()
-        approximate.scores(meta, query)
-        return clock() - started
-
-    rivals = [ApproximateCatalogue(meta, *some, low=low) for low in (False, True)]
-    # By turns, so that other load on the machine slows both down; the first trial is a warm-up.
-    trials = [[seconds(one) for one in rivals] for _ in range(TRIALS + 1)]
-    single, low = (min(times) for times in zip(*trials[1:], strict=True))
-    return low < single

@@ -81,6 +81,11 @@ class _Single(ABC):
     def _problem(self, asked: EncodedSupports) -> Problem:
         """Return what a learner may ask of the task, or of T at once."""
 
+    @property
+    def shares_are_scores(self) -> bool:
+        """Whether `log_share` changes nothing: an item's share is then known from its own score."""
+        return type(self.learner).log_share is Learner.log_share
+
     def log_share(self, scores: Tensor) -> Tensor:
         return self.learner.log_share(scores)
 

@@ -20,7 +20,7 @@ from metarec_ray.algorithms.closed_form.factorisation import (
     posterior,
     regressor,
 )
-from metarec_ray.core.batch import Encoded, Params
+from metarec_ray.core.batch import Encoded, Params, at_rows
 from metarec_ray.core.histories import Histories
 from metarec_ray.core.spd import solve_spd
 from metarec_ray.errors import DataError
@@ -117,8 +117,8 @@ def user_evidence(meta: Params, prior: Tensor, support: Encoded) -> tuple[Tensor
 
 def predict(meta: Params, user: Tensor, index: Tensor) -> Tensor:
     """Return the expected ratings [N] of an entity with latent `user` [P]."""
-    item = meta["item"][index]
-    return meta["mean"] + item[:, 0] + regressor(item) @ user
+    weight = torch.cat([torch.ones_like(user[:1]), user[1:]])
+    return meta["mean"] + user[0] + at_rows(lambda item: item @ weight, index, meta["item"])
 
 
 class _Sides(NamedTuple):

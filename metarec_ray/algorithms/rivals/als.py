@@ -12,7 +12,7 @@ from torch import Tensor
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Problem
 from metarec_ray.algorithms.rivals.least_squares import System, blocks, solve_row, solve_rows
 from metarec_ray.algorithms.sums import log_shares, positive_pairs, positives
-from metarec_ray.core.batch import Encoded, Params
+from metarec_ray.core.batch import Encoded, Params, at_rows
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 
@@ -67,8 +67,10 @@ class IAls(FittedLearner):
         return {"user": user, "known": positive.any()}
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        fitted = meta["item"][candidates.index] @ fast["user"]
-        return torch.where(fast["known"], fitted, meta["count"][candidates.index])
+        def scores(item: Tensor, count: Tensor) -> Tensor:
+            return torch.where(fast["known"], item @ fast["user"], count)
+
+        return at_rows(scores, candidates.index, meta["item"], meta["count"])
 
     def log_share(self, scores: Tensor) -> Tensor:
         return log_shares(scores)
@@ -128,8 +130,10 @@ class MfFoldIn(FittedLearner):
         return {"user": solve_row(system, support.index, residual, support.mask)}
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        item = meta["item"][candidates.index]
-        return meta["mean"] + item[..., 0] + fast["user"][0] + item[..., 1:] @ fast["user"][1:]
+        bias, user = fast["user"][0], fast["user"][1:]
+        weight = torch.cat([torch.ones_like(user[:1]), user])
+        match = at_rows(lambda item: item @ weight, candidates.index, meta["item"])
+        return meta["mean"] + bias + match
 
     def _system(self, other: Tensor) -> System:
         size = self.factors + 1

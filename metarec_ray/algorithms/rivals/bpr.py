@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Problem
 from metarec_ray.algorithms.sums import positive_pairs, positives
-from metarec_ray.core.batch import Encoded, Params
+from metarec_ray.core.batch import Encoded, Params, at_rows
 from metarec_ray.core.histories import Histories
 from metarec_ray.core.linear_head import bernoulli_posterior
 
@@ -93,7 +93,10 @@ class Bpr(FittedLearner):
         return {"user": user}
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return meta["item"][candidates.index] @ fast["user"] + meta["bias"][candidates.index]
+        def scores(item: Tensor, bias: Tensor) -> Tensor:
+            return item @ fast["user"] + bias
+
+        return at_rows(scores, candidates.index, meta["item"], meta["bias"])
 
     def _step(
         self, table: Params, user: Tensor, item: Tensor, met: Tensor, rate: float, rng: Generator

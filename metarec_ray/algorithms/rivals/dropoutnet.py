@@ -14,7 +14,7 @@ from metarec_ray.algorithms.base import ALONE, FittedLearner, Fitting, Problem
 from metarec_ray.algorithms.rivals.als import IAls
 from metarec_ray.algorithms.rivals.least_squares import blocks, solve_rows
 from metarec_ray.algorithms.sums import positive_pairs, positives
-from metarec_ray.core.batch import Encoded, Params
+from metarec_ray.core.batch import Encoded, Params, at_rows
 from metarec_ray.core.histories import Histories
 
 _SAMPLE = 1024  # items for each batch of users, half of them items that these users met
@@ -89,7 +89,7 @@ class DropoutNet(FittedLearner):
         return {"user": _tower(meta, "user", mean, support.user)}
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
-        return meta["item"][candidates.index] @ fast["user"]
+        return at_rows(lambda item: item @ fast["user"], candidates.index, meta["item"])
 
     def _data(self, histories: Histories, fitting: Fitting) -> "_Data":
         factorization = IAls(

@@ -1,8 +1,6 @@
 """The best items: whatever is scored nearly, the ranking is float32's."""
 
 import math
-from collections.abc import Callable
-from itertools import count
 
 import pytest
 import torch
@@ -16,84 +14,31 @@ from metarec_ray.algorithms.gradient.meta_embedding import MetaEmbedding
 from metarec_ray.algorithms.in_context.pair_attention import PairAttention
 from metarec_ray.algorithms.in_context.recurrent import Recurrent
 from metarec_ray.algorithms.in_context.transformer import CausalTransformer
-from metarec_ray.algorithms.label_scale import LabelScale
 from metarec_ray.algorithms.metric import MatchingNetwork, PrototypeNetwork
-from metarec_ray.algorithms.problem import Recipe
+from metarec_ray.algorithms.rivals.als import IAls
 from metarec_ray.algorithms.rivals.two_tower import TwoTower
-from metarec_ray.core.batch import Features
-from metarec_ray.core.parameters import split, values
 from metarec_ray.data.settings import Feedback
-from metarec_ray.inference import retrieval
-from metarec_ray.inference.predictor import Blend
+from metarec_ray.inference import catalogue_scores, retrieval
+from metarec_ray.inference.catalogue_scores import OfHead
+from metarec_ray.inference.predictor import Blend, Predictor
 from metarec_ray.inference.retrieval import Best, Retriever
-from metarec_ray.inference.single import Trained
+from metarec_ray.inference.single import Fitted
 from metarec_ray.inference.supports import Supports
-from metarec_ray.models.encoders.base import Side
-from metarec_ray.models.towers import Sides, Towers
-
-ITEMS, EVENTS, DIM = 1500, 6, 8
-ANY = torch.ones(ITEMS, dtype=torch.bool)
-BY_ID = torch.randperm(ITEMS, generator=torch.Generator().manual_seed(9))
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def served(
-    learner: MetaLearner, feedback: Feedback = "explicit", hidden: tuple[int, ...] = ()
-) -> Trained:
-    """A learner on random towers: a token an item, no user features but one."""
-    model = Towers(dim=DIM, hidden=hidden, init_scale=0.3)
-    generator = torch.Generator().manual_seed(1)
-    sides = Sides(Side(3, 0), Side(4, 0), Side(1, 0), 1, ITEMS)
-    dense, tables = split(model.init(sides, generator))
-    dense["head.out.weight"] = drawn(len(dense["head.out.weight"])) * 0.2
-    dense |= values(learner.init(dense, generator))
-    reference = torch.arange(0, ITEMS, 20)
-    buffers = {
-        "buffer.offset": drawn(ITEMS, seed=2) * 0.3,
-        "buffer.reference.items": reference,
-        "buffer.reference.log_q": torch.full((len(reference),), -math.log(20)),
-    }
-    if feedback == "explicit":
-        buffers |= LabelScale(3.0, 1.1).buffers("buffer.")
-    tokens = torch.arange(ITEMS).unsqueeze(1) % 4
-    items = Features(tokens, torch.ones(ITEMS, 1), torch.zeros(ITEMS, 0))
-    recipe = Recipe.of(learner, model, feedback)
-    return Trained(recipe, dense | tables | buffers, items=items)
-
-
-def supports(tasks: int, feedback: Feedback = "explicit") -> Supports:
-    """Supports of tasks of which the first has no event."""
-    generator = torch.Generator().manual_seed(tasks)
-    nothing = torch.zeros(tasks, EVENTS, 0)
-    label = drawn(tasks, EVENTS, seed=3) + 3
-    return Supports(
-        item=torch.randint(ITEMS, (tasks, EVENTS), generator=generator),
-        label=torch.ones_like(label) if feedback == "implicit" else label,
-        mask=torch.arange(EVENTS) < torch.arange(tasks).unsqueeze(1),
-        time=torch.arange(EVENTS).expand(tasks, -1),
-        context=Features(nothing.long(), nothing, nothing),
-        user=Features(torch.ones(tasks, 1).long(), torch.ones(tasks, 1), nothing[:, 0]),
-        now=Features(*(column[:, :1] for column in (nothing.long(), nothing, nothing))),
-    )
-
-
-def clock(*, low: bool) -> Callable[[], float]:
-    """Seconds that say the trials of one precision, which come in turn, are the shorter ones."""
-    calls = count()
-
-    def now() -> float:
-        trial, end = divmod(next(calls), 2)
-        is_low = trial % 2 == 1
-        return float(end) * (1.0 if is_low == low else 2.0)
-
-    return now
+from metarec_ray.models.approximate_catalogue import ApproximateCatalogue
+from tests.unit.inference.served import (
+    ANY,
+    BY_ID,
+    DIM,
+    ITEMS,
+    clock,
+    drawn,
+    served,
+    supports,
+)
 
 
 def expected(
-    predictor: Trained | Blend, asked: Supports, k: int, allowed: Tensor, *, seen_too: bool = False
+    predictor: Predictor, asked: Supports, k: int, allowed: Tensor, *, seen_too: bool = False
 ) -> list[Best]:
     """The ranking by every item's own score, ties by id."""
     found = []
@@ -135,22 +80,19 @@ def test_the_best_are_those_of_exact_scores_and_few_are_scored_exactly(
     predictor, asked = served(learner, feedback, hidden), supports(3, feedback)
     retriever = Retriever(predictor, ANY, BY_ID, clock=clock(low=low))
     check(retriever.best(asked, 10, exclude_seen=True), expected(predictor, asked, 10, ANY))
-    assert retriever.approximate is not None
+    assert approximate(retriever).low == low
     assert len(retriever.shortlisted(asked, 10, exclude_seen=True)) == 3
 
 
-def test_the_faster_precision_is_chosen() -> None:
-    for low in (True, False):
-        near = Retriever(served(BayesianHead()), ANY, BY_ID, clock=clock(low=low)).approximate
-        assert near is not None
-        assert near.low == low
+def approximate(retriever: Retriever) -> ApproximateCatalogue:
+    assert isinstance(retriever.scorer, OfHead)
+    return retriever.scorer.approximate
 
 
 def test_a_machine_that_cannot_multiply_integers_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "adds_up", lambda width: False)
-    near = Retriever(served(BayesianHead()), ANY, BY_ID, clock=clock(low=True)).approximate
-    assert near is not None
-    assert not near.low
+    monkeypatch.setattr(catalogue_scores, "adds_up", lambda width: False)
+    retriever = Retriever(served(BayesianHead()), ANY, BY_ID, clock=clock(low=True))
+    assert not approximate(retriever).low
 
 
 def test_several_requests_are_a_loop_over_them() -> None:
@@ -240,17 +182,61 @@ def test_a_request_that_goes_wrong_is_ranked_by_id_and_its_neighbours_as_ever() 
     assert found[2].rows.tolist() == by_id[:10]
 
 
+def factors() -> Fitted:
+    """iALS whose users know the items they met."""
+    item = drawn(ITEMS, 4, seed=6)
+    table = {"item": item, "gram": item.T @ item, "count": drawn(ITEMS, seed=7).abs()}
+    return Fitted(IAls(factors=4), table, "implicit", n_items=ITEMS, user_tokens=4)
+
+
+BLENDS: list[tuple[Feedback, list[Predictor]]] = [
+    ("implicit", [served(BayesianHead(), "implicit"), factors()]),
+    ("implicit", [served(PrototypeNetwork(), "implicit", (6,)), served(Recurrent(), "implicit")]),
+    ("implicit", [served(MatchingNetwork(), "implicit"), factors()]),
+    ("explicit", [served(BayesianHead()), served(CausalTransformer())]),
+]
+
+
+@pytest.mark.parametrize(("feedback", "members"), BLENDS)
+def test_the_best_of_a_blend_are_those_of_its_exact_sum(
+    feedback: Feedback, members: list[Predictor]
+) -> None:
+    # Without an event, after one, and after two, which one member alone judges.
+    weights, sizes = torch.tensor([[0.3, 0.7], [2.0, 0.5], [0.0, 1.5]]), torch.arange(3)
+    blend, asked = Blend(members, weights, sizes, feedback), supports(4, feedback)
+    retriever = Retriever(blend, ANY, BY_ID)
+    check(retriever.best(asked, 10, exclude_seen=True), expected(blend, asked, 10, ANY))
+    assert len(retriever.shortlisted(asked, 10, exclude_seen=True)) == 4
+    some = torch.tensor([[7, 3], [3, 8], [9, 3], [1, 2]])
+    torch.testing.assert_close(blend.scores(asked, items=some), blend.scores(asked).gather(1, some))
+
+
+def test_a_blend_of_heads_adds_log_probabilities_up_to_a_constant() -> None:
+    members = [served(one, "implicit") for one in (BayesianHead(), Recurrent())]
+    blend, asked = Blend(members, torch.ones(1, 2), torch.zeros(1), "implicit"), supports(2)
+    shares = sum(torch.log_softmax(member.scores(asked), 1) for member in members)
+    off = blend.scores(asked) - shares
+    torch.testing.assert_close(off, off[:, :1].expand_as(off))
+
+
+def test_a_blend_in_which_nothing_has_weight_ranks_by_id() -> None:
+    blend = Blend([factors()], torch.zeros(1, 1), torch.zeros(1), "implicit")
+    (found,) = Retriever(blend, ANY, BY_ID).best(supports(1), 3, exclude_seen=True)
+    assert found.rows.tolist() == BY_ID.argsort()[:3].tolist()
+
+
+def test_a_negative_weight_is_no_weight() -> None:
+    with pytest.raises(AssertionError):
+        Blend([factors()], torch.tensor([[-0.1]]), torch.tensor([0]), "implicit")
+
+
 def test_what_is_not_a_heads_score_is_scored_whole() -> None:
     asked = supports(3, "implicit")
-    members = [served(BayesianHead(), "implicit"), served(PrototypeNetwork(), "implicit")]
-    blend = Blend(members, torch.tensor([[0.3, 0.7]]), torch.tensor([0]), "implicit")
-    rest = [served(one, "implicit") for one in (MatchingNetwork(), PairAttention())]
-    for predictor in (blend, *rest):
+    for predictor in (served(MatchingNetwork(), "implicit"), served(PairAttention(), "implicit")):
         retriever = Retriever(predictor, ANY, BY_ID)
-        assert retriever.approximate is None
         check(retriever.best(asked, 10, exclude_seen=True), expected(predictor, asked, 10, ANY))
 
 
 def test_a_small_catalogue_is_scored_whole() -> None:
     allowed = torch.arange(ITEMS) < retrieval.SMALL
-    assert Retriever(served(BayesianHead()), allowed, BY_ID).approximate is None
+    assert Retriever(served(BayesianHead()), allowed, BY_ID).scorer is None

@@ -34,23 +34,38 @@ def adapted(params: Params, names: tuple[str, ...]) -> Params:
 
 
 def exactly(head: Params, vector: Tensor, offset: Tensor, query: Tensor) -> Tensor:
+    """Scores in float64."""
     zeros = torch.zeros(ITEMS)
-    nothing = torch.zeros(TASKS, 1, DIM)
+    nothing = torch.zeros(TASKS, 1, DIM).double()
     mask, time = zeros == 0, zeros.long()
-    events = Encoded(time, vector, offset, query, nothing, zeros, zeros, mask, time, place=time)
-    return head_score(head, events)
+    item = vector.double(), offset.double()
+    events = Encoded(time, *item, query.double(), nothing, zeros, zeros, mask, time, time)
+    return head_score({name: value.double() for name, value in head.items()}, events)
 
 
 @pytest.mark.parametrize("hidden", [(), (6,), (6, 5)])
 @pytest.mark.parametrize("names", [("head.out.",), ("head.1.", "head.out.", "offset."), ("head.",)])
-def test_scores_are_the_heads(hidden: tuple[int, ...], names: tuple[str, ...]) -> None:
+def test_bounds_are_above_the_heads_scores_and_not_far(
+    hidden: tuple[int, ...], names: tuple[str, ...]
+) -> None:
     meta = shared(hidden)
     vector = torch.randn(ITEMS, DIM, generator=generator(3)) + 0.5
     offset = torch.randn(ITEMS, generator=generator(4)) + 3
     query = torch.randn(TASKS, DIM, generator=generator(5))
     head = adapted(meta, names)
     expected = exactly(head, vector, offset, query)
-    for low, most in ((False, 1e-5), (True, 0.1)):
-        error = ApproximateCatalogue(meta, vector, offset, low=low).scores(head, query) - expected
-        error = error - error.mean(1, keepdim=True)  # a constant a task is left out
-        assert float(error.abs().max() / expected.std()) < most
+    for low, most in ((False, 1e-3), (True, 0.1)):
+        found = ApproximateCatalogue(meta, vector, offset, low=low).bounds(head, query)
+        above = found.value.double() + found.shift.unsqueeze(1) - expected
+        assert float(above.min()) > 0
+        assert float(above.max() / expected.std()) < most
+
+
+@pytest.mark.parametrize("low", [True, False])
+def test_what_float32_cannot_hold_is_no_error_and_bounds_nothing(low: bool) -> None:
+    meta = shared(())
+    vector, offset = torch.full((ITEMS, DIM), 1e30), torch.zeros(ITEMS)
+    vector[::2] = -1e30
+    catalogue = ApproximateCatalogue(meta, vector, offset, low=low)
+    found = catalogue.bounds(meta, torch.full((1, DIM), 1e38))
+    assert not bool(found.value.isfinite().any())
