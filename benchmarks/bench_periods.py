@@ -21,7 +21,7 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.training.incremental import PeriodRun
 from metarec_ray.training.segments import train_segments
 from metarec_ray.training.trainer import Trainer
-from metarec_ray.training.validation import validate
+from metarec_ray.training.validation import evaluate_starts
 
 CONFIG = Path(__file__).parent.parent / "jobs" / "configs" / "amazon-cross-domain.yaml"
 SEEDS, KS = (0, 1), (0, 1, 3)
@@ -96,7 +96,9 @@ def _judged(trainer: Trainer, k: int) -> float:
     """Return the metric of validation users at one k."""
     whole = trainer.experiment
     trainer.experiment = override(whole, {"train.tasks.ks": [k]})
-    metric = validate(trainer)[1]
+    valid = trainer.store.histories(("valid",))
+    valid = valid.keep(trainer.trained[valid.item])
+    metric = evaluate_starts(trainer, valid, trainer.trained)[1]
     trainer.experiment = whole
     return metric
 
