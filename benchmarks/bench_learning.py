@@ -24,7 +24,7 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.evaluation.bench.lineup import lineup
 from metarec_ray.evaluation.bench.protocols import RATINGS, Candidate, open_protocol
 from metarec_ray.evaluation.table import ranking_text, rating_text
-from metarec_ray.evaluation.table.rows import Header, judge
+from metarec_ray.evaluation.table.rows import Header, Row, judge
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit
 
@@ -90,15 +90,17 @@ def judged(look: Look, folder: Path) -> str:
     header = Header(Path(look.config).stem, feedback, 0, look.protocol)
     rows = judge(measured, header, resamples=experiment.evaluate.resamples)
     render = rating_text.render if ratings else ranking_text.render
-    return (
-        render(rows) + "\n\n" + "\n".join(_against(row) for row in rows if row["p_vs_best_rival"])
+    return "\n".join(
+        [render(rows), "", *(_against(row) for row in rows if row["kind"] == "learner")]
     )
 
 
-def _against(row: dict) -> str:
-    condition = row.get("scenario", "") or f"k={row['k']}"
+def _against(row: Row) -> str:
+    """Return one line: how a learner compares with the best rival."""
+    condition = " ".join(str(row[name]) for name in ("scenario", "k") if name in row)
     return (
-        f"{row['method']}, {condition}: p {row['p_vs_best_rival']:.4f} against {row['best_rival']}"
+        f"{row['method']}, {condition}: p {row['p_vs_best_rival']} against {row['best_rival']}, "
+        f"corrected {row['p_corrected']}"
     )
 
 

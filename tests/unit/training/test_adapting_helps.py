@@ -8,7 +8,7 @@ import pytest
 
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.algorithms.union import Algorithm, name_of
-from metarec_ray.config.experiment import parse
+from metarec_ray.config.experiment import override, parse
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Data
 from metarec_ray.data.store.writing import build_store
@@ -20,7 +20,16 @@ META_LEARNERS = [
     name_of(one) for one in get_args(get_args(Algorithm)[0]) if issubclass(one, MetaLearner)
 ]
 USERS, ITEMS, EVENTS, TASTES = 300, 30, 16, 1
-SLOW = {"transformer": {"outer_lr": 0.01, "steps": 150}}
+DROPOUT = ("attention_dropout", "embedding_dropout", "item_dropout")
+OWN = {
+    "transformer": {
+        "model.dim": 16,
+        "train.outer_lr": 0.01,
+        "train.weight_decay": 0.0,
+        "train.steps": 200,
+        **{f"algorithm.{name}": 0.0 for name in DROPOUT},
+    }
+}
 """Learners that the common settings do not teach enough."""
 SETTINGS = {
     "model": {"dim": 4},
@@ -74,8 +83,8 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("name", META_LEARNERS)
 def test_adapting_to_a_new_entity_helps(store: TaskStore, name: str) -> None:
-    train = SETTINGS["train"] | SLOW.get(name, {})
-    experiment = parse(SETTINGS | {"algorithm": {"name": name}, "train": train}, "test")
+    common = parse(SETTINGS | {"algorithm": {"name": name}}, "test")
+    experiment = override(common, OWN.get(name, {}))
     trainer = Trainer(experiment, store)
     for _ in trainer.run(experiment.train.steps):
         pass
@@ -85,6 +94,5 @@ def test_adapting_to_a_new_entity_helps(store: TaskStore, name: str) -> None:
         asked = experiment.train.model_copy(update={"tasks": cut})
         trainer.experiment = experiment.model_copy(update={"train": asked})
         error[k] = validate(trainer)[1]
-    print(name, error)
     assert error[5] < error[0]
     assert error[10] < error[0]
