@@ -23,7 +23,8 @@ from metarec_ray.training.meta_step.anchor import Anchor
 from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.periods import Verdict, cut, mixed, up_to, within
 from metarec_ray.training.segments import Metrics, Segment
-from metarec_ray.training.trainer import Trainer, every_event
+from metarec_ray.training.task_source import every_event
+from metarec_ray.training.trainer import Trainer
 from metarec_ray.training.validation import HeldOut
 from metarec_ray.training.warm_start import copy, own_layout
 
@@ -168,7 +169,7 @@ class PeriodRun:
             tasks_from=every_event if train.replay == 1 else new,
         )
         if period > 0 and 0 < train.replay < 1:
-            whole = trainer.sampler_from(every_event)
+            whole = trainer.source.sampler()
             trainer.draw_from(mixed(trainer.sampler, whole, train.replay))
         return trainer
 

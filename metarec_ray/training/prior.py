@@ -75,26 +75,31 @@ class ItemStatistics:
 
         """
         own = self.table.take(entities)
-        weight = self._weight[self.table.events_of(entities)]
-        task, at = own.entity(), place[own.item]
-        # The mean that offsets are shrunk to is one of the others too.
+        weight, task = self._weight[self.table.events_of(entities)], own.entity()
+        if self.feedback == "implicit":
+            weight = torch.where(begins[task], weight, 1.0)
+        at = place[own.item]
         known = at >= 0
         key, entry = torch.unique((task * n_items + at)[known], return_inverse=True)
         item = own.item.new_zeros(len(key)).index_copy_(0, entry, own.item[known])
-        owner = key // n_items
+        removed = self._sums(weight[known], entry, own.label[known], len(key))
         if self.feedback == "implicit":
-            weight = torch.where(begins[task], weight, 1.0)
-        count, total = self._sums(weight[known], entry, own.label[known], len(key))
-        whole = self.count[item]
-        if self.feedback == "implicit":
-            whole = torch.where(begins[owner], whole, self.events[item])
-            changed = _log_share((whole - count).clamp(min=0)) - _log_share(whole)
-            return OffsetChanges(key, changed.float())
-        all_count, all_total = self._sums(weight, task, own.label, len(entities))
-        rest = (self.count.sum() - all_count)[owner], (self._total.sum() - all_total)[owner]
-        mean = torch.where(rest[0] > 0, rest[1] / rest[0].clamp(min=1e-9), self._mean)
-        changed = self._shrunk((whole - count).clamp(min=0), self._total[item] - total, mean)
-        return OffsetChanges(key, (changed - self.offset[item]).float())
+            change = self._share_change(item, removed[0], begins[key // n_items])
+        else:
+            # The mean that offsets are shrunk to is one of the others too.
+            count, total = self._sums(weight, task, own.label, len(entities))
+            count, total = self.count.sum() - count, self._total.sum() - total
+            mean = torch.where(count > 0, total / count.clamp(min=1e-9), self._mean)
+            change = self._mean_change(item, *removed, mean[key // n_items])
+        return OffsetChanges(key, change.float())
+
+    def _share_change(self, item: Tensor, count: Tensor, begins: Tensor) -> Tensor:
+        whole = torch.where(begins, self.count[item], self.events[item])
+        return _log_share((whole - count).clamp(min=0)) - _log_share(whole)
+
+    def _mean_change(self, item: Tensor, count: Tensor, total: Tensor, mean: Tensor) -> Tensor:
+        rest = (self.count[item] - count).clamp(min=0)
+        return self._shrunk(rest, self._total[item] - total, mean) - self.offset[item]
 
     @property
     def _mean(self) -> Tensor:

@@ -14,12 +14,14 @@ from metarec_ray.core.histories import Histories
 from metarec_ray.core.parameters import Declared, Rows
 from metarec_ray.data.tasks.lanes import TokenRows
 
-USERS = 2
+LEAST_USERS = 2
 """Entities of training that a value of theirs needs to have a row of its own."""
 
 
 def token_rows(histories: Histories, trained: Tensor) -> TokenRows:
-    """Return, of each side, the row that stands for each token, int64 [tokens].
+    """Return, of users and of items, the row that stands for each token, int64 [tokens].
+
+    Rare values of contexts keep their rows.
 
     Args:
         histories: what is trained on; entities without events are not met.
@@ -28,7 +30,7 @@ def token_rows(histories: Histories, trained: Tensor) -> TokenRows:
     """
     users, items = histories.users, histories.items
     return {
-        "user": _rows(users, users.features.at(histories.lengths() > 0), at_least=USERS),
+        "user": _rows(users, users.features.at(histories.lengths() > 0), at_least=LEAST_USERS),
         "item": _rows(items, items.features.at(trained), at_least=1),
     }
 
@@ -41,7 +43,7 @@ def share_rows(declared: Declared, parameters: Params, rows: TokenRows) -> Param
     found = dict(parameters)
     for name, parameter in declared.items():
         for side, row in rows.items():
-            if parameter.rows == Rows(side, "tokens"):  # pyright: ignore[reportArgumentType]
+            if parameter.rows == Rows(side, "tokens"):
                 found[name] = parameters[name][row]
     return found
 

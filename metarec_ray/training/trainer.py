@@ -16,12 +16,9 @@ from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Lane, Params
-from metarec_ray.core.histories import Histories
 from metarec_ray.core.parameters import table_rows
 from metarec_ray.data.settings import Feedback
-from metarec_ray.data.tasks.cuts import Cut
-from metarec_ray.data.tasks.domains import asked_items, learned_from
-from metarec_ray.data.tasks.lanes import LaneSampler, WithoutOwn
+from metarec_ray.data.tasks.domains import learned_from
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.artifact import assemble, require_same_run, require_same_scale
@@ -40,21 +37,14 @@ from metarec_ray.training.meta_step.step import (
 )
 from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.prefetcher import Prefetcher
-from metarec_ray.training.prior import ItemStatistics, item_buffers
 from metarec_ray.training.process import set_up
-from metarec_ray.training.token_rows import share_rows, token_rows
+from metarec_ray.training.task_source import EventFilter, TaskSource, every_event
+from metarec_ray.training.token_rows import share_rows
 from metarec_ray.training.warm_start import begin
 
-EventFilter = Callable[[Histories], Histories]
-"""Keeps some of the events of histories."""
 AfterStep = Callable[[list[LaneResult], float], None]
-"""Told the results of all lanes of a step that was taken, and its outer learning rate."""
+"""Is given the results of a step's lanes and its outer rate."""
 _ALONE = Alone()
-
-
-def every_event(histories: Histories) -> Histories:
-    """Return the histories as they are."""
-    return histories
 
 
 class Trainer:
@@ -64,14 +54,13 @@ class Trainer:
         step: meta-steps taken.
         seconds: spent on them, over all runs that were resumed.
         trained: bool [I], items of the catalogue that training meets.
-        token_rows: which row of a token table stands for each value.
+        source: of its tasks.
         label_scale: of all events of `train.parts`: one for all periods and shards of a run.
         recipe: who learns, on which model, by which loss.
         declared: the parameters as their owners declare them.
         table_rows: of each table, whose ids its rows are.
         state: parameters and moments of the outer optimizer; a step changes them in place.
         copied: what was copied from `train.init_from`; None without it.
-        sampler_from: returns a sampler of tasks that are cut from some of the training events.
         after_step: called after each step, when the parameters have changed.
 
     """
@@ -99,16 +88,11 @@ class Trainer:
         everything = store.histories(tuple(train.parts.split("+")))
         self.label_scale = learner.label_scale(everything.label, self.feedback)
         histories = statistics_from(self.label_scale.standardise_histories(everything))
-        self.trained = histories.met_items()
-        self.token_rows = token_rows(histories, self.trained)
-        statistics = ItemStatistics(
-            histories, self.trained, experiment.model, self.feedback, cutoff=store.manifest.cutoff
-        )
-        self.buffers = self._item_buffers(statistics) | self.label_scale.buffers()
-        self.sampler_from: Callable[[EventFilter], LaneSampler] = lambda some: self.lane_sampler(
-            some(histories), histories, self.trained, train.tasks, statistics.without_own
-        )
-        self.sampler = self.sampler_from(tasks_from)
+        self.source = TaskSource(experiment, store, histories)
+        self.trained = self.source.trained
+        of_items = {name: value.to(self.device) for name, value in self.source.buffers.items()}
+        self.buffers = of_items | self.label_scale.buffers()
+        self.sampler = self.source.sampler(tasks_from)
         self.draw_from(self.sampler.share)
         self.after_step: AfterStep | None = None
         self.step, self.seconds = 0, 0.0
@@ -168,39 +152,9 @@ class Trainer:
         """Return a mean query metric as it is reported: an RMSE in the unit of the labels."""
         return self.label_scale.std * metric**0.5 if self.feedback == "explicit" else metric
 
-    def lane_sampler(
-        self,
-        tasks_from: Histories,
-        histories: Histories,
-        catalogue: Tensor,
-        cut: Cut,
-        without_own: WithoutOwn | None = None,
-    ) -> LaneSampler:
-        """Return a sampler of lanes of tasks.
-
-        Args:
-            tasks_from: histories that tasks are cut from.
-            histories: all events of these entities; their items are never negatives.
-            catalogue: bool [I], items that compete.
-            cut: how a history is cut into tasks.
-            without_own: if the item statistics are of these entities too.
-
-        """
-        domains = self.experiment.train.domains
-        return LaneSampler(
-            tasks_from,
-            catalogue,
-            cut,
-            reference=self.buffers["reference.items"].cpu(),
-            domains=domains and (domains, asked_items(self.store, domains)),
-            met=histories,
-            without_own=without_own,
-            token_rows=self.token_rows,
-        )
-
     def parameters(self) -> Params:
         """Return all parameters and buffers by their names in a checkpoint."""
-        dense = share_rows(self.declared, self.state.dense, self.token_rows)
+        dense = share_rows(self.declared, self.state.dense, self.source.token_rows)
         buffers = {BUFFER + name: value for name, value in self.buffers.items()}
         return dense | self.state.tables | buffers
 
@@ -236,17 +190,6 @@ class Trainer:
         for parameters in (self.state.dense, self.state.tables):
             for name, value in parameters.items():
                 value.copy_(model[name])
-
-    def _item_buffers(self, statistics: ItemStatistics) -> Params:
-        train = self.experiment.train
-        buffers = item_buffers(
-            statistics,
-            self.trained,
-            reference=train.reference_items,
-            seed=self.experiment.run.seed,
-            sampling=train.tasks.negative_sampling,
-        )
-        return {name: value.to(self.device) for name, value in buffers.items()}
 
     def _next_lanes(self, exchange: Exchange) -> dict[int, Lane]:
         """Return this worker's lanes of the next step; start to prefetch those of the one after."""

@@ -78,7 +78,7 @@ def evaluate_starts(
     starts = train.tasks.model_copy(update={"start_share": 1.0})
     totals, count = torch.zeros(2), 0
     for cut in (starts.model_copy(update={"ks": (k,)}) for k in starts.ks):
-        sampler = trainer.lane_sampler(histories, histories, catalogue, cut)
+        sampler = trainer.source.sampler_of(histories, catalogue, cut)
         for lane in sampler.epoch(0, lane_tasks=train.lane_tasks):
             totals += len(lane.entity) * _lane_means(trainer, lane)
         count += len(sampler)

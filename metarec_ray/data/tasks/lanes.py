@@ -57,7 +57,8 @@ class LaneSampler:
             reference: int64 [R], items that every lane has.
             domains: with the items bool [I] of each: a task has its query in one of them.
             met: the whole histories, if `histories` are a part of them: no negative is from these.
-            without_own: if item offsets were counted from the events of these entities.
+            without_own: how offsets change without an entity's own events; None if they were not
+                counted from these entities.
             token_rows: of sides whose tokens do not all stand for themselves.
 
         Raises:

@@ -23,25 +23,18 @@ from metarec_ray.algorithms.problem import (
     encoded_table,
     make_problem,
 )
-from metarec_ray.core.batch import Encoded, Events, Features, Lane, Params, Task
+from metarec_ray.core.batch import Encoded, Events, Features, Lane, Params
 from metarec_ray.core.buckets import buckets
 from metarec_ray.core.outer_loop import LaneObjective
-from metarec_ray.models.towers import Towers
+from metarec_ray.training.meta_step.encoded_tasks import (
+    EncodedTasks,
+    Users,
+    encoded_context,
+    in_parts,
+    offsets_of,
+    strangers,
+)
 from metarec_ray.training.meta_step.query_loss import Scorer, choice_judge, label_judge
-
-
-class _Encoded(NamedTuple):
-    """Tasks after the shared encoders."""
-
-    task: Task
-    user: Tensor  # [*T, D]
-    support_item: Tensor  # [*T, N, D], or the table [U, D]
-    support_context: Tensor  # [*T, N, D] or [*T, 1, D]
-    query_item: Tensor  # [*T, Q, D], or the table
-    query_context: Tensor  # [*T, Q, D] or [*T, 1, D]
-    offset: Tensor  # [*T, U] of the lane's items where positives compete with them, else [*T, 0]
-    support_offset: Tensor  # [*T, N]
-    query_offset: Tensor  # [*T, Q]
 
 
 class _Shared(NamedTuple):
@@ -108,41 +101,29 @@ def _judged_parts(
     """Return what `_judged` does, part by part: at once, in buckets of like length, or by vmap."""
     learner, model = shared.recipe.learner, shared.recipe.model
     tasks, table = lane.tasks, shared.items.vector
-    user, ids = _strangers(shared, lane.user, rows.get("user.ids"))
-    users = model.encode(shared.dense, "user", user, ids)
+    known = Users(lane.user, rows.get("user.ids"))
+    if shared.progress is not None:
+        known = strangers(known, model.user_dropout)
+    users = model.encode(shared.dense, "user", *known)
     contexts = [
-        _contexts(model, shared.dense, events.context) for events in (tasks.support, tasks.query)
+        encoded_context(model, shared.dense, events.context)
+        for events in (tasks.support, tasks.query)
     ]
-    offsets = _offsets(shared, lane)
+    choice = isinstance(shared.recipe.loss, ChoiceLoss)
+    offsets = offsets_of(shared.buffers, lane, of_items=choice)
     if batched and learner.ragged:
-        whole = _Encoded(tasks, users, table, contexts[0], table, contexts[1], *offsets)
+        whole = EncodedTasks(tasks, users, table, contexts[0], table, contexts[1], *offsets)
         return [_judged(shared, learner.objective_batch, whole)]
     if batched:
-        parts = _parts(tasks, buckets(tasks.support.mask), users, contexts, table, offsets)
+        parts = in_parts(tasks, buckets(tasks.support.mask), users, contexts, table, offsets)
         return [_judged(shared, learner.objective_batch, part) for part in parts]
     everything = [torch.arange(len(users), device=users.device)]
-    (whole,) = _parts(tasks, everything, users, contexts, table, offsets)
+    (whole,) = in_parts(tasks, everything, users, contexts, table, offsets)
     raw: tuple[Any, ...] = ()
     if model.encoder.adapts:  # encodes users anew
-        raw = user, torch.zeros(len(users), 1) if ids is None else ids
+        raw = known.features, torch.zeros(len(users), 1) if known.ids is None else known.ids
     one = partial(_judged, shared, learner.objective)
     return [vmap(one, randomness="different")(whole, *raw)]
-
-
-def _strangers(
-    shared: _Shared, user: Features, ids: Tensor | None
-) -> tuple[Features, Tensor | None]:
-    """Return the features and id rows of the lane's users, in training without some users' all.
-
-    With probability `user_dropout` a task knows nothing of its user. What is known of a user may
-    tell who it is; then a learner need not adapt in training, and cannot for new users.
-    """
-    share = shared.recipe.model.user_dropout
-    if shared.progress is None or not share:
-        return user, ids
-    known = (torch.rand(len(user.tokens), 1, device=user.weights.device) >= share).float()
-    hidden = user._replace(weights=user.weights * known, dense=user.dense * known)
-    return hidden, None if ids is None else ids * known
 
 
 def _log_q(buffers: Params, items: Tensor) -> Tensor:
@@ -152,87 +133,10 @@ def _log_q(buffers: Params, items: Tensor) -> Tensor:
     return -torch.log(buffers["catalogue_size"]).expand(len(items))
 
 
-def _offsets(shared: _Shared, lane: Lane) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the offsets of the lane's items [T, U] or [T, 0], of its supports and its queries.
-
-    Without what a task's own entity added to them; of items at the start of a history for tasks
-    that begin one, else of items that are met later.
-    """
-    begins, sets = lane.tasks.begins.unsqueeze(1), (lane.tasks.support.item, lane.tasks.query.item)
-    start, later = (shared.buffers[name][lane.items] for name in ("offset", "offset.later"))
-    tasks, size = len(begins), len(lane.items)
-    if isinstance(shared.recipe.loss, ChoiceLoss):
-        whole = torch.where(begins, start, later) + lane.own.dense(tasks, size)
-        support, query = (whole.gather(1, item) for item in sets)
-        return whole, support, query
-    support, query = (
-        torch.where(begins, start[item], later[item]) + lane.own.at(item, size) for item in sets
-    )
-    return start.new_zeros(tasks, 0), support, query
-
-
-def _parts(
-    tasks: Task,
-    some: list[Tensor],
-    users: Tensor,
-    contexts: list[Tensor],
-    vector: Tensor,
-    offsets: tuple[Tensor, Tensor, Tensor],
-) -> list[_Encoded]:
-    """Return the lane's tasks in parts, each as wide as its longest support."""
-    cut = [_cut(tasks, part) for part in some] if len(some) > 1 else [tasks]
-    # One look-up for all sets: each would fill a gradient of all items of its own.
-    sets = [events.item for task in cut for events in (task.support, task.query)]
-    found = vector.index_select(0, torch.cat([item.flatten() for item in sets]))
-    vectors = iter(found.split([item.numel() for item in sets]))
-    parts = []
-    for part, task in zip(some, cut, strict=True):
-        width = task.support.mask.shape[1]
-        own = (users, *contexts, *offsets)
-        if len(some) > 1:
-            own = tuple(column[part] for column in own)
-        user, support_context, query_context, offset, support_offset, query_offset = own
-        parts.append(
-            _Encoded(
-                task=task,
-                user=user,
-                support_item=next(vectors).view(*task.support.item.shape, -1),
-                support_context=support_context[:, :width],
-                query_item=next(vectors).view(*task.query.item.shape, -1),
-                query_context=query_context,
-                offset=offset,
-                support_offset=support_offset[:, :width],
-                query_offset=query_offset,
-            )
-        )
-    return parts
-
-
-def _contexts(model: Towers, dense: Params, context: Features) -> Tensor:
-    """Return the encoded contexts of padded events, one for all where nothing is known of them."""
-    if context.tokens.shape[-1] + context.dense.shape[-1] == 0:
-        context = _each(context, lambda column: column[..., :1, :])
-    return model.encode(dense, "context", context)
-
-
-def _cut(tasks: Task, part: Tensor) -> Task:
-    """Return the tasks at `part`, without the padding of supports that are longer than theirs."""
-    some: Task = _each(tasks, lambda column: column[part])
-    width = max(1, int(some.support.mask.sum(1).amax()))
-    return some._replace(support=_each(some.support, lambda column: column[:, :width]))
-
-
-def _each(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Return the same NamedTuple, of NamedTuples of tensors, with `function` of each tensor."""
-    if isinstance(value, Tensor):
-        return function(value)
-    return type(value)(*(_each(field, function) for field in value))
-
-
 def _judged(
     shared: _Shared,
     objective: Callable[..., tuple[Tensor, Tensor]],
-    tasks: _Encoded,
+    tasks: EncodedTasks,
     *raw_user: Any,
 ) -> tuple[Tensor, Tensor]:
     """Return the objective [*T] and [query loss, query metric] [*T, 2].

@@ -37,9 +37,7 @@ def test_a_share_of_the_lanes_is_of_what_was_seen_whoever_computes_them(
 
     everything = trainer.sampler.histories
     new, seen = (
-        trainer.lane_sampler(
-            part(everything, mine), everything, trainer.trained, trainer.sampler.cut
-        )
+        trainer.source.sampler_of(part(everything, mine), trainer.trained, trainer.sampler.cut)
         for mine in (first, ~first)
     )
     share = mixed(new, seen, replay)
