@@ -54,7 +54,8 @@ class Ranking(NamedTuple):
     """Items, best first.
 
     Attributes:
-        adapted: False if no support event was usable; then it is the ranking of the prior.
+        adapted: whether the ranking is of the adapted model; if not, it is the prior's, because no
+            event was usable or `diverged`.
         support_used: number of support events that were adapted on.
         unknown: indices of support events whose item is not in the catalogue.
         diverged: True if scores after adapting were NaN or infinite; then it is the ranking of the

@@ -13,8 +13,8 @@ from metarec_ray.engine.tune import space
 from metarec_ray.engine.tune.trial import WHY, reported
 from metarec_ray.evaluation.validation import Validation, validation
 from metarec_ray.inference.recommender import Recommender
+from metarec_ray.training.held_out import evaluate_starts
 from metarec_ray.training.trainer import Trainer
-from metarec_ray.training.validation import evaluate_starts
 
 EVALUATE = {"ks": [0, 2], "query_size": 2, "min_positives": 4}
 TASKS = {"window": 4, "ks": [0, 2], "query_size": 2}
