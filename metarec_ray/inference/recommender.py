@@ -233,7 +233,7 @@ class Recommender:
     def _items(self, best: Best) -> list[RankedItem]:
         if not best.finite:
             raise NotFinite(
-                f"items are ranked by finite scores, {self.name} {self.version} gives others"
+                f"scores must be finite, {self.name} {self.version} gives NaN or infinite ones"
             )
         places = best.rows.tolist(), best.scores.tolist(), self.trained[best.rows].tolist()
         return [

@@ -87,7 +87,7 @@ TRAPS: tuple[Trap, ...] = (plain, outlier, uneven, flat, far, close, long, tiny)
 
 
 def trapped(case: int) -> Trained:
-    """A head over a catalogue that is made to fool approximations."""
+    """A head over a catalogue that is made to fool bounds."""
     rng = Generator().manual_seed(case)
     made = served(BayesianHead(), hidden=HIDDEN[case // len(TRAPS) % len(HIDDEN)])
     query = normal(rng, DIM) * power(rng, -2, 2)

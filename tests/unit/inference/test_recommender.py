@@ -125,7 +125,7 @@ def test_a_model_whose_prior_is_no_number_cannot_rank(biases: Checkpoint) -> Non
     item[biases.model["buffer.trained"].nonzero()[3]] = torch.nan
     model = Recommender(biases._replace(model=biases.model | {"item": item}))
     for support in ([], [SupportEvent(model.ids[0], 3.0)]):
-        with pytest.raises(NotFinite, match="ranked by finite scores, default 0 gives others"):
+        with pytest.raises(NotFinite, match="scores must be finite, default 0 gives NaN or"):
             model.rank(support, k=2)
 
 
