@@ -2,7 +2,7 @@
 
 Tasks are cut at the start of histories, as of new users, and sampled as training samples them. No
 parameter changes, and nothing but whether a period is refused is decided by it: choices are made by
-`evaluation.validation`. The entities that training by periods holds out are training entities.
+`evaluation.validation`.
 """
 
 from typing import NamedTuple
