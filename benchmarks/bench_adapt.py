@@ -157,7 +157,7 @@ def agreement(of: World, model: Model, ours: Retriever, exact: Retriever, lists:
         same += sum(torch.allclose(*(one.scores for one in pair), rtol=ROUNDING) for pair in pairs)
         certain += len(ours.shortlisted(asked, PLACES, exclude_seen=True))
         count += len(asked.item)
-    low = isinstance(ours.scorer, OfHead) and ours.scorer.approximate.low
+    low = isinstance(ours.scorer, OfHead) and ours.scorer.bounded.low
     return Agreement(model.name, len(ours.by_id), same / count, certain / count, low)
 
 

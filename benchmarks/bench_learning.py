@@ -46,7 +46,11 @@ LOOKS = {
         ("user_item_bias", "maml", "anil", "meta_sgd", "bayesian_head"),
     ),
     "melu": Look("ml-1m-melu.yaml", "melu", ("user_item_bias", "maml")),
-    "strict": Look("ml-1m-strict.yaml", "strict", ("windowed_ridge", "maml", "bayesian_head")),
+    "strict": Look(
+        "ml-1m-strict.yaml",
+        "strict",
+        ("recency_popularity", "ease", "windowed_ridge", "maml", "bayesian_head"),
+    ),
     "periods": Look(
         "amazon-cross-domain.yaml",
         "cross_domain",
@@ -55,9 +59,12 @@ LOOKS = {
 }
 
 
-def main() -> None:
+def main() -> int:
     """Judge every look that is asked for and write the file."""
     torch.set_num_threads(1)
+    if "METAREC_DATA" not in os.environ:
+        print("METAREC_DATA must name the folder of the data sets, it is not set", file=sys.stderr)
+        return 2
     names = sys.argv[1:] or list(LOOKS)
     parts = []
     with tempfile.TemporaryDirectory() as folder:
@@ -66,6 +73,7 @@ def main() -> None:
             print("\n".join(parts[-5:]), flush=True)
     command = " ".join(["python -m benchmarks.bench_learning", *sys.argv[1:]])
     write_result("learning", "What adapting is worth on new entities", command, "\n".join(parts))
+    return 0
 
 
 def judged(look: Look, folder: Path) -> str:
@@ -91,17 +99,17 @@ def judged(look: Look, folder: Path) -> str:
     rows = judge(measured, header, resamples=experiment.evaluate.resamples)
     render = rating_text.render if ratings else ranking_text.render
     return "\n".join(
-        [render(rows), "", *(_against(row) for row in rows if row["kind"] == "learner")]
+        [render(rows), "", *(_against(row) for row in rows if row["p_vs_best_rival"] is not None)]
     )
 
 
 def _against(row: Row) -> str:
     """Return one line: how a learner compares with the best rival."""
     condition = " ".join(str(row[name]) for name in ("scenario", "k") if name in row)
-    return (
-        f"{row['method']}, {condition}: p {row['p_vs_best_rival']} against {row['best_rival']}, "
-        f"corrected {row['p_corrected']}"
-    )
+    found = f"p {row['p_vs_best_rival']:.2g} against {row['best_rival']}"
+    corrected = row["p_corrected"]
+    told = "" if corrected is None else f", corrected {corrected:.2g}"
+    return f"{row['method']}, {condition}: {found}{told}"
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from metarec_ray.config.experiment import Experiment, load, override
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.training.held_out import evaluate_starts
 from metarec_ray.training.incremental import PeriodRun
 from metarec_ray.training.segments import train_segments
 from metarec_ray.training.trainer import Trainer
-from metarec_ray.training.validation import evaluate_starts
 
 CONFIG = Path(__file__).parent.parent / "jobs" / "configs" / "amazon-cross-domain.yaml"
 SEEDS, KS = (0, 1), (0, 1, 3)

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,6 +176,15 @@ def require_store(checkpoint: Checkpoint, path: Path, store_sha256: str, store: 
         raise CheckpointError(
             f"a checkpoint is judged on the store it was trained on, {path} has {trained_on[:12]}, "
             f"{store} is {store_sha256[:12]}"
+        )
+
+
+def require_parameters(model: Params, names: Iterable[str], path: Path | None = None) -> None:
+    """Raise a CheckpointError, which names `path`, unless a model has the parameters `names`."""
+    if missing := [name for name in names if name not in model]:
+        raise CheckpointError(
+            f"a model must have all parameters of its learner, {path or 'the checkpoint'} lacks "
+            f"{', '.join(missing)}: it was trained by an older version, train it anew"
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor
 
-from metarec_ray.algorithms.label_scale import AS_THEY_ARE, LabelScale
+from metarec_ray.algorithms.label_scale import UNCHANGED, LabelScale
 from metarec_ray.algorithms.losses.base import Loss
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
@@ -31,8 +31,8 @@ class Problem(NamedTuple):
     Attributes:
         feedback: what a label means.
         loss: what a set is learned by.
-        predict: `(params, events) -> scores [N]` of one task, standardised labels (explicit)
-            or in log-odds (binary, implicit); differentiable.
+        predict: `(params, events) -> scores [N]` of one task: standardised labels (explicit) or
+            log-odds (binary, implicit); differentiable.
         features: `(params, events) -> [N, P]`, what the last layer of `predict` is linear in.
         support_loss: `(params, support) -> scalar`, mean loss over a set; for implicit feedback
             against `reference`, where a positive does not compete with itself. A third argument,
@@ -77,7 +77,7 @@ class Learner(BaseModel, ABC):
         they compare them with `positive_min`, which has the unit of the log.
         """
         without_unit = feedback == "explicit" and not self.ranks_only
-        return LabelScale.of(label) if without_unit else AS_THEY_ARE
+        return LabelScale.of(label) if without_unit else UNCHANGED
 
     @abstractmethod
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:

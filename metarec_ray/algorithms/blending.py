@@ -89,7 +89,7 @@ def _best(means: Tensor) -> int:
     wrong = (~means.isfinite()).nonzero().flatten().tolist()
     if wrong:
         raise NotFinite(
-            f"qualities to choose by must be finite, number {wrong[0] + 1} of {len(means)} is "
+            f"a quality to choose by must be finite, number {wrong[0] + 1} of {len(means)} has "
             f"{means[wrong[0]].item()}"
         )
     return int(means.argmax())

@@ -36,7 +36,7 @@ class LabelScale(NamedTuple):
     def of(cls, label: Tensor) -> "LabelScale":
         """Return the scale of labels [N]; of labels that are all equal `std` is 1."""
         if not len(label):
-            return AS_THEY_ARE
+            return UNCHANGED
         mean = _sum(label, lambda part: part) / len(label)
         variance = _sum(label, lambda part: (part - mean).square()) / len(label)
         equal = bool((label == label[0]).all())
@@ -56,19 +56,19 @@ class LabelScale(NamedTuple):
 
     def standardise(self, label: Tensor, mask: Tensor) -> Tensor:
         """Return the labels [*] without a unit, 0 where `mask` [*] is False."""
-        if self == AS_THEY_ARE:
+        if self == UNCHANGED:
             return label
         return torch.where(mask, self._standard(label), 0.0)
 
     def standardise_histories(self, histories: Histories) -> Histories:
         """Return the histories with labels without a unit."""
-        if self == AS_THEY_ARE:
+        if self == UNCHANGED:
             return histories
         return histories._replace(label=self._standard(histories.label))
 
     def restore(self, scores: Tensor) -> Tensor:
         """Return predicted labels [*] in the unit that labels have."""
-        return scores if self == AS_THEY_ARE else scores * self.std + self.mean
+        return scores if self == UNCHANGED else scores * self.std + self.mean
 
     def is_close(self, other: "LabelScale") -> bool:
         """Return whether both mean the same, but for rounding."""
@@ -83,7 +83,7 @@ class LabelScale(NamedTuple):
         )
 
 
-AS_THEY_ARE = LabelScale()
+UNCHANGED = LabelScale()
 """The scale of labels that are not standardised."""
 
 

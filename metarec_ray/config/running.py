@@ -33,7 +33,7 @@ Folder = Annotated[str, Field(min_length=1), AfterValidator(_local)]
 """A local path; `~` is the home folder."""
 
 
-def _no_beginning(value: object) -> object:
+def _part_not_prefix(value: object) -> object:
     """Refuse what `train.freeze` once took, the beginnings of parameters' names."""
     if isinstance(value, str) and "." in value:
         first, parts = value.partition(".")[0], get_args(Part)
@@ -47,7 +47,7 @@ def _no_beginning(value: object) -> object:
     return value
 
 
-_FrozenPart = Annotated[Part, BeforeValidator(_no_beginning)]
+_FrozenPart = Annotated[Part, BeforeValidator(_part_not_prefix)]
 
 
 class Run(Settings):
@@ -170,7 +170,7 @@ class Train(Settings):
         return self
 
     @model_validator(mode="after")
-    def _periods_keep_what_was_known(self) -> "Train":
+    def _replay_and_anchor_need_periods(self) -> "Train":
         for key in ("replay", "anchor"):
             value = getattr(self, key)
             if self.periods == 1 and value != Train.model_fields[key].default:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 int_mm = torch.ops.aten._int_mm  # int8 x int8 -> int32; torch has no public name for it
 LARGEST = 127
-ULP = 2.0**-24  # at most so much of a number is lost when it is rounded to float32
+UNIT_ROUNDOFF = 2.0**-24  # at most so much of a number is lost when it is rounded to float32
 PROBE = 64  # rows of the test whether this machine's sums of products overflow
 SAMPLE = 2**14  # vectors that say where the centre is
 
@@ -103,7 +103,7 @@ def _error(given: Tensor, wanted: Tensor, rounded: Tensor) -> Tensor:
     # Entries of the query are off by half a second digit, of which its length has 127 x 254.
     of_query = math.sqrt(dim) / (4 * LARGEST**2) * held
     of_sums = rounding(dim) * (given.norm(dim=1) + held)
-    return (of_vector + of_query + of_sums) * (1 + 64 * ULP)
+    return (of_vector + of_query + of_sums) * (1 + 64 * UNIT_ROUNDOFF)
 
 
 def rounding(terms: int) -> float:
@@ -111,7 +111,7 @@ def rounding(terms: int) -> float:
 
     With some to spare, for what is done to the sum afterwards.
     """
-    return (terms + 16) * ULP
+    return (terms + 16) * UNIT_ROUNDOFF
 
 
 def adds_up(width: int) -> bool:
@@ -127,5 +127,8 @@ def adds_up(width: int) -> bool:
 
 
 def pieces(count: int, size: int) -> list[slice]:
-    """Return `size` rows after another, of `count`: what is made of few stays in a cache."""
+    """Return slices that cut `count` rows into parts of at most `size`.
+
+    What is made of few stays in a cache.
+    """
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]

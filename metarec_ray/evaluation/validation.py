@@ -80,8 +80,8 @@ class Validation(NamedTuple):
         value = sum(found.values()) / len(found)
         if not math.isfinite(value):
             raise NotFinite(
-                f"a quality to choose by must be finite, got {value} of validation entities "
-                f"({', '.join(f'k = {k}: {one:.4g}' for k, one in found.items())})"
+                f"a quality to choose by must be finite, {self.method} has {value} on validation "
+                f"entities ({', '.join(f'k = {k}: {one:.4g}' for k, one in found.items())})"
             )
         return value
 
@@ -140,16 +140,6 @@ def validation(
     return Validation(
         feedback, _some(tasks), ranks, experiment.evaluate.ks, method=experiment.algorithm.name
     )
-
-
-def validate(
-    predictor: Predictor, experiment: Experiment, store: TaskStore, *, ranks: bool | None = None
-) -> dict[int, float]:
-    """Return the mean quality on validation entities after each k of `evaluate.ks`.
-
-    NotFinite as in `Validation.quality`.
-    """
-    return validation(experiment, store, ranks=ranks).by_k(predictor)
 
 
 def _some(tasks: StrictTasks) -> StrictTasks:

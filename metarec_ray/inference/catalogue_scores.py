@@ -10,14 +10,14 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from metarec_ray.algorithms.label_scale import AS_THEY_ARE
+from metarec_ray.algorithms.label_scale import UNCHANGED
 from metarec_ray.algorithms.problem import EncodedItems
 from metarec_ray.core.batch import Params
 from metarec_ray.core.quantization import adds_up
 from metarec_ray.inference.predictor import Blend, Predictor, member_scores
 from metarec_ray.inference.single import Trained
 from metarec_ray.inference.supports import Supports
-from metarec_ray.models.approximate_catalogue import ApproximateCatalogue
+from metarec_ray.models.bounded_catalogue import BoundedCatalogue
 from metarec_ray.models.upper_bounds import UpperBounds, affine, exactly, weighted_sum
 
 SAMPLE, TRIALS = 100_000, 5  # items and repetitions of timing a precision
@@ -41,7 +41,7 @@ class Scorer(Protocol):
 
 
 def scorer_of(predictor: Predictor, clock: Clock) -> Scorer:
-    """Return what scores as a predictor does, by approximations where it scores by a head.
+    """Return what bounds and scores as a predictor does, by the head's bounds if it scores by one.
 
     `clock` measures which precision is faster on this machine.
     """
@@ -63,25 +63,25 @@ class OfAll:
 
 
 class OfHead:
-    """Scores every item approximately by the adapted head, and those asked for exactly."""
+    """Bounds every item's score by the adapted head, and scores those asked for exactly."""
 
     def __init__(self, predictor: Trained, clock: Clock):
         self.predictor, self.clock = predictor, clock
 
     @cached_property
-    def approximate(self) -> ApproximateCatalogue:
-        """The catalogue for approximate scores.
+    def bounded(self) -> BoundedCatalogue:
+        """The catalogue as bounds need it.
 
         Made at the first request, about a second for a million items.
         """
         meta, items = self.predictor.meta, self.predictor.items
         low = _low_is_faster(meta, items, self.clock)
-        return ApproximateCatalogue(meta, items.vector, items.offset, low=low)
+        return BoundedCatalogue(meta, items.vector, items.offset, low=low)
 
     def scores(self, supports: Supports) -> Scores:
         heads = self.predictor.heads(supports)
-        bounds = self.approximate.bounds(heads.params, heads.user + heads.now[:, 0])
-        if heads.label_scale != AS_THEY_ARE:
+        bounds = self.bounded.bounds(heads.params, heads.user + heads.now[:, 0])
+        if heads.label_scale != UNCHANGED:
             bounds = affine(bounds, heads.label_scale.std, heads.label_scale.mean)
         return Scores(bounds, lambda listed: heads.scores(self.predictor.items.at(listed)))
 
@@ -122,12 +122,12 @@ def _low_is_faster(meta: Params, items: EncodedItems, clock: Clock) -> bool:
     some = items.vector[:SAMPLE], items.offset[:SAMPLE]
     query = torch.zeros(1, width)
 
-    def seconds(approximate: ApproximateCatalogue) -> float:
+    def seconds(bounded: BoundedCatalogue) -> float:
         started = clock()
-        approximate.bounds(meta, query)
+        bounded.bounds(meta, query)
         return clock() - started
 
-    rivals = [ApproximateCatalogue(meta, *some, low=low) for low in (False, True)]
+    rivals = [BoundedCatalogue(meta, *some, low=low) for low in (False, True)]
     # By turns, so that other load on the machine slows both down; the first trial is a warm-up.
     trials = [[seconds(one) for one in rivals] for _ in range(TRIALS + 1)]
     single, low = (min(times) for times in zip(*trials[1:], strict=True))

@@ -54,7 +54,8 @@ class Ranking(NamedTuple):
     """Items, best first.
 
     Attributes:
-        adapted: False if no support event was usable; then it is the ranking of the prior.
+        adapted: whether the ranking is of the adapted model; if not, it is the prior's, because no
+            event was usable or `diverged`.
         support_used: number of support events that were adapted on.
         unknown: indices of support events whose item is not in the catalogue.
         diverged: True if scores after adapting were NaN or infinite; then it is the ranking of the
@@ -232,7 +233,7 @@ class Recommender:
     def _items(self, best: Best) -> list[RankedItem]:
         if not best.finite:
             raise NotFinite(
-                f"items are ranked by finite scores, {self.name} {self.version} gives others"
+                f"scores must be finite, {self.name} {self.version} gives NaN or infinite ones"
             )
         places = best.rows.tolist(), best.scores.tolist(), self.trained[best.rows].tolist()
         return [

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from metarec_ray.algorithms.base import Learner, MetaLearner, Problem
-from metarec_ray.algorithms.label_scale import AS_THEY_ARE, LabelScale
+from metarec_ray.algorithms.label_scale import UNCHANGED, LabelScale
 from metarec_ray.algorithms.problem import (
     EncodedItems,
     Recipe,
@@ -27,7 +27,7 @@ from metarec_ray.algorithms.problem import (
     no_problem,
     unencoded,
 )
-from metarec_ray.checkpoint import BUFFER
+from metarec_ray.checkpoint import BUFFER, require_parameters
 from metarec_ray.core.batch import Encoded, Features, Params, plain
 from metarec_ray.data.settings import Feedback
 from metarec_ray.inference.supports import EncodedSupports, Supports
@@ -59,14 +59,13 @@ class _Single(ABC):
 
     items: EncodedItems
 
-    def __init__(self, learner: Learner, meta: Params, model: Params, *, batched: bool):
-        """Take the parameters in use, and all that the checkpoint has by their names in it.
+    def __init__(self, learner: Learner, meta: Params, label_scale: LabelScale, *, batched: bool):
+        """Take the parameters in use, and what labels are standardised by.
 
         `batched` learners take T tasks at once, vmap makes T of one else.
         """
         self.learner, self.meta, self.batched = learner, meta, batched
-        # Checkpoints of before labels were standardised have none.
-        self.label_scale = LabelScale.of_buffers(model, BUFFER) or AS_THEY_ARE
+        self.label_scale = label_scale
         self._adapt: Adapt = learner.adapt
         self._score: Score = learner.score
         if batched:
@@ -153,7 +152,7 @@ class Fitted(_Single):
         self, learner: Learner, model: Params, feedback: Feedback, *, n_items: int, user_tokens: int
     ):
         """Take parameters by their names in a checkpoint."""
-        super().__init__(learner, _parameters(model), model, batched=False)
+        super().__init__(learner, _parameters(model), _label_scale(model), batched=False)
         self.problem, self.items = no_problem(feedback), unencoded(n_items)
         self.user_tokens = user_tokens
 
@@ -171,7 +170,8 @@ class Trained(_Single):
     def __init__(self, recipe: Recipe, model: Params, *, items: Features):
         """Take parameters by their names in a checkpoint, and the catalogue's features."""
         own = {n: p for n, p in _parameters(model).items() if n not in TABLES}
-        super().__init__(recipe.learner, own, model, batched=recipe.batched)
+        require_parameters(own, recipe.learner.init(own, torch.Generator()))
+        super().__init__(recipe.learner, own, _label_scale(model), batched=recipe.batched)
         self.recipe, self.features, self.ids = recipe, items, model.get("item.ids")
         self.log_q = model[BUFFER + "reference.log_q"]
         rows = torch.arange(len(items.tokens))
@@ -228,6 +228,11 @@ def _lengths(mask: Tensor) -> Tensor:
     """Return how far the real events of each support reach, int64 [T], from `mask` [T, N]."""
     places = mask * torch.arange(1, mask.shape[1] + 1)
     return torch.nn.functional.pad(places, (0, 1)).amax(1)
+
+
+def _label_scale(model: Params) -> LabelScale:
+    # Checkpoints of before labels were standardised have none.
+    return LabelScale.of_buffers(model, BUFFER) or UNCHANGED
 
 
 def _parameters(model: Params) -> Params:

@@ -5,6 +5,8 @@ Knows the keys of rows; does not know how they were measured, or markup.
 
 from collections.abc import Mapping, Sequence
 
+from metarec_ray.evaluation.table.rows import CORRECTED
+
 Row = Mapping[str, object]
 RANKING = ("ndcg@10", "hr@10", "recall@50", "mrr@10", "coverage@10", "novelty", "diversity@10")
 RATING = ("rmse", "mae", "ndcg@1", "ndcg@3", "ndcg@5", "ndcg@10", "spearman", "calibration_slope")
@@ -17,24 +19,16 @@ LEGEND = {
     "^": "better than its best control (corrected p < .05)",
     "~": "indistinguishable from chance (not better than a floor, corrected p >= .05)",
 }
-CERTAINTY = (
-    "Intervals and p values: paired bootstrap over entities and seeds; p values corrected by "
-    "Holm's method over all comparisons of the table."
-)
-OLDER, OLDER_LEGEND = (
-    "p_bonferroni",
-    LEGEND
-    | {
-        "+": "better than the best rival of its column (Holm over every learner and column, "
-        "p < .05)",
-        "*": "better than the best simple rival (Bonferroni over k = 3, 5, 10)",
-        "^": "better than its best control (p < .05)",
-        "~": "indistinguishable from chance",
-    },
-)
+CERTAINTY = f"Intervals and p values: paired bootstrap over entities and seeds; {CORRECTED}."
+OLDER = "p_bonferroni"
+"""Key of rows of tables from when each kind of comparison had a correction of its own."""
+OLDER_LEGEND = {
+    "+": "better than the best rival of its column (Holm over every learner and column, p < .05)",
+    "*": "better than the best simple rival (Bonferroni over k = 3, 5, 10)",
+    "^": "better than its best control (p < .05)",
+    "~": "indistinguishable from chance",
+}
 OLDER_CERTAINTY = "Intervals and p values: paired bootstrap over entities, seeds averaged first."
-"""Of tables that were made when each kind of comparison had a correction of its own; the key
-`OLDER` of their rows tells them."""
 
 
 def legend(rows: Sequence[Row]) -> dict[str, str]:

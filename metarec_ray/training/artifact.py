@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from metarec_ray.algorithms.label_scale import AS_THEY_ARE, LabelScale
+from metarec_ray.algorithms.label_scale import UNCHANGED, LabelScale
 from metarec_ray.checkpoint import BUFFER, CHECKPOINTS, Checkpoint, step_path
 from metarec_ray.config import places
 from metarec_ray.config.compare import Difference, difference
@@ -92,24 +92,29 @@ def require_same_run(
         )
 
 
-def require_same_scale(model: Params, scale: LabelScale) -> None:
+def require_same_scale(model: Params, scale: LabelScale, path: Path | None = None) -> None:
     """Raise a CheckpointError if a checkpoint's `model` was learned from labels on another scale.
 
-    Checkpoints of before labels were standardised have them as they are.
+    Checkpoints of before labels were standardised have them as they are. The error names `path`.
     """
-    theirs = LabelScale.of_buffers(model, BUFFER) or AS_THEY_ARE
-    if not theirs.is_close(scale):
-        raise CheckpointError(
-            f"a run resumes with the scale of labels it began with, the checkpoint has mean "
-            f"{theirs.mean:.4g} and standard deviation {theirs.std:.4g}, now {scale.mean:.4g} and "
-            f"{scale.std:.4g}; choose another run.dir to begin anew"
-        )
+    theirs = LabelScale.of_buffers(model, BUFFER)
+    if (theirs or UNCHANGED).is_close(scale):
+        return
+    then = f"ratings of {_told(theirs)}" if theirs else "ratings as they are, by an older version"
+    raise CheckpointError(
+        f"a run resumes with the scale of labels it began with, {path or 'the checkpoint'} learned "
+        f"from {then}, now {_told(scale)}; choose another run.dir to begin anew"
+    )
 
 
 def own_config(experiment: Experiment, step: int) -> dict[str, Any]:
     """Return the configuration as it is written into a checkpoint of its run."""
     folder = step_path(experiment.directory / CHECKPOINTS, step)
     return places.relative(tree_of(experiment), folder)
+
+
+def _told(scale: LabelScale) -> str:
+    return f"mean {scale.mean:.4g} and standard deviation {scale.std:.4g}"
 
 
 def _other_source(

@@ -21,7 +21,6 @@ from torch import Tensor
 from metarec_ray.algorithms.base import Fitting
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.config.running import Train
-from metarec_ray.core.batch import Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.training.meta_step import tables
@@ -45,7 +44,7 @@ class _ShardResult(NamedTuple):
     """What a shard ends a round with."""
 
     state: ParameterState
-    read: Params  # bool [n] of each table: the rows that its lanes read, which its steps changed
+    read: dict[str, Tensor]  # bool [n] of each table: the rows that its lanes read
     entities: int  # that give tasks
     last: Progress
 
@@ -94,8 +93,7 @@ def _round(fitting: Fitting, trainer: Trainer, until: int) -> Iterator[Progress]
     start = _RoundStart(alone, trainer.store.path, trainer.state, first, last)
     results = fitting.each(partial(_train_shard, start), range(shards))
     entities = torch.tensor([result.entities for result in results], dtype=torch.float64)
-    for name, part in zip(ParameterState._fields, trainer.state, strict=True):
-        _average(part, [getattr(result.state, name) for result in results], results, entities)
+    _average_states(trainer.state, results, entities)
     trainer.step = until
     trainer.seconds += time.perf_counter() - started
     yield _mean_line([result.last for result in results], entities / entities.sum(), trainer)
@@ -125,23 +123,36 @@ def _train_shard(start: _RoundStart, index: int) -> _ShardResult:
     return _ShardResult(trainer.state, read, len(trainer.sampler), lines[-1])
 
 
-def _average(
-    mean: Params, shards: list[Params], results: list[_ShardResult], entities: Tensor
-) -> None:
-    """Change `mean` in place to the weighted mean; values that no shard changed keep their bits.
+def _average_states(mean: ParameterState, results: list[_ShardResult], entities: Tensor) -> None:
+    """Change `mean` in place to the mean of the shards, weighted by their `entities` [shards].
 
     Rows of a table, and their moments, are the mean of the shards that read them.
     """
-    for name, value in mean.items():
-        table = name.removeprefix("m.").removeprefix("v.")
-        weights = entities / entities.sum()
-        if table in results[0].read:
-            known = torch.stack([result.read[table] for result in results]) * entities[:, None]
-            weights = (known / known.sum(0).clamp(min=1)).unsqueeze(-1)  # [shards, n, 1]
+    states = [result.state for result in results]
+    weights = entities / entities.sum()
+    for name in mean.dense:
+        _average(name, mean, states, weights)
+    for name in mean.tables:
+        known = torch.stack([result.read[name] for result in results]) * entities[:, None]
+        weights = (known / known.sum(0).clamp(min=1)).unsqueeze(-1)  # [shards, n, 1]
+        _average(name, mean, states, weights)
+
+
+def _average(
+    name: str, mean: ParameterState, states: list[ParameterState], weights: Tensor
+) -> None:
+    """Change a parameter and its moments; values that no shard changed keep their bits."""
+    theirs = zip(*(_with_moments(state, name) for state in states), strict=True)
+    for value, of_shards in zip(_with_moments(mean, name), theirs, strict=True):
         change = torch.zeros_like(value)
-        for own, weight in zip(shards, weights, strict=True):
-            change += weight.to(value.dtype) * (own[name] - value)
+        for own, weight in zip(of_shards, weights, strict=True):
+            change += weight.to(value.dtype) * (own - value)
         value += change
+
+
+def _with_moments(state: ParameterState, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    value = state.tables[name] if name in state.tables else state.dense[name]
+    return value, state.moments[f"m.{name}"], state.moments[f"v.{name}"]
 
 
 def _mean_line(lines: list[Progress], weights: Tensor, trainer: Trainer) -> Progress:

@@ -1,9 +1,9 @@
 """Training period by period, and how much is forgotten on the way.
 
-Every period starts from the model of the one before, replays what was seen before and is drawn to
-that model; a period that does not improve on it is refused. Every model is evaluated
-on all periods. The forgetting of a period is the best quality that any earlier model had on it,
-minus the quality of the last model [Chaudhry et al., 2018, arXiv:1801.10112]. Does not know ray.
+Every period starts from the model of the one before, replays what was seen and is drawn to that
+model; a period that ends below it is refused. Every model is evaluated on all periods. The
+forgetting of a period is the best quality that any earlier model had on it, minus the quality of
+the last model [Chaudhry et al., 2018, arXiv:1801.10112]. Does not know ray.
 """
 
 import json
@@ -19,17 +19,18 @@ from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
 from metarec_ray.training.artifact import own_config, require_same_run
+from metarec_ray.training.held_out import HeldOut, Verdict
 from metarec_ray.training.meta_step.anchor import Anchor
 from metarec_ray.training.metrics_log import Progress
-from metarec_ray.training.periods import Verdict, cut, mixed, up_to, within
+from metarec_ray.training.periods import cut, mixed, up_to, within
 from metarec_ray.training.segments import Metrics, Segment
 from metarec_ray.training.task_source import every_event
 from metarec_ray.training.trainer import Trainer
-from metarec_ray.training.validation import HeldOut
 from metarec_ray.training.warm_start import copy, own_layout
 
 FORGETTING = "forgetting.json"
-VERDICT = "period"  # of a checkpoint's state
+VERDICT = "verdict"
+"""Key of a checkpoint's state."""
 
 
 class PeriodModel(NamedTuple):
@@ -40,14 +41,12 @@ class PeriodModel(NamedTuple):
         verdict: on the period; the model of a refused one is the model before, with the item
             statistics of this period.
         quality: of the held-out tasks of every period [P]: NDCG@10, accuracy, or minus the RMSE.
-        metric_name: of it.
 
     """
 
     checkpoint: Checkpoint
     verdict: Verdict
     quality: list[float]
-    metric_name: str
 
 
 class PeriodRun:
@@ -112,7 +111,7 @@ class PeriodRun:
         whole = len(quality) == len(self.periods.starts)
         lost = forgetting(quality) if whole else []
         return {
-            "metric": self.models[0].metric_name,
+            "metric": self._held_out.metric_name,
             "starts": self.periods.starts,
             "events": self.periods.events,
             "quality": quality,
@@ -127,11 +126,12 @@ class PeriodRun:
         replace_text(directory / FORGETTING, json.dumps(self.summary(), indent=1) + "\n")
 
     def sentence(self) -> str:
-        """Return the qualities of the last model, if its period was refused, and the forgetting.
+        """Return the last model's qualities, whether its period was refused, and what is forgotten.
 
         What is forgotten is known after the last period.
         """
-        table, (_, verdict, quality, name) = self.summary(), self.models[-1]
+        table, (_, verdict, quality) = self.summary(), self.models[-1]
+        name = self._held_out.metric_name
         shown = " ".join(f"{value:.4f}" for value in quality)
         lost = "".join(f"  forgotten {value:.4f}" for value in table["forgetting"])
         return f"after period {len(self.models)}  {name} {shown}{verdict.sentence()}{lost}"
@@ -200,8 +200,8 @@ class PeriodRun:
 
     def _add(self, trainer: Trainer, checkpoint: Checkpoint) -> None:
         verdict = Verdict(**checkpoint.state[VERDICT])
-        judged = self._held_out.period_by_period(trainer), self._held_out.metric_name
-        self.models.append(PeriodModel(checkpoint, verdict, *judged))
+        quality = self._held_out.period_by_period(trainer)
+        self.models.append(PeriodModel(checkpoint, verdict, quality))
         self._learned(self)
 
 

@@ -41,33 +41,6 @@ class Periods(NamedTuple):
         return torch.searchsorted(torch.tensor(self.starts[1:]), time, right=True)
 
 
-class Verdict(NamedTuple):
-    """Whether a period's model goes on.
-
-    Attributes:
-        before: quality of the model that the period began with, on held-out entities' first tasks
-            of all that was seen so far, this period included; None if the period began with fresh
-            parameters.
-        after: that of the model that the period ended with.
-
-    """
-
-    before: float | None
-    after: float
-
-    @property
-    def refused(self) -> bool:
-        """Whether the period ended below the model that it began with."""
-        return self.before is not None and not self.after >= self.before
-
-    def sentence(self) -> str:
-        """Return what a refused period is told by; an empty text for others."""
-        if self.before is None or not self.refused:
-            return ""
-        numbers = f"{self.after:.4f} on all that was seen, {self.before:.4f} before it"
-        return f"  refused: {numbers}; the model before goes on"
-
-
 def cut(experiment: Experiment, store: TaskStore) -> Periods:
     """Return `train.periods` periods of the training events.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.algorithms.problem import Recipe
-from metarec_ray.checkpoint import BUFFER, Checkpoint
+from metarec_ray.checkpoint import BUFFER, Checkpoint, require_parameters
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Lane, Params
 from metarec_ray.core.parameters import table_rows
@@ -175,18 +175,19 @@ class Trainer:
         """Continue from `checkpoint`; CheckpointError if it is of other data or settings."""
         given = self.copied and self.copied.sha256
         require_same_run(checkpoint, self.experiment, self.store, path, source=given)
-        self.load(checkpoint.model)
+        self.load(checkpoint.model, path)
         for name, value in self.state.moments.items():
             value.copy_(checkpoint.optimizer[name])
         self.step = int(checkpoint.state["step"])
         self.seconds = float(checkpoint.metrics.get("seconds", 0.0))
 
-    def load(self, model: Params) -> None:
-        """Take all parameters from `model`, by their names in a checkpoint.
+    def load(self, model: Params, path: Path | None = None) -> None:
+        """Take all parameters from `model`, by their names in a checkpoint, that of `path`.
 
-        CheckpointError if they were learned from labels on another scale.
+        CheckpointError if one is missing, or they were learned from labels on another scale.
         """
-        require_same_scale(model, self.label_scale)
+        require_same_scale(model, self.label_scale, path)
+        require_parameters(model, self.declared, path)
         for parameters in (self.state.dense, self.state.tables):
             for name, value in parameters.items():
                 value.copy_(model[name])

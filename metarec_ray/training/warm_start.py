@@ -127,7 +127,8 @@ def copy(declared: Declared, own: Layout, source: Checkpoint, path: Path) -> Cop
             "from ratings as they are: train it anew (train.init_from)"
         )
     found = Copied(path, checkpoints.parameters_sha256(source.model), [], {}, [])
-    for name, (value, _, rows, *_) in sorted(declared.items(), key=lambda item: item[1].is_table):
+    for name, parameter in sorted(declared.items(), key=lambda item: item[1].is_table):
+        value, rows = parameter.value, parameter.rows
         theirs = source.model.get(name)
         if theirs is None or value.dim() != theirs.dim() or value.shape[1:] != theirs.shape[1:]:
             found.fresh.append(name)

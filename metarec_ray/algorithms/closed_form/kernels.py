@@ -6,7 +6,7 @@ item. Tables hold the items' features; the kind in a table's name says which ker
 
     linear.*            inner products
     sphere.*            unit vectors; exp(c (cosine - 1)) for two sharpnesses c
-    number.*            a standardised number; exp(-distance^2 / 2 w^2) for two widths w
+    number.*            a number as its rank; exp(-distance^2 / 2 w^2) for two widths w
     vector.*            unit vectors; squared cosine, 0 for a negative cosine
     token.*             bags of weighted tokens; cosine
 """

@@ -42,7 +42,8 @@ class GradientLearner(MetaLearner):
         inner_lr: rate of the inner steps.
         inner_steps: steps of descent on the support.
         half_life: age in events at which an event counts half; None for never.
-        prior_events: how many events move the weights half of the way that many would.
+        prior_events: events after which a step goes half of its whole way: k / (k + prior_events);
+            0 for whole steps.
 
     """
 

@@ -68,7 +68,7 @@ class FeatureSpace:
                 weights.append(weight)
             elif field.kind == "numeric":
                 values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-                scaled = _standardised(values.astype(np.float64), field)
+                scaled = _on_one_scale(values.astype(np.float64), field)
                 dense.append(np.nan_to_num(scaled, nan=0.0).astype(np.float32)[:, None])
             else:
                 dense.append(_vectors(column, field.dim))
@@ -112,10 +112,11 @@ def stack(records: Sequence[Features]) -> Features:
     return Features(*(torch.cat(column) for column in zip(*padded, strict=True)))
 
 
-def _standardised(values: np.ndarray, field: FeatureField) -> np.ndarray:
-    """Return numbers on one scale: ranks of variance 1 if they are spread evenly, 0 their middle.
+def _on_one_scale(values: np.ndarray, field: FeatureField) -> np.ndarray:
+    """Return numbers on one scale: their ranks, with the median at 0.
 
-    These lie within +-3^(1/2), whatever the number. Stores without ranks have mean and deviation.
+    Ranks that are spread evenly have variance 1 and lie within +-3^(1/2). Of stores without ranks,
+    deviations from the mean.
     """
     if not field.knots:
         return (values - field.mean) / field.std

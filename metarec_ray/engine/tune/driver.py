@@ -63,7 +63,8 @@ def sweep(
     experiment = absolute(experiment, Path.cwd())  # trials run in another folder
     directory = experiment.directory
     require_suitable(experiment, store)
-    judge = validation(experiment, store, ranks=space.check(experiment) or None)
+    space.require_searchable(experiment)
+    judge = validation(experiment, store, ranks=space.any_ranks_only(experiment) or None)
     metric, mode = judge.objective
     tuner = _resumed(experiment, store, directory, judge, progress) if resume else None
     tuner = tuner or _new(experiment, store, directory, judge, progress)

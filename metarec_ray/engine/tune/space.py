@@ -12,13 +12,8 @@ from metarec_ray.config.running import Range
 from metarec_ray.errors import ConfigError
 
 
-def check(experiment: Experiment) -> bool:
-    """Return whether a trial may be of a learner that only ranks: all are judged by rankings then.
-
-    Raises:
-        ConfigError: no trial could take a key or a bound.
-
-    """
+def require_searchable(experiment: Experiment) -> None:
+    """Raise a ConfigError unless a sweep can train the experiment with every key and bound."""
     if experiment.blend.members:
         raise ConfigError(
             "a sweep is of one learner, got a blend of "
@@ -26,20 +21,32 @@ def check(experiment: Experiment) -> bool:
         )
     train = experiment.train
     if train.average is not None or train.periods > 1:
-        raise ConfigError(
-            "a sweep's trials train one model at once, got train.average or train.periods"
-        )
-    asked = [
-        override(experiment, {key: value})
-        for key, values in experiment.sweep.space.items()
-        for value in values.choices or (values.low, values.high)
-    ]
-    return any(one.algorithm.ranks_only for one in asked)
+        key, value = "periods", train.periods
+        if train.average is not None:
+            key, value = "average.shards", train.average.shards
+        raise ConfigError(f"a sweep's trials train one model at once, got train.{key} {value}")
+    _with_each_bound(experiment)
+
+
+def any_ranks_only(experiment: Experiment) -> bool:
+    """Return whether a trial may be of a learner that only ranks: all are judged by rankings then.
+
+    ConfigError as `require_searchable`.
+    """
+    return any(one.algorithm.ranks_only for one in _with_each_bound(experiment))
 
 
 def drawn_from(space: dict[str, Range]) -> dict[str, Any]:
     """Return what Tune draws each key from."""
     return {key: _domain(values) for key, values in space.items()}
+
+
+def _with_each_bound(experiment: Experiment) -> list[Experiment]:
+    return [
+        override(experiment, {key: value})
+        for key, values in experiment.sweep.space.items()
+        for value in values.choices or (values.low, values.high)
+    ]
 
 
 def _domain(values: Range) -> Any:

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.evaluation.protocols.ratings import RatingTasks
 from metarec_ray.evaluation.protocols.strict import TRAINING
+from metarec_ray.evaluation.scoring import require_finite
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured
-from metarec_ray.evaluation.table.rating_measures import Asked, Source, Worth, measure_ratings
+from metarec_ray.evaluation.table.rating_measures import Asked, Worth, measure_ratings
 from metarec_ray.inference.recommender import Recommender
 
 
@@ -55,6 +57,9 @@ def measure_tasks(
         ties: seed that breaks ties of lists.
         clock: seconds.
 
+    Raises:
+        NotFinite: a prediction is NaN or infinite.
+
     """
     return [
         Measured(
@@ -86,14 +91,13 @@ def _measured(
     fit_seconds = float(recommender.metadata["metrics"].get("seconds", 0.0))
     adapted = float(recommender.adapted())
     sizes = (None,) if ks is None else tuple(ks)
-    prior = None if sizes[0] == 0 else recommender.scores(tasks.supports(0), items=tasks.query)
+    prior = None if sizes[0] == 0 else _predicted(recommender, tasks, 0)
     for k in sizes:
         start = clock()
-        predicted = recommender.scores(tasks.supports(k), items=tasks.query)
+        predicted = _predicted(recommender, tasks, k)
         seconds = clock() - start
         prior = predicted if prior is None else prior
-        source = Source(recommender.method, tasks.entity, k)
-        worth = measure_ratings(predicted, asked, ties=ties, prior=prior, source=source)
+        worth = measure_ratings(predicted, asked, ties=ties, prior=prior)
         costs = {
             "fit_seconds": fit_seconds,
             "adapted": adapted,
@@ -102,6 +106,13 @@ def _measured(
         }
         condition = Condition(scenario=tasks.scenario) if k is None else Condition(k=k)
         yield condition, worth._replace(facts=costs | worth.facts)
+
+
+def _predicted(recommender: Recommender, tasks: RatingTasks, k: int | None) -> Tensor:
+    """Return finite predictions [T, Q] of the query labels after k events; None: whole supports."""
+    found = recommender.scores(tasks.supports(k), items=tasks.query)
+    require_finite(found, tasks.mask, method=recommender.method, entity=tasks.entity, k=k)
+    return found
 
 
 def label_range(store: TaskStore) -> tuple[float, float]:

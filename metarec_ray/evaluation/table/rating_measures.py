@@ -6,7 +6,6 @@ adapting lowers the squared error.
 Axes: T tasks, Q ratings of a padded query.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from metarec_ray.core import label_metrics, metrics
 from metarec_ray.data.settings import Feedback
-from metarec_ray.evaluation.scoring import require_finite
 from metarec_ray.evaluation.table.ranking_measures import TIES
 
 DEPTHS, SHORT = (1, 3, 5, 10), 5  # of the lists of a query's rated items
@@ -50,21 +48,6 @@ class Asked(NamedTuple):
         return self.label >= (self.positive_min if self.feedback == "explicit" else 0.5)
 
 
-class Source(NamedTuple):
-    """Whose predictions are measured, for the error about one that is no number.
-
-    Attributes:
-        method: its name.
-        entity: [T], names; () to count the tasks.
-        k: number of known events; None for whole supports.
-
-    """
-
-    method: str = "a method"
-    entity: Sequence[str] = ()
-    k: int | None = None
-
-
 class Worth(NamedTuple):
     """Metrics of predictions; the fields are those of `ranking_measures.Measured`."""
 
@@ -74,31 +57,19 @@ class Worth(NamedTuple):
 
 
 def measure_ratings(
-    predicted: Tensor,
-    asked: Asked,
-    *,
-    ties: int,
-    prior: Tensor | None = None,
-    source: Source | None = None,
+    predicted: Tensor, asked: Asked, *, ties: int, prior: Tensor | None = None
 ) -> Worth:
     """Return the metrics of predicted query labels.
 
     Args:
-        predicted: [T, Q], on the scale of the labels (explicit) or in log-odds (binary).
+        predicted: [T, Q], finite where `asked` has labels, on the scale of the labels (explicit)
+            or in log-odds (binary).
         asked: the labels.
         ties: seed that breaks ties of the lists.
         prior: predictions after an empty support; None leaves the adaptation gain out.
-        source: whose predictions they are, for an error.
-
-    Raises:
-        NotFinite: a prediction is NaN or infinite.
 
     """
     label, mask = asked.label, asked.mask
-    whose = source or Source()
-    _require_finite(predicted, mask, whose)
-    if prior is not None:
-        _require_finite(prior, mask, whose._replace(k=0))
     said = asked.on_scale(predicted)
     # Probabilities that round to 0 or 1 are still ordered by their log-odds.
     ranked = said if asked.feedback == "explicit" else predicted
@@ -121,11 +92,6 @@ def measure_ratings(
         "calibration_slope": slope(ranked[mask], label[mask]),
     }
     return Worth(mask.sum(1).to(torch.float32), values, facts)
-
-
-def _require_finite(predicted: Tensor, mask: Tensor, source: Source) -> None:
-    entity = source.entity or range(len(predicted))
-    require_finite(predicted, mask, method=source.method, entity=entity, k=source.k)
 
 
 def _lists(predicted: Tensor, asked: Asked, ties: int) -> dict[str, Tensor]:

@@ -86,7 +86,7 @@ def update(
 ) -> None:
     """Take one step of AdamW on the rows `ids` (unique) of `table` and of its moments, in place.
 
-    LaneRows that no lane read keep their value and their moments.
+    Rows that no lane read keep their value and their moments.
     """
     whole = (table, moments[f"m.{name}"], moments[f"v.{name}"])
     value, m, v = (part.index_select(0, ids) for part in whole)

@@ -59,7 +59,7 @@ def test_a_quality_is_the_same_in_every_call_though_all_scores_tie() -> None:
 def test_nothing_is_chosen_by_a_quality_that_is_no_number() -> None:
     silent = torch.full((3, 4), 1.0)
     silent[1, 2] = torch.nan
-    with pytest.raises(NotFinite, match="must be finite, number 2 of 2 is nan"):
+    with pytest.raises(NotFinite, match="must be finite, number 2 of 2 has nan"):
         select(torch.stack([torch.zeros(3, 4), silent]), closeness, rounds=7)
-    with pytest.raises(NotFinite, match="must be finite, number 1 of 2 is inf"):
+    with pytest.raises(NotFinite, match="must be finite, number 1 of 2 has inf"):
         best_of((0.0, 0.5), lambda value: torch.tensor([1.0 / value if value else torch.inf]))

@@ -12,7 +12,7 @@ from metarec_ray.algorithms.base import FittedLearner, Learner
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.closed_form.eb_ridge import EBRidge
 from metarec_ray.algorithms.in_context.recurrent import Recurrent
-from metarec_ray.algorithms.label_scale import AS_THEY_ARE, LabelScale
+from metarec_ray.algorithms.label_scale import UNCHANGED, LabelScale
 from metarec_ray.algorithms.rivals.als import MfFoldIn
 from metarec_ray.algorithms.rivals.counts import Popularity
 from metarec_ray.algorithms.union import Algorithm, name_of
@@ -25,8 +25,8 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
 from metarec_ray.inference.recommender import Recommender, SupportEvent
 from metarec_ray.training.fit import fit
+from metarec_ray.training.held_out import evaluate_starts
 from metarec_ray.training.trainer import Trainer
-from metarec_ray.training.validation import evaluate_starts
 from tests.unit.algorithms.fitted import small
 
 USERS, ITEMS, EVENTS = 24, 10, 6
@@ -131,14 +131,14 @@ def test_labels_are_standardised_and_restored() -> None:
 
 def test_labels_without_a_spread_have_the_unit_one() -> None:
     assert LabelScale.of(torch.full((3,), 0.1)) == (torch.tensor(0.1).item(), 1.0)
-    assert LabelScale.of(torch.zeros(0)) == AS_THEY_ARE
+    assert LabelScale.of(torch.zeros(0)) == UNCHANGED
 
 
 def test_thresholds_are_compared_with_ratings_as_they_are() -> None:
     label = torch.tensor([1.0, 5.0])
-    assert Popularity(positive_min=4.0).label_scale(label, "explicit") == AS_THEY_ARE
+    assert Popularity(positive_min=4.0).label_scale(label, "explicit") == UNCHANGED
     assert EBRidge().label_scale(label, "explicit") == (3.0, 2.0)
-    assert BayesianHead().label_scale(label, "binary") == AS_THEY_ARE
+    assert BayesianHead().label_scale(label, "binary") == UNCHANGED
 
 
 def trainer(store: TaskStore, **train: Any) -> Trainer:
@@ -185,7 +185,9 @@ def test_what_learned_from_labels_as_they_are_is_served_and_neither_resumed_nor_
     assert in_stars == pytest.approx(
         {item: scale.restore(torch.tensor(score)).item() for item, score in without_unit.items()}
     )
-    with pytest.raises(CheckpointError, match="a run resumes with the scale of labels it began"):
+    with pytest.raises(
+        CheckpointError, match="learned from ratings as they are, by an older version"
+    ):
         run.restore(before, tmp_path)
     checkpoints.save(before, tmp_path / "source")
     with pytest.raises(CheckpointError, match="a source that learned from standardised ratings"):

@@ -8,7 +8,7 @@ from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError, NotFinite
 from metarec_ray.evaluation.blend import blend, fit_blend, member_experiments
-from metarec_ray.evaluation.validation import validate, validation
+from metarec_ray.evaluation.validation import validation
 from metarec_ray.inference.predictor import member_scores
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit
@@ -120,7 +120,8 @@ def test_quality_is_one_number_a_k_and_higher_is_better(store: TaskStore) -> Non
     ease = asked(algorithm={"name": "ease", "penalty": 5.0}, train=train)
     chance = asked(algorithm={"name": "random"}, train=train)
     good, bad = (
-        validate(Recommender(fit(one, store)).predictor, one, store) for one in (ease, chance)
+        validation(one, store).by_k(Recommender(fit(one, store)).predictor)
+        for one in (ease, chance)
     )
     assert good.keys() == {0, 2}
     assert good[2] > bad[2]

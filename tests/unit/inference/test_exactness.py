@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
-from metarec_ray.algorithms.label_scale import AS_THEY_ARE, LabelScale
+from metarec_ray.algorithms.label_scale import UNCHANGED, LabelScale
 from metarec_ray.core.batch import Params
 from metarec_ray.inference.predictor import Blend
 from metarec_ray.inference.retrieval import Best, Retriever
@@ -20,7 +20,7 @@ from metarec_ray.inference.single import Trained
 from tests.unit.inference.served import ANY, BY_ID, DIM, ITEMS, clock, served, supports
 
 CASES = int(os.environ.get("METAREC_CASES", "60"))
-ULP = 2.0**-24
+UNIT_ROUNDOFF = 2.0**-24
 HIDDEN = ((), (), (6,), (6, 5))
 
 Trap = Callable[[Tensor, Tensor, Generator], Tensor]
@@ -87,14 +87,14 @@ TRAPS: tuple[Trap, ...] = (plain, outlier, uneven, flat, far, close, long, tiny)
 
 
 def trapped(case: int) -> Trained:
-    """A head over a catalogue that is made to fool approximations."""
+    """A head over a catalogue that is made to fool bounds."""
     rng = Generator().manual_seed(case)
     made = served(BayesianHead(), hidden=HIDDEN[case // len(TRAPS) % len(HIDDEN)])
     query = normal(rng, DIM) * power(rng, -2, 2)
     vectors = TRAPS[case % len(TRAPS)](normal(rng, ITEMS, DIM), query, rng)
     offset = normal(rng, ITEMS) * power(rng, -6, 1) * float(case % 3 > 0)
     made.items = made.items._replace(vector=vectors, offset=offset)
-    made.label_scale = LabelScale(3.0, 1.1) if case % 7 == 3 else AS_THEY_ARE
+    made.label_scale = LabelScale(3.0, 1.1) if case % 7 == 3 else UNCHANGED
     made.meta["user.tokens"] = torch.zeros_like(made.meta["user.tokens"])
     weight = made.meta["head.out.weight"].clone()
     weight[-DIM:] = query
@@ -121,11 +121,11 @@ def in_double(made: Trained) -> tuple[Tensor, Tensor]:
     if layers(p):
         last = p["head.out.weight"][:-DIM]
         score, terms = score + units @ last, terms + sums @ last.abs()
-    off = (DIM + 8) * (1 + layers(p)) * ULP * terms + 1e-36
+    off = (DIM + 8) * (1 + layers(p)) * UNIT_ROUNDOFF * terms + 1e-36
     mean, std = made.label_scale
     score = std * score + mean
-    restored = made.label_scale != AS_THEY_ARE
-    return score, std * off + restored * 4 * ULP * (score.abs() + abs(mean))
+    restored = made.label_scale != UNCHANGED
+    return score, std * off + restored * 4 * UNIT_ROUNDOFF * (score.abs() + abs(mean))
 
 
 def is_right(found: Best, score: Tensor, off: Tensor, k: int) -> bool:
@@ -149,7 +149,7 @@ def test_no_list_is_wrong_in_adversarial_catalogues() -> None:
             parts = ((score, off), in_double(other))
             predictor = Blend([made, other], torch.tensor([[0.7, 0.4]]), torch.zeros(1), "explicit")
             score = 0.7 * parts[0][0] + 0.4 * parts[1][0]
-            off = torch.stack([4 * ULP * p[0].abs() + p[1] for p in parts]).sum(0)
+            off = torch.stack([4 * UNIT_ROUNDOFF * p[0].abs() + p[1] for p in parts]).sum(0)
         retriever = Retriever(predictor, ANY, BY_ID, clock=clock(low=case // 2 % 2 == 0))
         (found,) = retriever.best(nobody, k, exclude_seen=True)
         assert is_right(found, score, off, k), f"case {case}"

@@ -125,7 +125,7 @@ def test_a_model_whose_prior_is_no_number_cannot_rank(biases: Checkpoint) -> Non
     item[biases.model["buffer.trained"].nonzero()[3]] = torch.nan
     model = Recommender(biases._replace(model=biases.model | {"item": item}))
     for support in ([], [SupportEvent(model.ids[0], 3.0)]):
-        with pytest.raises(NotFinite, match="ranked by finite scores, default 0 gives others"):
+        with pytest.raises(NotFinite, match="scores must be finite, default 0 gives NaN or"):
             model.rank(support, k=2)
 
 
@@ -408,3 +408,13 @@ def test_a_checkpoint_without_rules_has_those_of_its_configuration(trained: Chec
     found = Recommender(trained._replace(schema=schema, config=config))
     assert found.rules == LabelRules(feedback="implicit", label_min=3.0)
     assert found.fields["context"] == Recommender(trained).fields["context"]
+
+
+def test_a_model_of_an_older_version_without_a_parameter_is_refused(synthetic_store: Path) -> None:
+    trainer = Trainer(parse(SETTINGS, "test"), TaskStore.open(synthetic_store))
+    checkpoint = trainer.checkpoint({"query_loss": 1.0})
+    older = {name: value for name, value in checkpoint.model.items() if name != "bayes.constant"}
+    with pytest.raises(CheckpointError, match=r"lacks bayes\.constant: it was trained by an older"):
+        Recommender(checkpoint._replace(model=older))
+    with pytest.raises(CheckpointError, match=r"lacks bayes\.constant"):
+        trainer.load(older)

@@ -24,7 +24,7 @@ from metarec_ray.inference.predictor import Blend, Predictor
 from metarec_ray.inference.retrieval import Best, Retriever
 from metarec_ray.inference.single import Fitted
 from metarec_ray.inference.supports import Supports
-from metarec_ray.models.approximate_catalogue import ApproximateCatalogue
+from metarec_ray.models.bounded_catalogue import BoundedCatalogue
 from tests.unit.inference.served import (
     ANY,
     BY_ID,
@@ -80,19 +80,19 @@ def test_the_best_are_those_of_exact_scores_and_few_are_scored_exactly(
     predictor, asked = served(learner, feedback, hidden), supports(3, feedback)
     retriever = Retriever(predictor, ANY, BY_ID, clock=clock(low=low))
     check(retriever.best(asked, 10, exclude_seen=True), expected(predictor, asked, 10, ANY))
-    assert approximate(retriever).low == low
+    assert bounded(retriever).low == low
     assert len(retriever.shortlisted(asked, 10, exclude_seen=True)) == 3
 
 
-def approximate(retriever: Retriever) -> ApproximateCatalogue:
+def bounded(retriever: Retriever) -> BoundedCatalogue:
     assert isinstance(retriever.scorer, OfHead)
-    return retriever.scorer.approximate
+    return retriever.scorer.bounded
 
 
 def test_a_machine_that_cannot_multiply_integers_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue_scores, "adds_up", lambda width: False)
     retriever = Retriever(served(BayesianHead()), ANY, BY_ID, clock=clock(low=True))
-    assert not approximate(retriever).low
+    assert not bounded(retriever).low
 
 
 def test_several_requests_are_a_loop_over_them() -> None:

@@ -121,7 +121,7 @@ def test_a_model_that_cannot_rank_at_all_is_a_server_error_that_says_so(
     client: Client, ranker: FakeRanker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def rank(*args: Any, **options: Any) -> Ranking:
-        raise NotFinite("items are ranked by finite scores, 3 of 4 are not")
+        raise NotFinite("scores must be finite, films v3 gives NaN or infinite ones")
 
     monkeypatch.setattr(ranker, "rank", rank)
     content = problem(ask(client), 500, "internal")

@@ -1,7 +1,7 @@
 """What a trainer's model is worth on the validation entities of its store."""
 
+from metarec_ray.training.held_out import evaluate_starts
 from metarec_ray.training.trainer import Trainer
-from metarec_ray.training.validation import evaluate_starts
 
 
 def validate(trainer: Trainer) -> tuple[float, float]:

@@ -77,8 +77,8 @@ def test_a_period_is_begun_from_the_last_and_judged_on_all(store: TaskStore) -> 
     first, second = run.models
     assert [(line.step, line.steps) for line in lines] == [(2, 4), (4, 4)]
     assert [one.checkpoint.state["step"] for one in (first, second)] == [2, 4]
-    assert first.metric_name == "query_ndcg@10"
     table = run.summary()
+    assert table["metric"] == "query_ndcg@10"
     assert len(table["quality"]) == len(table["quality"][0]) == 2
     lost = first.quality[0] - second.quality[0]
     assert table["forgetting"] == pytest.approx([lost])

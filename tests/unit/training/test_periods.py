@@ -6,24 +6,15 @@ import torch
 from metarec_ray.config.experiment import override, parse
 from metarec_ray.core.batch import Lane
 from metarec_ray.core.histories import Histories
-from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.periods import mixed
 from metarec_ray.training.trainer import Trainer
-
-SMALL = {
-    "model": {"dim": 3, "user_ids": True},
-    "train": {
-        "num_workers": 1, "steps": 4, "lanes": 2, "lane_tasks": 2, "reference_items": 4,
-        "weight_decay": 0.0,
-        "tasks": {"ks": [0, 2], "window": 2, "query_size": 2, "negatives": 3},
-    },
-}  # fmt: skip
+from tests.unit.training.small import SMALL, small_trainer
 
 
 @pytest.fixture(scope="module")
 def trainer(synthetic_store: Path) -> Trainer:
-    return Trainer(parse(SMALL, "test"), TaskStore.open(synthetic_store))
+    return small_trainer(synthetic_store)
 
 
 @pytest.mark.parametrize(("replay", "expected"), [(0.25, 5), (0.7, 14)])

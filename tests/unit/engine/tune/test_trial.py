@@ -11,10 +11,11 @@ from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.tune import space
 from metarec_ray.engine.tune.trial import WHY, reported
+from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.validation import Validation, validation
 from metarec_ray.inference.recommender import Recommender
+from metarec_ray.training.held_out import evaluate_starts
 from metarec_ray.training.trainer import Trainer
-from metarec_ray.training.validation import evaluate_starts
 
 EVALUATE = {"ks": [0, 2], "query_size": 2, "min_positives": 4}
 TASKS = {"window": 4, "ks": [0, 2], "query_size": 2}
@@ -71,5 +72,14 @@ def test_a_checkpoint_without_numbers_has_no_value_and_says_why(
 def test_trials_of_learners_that_only_rank_are_all_judged_by_rankings() -> None:
     names = {"choices": ["popularity", "user_item_bias"]}
     experiment = asked(sweep__space={"algorithm.name": names})
-    assert space.check(experiment)
-    assert not space.check(asked())
+    assert space.any_ranks_only(experiment)
+    assert not space.any_ranks_only(asked())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [("periods", 2, "train.periods 2"), ("average", {"shards": 4}, "train.average.shards 4")],
+)
+def test_a_sweep_of_several_models_at_once_is_refused(key: str, value: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=f"one model at once, got {told}"):
+        space.require_searchable(asked(**{f"train__{key}": value}))

@@ -22,7 +22,7 @@ from metarec_ray.evaluation.rivals import fitted
 from metarec_ray.evaluation.scoring import Method, recommender_method
 from metarec_ray.evaluation.table.rows import Header, evaluate
 from metarec_ray.evaluation.table.text import render
-from metarec_ray.evaluation.validation import validate, validation
+from metarec_ray.evaluation.validation import validation
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit_histories
 from tests.unit.small_histories import histories_of
@@ -181,7 +181,7 @@ def test_choices_are_made_on_the_latest_training_entities_and_never_on_test_ones
 
 def test_every_k_is_looked_at_by_itself(store: TaskStore, tasks: StrictTasks):
     recommender = Recommender(fit_histories(EXPERIMENT, store))
-    assert list(validate(recommender.predictor, EXPERIMENT, store)) == [0, 1, 3]
+    assert list(validation(EXPERIMENT, store).by_k(recommender.predictor)) == [0, 1, 3]
     method = recommender_method(fitted(Popularity(), EXPERIMENT, store), tasks)
     rows = evaluate(tasks, [method], SETTINGS, header=HEADER, clock=lambda: 0.0)
     assert [(row["k"], row["n"]) for row in rows] == [(k, len(tasks.entity)) for k in (0, 1, 3)]

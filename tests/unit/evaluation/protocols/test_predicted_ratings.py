@@ -8,10 +8,12 @@ from metarec_ray.config.experiment import parse
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.errors import NotFinite
 from metarec_ray.evaluation.protocols.predicted_ratings import Labels, label_range, measure_tasks
 from metarec_ray.evaluation.protocols.ratings import rule_tasks
 from metarec_ray.evaluation.table.ranking_measures import Condition
 from metarec_ray.inference.recommender import Recommender, SupportEvent
+from metarec_ray.inference.supports import Supports
 from metarec_ray.training.fit import fit
 
 LOG = pl.DataFrame(
@@ -111,3 +113,25 @@ def test_a_prediction_is_what_the_recommender_would_say_of_each_item_alone(
     user = store.user_fields(store.entity_ids().index(one.entity[0]))
     alone = {item.id: item.score for item in trained.rank(events, asked, user_fields=user).items}
     assert predicted.tolist() == pytest.approx([alone[item] for item in asked], abs=1e-5)
+
+
+@pytest.mark.parametrize("broken", [0, 3])
+def test_a_prediction_that_is_no_number_names_method_entity_and_k(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch, broken: int
+) -> None:
+    tasks = rule_tasks(store, parse(TREE, "here").evaluate.ratings, seed=0, force=True)[:1]
+    constant = recommender(store, Constant())
+
+    def scores(supports: Supports, *, items: torch.Tensor) -> torch.Tensor:
+        found = torch.ones(items.shape)
+        if bool(supports.mask.any()) == (broken > 0):
+            found[1, 0] = torch.inf
+        return found
+
+    monkeypatch.setattr(constant, "scores", scores)
+    place = f"constant gives inf for entity {tasks[0].entity[1]} after k = {broken} events"
+    with pytest.raises(NotFinite, match=f"scores must be finite, {place}"):
+        measure_tasks(
+            constant, tasks, labels=Labels("explicit", label_range(store), 4.0),
+            ks=(3,), seed=0, ties=0, clock=lambda: 0.0,
+        )  # fmt: skip

@@ -3,25 +3,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from metarec_ray.config.experiment import parse
-from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.training.meta_step.anchor import Anchor
 from metarec_ray.training.meta_step.step import Alone
 from metarec_ray.training.trainer import Trainer
-
-SMALL = {
-    "model": {"dim": 3, "user_ids": True},
-    "train": {
-        "num_workers": 1, "steps": 4, "lanes": 2, "lane_tasks": 2, "reference_items": 4,
-        "weight_decay": 0.0,
-        "tasks": {"ks": [0, 2], "window": 2, "query_size": 2, "negatives": 3},
-    },
-}  # fmt: skip
+from tests.unit.training.small import small_trainer
 
 
 @pytest.fixture(scope="module")
 def trainer(synthetic_store: Path) -> Trainer:
-    return Trainer(parse(SMALL, "test"), TaskStore.open(synthetic_store))
+    return small_trainer(synthetic_store)
 
 
 def fresh(trainer: Trainer) -> Trainer:

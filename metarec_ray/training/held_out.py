@@ -1,9 +1,11 @@
-"""Query loss and metric of a trainer's model on entities that it was not trained on.
+"""How good a model is on training entities that no period is trained on.
 
 Tasks are cut at the start of histories, as of new users, and sampled as training samples them. No
 parameter changes, and nothing but whether a period is refused is decided by it: choices are made by
-`evaluation.validation`. The entities that training by periods holds out are training entities.
+`evaluation.validation`.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +22,33 @@ from metarec_ray.training.meta_step.query_loss import METRIC
 from metarec_ray.training.meta_step.step import to_device
 from metarec_ray.training.periods import Periods, held_out, within
 from metarec_ray.training.trainer import Trainer
+
+
+class Verdict(NamedTuple):
+    """Whether a period's model goes on.
+
+    Attributes:
+        before: quality of the model that the period began with, on held-out entities' first tasks
+            of all that was seen so far, this period included; None if the period began with fresh
+            parameters.
+        after: that of the model that the period ended with.
+
+    """
+
+    before: float | None
+    after: float
+
+    @property
+    def refused(self) -> bool:
+        """Whether the period ended below the model that it began with."""
+        return self.before is not None and not self.after >= self.before
+
+    def sentence(self) -> str:
+        """Return what a refused period is told by; an empty text for others."""
+        if self.before is None or not self.refused:
+            return ""
+        numbers = f"{self.after:.4f} on all that was seen, {self.before:.4f} before it"
+        return f"  refused: {numbers}; the model before goes on"
 
 
 class HeldOut:

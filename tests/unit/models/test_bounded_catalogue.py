@@ -4,7 +4,7 @@ from torch import Tensor
 
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.parameters import split
-from metarec_ray.models.approximate_catalogue import ApproximateCatalogue
+from metarec_ray.models.bounded_catalogue import BoundedCatalogue
 from metarec_ray.models.encoders.base import Side
 from metarec_ray.models.head import head_score
 from metarec_ray.models.towers import Sides, Towers
@@ -55,7 +55,7 @@ def test_bounds_are_above_the_heads_scores_and_not_far(
     head = adapted(meta, names)
     expected = exactly(head, vector, offset, query)
     for low, most in ((False, 1e-3), (True, 0.1)):
-        found = ApproximateCatalogue(meta, vector, offset, low=low).bounds(head, query)
+        found = BoundedCatalogue(meta, vector, offset, low=low).bounds(head, query)
         above = found.value.double() + found.shift.unsqueeze(1) - expected
         assert float(above.min()) > 0
         assert float(above.max() / expected.std()) < most
@@ -66,6 +66,6 @@ def test_what_float32_cannot_hold_is_no_error_and_bounds_nothing(low: bool) -> N
     meta = shared(())
     vector, offset = torch.full((ITEMS, DIM), 1e30), torch.zeros(ITEMS)
     vector[::2] = -1e30
-    catalogue = ApproximateCatalogue(meta, vector, offset, low=low)
+    catalogue = BoundedCatalogue(meta, vector, offset, low=low)
     found = catalogue.bounds(meta, torch.full((1, DIM), 1e38))
     assert not bool(found.value.isfinite().any())

@@ -34,7 +34,7 @@ class _Matches(NamedTuple):
     error: Tensor  # float32 [R]
 
 
-class ApproximateCatalogue:
+class BoundedCatalogue:
     """Items as heads that differ from task to task can score all of them.
 
     In low precision the product of user and item is one of 8-bit integers. Hidden layers are in
