@@ -3,7 +3,7 @@
     METAREC_DATA=DIR python -m benchmarks.bench_learning [NAME ...]
 
 Fits the methods of `LOOKS` as `metarec bench` configures them, in this process, with one seed, and
-judges them once on the test entities of their protocol. Writes one result file; minutes a name.
+judges them on the test entities of their protocol. Writes a result file a name; minutes each.
 The tables with all methods and several seeds are `bench_tables.py`'s.
 """
 
@@ -66,13 +66,15 @@ def main() -> int:
         print("METAREC_DATA must name the folder of the data sets, it is not set", file=sys.stderr)
         return 2
     names = sys.argv[1:] or list(LOOKS)
-    parts = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            parts += [f"## {name}", "", "```", judged(LOOKS[name], Path(folder) / name), "```", ""]
-            print("\n".join(parts[-5:]), flush=True)
-    command = " ".join(["python -m benchmarks.bench_learning", *sys.argv[1:]])
-    write_result("learning", "What adapting is worth on new entities", command, "\n".join(parts))
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            table = judged(LOOKS[name], Path(folder) / "store")
+        print(table, flush=True)
+        title, command = (
+            f"What adapting is worth: {name}",
+            f"python -m benchmarks.bench_learning {name}",
+        )
+        write_result(f"learning-{name}", title, command, f"```\n{table}\n```")
     return 0
 
 

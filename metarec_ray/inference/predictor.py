@@ -82,7 +82,9 @@ class Blend:
         numbers, weights = self.counting(supports)
         members = [self.members[number] for number in numbers]
         parts = [member_scores(m, supports, self.feedback, items) for m in members]
-        return torch.einsum("tm,mti->ti", weights, torch.stack(parts))
+        # A member that does not count for a task says nothing there, not even NaN.
+        counted = torch.where(weights.T.unsqueeze(-1) > 0, torch.stack(parts), 0.0)
+        return torch.einsum("tm,mti->ti", weights, counted)
 
     def adapted(self, supports: Supports) -> int:
         return sum(member.adapted(supports) for member in self.members)

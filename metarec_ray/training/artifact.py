@@ -15,6 +15,7 @@ from metarec_ray.config import places
 from metarec_ray.config.compare import Difference, difference
 from metarec_ray.config.experiment import Experiment, beside, parse, tree_of
 from metarec_ray.core.batch import Params
+from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.data.store.manifest import ITEMS
 from metarec_ray.data.tasks.task_store import TaskStore
@@ -77,6 +78,15 @@ def require_same_run(
         raise CheckpointError(
             f"a run resumes on the store it began with, {path} has {trained_on[:12]}, {store.path} "
             f"is {store.manifest.store_sha256[:12]}; {anew}"
+        )
+    theirs = {
+        side: [FeatureField.model_validate(field) for field in fields]
+        for side, fields in checkpoint.schema["features"].items()
+    }
+    if theirs != store.manifest.features:
+        raise CheckpointError(
+            f"a run resumes on features that are encoded as it began, {path} has other numbers for "
+            f"them than {store.path}, which another version prepared; {anew}"
         )
     # Keys that are newer than the checkpoint have their defaults.
     begun = beside(parse(checkpoint.config, f"config.json of {path}"), path)

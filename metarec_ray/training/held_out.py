@@ -73,7 +73,11 @@ class HeldOut:
         known = self._histories.keep(self._met[self._histories.item])
         self._of_period = [within(period, periods, known) for period in range(len(periods.starts))]
         for number, histories in enumerate(self._of_period, 1):
-            if int(histories.lengths().max()) <= train.tasks.window:
+            seen = periods.of(everything.time) < number
+            met = everything.keep(~held & seen).met_items()
+            judged = everything.keep(held & seen & met[everything.item])
+            longest = min(int(some.lengths().max()) for some in (histories, judged))
+            if longest <= train.tasks.window:
                 raise DataError(
                     f"every period needs a held-out entity with more than {train.tasks.window} "
                     f"events (train.tasks.window), period {number} has none (train.periods)"

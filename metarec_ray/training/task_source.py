@@ -14,8 +14,8 @@ from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import asked_items
 from metarec_ray.data.tasks.lanes import LaneSampler
 from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.training.known_values import known_values
 from metarec_ray.training.prior import ItemStatistics, item_buffers
-from metarec_ray.training.token_rows import token_rows
 
 EventFilter = Callable[[Histories], Histories]
 """Keeps some of the events of histories."""
@@ -32,7 +32,7 @@ class TaskSource:
     Attributes:
         histories: that item statistics are counted over, labels standardised.
         trained: bool [I], items of the catalogue that are in them.
-        token_rows: which row of a token table stands for each value.
+        known_values: which values of features count.
         buffers: what was counted over them, as `item_buffers` returns it.
 
     """
@@ -41,7 +41,7 @@ class TaskSource:
         """Count over `histories`, which are those of `store` or a part of them."""
         train, manifest = experiment.train, store.manifest
         self.histories, self.trained = histories, histories.met_items()
-        self.token_rows = token_rows(histories, self.trained)
+        self.known_values = known_values(histories, self.trained)
         self._cut, self._domains = train.tasks, None
         if train.domains:
             self._domains = train.domains, asked_items(store, train.domains)
@@ -74,7 +74,7 @@ class TaskSource:
             domains=self._domains,
             met=self.histories,
             without_own=self._statistics.without_own,
-            token_rows=self.token_rows,
+            known_values=self.known_values,
         )
 
     def sampler_of(self, histories: Histories, catalogue: Tensor, cut: Cut) -> LaneSampler:
@@ -92,5 +92,5 @@ class TaskSource:
             cut,
             reference=self.buffers["reference.items"],
             domains=self._domains,
-            token_rows=self.token_rows,
+            known_values=self.known_values,
         )

@@ -22,6 +22,7 @@ from metarec_ray.data.tasks.domains import learned_from
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.artifact import assemble, require_same_run, require_same_scale
+from metarec_ray.training.known_values import without_unknown
 from metarec_ray.training.meta_step.optimizer import rate
 from metarec_ray.training.meta_step.query_loss import METRIC
 from metarec_ray.training.meta_step.step import (
@@ -39,7 +40,6 @@ from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.prefetcher import Prefetcher
 from metarec_ray.training.process import set_up
 from metarec_ray.training.task_source import EventFilter, TaskSource, every_event
-from metarec_ray.training.token_rows import share_rows
 from metarec_ray.training.warm_start import begin
 
 AfterStep = Callable[[list[LaneResult], float], None]
@@ -154,7 +154,7 @@ class Trainer:
 
     def parameters(self) -> Params:
         """Return all parameters and buffers by their names in a checkpoint."""
-        dense = share_rows(self.declared, self.state.dense, self.source.token_rows)
+        dense = without_unknown(self.declared, self.state.dense, self.source.known_values)
         buffers = {BUFFER + name: value for name, value in self.buffers.items()}
         return dense | self.state.tables | buffers
 

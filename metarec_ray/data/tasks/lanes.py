@@ -24,9 +24,9 @@ Span = tuple[np.ndarray, np.ndarray]
 """Positions of events [T, width], and a mask: which of them are real."""
 WithoutOwn = Callable[[Tensor, Tensor, Tensor, int], OffsetChanges]
 """How offsets change without the events of a task's own entity: `ItemStatistics.without_own`."""
-TokenRows = Mapping[str, Tensor]
-"""Of each side, the row of its token table that stands for each token, int64 [tokens]."""
-_OWN_ROWS: TokenRows = {}
+KnownValues = Mapping[str, Tensor]
+"""Of each side, which of its tokens count, bool [tokens]; all of a side that is not in it."""
+_EVERY_VALUE: KnownValues = {}
 
 
 class LaneSampler:
@@ -46,7 +46,7 @@ class LaneSampler:
         domains: tuple[Domains, dict[str, Tensor]] | None = None,
         met: Histories | None = None,
         without_own: WithoutOwn | None = None,
-        token_rows: TokenRows = _OWN_ROWS,
+        known_values: KnownValues = _EVERY_VALUE,
     ):
         """Take the histories to cut tasks from; they end before the cutoff.
 
@@ -59,7 +59,7 @@ class LaneSampler:
             met: the whole histories, if `histories` are a part of them: no negative is from these.
             without_own: how offsets change without an entity's own events; None if they were not
                 counted from these entities.
-            token_rows: of sides whose tokens do not all stand for themselves.
+            known_values: which values of features count.
 
         Raises:
             DataError: no history is long enough.
@@ -70,7 +70,7 @@ class LaneSampler:
             cut = fitting(cut, int(self._lengths.max(initial=0)))
         self.histories, self.cut, self.reference = histories, cut, reference.numpy()
         self._starts, self._items = histories.offsets.numpy(), histories.item.numpy()
-        self._without_own, self._token_rows = without_own, token_rows
+        self._without_own, self._known_values = without_own, known_values
         self._domains = domains and DomainWindows(
             histories, domains[1], domains[0], window=cut.window, query_size=cut.query_size
         )
@@ -197,9 +197,11 @@ class LaneSampler:
         return _LaneItems(items, features, place)
 
     def _known(self, side: str, features: Features) -> Features:
-        """Return features by the rows that stand for their tokens."""
-        rows = self._token_rows.get(side)
-        return features if rows is None else features._replace(tokens=rows[features.tokens])
+        """Return features without the values that do not count."""
+        known = self._known_values.get(side)
+        if known is None:
+            return features
+        return features._replace(weights=features.weights * known[features.tokens])
 
     def _events(self, at: np.ndarray, mask: np.ndarray, place: np.ndarray) -> Events:
         at = np.where(mask, at, 0)

@@ -204,8 +204,10 @@ def _trainable(experiment: Experiment, *, ranks: bool) -> Callable[[dict[str, An
 def _row(result: Any, metric: str) -> dict[str, Any]:
     metrics = result.metrics or {}
     found = metrics.get(metric)
-    # A trial that diverged has no result: NaN is neither more nor less than a number.
-    usable = None if found is None or not math.isfinite(found) else found
+    # A trial that diverged has no result, whatever it reached before: NaN is neither more nor less
+    # than a number.
+    lost = found is None or result.error is not None or not math.isfinite(found)
+    usable = None if lost else found
     return {"values": result.config, "step": metrics.get("step"), metric: usable}
 
 

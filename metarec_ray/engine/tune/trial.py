@@ -64,6 +64,8 @@ def run_trial(tree: dict[str, Any], store: str, values: dict[str, Any], *, ranks
         train_segments(segments_of(trainer, rungs, at_end=at_rung), report=_ignore)
     except _NoValue:
         return
+    except RunFailed as error:  # it diverged between two rungs
+        tune.report({"step": trainer.step} | no_value(judge, error))
 
 
 def reported(judge: Validation, reached: Checkpoint) -> dict[str, Any]:
@@ -75,8 +77,13 @@ def reported(judge: Validation, reached: Checkpoint) -> dict[str, Any]:
     try:
         value = judge.value(Recommender(reached).predictor)
     except RunFailed as error:
-        return found | {judge.objective.metric: math.nan, WHY: str(error)}
+        return found | no_value(judge, error)
     return found | {judge.objective.metric: judge.objective.of(value)}
+
+
+def no_value(judge: Validation, error: RunFailed) -> dict[str, Any]:
+    """Return what a trial reports that cannot be compared with others, because of an error."""
+    return {judge.objective.metric: math.nan, WHY: str(error)}
 
 
 class _NoValue(Exception):

@@ -14,7 +14,7 @@ from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.files.hashes import sha256_json
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.errors import NotFinite
+from metarec_ray.errors import RunFailed
 from metarec_ray.evaluation.bench.cells import Cell, write_cell
 from metarec_ray.evaluation.bench.protocols import RATINGS, Candidate, open_protocol
 from metarec_ray.evaluation.blend import fit_blend
@@ -61,14 +61,14 @@ def tune(cell: Cell, *, cpu: Callable[[], float] = time.process_time) -> Tuned:
     base, started = _experiment(cell, {"train.parts": "train"}), cpu()
     store = TaskStore.open(cell.store)
     best: Tuned | None = None
-    tried, refused = 0, list[NotFinite]()
+    tried, refused = 0, list[RunFailed]()
     for point in cell.entry.grid:
         if tried and cpu() - started > TUNING_SHARE * 60 * base.bench.cpu_minutes:
             break
         tried += 1
         try:
             quality = _quality(override(base, dict(point)), store, cell.protocol)
-        except NotFinite as error:
+        except RunFailed as error:  # its scores, or its gradients, are not finite
             log.warning("%s is no candidate of %s: %s", dict(point), cell.entry.name, error)
             refused.append(error)
             continue

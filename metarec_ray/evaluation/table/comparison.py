@@ -32,6 +32,7 @@ class Difference(NamedTuple):
         above: whether the method is better on the entities that both have a value for.
         needed: entities that it takes to see a difference of 5 % of the best one's mean.
         lacks: whether the method has no value for an entity that the other has one for.
+        entities: that both have a value for.
 
     """
 
@@ -40,9 +41,13 @@ class Difference(NamedTuple):
     above: bool
     needed: int | None = None
     lacks: bool = False
+    entities: int = 0
 
 
 NOTHING = Difference(None, None, above=False)
+FEWEST = 30
+"""Entities that a conclusion takes: over 10, a bootstrap sees a difference of equal methods in one
+test of nine."""
 
 
 class Compared(NamedTuple):
@@ -71,14 +76,18 @@ class Compared(NamedTuple):
 
         A learner may be better than rivals and controls, and all but floors better than chance.
         Nothing is concluded of a method that lacks some of the other's values: it may be silent
-        where it is bad.
+        where it is bad. Nor of fewer than `FEWEST` entities.
         """
         found: dict[str, Difference] = {}
         if self.one.kind == "learner":
             found = {"rival": self.rival, "simple": self.simple, "control": self.control}
         if self.one.kind != "floor":
             found["floor"] = self.floor
-        return {name: one for name, one in found.items() if one.p is not None and not one.lacks}
+        return {
+            name: one
+            for name, one in found.items()
+            if one.p is not None and not one.lacks and one.entities >= FEWEST
+        }
 
 
 def compared(
@@ -186,4 +195,5 @@ def _difference(
     above = sign * (one.mean() - other.mean()) > 0
     of_entities = one.values.nanmean(0) - other.values.nanmean(0)
     needed = entities_needed(of_entities[~of_entities.isnan()], EFFECT * other.mean())
-    return Difference(name, drawn.p_value(i, best), above, needed, lacks)
+    known = int((~of_entities.isnan()).sum())
+    return Difference(name, drawn.p_value(i, best), above, needed, lacks, known)

@@ -87,8 +87,12 @@ def test_a_resumed_sweep_tells_its_trials_to_who_resumes_it() -> None:
 
 @pytest.mark.parametrize("found", [float("nan"), float("inf"), None])
 def test_a_trial_that_diverged_has_no_result_to_be_the_best_by(found: float | None) -> None:
-    result = SimpleNamespace(config={"train.outer_lr": 9.0}, metrics={"step": 5, "loss": found})
+    metrics = {"step": 5, "loss": found}
+    result = SimpleNamespace(config={"train.outer_lr": 9.0}, metrics=metrics, error=None)
     assert _row(result, "loss") == {"values": result.config, "step": 5, "loss": None}
+    # What it reached before it broke is not where it ended.
+    broken = SimpleNamespace(config={}, metrics={"step": 5, "loss": 0.1}, error=RuntimeError())
+    assert _row(broken, "loss")["loss"] is None
 
 
 def test_a_trial_without_a_result_says_why() -> None:

@@ -10,6 +10,7 @@ from metarec_ray.core.batch import Features
 from metarec_ray.errors import DataError, NotFinite
 from metarec_ray.evaluation.protocols.strict import StrictTasks
 from metarec_ray.evaluation.scoring import Method
+from metarec_ray.evaluation.table.comparison import FEWEST
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured
 from metarec_ray.evaluation.table.rows import Header, Row, evaluate, judge
 from metarec_ray.evaluation.table.statistics import holm
@@ -405,5 +406,15 @@ def test_ratings_are_compared_by_their_squared_error_and_told_by_its_root():
     assert ours["rmse"] == pytest.approx(((1 * 1 + 3 * 2) / 4) ** 0.5)
     assert ours["scenario"] == "user_cold"
     assert ours["best_rival"] == "bias"
-    assert ours["better"]
+    assert not ours["better"]  # two entities say nothing
     assert ends(ours) == pytest.approx((1, 2**0.5))
+
+
+@pytest.mark.parametrize(("entities", "better"), [(FEWEST - 1, False), (FEWEST, True)])
+def test_few_entities_conclude_nothing(entities: int, better: bool) -> None:
+    level = torch.linspace(0.1, 0.2, entities)
+    rival, ours = rated("bias", "rival", level + 1), rated("ours", "learner", level)
+    row = judge([rival, ours], HEADER, resamples=500)[1]
+    assert row["better"] is better
+    assert (row["p_corrected"] is None) is not better
+    assert row["p_vs_best_rival"] is not None
