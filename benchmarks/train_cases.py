@@ -70,7 +70,7 @@ class Case(NamedTuple):
         if self.algorithm == "bayesian_head":
             return BayesianHead()
         learner = GRADIENT_LEARNERS[self.algorithm]
-        return learner(inner_lr=INNER_LR, inner_steps=self.inner_steps)
+        return learner(inner_lr=INNER_LR, inner_steps=self.inner_steps, prior_events=0.0)
 
     @property
     def first_order(self) -> bool:

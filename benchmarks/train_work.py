@@ -21,7 +21,7 @@ from metarec_ray.training.meta_step.step import ParameterState
 ITEMS, TASKS, QUERY, SUPPORT, ZIPF = 3706, 32, 10, (10, 90), 0.8
 GENRES, MOST_GENRES, DECADES = 18, 6, 10
 USER_FIELDS = (2, 7, 21, 100)  # values of gender, age, occupation, area
-MODEL = Towers(dim=128, hidden=(64, 64))
+MODEL = Towers(dim=128, hidden=(64, 64), user_dropout=0.0)  # peers leave nobody out
 
 
 class World(NamedTuple):

@@ -22,7 +22,7 @@ from benchmarks.train_work import (
 from metarec_ray.models.towers import Towers
 from metarec_ray.training.meta_step.step import ParameterState
 
-SMALL = Towers(dim=6, hidden=(5, 4), init_scale=0.5)
+SMALL = Towers(dim=6, hidden=(5, 4), init_scale=0.5, user_dropout=0.0)
 CATALOGUE = 150
 needs_torchopt = pytest.mark.skipif(not find_spec("torchopt"), reason="TorchOpt is not installed")
 COMPARED = [
