@@ -24,7 +24,7 @@ from metarec_ray.training.meta_step.anchor import Anchor
 from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.periods import cut, mixed, up_to, within
 from metarec_ray.training.segments import Metrics, Segment
-from metarec_ray.training.task_source import every_event
+from metarec_ray.training.source.task_source import every_event
 from metarec_ray.training.trainer import Trainer
 from metarec_ray.training.warm_start import copy, own_layout
 

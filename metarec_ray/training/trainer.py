@@ -22,7 +22,6 @@ from metarec_ray.data.tasks.domains import learned_from
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.artifact import assemble, require_same_run, require_same_scale
-from metarec_ray.training.known_values import without_unknown
 from metarec_ray.training.meta_step.optimizer import rate
 from metarec_ray.training.meta_step.query_loss import METRIC
 from metarec_ray.training.meta_step.step import (
@@ -39,7 +38,8 @@ from metarec_ray.training.meta_step.step import (
 from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.prefetcher import Prefetcher
 from metarec_ray.training.process import set_up
-from metarec_ray.training.task_source import EventFilter, TaskSource, every_event
+from metarec_ray.training.source.known_values import without_unknown
+from metarec_ray.training.source.task_source import EventFilter, TaskSource, every_event
 from metarec_ray.training.warm_start import begin
 
 AfterStep = Callable[[list[LaneResult], float], None]

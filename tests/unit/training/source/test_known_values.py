@@ -10,7 +10,7 @@ from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.settings import Data
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.training.known_values import known_values, without_unknown
+from metarec_ray.training.source.known_values import known_values, without_unknown
 from metarec_ray.training.trainer import Trainer
 from tests.unit.small_histories import histories_of
 

@@ -14,8 +14,8 @@ from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import asked_items
 from metarec_ray.data.tasks.lanes import LaneSampler
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.training.known_values import known_values
-from metarec_ray.training.prior import ItemStatistics, item_buffers
+from metarec_ray.training.source.known_values import known_values
+from metarec_ray.training.source.prior import ItemStatistics, item_buffers
 
 EventFilter = Callable[[Histories], Histories]
 """Keeps some of the events of histories."""

@@ -7,7 +7,13 @@ from metarec_ray.core.batch import NO_CHANGES
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 from metarec_ray.models.towers import Towers
-from metarec_ray.training.prior import DAY, OUTSIDE, ItemStatistics, item_buffers, reference_sample
+from metarec_ray.training.source.prior import (
+    DAY,
+    OUTSIDE,
+    ItemStatistics,
+    item_buffers,
+    reference_sample,
+)
 from tests.unit.small_histories import histories_of
 
 TRAINED = torch.tensor([True, True, True, False])
