@@ -6,8 +6,8 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 import textwrap
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
