@@ -79,11 +79,7 @@ def require_same_run(
             f"a run resumes on the store it began with, {path} has {trained_on[:12]}, {store.path} "
             f"is {store.manifest.store_sha256[:12]}; {anew}"
         )
-    theirs = {
-        side: [FeatureField.model_validate(field) for field in fields]
-        for side, fields in checkpoint.schema["features"].items()
-    }
-    if theirs != store.manifest.features:
+    if features_of(checkpoint) != store.manifest.features:
         raise CheckpointError(
             f"a run resumes on features that are encoded as it began, {path} has other numbers for "
             f"them than {store.path}, which another version prepared; {anew}"
@@ -115,6 +111,14 @@ def require_same_scale(model: Params, scale: LabelScale, path: Path | None = Non
         f"a run resumes with the scale of labels it began with, {path or 'the checkpoint'} learned "
         f"from {then}, now {_told(scale)}; choose another run.dir to begin anew"
     )
+
+
+def features_of(checkpoint: Checkpoint) -> dict[str, list[FeatureField]]:
+    """Return the fields of each side that the model of a checkpoint reads."""
+    return {
+        side: [FeatureField.model_validate(field) for field in fields]
+        for side, fields in checkpoint.schema["features"].items()
+    }
 
 
 def own_config(experiment: Experiment, step: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
 from metarec_ray.models.encoders.base import Side
 from metarec_ray.models.towers import Sides
+from metarec_ray.training.artifact import features_of
 
 
 class Layout(NamedTuple):
@@ -159,11 +160,7 @@ def own_layout(store: TaskStore) -> Layout:
 
 def _layout_of(source: Checkpoint) -> Layout:
     schema = source.schema
-    fields = {
-        side: [FeatureField.model_validate(field) for field in fields]
-        for side, fields in schema["features"].items()
-    }
-    names = _feature_rows(fields, schema["vocabularies"])
+    names = _feature_rows(features_of(source), schema["vocabularies"])
     table = pq.read_table(BufferReader(source.catalogue)).sort_by("item")
     # Items the source was not trained on have no vector of their own yet.
     trained = source.model.get(BUFFER + "trained", torch.zeros(len(table))).tolist()

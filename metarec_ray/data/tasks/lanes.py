@@ -22,7 +22,7 @@ from metarec_ray.errors import DataError
 
 Span = tuple[np.ndarray, np.ndarray]
 """Positions of events [T, width], and a mask: which of them are real."""
-WithoutOwn = Callable[[Tensor, Tensor, Tensor, int], OffsetChanges]
+WithoutOwn = Callable[[Tensor, Tensor, Tensor], OffsetChanges]
 """How offsets change without the events of a task's own entity: `ItemStatistics.without_own`."""
 KnownValues = Mapping[str, Tensor]
 """Of each side, which of its tokens count, bool [tokens]; all of a side that is not in it."""
@@ -180,15 +180,8 @@ class LaneSampler:
                 negatives=torch.from_numpy(of_lane.place[negatives]),
                 begins=asked[1],
             ),
-            own=self._own(*asked, of_lane),
+            own=self._without_own(*asked, of_lane.items) if self._without_own else NO_CHANGES,
         )
-
-    def _own(self, entities: Tensor, begins: Tensor, of_lane: "_LaneItems") -> OffsetChanges:
-        if self._without_own is None:
-            return NO_CHANGES
-        place = torch.full((self.histories.n_items,), -1)
-        place[of_lane.items] = torch.arange(len(of_lane.items))
-        return self._without_own(entities, begins, place, len(of_lane.items))
 
     def _lane_items(self, items: Tensor) -> "_LaneItems":
         place = np.zeros(self.histories.n_items, np.int64)

@@ -60,9 +60,7 @@ class ItemStatistics:
         """Return the weights of items that are met later."""
         return self.events if self.feedback == "implicit" else self.count
 
-    def without_own(
-        self, entities: Tensor, begins: Tensor, place: Tensor, n_items: int
-    ) -> OffsetChanges:
+    def without_own(self, entities: Tensor, begins: Tensor, items: Tensor) -> OffsetChanges:
         """Return how the offsets change for tasks of these entities without their own events.
 
         Of implicit feedback up to a constant a task, which changes no choice.
@@ -70,27 +68,26 @@ class ItemStatistics:
         Args:
             entities: int64 [T], positions in the histories that were summed.
             begins: bool [T], whether a task begins its history.
-            place: int64 [I], position of each item in a lane, negative for items that it lacks.
-            n_items: U, of the lane.
+            items: int64 [U], of the lane, ascending.
 
         """
         own = self.table.take(entities)
         weight, task = self._weight[self.table.events_of(entities)], own.entity()
         if self.feedback == "implicit":
             weight = torch.where(begins[task], weight, 1.0)
-        at = place[own.item]
-        known = at >= 0
-        key, entry = torch.unique((task * n_items + at)[known], return_inverse=True)
-        item = own.item.new_zeros(len(key)).index_copy_(0, entry, own.item[known])
+        at = torch.searchsorted(items, own.item).clamp(max=len(items) - 1)
+        known = items[at] == own.item
+        key, entry = torch.unique((task * len(items) + at)[known], return_inverse=True)
+        owner, item = key // len(items), items[key % len(items)]
         removed = self._sums(weight[known], entry, own.label[known], len(key))
         if self.feedback == "implicit":
-            change = self._share_change(item, removed[0], begins[key // n_items])
+            change = self._share_change(item, removed[0], begins[owner])
         else:
             # The mean that offsets are shrunk to is one of the others too.
             count, total = self._sums(weight, task, own.label, len(entities))
             count, total = self.count.sum() - count, self._total.sum() - total
             mean = torch.where(count > 0, total / count.clamp(min=1e-9), self._mean)
-            change = self._mean_change(item, *removed, mean[key // n_items])
+            change = self._mean_change(item, *removed, mean[owner])
         return OffsetChanges(key, change.float())
 
     def _share_change(self, item: Tensor, count: Tensor, begins: Tensor) -> Tensor:

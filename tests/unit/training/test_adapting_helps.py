@@ -9,12 +9,10 @@ import pytest
 from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.algorithms.union import Algorithm, name_of
 from metarec_ray.config.experiment import override, parse
-from metarec_ray.data.log.reading import read_log
-from metarec_ray.data.settings import Data
-from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.training.trainer import Trainer
 from tests.unit.training.on_validation import validate
+from tests.unit.training.rating_log import store_of
 
 META_LEARNERS = [
     name_of(one) for one in get_args(get_args(Algorithm)[0]) if issubclass(one, MetaLearner)
@@ -54,31 +52,15 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     taste, item = rng.standard_normal((USERS, TASTES)), rng.standard_normal((ITEMS, TASTES))
     user = np.repeat(np.arange(USERS), EVENTS)
     rated = np.concatenate([rng.choice(ITEMS, EVENTS, replace=False) for _ in range(USERS)])
-    log = {
-        "user": user,
-        "item": rated,
-        "label": (taste[user] * item[rated]).sum(1) + 0.3 * rng.standard_normal(len(user)),
-        "time": 60 * (1000 * user + np.tile(np.arange(EVENTS), USERS)) + 1_600_000_000,
-    }
-    pl.DataFrame(log).write_parquet(folder / "log.parquet")
+    label = (taste[user] * item[rated]).sum(1) + 0.3 * rng.standard_normal(len(user))
     words = rng.integers(60, size=(USERS, 4)).astype(str)
     names = {"id": np.arange(USERS), "words": ["|".join(own) for own in words]}
     pl.DataFrame(names).write_parquet(folder / "users.parquet")
-    asked: dict = {
-        "path": str(folder / "log.parquet"),
-        "feedback": "explicit",
-        "columns": {"entity": "user", "item": "item", "label": "label", "time": "time"},
-        "cutoff_quantile": 1.0,
-        "valid_share": 0.3,
-        "buckets": 1,
-    }
-    if request.param == "names":
-        features = {"words": {"kind": "multi_categorical", "separator": "|"}}
-        users = {"path": str(folder / "users.parquet"), "id": "id", "features": features}
-        asked |= {"users": users}
-    data = Data.model_validate(asked)
-    build_store(read_log(data), data, folder / "store")
-    return TaskStore.open(folder / "store")
+    if request.param == "nothing else":
+        return store_of(folder, user, rated, label)
+    features = {"words": {"kind": "multi_categorical", "separator": "|"}}
+    users = {"path": str(folder / "users.parquet"), "id": "id", "features": features}
+    return store_of(folder, user, rated, label, users=users)
 
 
 @pytest.mark.parametrize("name", META_LEARNERS)

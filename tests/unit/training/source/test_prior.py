@@ -93,9 +93,8 @@ def test_a_task_is_asked_with_the_offsets_of_all_other_entities(
     log = table([[0, 1, 0], [], [2, 0], [1]], labels, [10 * DAY, 3 * DAY, 8 * DAY, 9 * DAY])
     whole = ItemStatistics(log, TRAINED, model, feedback, cutoff=10 * DAY)
     entities, begins = torch.tensor([2, 0, 0, 1]), torch.tensor([True, False, True, True])
-    place = torch.tensor([2, -1, 0, 1])  # a lane of the items 2, 3 and 0
-    changes = whole.without_own(entities, begins, place, 3).dense(4, 3)
-    items = torch.tensor([2, 3, 0])
+    items = torch.tensor([0, 2, 3])  # of the lane
+    changes = whole.without_own(entities, begins, items).dense(4, 3)
     for task, (entity, begin) in enumerate(zip(entities.tolist(), begins.tolist(), strict=True)):
         others = log.keep(log.entity() != entity)
         alone = ItemStatistics(others, TRAINED, model, feedback, cutoff=10 * DAY)
@@ -114,7 +113,7 @@ def test_a_task_is_asked_with_the_offsets_of_all_other_entities(
 def test_changes_are_found_for_events_as_for_all_items() -> None:
     whole = ItemStatistics(LOG, TRAINED, Towers(), "explicit", cutoff=None)
     everyone, begins = torch.arange(3), torch.ones(3, dtype=torch.bool)
-    changes = whole.without_own(everyone, begins, torch.arange(4), 4)
+    changes = whole.without_own(everyone, begins, torch.arange(4))
     position = torch.tensor([[0, 3], [1, 0], [2, 1]])
     assert torch.equal(changes.at(position, 4), changes.dense(3, 4).gather(1, position))
     assert torch.equal(NO_CHANGES.at(position, 4), torch.zeros(3, 2))
