@@ -14,7 +14,7 @@ from pydantic import ValidationError, model_validator
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.union import Algorithm
 from metarec_ray.config import places, yaml_text
-from metarec_ray.config.judging import Bench, Blending, Evaluate
+from metarec_ray.config.judging import Bench, Blending, Evaluate, SecondStage
 from metarec_ray.config.messages import sentence
 from metarec_ray.config.overrides import assigned
 from metarec_ray.config.overrides import read as read_overrides
@@ -39,10 +39,15 @@ class Experiment(Settings):
     serve: Serve = Serve()
     bench: Bench = Bench()
     blend: Blending = Blending()
+    second_stage: SecondStage | None = None
+
+    def first_stage(self) -> "Experiment":
+        """Return the experiment without its second stage."""
+        return self.model_copy(update={"second_stage": None})
 
     def members(self) -> dict[str, "Experiment"]:
         """Return the experiment of each member of the blend, without the blend; {} without one."""
-        base = self.model_copy(update={"blend": Blending()})
+        base = self.first_stage().model_copy(update={"blend": Blending()})
         return {name: override(base, keys) for name, keys in self.blend.members.items()}
 
     @model_validator(mode="after")

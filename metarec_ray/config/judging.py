@@ -1,4 +1,4 @@
-"""The sections `evaluate`, `blend` and `bench`: how learners are judged and joined.
+"""The sections `evaluate`, `blend`, `second_stage` and `bench`: how learners are judged and joined.
 
 Knows values and their rules; does not know what is judged.
 """
@@ -86,6 +86,33 @@ class Blending(Settings):
         return self
 
 
+class SecondStage(Settings):
+    """The `second_stage` section: a learned order of the best items of a first stage.
+
+    The first stage is the experiment's learner, or its blend. It is fitted again for each fold,
+    without the fold's entities; networks learn from what it says of those.
+
+    Attributes:
+        candidates: items of the first stage that are put in order.
+        folds: equal shares of the training entities; so many networks are averaged, each fitted on
+            all shares but one and judged on that.
+        entities: newest entities that are learned from, at most.
+        epochs: passes over their tasks.
+        learning_rate: peak of one cycle.
+        weight_decay: of the networks.
+        dropout: share of hidden units left out in training.
+
+    """
+
+    candidates: Annotated[int, Field(ge=10, le=2000)] = 200
+    folds: Annotated[int, Field(ge=2, le=20)] = 3
+    entities: PositiveInt = 5000
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 6
+    learning_rate: PositiveFloat = 0.003
+    weight_decay: Annotated[float, Field(ge=0)] = 0.5
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.4
+
+
 class BenchLearner(Settings):
     """One of `bench.learners`: sections of the experiment to change for it.
 
@@ -94,6 +121,7 @@ class BenchLearner(Settings):
         model: keys to change.
         train: keys to change.
         blend: the whole section; {} for no blend.
+        second_stage: the whole section, {} for its defaults; none for no second stage.
         seeds: fits; by default `bench.seeds`, and 1 for closed forms.
         kind: as what it stands in the table; by default what its algorithm is. Learners are also
             held against the best `control`, such as one trained on the target domain alone.
@@ -104,6 +132,7 @@ class BenchLearner(Settings):
     model: dict[str, Any] = Field(default={})
     train: dict[str, Any] = Field(default={})
     blend: dict[str, Any] = Field(default={})
+    second_stage: dict[str, Any] | None = None
     seeds: Annotated[int, Field(ge=1, le=100)] | None = None
     kind: Kind | None = None
 

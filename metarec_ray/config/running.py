@@ -21,6 +21,7 @@ from metarec_ray.core.parameters import Part
 from metarec_ray.data.setting_types import Settings
 from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import Domains
+from metarec_ray.data.tasks.folds import Fold
 
 
 def _local(path: str) -> str:
@@ -105,6 +106,8 @@ class Train(Settings):
             the squared error of ratings, the cross-entropy of clicks.
         max_failures: restarts of the worker group before a run gives up.
         parts: entities to train on; choices are made with `train`, judged on validation entities.
+        without: a share of them that is left out; a second stage learns from what a fit says of
+            entities it has not seen.
         tasks: how a history is cut into tasks.
         cpus_per_worker: CPUs a worker asks for; fractions let two cores hold all actors.
         init_from: a run's folder or a checkpoint; its parameters are copied where they mean the
@@ -141,6 +144,7 @@ class Train(Settings):
     cpus_per_worker: PositiveFloat = 0.5
     max_failures: NonNegativeInt = 3
     parts: Literal["train", "train+valid"] = "train+valid"
+    without: Fold | None = None
     tasks: Cut = Cut()
     init_from: Folder | None = None
     freeze: tuple[_FrozenPart, ...] = ()

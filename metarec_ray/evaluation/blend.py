@@ -5,7 +5,7 @@ entities; what is added up are members fitted on all training entities.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -84,17 +84,29 @@ def blend(
     names = list(experiment.blend.members)
     judged, final = ([members[f"{name}-{kind}"] for name in names] for kind in ("train", "final"))
     weights = _weights(experiment, store, judged, fitting)
-    model: Params = {WEIGHTS: weights, SIZES: torch.tensor(_sizes(experiment))}
-    for name, checkpoint in zip(names, final, strict=True):
+    metrics = {"seconds": round(time.perf_counter() - started, 1)}
+    return added_up(experiment, store, final, weights, metrics)
+
+
+def added_up(
+    experiment: Experiment,
+    store: TaskStore,
+    members: Sequence[Checkpoint],
+    weights: Tensor,
+    metrics: dict[str, float],
+) -> Checkpoint:
+    """Return the blend of `members`, in the order of their names, with given weights [K, M]."""
+    model: Params = {WEIGHTS: weights, SIZES: torch.tensor(support_sizes(experiment))}
+    for name, checkpoint in zip(experiment.blend.members, members, strict=True):
         model |= {f"{MEMBER}{name}.{key}": value for key, value in checkpoint.model.items()}
     return assemble(
         experiment,
         store,
         model,
-        trained=torch.stack([one.model["buffer.trained"] for one in final]).all(0),
+        trained=torch.stack([one.model["buffer.trained"] for one in members]).all(0),
         step=0,
         optimizer={},
-        metrics={"seconds": round(time.perf_counter() - started, 1)},
+        metrics=metrics,
     )
 
 
@@ -106,7 +118,7 @@ def _weights(
     names = list(experiment.blend.members)
     predictors = [Recommender(member).predictor for member in members]
     rows = []
-    for k in _sizes(experiment):
+    for k in support_sizes(experiment):
         supports = judge.tasks.supports(k)
         parts = torch.stack([member_scores(p, supports, judge.feedback) for p in predictors])
         for name, scores in zip(names, parts, strict=True):
@@ -125,7 +137,7 @@ def _weights(
     return torch.stack(rows)
 
 
-def _sizes(experiment: Experiment) -> list[int]:
+def support_sizes(experiment: Experiment) -> list[int]:
     """Return the support sizes with weights of their own; the first is 0."""
     return sorted({0, *experiment.evaluate.ks})
 

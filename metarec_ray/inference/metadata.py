@@ -35,7 +35,14 @@ def label_rules(experiment: Experiment, checkpoint: Checkpoint) -> LabelRules:
 
 
 def _description(experiment: Experiment, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the learner's name and hyper-parameters; of a blend its weights at each k."""
+    """Return the learner's name and hyper-parameters; of a blend its weights at each k.
+
+    A second stage is called by its own name, with what it orders beside it.
+    """
+    if experiment.second_stage is not None:
+        first = _description(experiment.first_stage(), checkpoint)
+        own = experiment.second_stage.model_dump(mode="json")
+        return {"name": "second_stage", **own, "first_stage": first}
     if not experiment.blend.members:
         return experiment.algorithm.model_dump(mode="json")
     weights = {

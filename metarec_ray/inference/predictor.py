@@ -82,12 +82,35 @@ class Blend:
         numbers, weights = self.counting(supports)
         members = [self.members[number] for number in numbers]
         parts = [member_scores(m, supports, self.feedback, items) for m in members]
-        # A member that does not count for a task says nothing there, not even NaN.
-        counted = torch.where(weights.T.unsqueeze(-1) > 0, torch.stack(parts), 0.0)
-        return torch.einsum("tm,mti->ti", weights, counted)
+        return _weighted_sum(weights, torch.stack(parts))
+
+    @torch.no_grad()
+    def parts(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
+        """Return the scores of every member, whether it counts or not, [M, T, I] or [M, T, Q]."""
+        every = [member_scores(m, supports, self.feedback, items) for m in self.members]
+        return torch.stack(every)
+
+    def total(self, parts: Tensor, supports: Supports) -> Tensor:
+        """Return the `scores` that `parts` [M, T, *] add up to."""
+        numbers, weights = self.counting(supports)
+        return _weighted_sum(weights, parts[numbers])
 
     def adapted(self, supports: Supports) -> int:
         return sum(member.adapted(supports) for member in self.members)
+
+
+def _weighted_sum(weights: Tensor, parts: Tensor) -> Tensor:
+    """Return the sums [T, I] of parts [M, T, I] by the weights [T, M] of each task."""
+    # A member that does not count for a task says nothing there, not even NaN.
+    counted = torch.where(weights.T.unsqueeze(-1) > 0, parts, 0.0)
+    return torch.einsum("tm,mti->ti", weights, counted)
+
+
+def as_blend(predictor: Predictor, feedback: Feedback) -> Blend:
+    """Return a blend as it is, and any other predictor as a blend of one."""
+    if isinstance(predictor, Blend):
+        return predictor
+    return Blend([predictor], torch.ones(1, 1), torch.zeros(1, dtype=torch.int64), feedback)
 
 
 def member_scores(

@@ -24,9 +24,10 @@ from metarec_ray.data.tasks.features import FeatureSpace, encode_record, stack
 from metarec_ray.errors import NotFinite, RequestError
 from metarec_ray.inference.limits import MAX_SUPPORT
 from metarec_ray.inference.metadata import label_rules, metadata
-from metarec_ray.inference.predictor import predictor_of
+from metarec_ray.inference.predictor import Predictor, predictor_of
 from metarec_ray.inference.retrieval import Best, Retriever
 from metarec_ray.inference.supports import Supports
+from metarec_ray.inference.two_stage import Catalogue, TwoStage, first_stage_model, two_stages
 
 
 class SupportEvent(NamedTuple):
@@ -89,14 +90,23 @@ class Recommender:
         }
         self.nothing = {side: space.missing() for side, space in self.spaces.items()}
         features = self._read_catalogue(checkpoint)
-        self.predictor = predictor_of(
+        first = predictor_of(
             self.experiment,
-            checkpoint.model,
+            first_stage_model(checkpoint.model),
             self.feedback,
             features,
             user_tokens=self.spaces["user"].tokens,
         )
-        self.retriever = Retriever(self.predictor, self.trained, self.by_id)
+        self.predictor: Predictor = first
+        self.retriever: Retriever | TwoStage = Retriever(first, self.trained, self.by_id)
+        if self.experiment.second_stage is not None:
+            self.predictor = self.retriever = two_stages(
+                first,
+                checkpoint.model,
+                self.feedback,
+                Catalogue(self.trained, self.by_id),
+                candidates=self.experiment.second_stage.candidates,
+            )
         self.metadata = metadata(self.experiment, checkpoint, self.rules, items=len(self.ids))
 
     @classmethod
@@ -114,7 +124,8 @@ class Recommender:
     @property
     def kind(self) -> str:
         """Kind of the learner in a table: floor, rival or learner."""
-        return "learner" if self.experiment.blend.members else self.experiment.algorithm.kind
+        learned = self.experiment.blend.members or self.experiment.second_stage
+        return "learner" if learned else self.experiment.algorithm.kind
 
     def knows(self, item_id: str) -> bool:
         """Return whether an item is in the catalogue."""

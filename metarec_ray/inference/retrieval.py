@@ -62,7 +62,7 @@ class Retriever:
         left = [task for task in range(len(supports.item)) if task not in found]
         if left:
             asked = supports.at(torch.tensor(left)) if found else supports
-            every = self._scored(asked, k, exclude_seen=exclude_seen)
+            every = self.scored(asked, k, exclude_seen=exclude_seen)
             found |= dict(zip(left, every, strict=True))
         return [found[task] for task in range(len(found))]
 
@@ -106,7 +106,8 @@ class Retriever:
         }
         return found, reaching
 
-    def _scored(self, supports: Supports, k: int, *, exclude_seen: bool) -> list[Best]:
+    def scored(self, supports: Supports, k: int, *, exclude_seen: bool) -> list[Best]:
+        """Return the best items for each task, by the scores of the whole catalogue."""
         by_id = self.by_id if self.every else self.by_id[self.rows]
         found = []
         for task, scores in enumerate(self.predictor.scores(supports)):

@@ -21,7 +21,7 @@ from metarec_ray.data.store.manifest import ITEMS
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
 
-SECTIONS = ("model", "algorithm", "train", "blend")
+SECTIONS = ("model", "algorithm", "train", "blend", "second_stage")
 """What a run must have in common with the one it resumes; the store's hash stands for `data`."""
 
 

@@ -57,7 +57,7 @@ def fit_histories(
     """Return the checkpoint of a learner fitted on the histories of `train.parts`."""
     learner = experiment.algorithm
     assert isinstance(learner, FittedLearner)
-    store = learned_from(store, experiment.train.domains)
+    store = learned_from(store, experiment.train.domains).without(experiment.train.without)
     set_up(torch.device("cpu"))
     histories = store.histories(tuple(experiment.train.parts.split("+")))
     # No fitted learner reads the context of an event: workers need not be sent it.

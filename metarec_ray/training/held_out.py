@@ -66,7 +66,8 @@ class HeldOut:
         """Look for them in the log; DataError if a period has none that gives a task."""
         train, feedback = experiment.train, store.manifest.feedback
         self.metric_name = ("minus_" if feedback == "explicit" else "") + METRIC[feedback]
-        everything = learned_from(store, train.domains).histories(tuple(train.parts.split("+")))
+        learned = learned_from(store, train.domains).without(train.without)
+        everything = learned.histories(tuple(train.parts.split("+")))
         held = held_out(everything, experiment.run.seed)
         self._periods, self._histories = periods, everything.keep(held)
         self._met = everything.keep(~held).met_items()

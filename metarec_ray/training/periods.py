@@ -50,7 +50,8 @@ def cut(experiment: Experiment, store: TaskStore) -> Periods:
     """
     count = experiment.train.periods
     parts = tuple(experiment.train.parts.split("+"))
-    time = learned_from(store, experiment.train.domains).histories(parts).time.sort().values
+    learned = learned_from(store, experiment.train.domains).without(experiment.train.without)
+    time = learned.histories(parts).time.sort().values
     starts = time[torch.arange(count) * len(time) // count]
     if not store.manifest.has_time or bool((starts.diff() <= 0).any()):
         clock = "a" if store.manifest.has_time else "no"

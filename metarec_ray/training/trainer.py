@@ -79,7 +79,7 @@ class Trainer:
         Of the events of `train.parts`, `statistics_from` keeps those that item statistics are
         computed from, and of these `tasks_from` keeps those that tasks are cut from.
         """
-        store = learned_from(store, experiment.train.domains)
+        store = learned_from(store, experiment.train.domains).without(experiment.train.without)
         self.experiment, self.store, self.device = experiment, store, torch.device(device)
         self.on_device = set_up(self.device)
         self.feedback: Feedback = store.manifest.feedback

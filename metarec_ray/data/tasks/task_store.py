@@ -30,6 +30,7 @@ from metarec_ray.data.store.manifest import (
     verify,
 )
 from metarec_ray.data.tasks.features import FeatureSpace
+from metarec_ray.data.tasks.folds import Fold, dealt
 from metarec_ray.data.tasks.gathering import Buckets, EventFilter, gather
 
 PARTS = ("train", "valid", "test")
@@ -62,6 +63,7 @@ class TaskStore:
         self.context_space = FeatureSpace(manifest.features["context"])
         self.items = self._read_items()
         self._learned = ~self.items.cold
+        self._without: Fold | None = None
         self._cache: Path | None = None
         self._verified: set[str] = set()
 
@@ -101,6 +103,15 @@ class TaskStore:
         view._cache = None  # the cached histories are not restricted
         return view
 
+    def without(self, fold: Fold | None) -> "TaskStore":
+        """Return the same store whose histories are of the entities outside a fold only.
+
+        None for all of them. Task ids, ids and features are the same.
+        """
+        view = copy.copy(self)
+        view._without = fold
+        return view
+
     def histories(self, parts: Sequence[str] = PARTS, *, cut: bool = True) -> Histories:
         """Return the histories of the entities of `parts`, in the order of their task ids.
 
@@ -124,9 +135,9 @@ class TaskStore:
         )
         made = partial(gather, buckets, keep)
         if self._cache is None:
-            return self._joined(made(in_memory))
+            return self._outside(self._joined(made(in_memory)))
         name = "-".join([*parts, *(["cut"] if cut else [])])
-        return self._joined(mapped(self._cache / name, made))
+        return self._outside(self._joined(mapped(self._cache / name, made)))
 
     def trained_items(self) -> Tensor:
         """Return the items that train or valid entities met before the cutoff, bool [I]."""
@@ -159,6 +170,13 @@ class TaskStore:
             items=self.item_space.side(self.items.features),
             cutoff=self.manifest.cutoff,
         )
+
+    def _outside(self, histories: Histories) -> Histories:
+        """Return the histories of the entities outside the fold that is left out."""
+        if self._without is None:
+            return histories
+        fold = dealt(self.manifest.tasks, self._without.folds)[histories.task_id]
+        return histories.take((fold != self._without.fold).nonzero().flatten())
 
     def _read_items(self) -> ItemTable:
         table = pq.read_table(self.file(ITEMS)).sort_by("item")

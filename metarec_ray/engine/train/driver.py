@@ -19,9 +19,12 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.parallel import each
 from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.prepare.ensure import ensure_store
+from metarec_ray.engine.train.folds import train_folds
 from metarec_ray.engine.train.workers import train_on_workers
 from metarec_ray.errors import RunFailed
 from metarec_ray.evaluation.blend import blend, member_experiments
+from metarec_ray.evaluation.second_stage.experiments import stage_experiments
+from metarec_ray.evaluation.second_stage.fit import second_stage
 from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import require_same_run
 from metarec_ray.training.averaged import budget, round_segments
@@ -59,7 +62,8 @@ def train(
     require_suitable(experiment, store)
     experiment = absolute(experiment, Path.cwd())  # workers run in another folder
     directory = experiment.directory
-    if experiment.blend.members or isinstance(experiment.algorithm, FittedLearner):
+    joins = experiment.blend.members or experiment.second_stage is not None
+    if joins or isinstance(experiment.algorithm, FittedLearner):
         path, last = _fit(experiment, store, directory, data_dir, progress)
     else:
         path, last = _meta_train(experiment, store, directory, progress)
@@ -73,9 +77,11 @@ def _fit(
     data_dir: Path | None,
     progress: Callable[[str], None],
 ) -> tuple[Path, Checkpoint]:
-    """Fit a learner without an outer loop, or a blend; its one checkpoint is of step 0."""
+    """Fit a learner without an outer loop, a blend or two stages: one checkpoint, of step 0."""
     folder = directory / checkpoints.CHECKPOINTS
     name = "a blend" if experiment.blend.members else experiment.algorithm.name
+    if experiment.second_stage is not None:
+        name += " with a second stage"
     found = checkpoints.latest(folder)
     if found is not None:
         require_same_run(found[1], experiment, store, found[0])
@@ -83,9 +89,15 @@ def _fit(
         return found
     progress(f"train: fitting {name}")
     fitting = Fitting(each=each, progress=lambda line: progress(f"train: {line}"))
-    if experiment.blend.members:
-        started = time.perf_counter()
-        members = _train_members(experiment, store, directory / MEMBERS, data_dir, progress)
+    started = time.perf_counter()
+    if experiment.second_stage is not None:
+        asked = stage_experiments(experiment, store)
+        stages = _train_members(asked, store, directory, data_dir, progress)
+        with interruptible():
+            fitted = second_stage(experiment, store, stages, fitting=fitting, started=started)
+    elif experiment.blend.members:
+        asked = member_experiments(experiment, store)
+        members = _train_members(asked, store, directory, data_dir, progress)
         fitted = blend(experiment, store, members, fitting=fitting, started=started)
     else:
         with interruptible():
@@ -94,21 +106,28 @@ def _fit(
 
 
 def _train_members(
-    experiment: Experiment,
+    asked: dict[str, Experiment],
     store: TaskStore,
-    folder: Path,
+    directory: Path,
     data_dir: Path | None,
     progress: Callable[[str], None],
 ) -> dict[str, Checkpoint]:
-    """Train the members one by one; each is a run of its own, which the same command resumes."""
-    found = {}
-    members = member_experiments(experiment, store)
-    for number, (name, member) in enumerate(members.items(), 1):
-        progress(f"train: member {name} ({number} of {len(members)})")
-        places = {"run.dir": str(folder / name), "run.store": str(store.path.resolve())}
-        result = train(override(member, places), data_dir=data_dir, progress=progress)
+    """Train members one by one, then the fits without a fold beside each other.
+
+    Each is a run of its own, which the same command resumes.
+    """
+    found, folds = {}, {}
+    wholes = sum(member.train.without is None for member in asked.values())
+    for name, member in asked.items():
+        own = {"run.dir": str(directory / MEMBERS / name), "run.store": str(store.path.resolve())}
+        placed = override(member, own)
+        if member.train.without is not None:
+            folds[name] = placed
+            continue
+        progress(f"train: member {name} ({len(found) + 1} of {wholes})")
+        result = train(placed, data_dir=data_dir, progress=progress)
         found[name] = checkpoints.load(result.checkpoint)
-    return found
+    return found | (train_folds(folds, progress) if folds else {})
 
 
 def _meta_train(

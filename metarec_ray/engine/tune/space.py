@@ -19,6 +19,11 @@ def require_searchable(experiment: Experiment) -> None:
             "a sweep is of one learner, got a blend of "
             f"{', '.join(experiment.blend.members)} (blend.members)"
         )
+    if experiment.second_stage is not None:
+        raise ConfigError(
+            "a sweep is of one learner, got a second stage on top of it (second_stage: null "
+            "leaves it out)"
+        )
     train = experiment.train
     if train.average is not None or train.periods > 1:
         key, value = "periods", train.periods

@@ -27,9 +27,14 @@ from metarec_ray.training import warm_start
 
 SCHEMA = 2
 """Of the files and of the metrics in them; a change makes every cell anew."""
-_NEWER = {("model", "encoder"): TokenSum().model_dump(mode="json"), ("train", "loss"): None}
+_NEWER = {
+    ("model", "encoder"): TokenSum().model_dump(mode="json"),
+    ("train", "loss"): None,
+    ("train", "without"): None,
+}
 """Keys that came after SCHEMA: with their defaults, cells are those of before."""
-_SECTIONS = ("model", "algorithm", "train", "evaluate", "blend", "bench")
+_SECTIONS = ("model", "algorithm", "train", "evaluate", "blend", "second_stage", "bench")
+"""A section that is none is left out: cells are those of before there was one."""
 _KEYS = ("k", "scenario", "entity", "weight")  # columns that are not metrics
 
 
@@ -105,11 +110,12 @@ def _tuning(
     for (section, key), default in _NEWER.items():
         if tree[section][key] == default:
             del tree[section][key]
+    names = [name for name in _SECTIONS if tree[name] is not None]
     # Other learners of the same file, and how many seeds they have, do not change this one.
     bench = {"cpu_minutes": tree["bench"]["cpu_minutes"]}
     return {
         "schema": SCHEMA,
-        "sections": {name: tree[name] for name in _SECTIONS} | {"bench": bench},
+        "sections": {name: tree[name] for name in names} | {"bench": bench},
         "entry": {"name": entry.name, "kind": entry.kind, "overrides": entry.overrides},
         "grid": list(entry.grid),
         "seed": experiment.run.seed,

@@ -29,9 +29,11 @@ CLOSED_FORMS = (
 """Besides those that are fitted by sums: the same for every seed."""
 _WHOLE = (
     "blend",
+    "second_stage",
     "train.domains",
     "train.average",
     "train.loss",
+    "train.without",
 )  # a blend's members have dots already
 
 log = logging.getLogger(__name__)
@@ -88,7 +90,9 @@ def lineup(
         once = _closed_form(learner) and not ratings
         found[name] = Entry(name, learner.kind, overrides, 1 if once else seeds, _grid(name))
     if experiment.blend.members:
-        found["blend"] = Entry("blend", "learner", {}, seeds)
+        found["blend"] = Entry("blend", "learner", _first_stage(experiment), seeds)
+    if experiment.second_stage is not None:
+        found["second_stage"] = Entry("second_stage", "learner", {}, seeds)
     for name, asked in experiment.bench.learners.items():
         try:
             found[name] = _entry(name, asked, experiment, positive_min, ratings=ratings)
@@ -156,13 +160,14 @@ def _entry(
 ) -> Entry:
     tree = asked.model_dump(exclude_unset=True, exclude={"seeds", "kind"})
     overrides = {"blend": {}} if experiment.blend.members else {}
-    overrides |= _dotted(tree)
+    overrides |= _first_stage(experiment) | _dotted(tree)
     found = override(experiment, overrides)
     learner, blended = type(found.algorithm), bool(found.blend.members)
     if not blended:
         overrides = _changes(experiment, learner, positive_min) | overrides
-    once = _closed_form(learner) and not blended and not ratings
-    kind: Kind = "learner" if blended else learner.kind
+    several = blended or found.second_stage is not None
+    once = _closed_form(learner) and not several and not ratings
+    kind: Kind = "learner" if several else learner.kind
     seeds = 1 if once else experiment.bench.seeds
     return Entry(name, asked.kind or kind, overrides, asked.seeds or seeds)
 
@@ -172,6 +177,7 @@ def _changes(
 ) -> dict[str, Any]:
     """Return what this learner changes in an experiment that was written for another one."""
     changes: dict[str, Any] = {"blend": {}} if experiment.blend.members else {}
+    changes |= _first_stage(experiment)
     if issubclass(learner, FittedLearner):
         steered = experiment.train.outer_loop()
         changes |= {f"train.{key}": Train.model_fields[key].default for key in steered}
@@ -180,6 +186,11 @@ def _changes(
     if "positive_min" in learner.model_fields and positive_min is not None:
         changes["algorithm.positive_min"] = positive_min
     return changes
+
+
+def _first_stage(experiment: Experiment) -> dict[str, Any]:
+    """Return what leaves an experiment's second stage out."""
+    return {} if experiment.second_stage is None else {"second_stage": None}
 
 
 def _dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

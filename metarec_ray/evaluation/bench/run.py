@@ -17,10 +17,9 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import RunFailed
 from metarec_ray.evaluation.bench.cells import Cell, write_cell
 from metarec_ray.evaluation.bench.protocols import RATINGS, Candidate, open_protocol
-from metarec_ray.evaluation.blend import fit_blend
+from metarec_ray.evaluation.second_stage.fit import fit_experiment
 from metarec_ray.evaluation.validation import validation
 from metarec_ray.inference.recommender import Recommender
-from metarec_ray.training.fit import fit
 
 log = logging.getLogger(__name__)
 TUNING_SHARE = 0.5  # of the CPU budget of a cell
@@ -132,6 +131,5 @@ def _experiment(cell: Cell, changes: dict[str, Any]) -> Experiment:
 
 
 def _fit(experiment: Experiment, store: TaskStore) -> Checkpoint:
-    """Return the fitted learner or blend, in this process alone: its CPU time is the cell's."""
-    fitted = fit_blend if experiment.blend.members else fit
-    return fitted(experiment, store, fitting=ALONE)
+    """Return what was fitted in this process alone: its CPU time is the cell's."""
+    return fit_experiment(experiment, store, fitting=ALONE)

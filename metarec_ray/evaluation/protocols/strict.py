@@ -25,8 +25,8 @@ from metarec_ray.inference.supports import Supports
 
 TRAINING = ("train", "valid")
 MIN_ENTITIES = 100  # with fewer, the table is mostly noise
-Part = Literal["test", "valid"]
-"""Whose tasks: of test entities, or of validation entities, on which choices are made."""
+Part = Literal["test", "valid", "train"]
+"""Whose tasks: of test entities, of validation entities, on which choices are made, or training."""
 
 
 class StrictTasks(NamedTuple):

@@ -66,7 +66,7 @@ def made(feedback: str, users: int, items: int = 500) -> SimpleNamespace:
 @pytest.mark.parametrize(
     ("feedback", "users", "items", "members"),
     [
-        ("implicit", 500, 500, {"head", "ridge", "attention"}),
+        ("implicit", 500, 500, {"head", "ridge"}),
         ("implicit", 499, 500, {"head", "popularity", "ease"}),
         ("implicit", 120, 30_000, {"head", "popularity"}),
         ("implicit", 500, 30_000, {"head", "factors"}),
@@ -78,8 +78,11 @@ def test_the_default_of_a_small_log_has_few_and_simple_members(
     feedback: str, users: int, items: int, members: set[str]
 ) -> None:
     found = _default(made(feedback, users, items))  # type: ignore[arg-type]
-    assert set(found["members"]) == members
-    assert set(override(load(None), {"blend": found}).members()) == members
+    assert set(found["blend"]["members"]) == members
+    experiment = override(load(None), found)
+    assert set(experiment.members()) == members
+    large = feedback == "implicit" and users == 500
+    assert (experiment.second_stage is not None) == large
 
 
 def test_for_clicks_the_head_is_alone() -> None:

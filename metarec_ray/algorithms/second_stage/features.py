@@ -1,0 +1,103 @@
+"""What a second stage is told of each item of a shortlist: one vector, from five sources.
+
+Members of the first stage, popularity, people like this one, what follows what, and content. Knows
+how they are joined; each source is a module of its own.
+
+Axes: T tasks, C items of a shortlist, M members, X numbers of an item.
+"""
+
+import torch
+from torch import Tensor
+
+from metarec_ray.algorithms.second_stage.content import content, content_features
+from metarec_ray.algorithms.second_stage.popularity import popularity, popularity_features
+from metarec_ray.algorithms.second_stage.shortlist import Shortlist
+from metarec_ray.algorithms.second_stage.transitions import association, transitions
+from metarec_ray.algorithms.second_stage.user_groups import group_features, group_ratios
+from metarec_ray.core.batch import Params
+from metarec_ray.core.histories import Histories
+
+_SOURCES = ("popularity", "groups", "transitions", "content")
+_BACK = 3  # newest events whose followers are looked up
+_FARTHEST = -30.0  # behind the best of a list: no log-share is much farther
+_SECOND, _MINUTE = 1_000_000, 60_000_000  # microseconds
+
+
+def item_knowledge(histories: Histories) -> Params:
+    """Return what is counted over histories, as `features` reads it; names begin with a source."""
+    found = {
+        "popularity": popularity(histories),
+        "groups": group_ratios(histories),
+        "transitions": transitions(histories),
+        "content": content(histories.items),
+    }
+    return {
+        f"{source}.{name}": value for source in _SOURCES for name, value in found[source].items()
+    }
+
+
+def features(knowledge: Params, asked: Shortlist, *, log_share: Tensor | None = None) -> Tensor:
+    """Return what is known of each item of the shortlists, [T, C, X].
+
+    Args:
+        knowledge: as `item_knowledge` returns it.
+        asked: the shortlists.
+        log_share: popularity [T, C, S] as of other days than the end of the log.
+
+    """
+    own = {source: _of(source, knowledge) for source in _SOURCES}
+    return torch.cat(
+        [
+            _of_members(asked),
+            popularity_features(own["popularity"], asked.item, log_share),
+            group_features(own["groups"], asked.user, asked.item),
+            _of_order(own["transitions"], own["popularity"], asked),
+            content_features(own["content"], asked),
+            _of_support(own["popularity"], asked),
+        ],
+        -1,
+    )
+
+
+def _of(source: str, knowledge: Params) -> Params:
+    start = source + "."
+    return {n.removeprefix(start): v for n, v in knowledge.items() if n.startswith(start)}
+
+
+def _of_members(asked: Shortlist) -> Tensor:
+    """Return score and log-rank of the first stage and of each of several members [T, C, *]."""
+    rank = torch.log1p(torch.arange(asked.item.shape[1]).float()).expand_as(asked.score)
+    own = torch.stack([_behind(asked.score, asked.real), rank], -1)
+    if len(asked.parts) == 1:
+        return own
+    parts = asked.parts.masked_fill(~asked.real, -torch.inf)
+    order = parts.argsort(dim=-1, descending=True, stable=True).argsort(-1)
+    theirs = torch.cat([_behind(asked.parts, asked.real), torch.log1p(order.float())])
+    return torch.cat([own, theirs.movedim(0, -1)], -1)
+
+
+def _behind(score: Tensor, real: Tensor) -> Tensor:
+    """Return how far each score [*, T, C] is behind the best of its list, <= 0."""
+    best = score.masked_fill(~real, -torch.inf).amax(-1, keepdim=True)
+    return (score - best).clamp(min=_FARTHEST) * real
+
+
+def _of_order(transition: Params, popularity: Params, asked: Shortlist) -> Tensor:
+    """Return what follows the newest events, and how much later than the newest an item comes."""
+    newest, known = asked.newest(_BACK)
+    told = association(transition, newest.unsqueeze(-1), asked.item.unsqueeze(1))  # [W, T, back, C]
+    told = (told * known.unsqueeze(-1)).permute(1, 3, 2, 0).flatten(2)
+    position = popularity["position"]
+    later = (position[asked.item] - position[newest[:, :1]]) * known[:, :1]
+    return torch.cat([told, later.unsqueeze(-1)], -1)
+
+
+def _of_support(popularity: Params, asked: Shortlist) -> Tensor:
+    """Return what all items of a list share: how popular, how fast, how long [T, C, 4]."""
+    share = asked.mask / asked.mask.sum(1, keepdim=True).clamp(min=1)
+    usual = (popularity["log_count"][asked.support] * share).sum(1)
+    gaps = asked.time.diff(dim=1, prepend=asked.time[:, :1]).clamp(min=0) * asked.mask
+    newest = gaps.gather(1, (asked.events() - 1).clamp(min=0)[:, None])[:, 0]
+    minutes = torch.log1p(torch.stack([gaps.sum(1), newest]) / _MINUTE)
+    told = torch.stack([usual, (gaps >= _SECOND).sum(1), *minutes], -1)
+    return told.unsqueeze(1).expand(-1, asked.item.shape[1], -1)

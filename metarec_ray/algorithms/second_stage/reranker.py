@@ -1,0 +1,76 @@
+"""The second stage as it is kept and used: what it knows of items, and the networks.
+
+Knows its parameters by their names; does not know the first stage.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metarec_ray.algorithms.blending import weights_row
+from metarec_ray.algorithms.second_stage.features import features
+from metarec_ray.algorithms.second_stage.ranking_net import Inputs, net_scores, standardised
+from metarec_ray.algorithms.second_stage.shortlist import Shortlist
+from metarec_ray.core.batch import Params
+
+_KNOWLEDGE, _NETS, _SCALE = "knowledge.", "nets.", "scale."
+_KS, _HELPS = "ks", "helps"
+
+
+class Reranker:
+    """Orders shortlists: the mean of several networks' scores.
+
+    Where they did not help on entities they had not seen, at some sizes of the support, the scores
+    are those of the first stage.
+    """
+
+    def __init__(self, params: Params):
+        """Take parameters by the names that `parameters` gives them."""
+        self.knowledge, self.nets, self.scale = (
+            _under(prefix, params) for prefix in (_KNOWLEDGE, _NETS, _SCALE)
+        )
+        self.ks, self.helps = params[_KS], params[_HELPS]
+
+    def scores(self, asked: Shortlist) -> Tensor:
+        """Return the scores [T, C] of shortlists; -inf where there is no item."""
+        inputs = inputs_of(asked, self.knowledge, self.ks)
+        told = net_scores(self.nets, standardised(self.scale, inputs), inputs).mean(0)
+        helps = self.helps[inputs.size].unsqueeze(1)
+        return torch.where(helps, told, inputs.score).masked_fill(~asked.real, -torch.inf)
+
+
+def inputs_of(
+    asked: Shortlist, knowledge: Params, ks: Tensor, log_share: Tensor | None = None
+) -> Inputs:
+    """Return shortlists as a network reads them; `log_share` as `features` takes it."""
+    best = asked.score.masked_fill(~asked.real, -torch.inf).amax(1, keepdim=True)
+    return Inputs(
+        features(knowledge, asked, log_share=log_share),
+        torch.where(asked.real, asked.score - best, 0.0),
+        asked.real,
+        weights_row(asked.events(), ks),
+    )
+
+
+def parameters(
+    knowledge: Params, nets: Sequence[Params], scale: Params, *, ks: Tensor, helps: Tensor
+) -> Params:
+    """Return everything a `Reranker` needs, by name.
+
+    Args:
+        knowledge: as `item_knowledge` returns it.
+        nets: networks whose scores are averaged.
+        scale: of the features they were fitted on.
+        ks: int64 [K], ascending, sizes of the support that were learned.
+        helps: bool [K], at which of them the networks are used.
+
+    """
+    stacked = {name: torch.cat([net[name] for net in nets]) for name in nets[0]}
+    named = {_KNOWLEDGE: knowledge, _NETS: stacked, _SCALE: scale}
+    found = {start + name: value for start, one in named.items() for name, value in one.items()}
+    return found | {_KS: ks, _HELPS: helps}
+
+
+def _under(prefix: str, params: Params) -> Params:
+    return {n.removeprefix(prefix): p for n, p in params.items() if n.startswith(prefix)}

@@ -1,0 +1,59 @@
+"""The shortlist of a task: the items that a second stage orders, and what it is told of them.
+
+Axes: T tasks, N events of a padded support, C items of a shortlist, M members of the first stage.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarec_ray.core.batch import Features
+
+
+class Shortlist(NamedTuple):
+    """Shortlists of T tasks, best item of the first stage first.
+
+    Attributes:
+        item: int64 [T, C], rows of the catalogue.
+        real: bool [T, C], False where a list has fewer items; real ones come first.
+        score: float [T, C], of the first stage, as log-shares up to a constant a task.
+        parts: float [M, T, C], the same of each of its members; a first stage without members has
+            itself alone.
+        support: int64 [T, N], rows of the support's items, real events first, oldest first.
+        mask: bool [T, N].
+        time: int64 [T, N], microseconds; 0 without a clock.
+        user: features [T].
+
+    """
+
+    item: Tensor
+    real: Tensor
+    score: Tensor
+    parts: Tensor
+    support: Tensor
+    mask: Tensor
+    time: Tensor
+    user: Features
+
+    def events(self) -> Tensor:
+        """Return the size of each support, int64 [T]."""
+        return self.mask.sum(1)
+
+    def at(self, tasks: Tensor) -> "Shortlist":
+        """Return the shortlists of `tasks`, int64 [n]."""
+        return Shortlist(
+            item=self.item[tasks],
+            real=self.real[tasks],
+            score=self.score[tasks],
+            parts=self.parts[:, tasks],
+            support=self.support[tasks],
+            mask=self.mask[tasks],
+            time=self.time[tasks],
+            user=self.user.at(tasks),
+        )
+
+    def newest(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return the newest items [T, count], newest first, and whether there are so many."""
+        place = self.events().unsqueeze(1) - 1 - torch.arange(count)
+        return self.support.gather(1, place.clamp(min=0)), place >= 0

@@ -1,0 +1,66 @@
+"""The fits that two stages are made of, as experiments.
+
+Knows folds and members; does not know how anything is fitted.
+"""
+
+from metarec_ray.config.experiment import Experiment
+from metarec_ray.data.tasks.folds import Fold
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.errors import ConfigError
+from metarec_ray.evaluation.blend import member_experiments
+
+
+def stage_experiments(experiment: Experiment, store: TaskStore) -> dict[str, Experiment]:
+    """Return the experiments of learners that two stages are made of, by name.
+
+    Those of the first stage, and NAME-fold0, NAME-fold1 ... without the entities of each fold. The
+    first stage is `first`, or the members of a blend as `member_experiments` calls them.
+
+    Raises:
+        ConfigError: labels are no positives, or entities have several domains.
+
+    """
+    stage, first = experiment.second_stage, experiment.first_stage()
+    assert stage is not None
+    _require_suitable(experiment, store)
+    members = first.members() or {"first": first}
+    whole = member_experiments(first, store) if first.members() else members
+    folds = {
+        f"{name}-fold{fold}": _without(_as_whole(first, member), Fold(fold=fold, folds=stage.folds))
+        for name, member in members.items()
+        for fold in range(stage.folds)
+    }
+    return {**whole, **folds}
+
+
+def _as_whole(first: Experiment, member: Experiment) -> Experiment:
+    """Return a member that is fitted on the entities which the whole first stage is fitted on."""
+    if not first.blend.members:
+        return member
+    train = member.train.model_copy(update={"parts": "train+valid"})
+    return member.model_copy(update={"train": train})
+
+
+def _without(experiment: Experiment, fold: Fold) -> Experiment:
+    train = experiment.train.model_copy(update={"without": fold})
+    return experiment.model_copy(update={"train": train})
+
+
+def _require_suitable(experiment: Experiment, store: TaskStore) -> None:
+    feedback = store.manifest.feedback
+    if feedback != "implicit":
+        raise ConfigError(
+            f"a second stage orders positives and needs implicit feedback, got {feedback} "
+            "(second_stage)"
+        )
+    for one in [experiment, *experiment.members().values()]:
+        if one.train.domains is not None:
+            raise ConfigError(
+                "a second stage ranks one catalogue, train.domains must be none, got "
+                f"{sorted(one.train.domains.weights)} (second_stage)"
+            )
+        if one.train.without is not None:
+            raise ConfigError(
+                "a second stage makes folds itself, train.without must be none, got fold "
+                f"{one.train.without.fold} of {one.train.without.folds} (second_stage)"
+            )
