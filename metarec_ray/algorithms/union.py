@@ -26,6 +26,7 @@ from metarec_ray.algorithms.rivals.content import ContentProfile, ContentRidge
 from metarec_ray.algorithms.rivals.counts import Constant, Popularity, Random, RecencyPopularity
 from metarec_ray.algorithms.rivals.dropoutnet import DropoutNet
 from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
+from metarec_ray.algorithms.rivals.sequence_neighbours import SequenceNeighbours
 from metarec_ray.algorithms.rivals.two_tower import TwoTower
 from metarec_ray.algorithms.rivals.user_knn import RatingUserKNN, UserKNN
 
@@ -48,6 +49,7 @@ Rival = (
     | ItemKNN
     | UserKNN
     | RatingUserKNN
+    | SequenceNeighbours
     | Ease
     | EasePopularity
     | ItemKNNPopularity
