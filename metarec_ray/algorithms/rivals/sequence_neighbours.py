@@ -19,6 +19,7 @@ from metarec_ray.core.histories import Histories
 Share = Annotated[float, Field(ge=0, le=1)]
 _TIE_BREAK = 1e-6  # of popularity: what no neighbour met has an order, too
 _TINY = 1e-30
+_FAR = 60.0  # scales of recency: beyond, exp is slow with numbers that are as good as 0
 
 
 class SequenceNeighbours(FittedLearner):
@@ -91,13 +92,14 @@ class SequenceNeighbours(FittedLearner):
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         counted = positives(support, self.positive_min)
-        overlap, shared = self._shared(meta, support.index, counted)
+        overlap, key = self._shared(meta, support.index, counted)
         similarity = overlap * self._recency(meta, support)
         similarity = similarity / (1 + self.length_penalty * meta["length"]).sqrt()
         near = similarity.topk(min(self.neighbours, len(similarity)))
         weight = (near.values / near.values[:1].clamp(min=_TINY)).square()
         weight = weight / weight.sum().clamp(min=_TINY)
-        votes = self._votes(meta, near.indices, shared[near.indices], weight)
+        shared = key[near.indices] % max(len(meta["sequence"]), 1)
+        votes = self._votes(meta, near.indices, shared, weight)
         popularity = meta["popularity"]
         return {"scores": torch.where(counted.any(), votes + _TIE_BREAK * popularity, popularity)}
 
@@ -105,9 +107,9 @@ class SequenceNeighbours(FittedLearner):
         return log_shares(scores)
 
     def _shared(self, meta: Params, item: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weight [V] of what each user shares, and the event [V] of least age in that.
+        """Return the weight [V] of what each user shares, and a key [V] to the newest of it.
 
-        For a user who shares nothing: 0, and any event.
+        The key modulo P is the event of the shared item of least age; any, where nothing is shared.
         """
         item, age, counted = self._newest_items(item, counted)
         there = counted.unsqueeze(1) & (meta["back"] <= meta["item_users"][item].unsqueeze(1))
@@ -116,11 +118,9 @@ class SequenceNeighbours(FittedLearner):
         user = meta["user"][event].flatten()
         weight = (self.decay**age * meta["idf"][item]).unsqueeze(1) * there
         n_events, n_users = len(meta["sequence"]), len(meta["length"])
-        # One number that age decides, from which the event can be read.
         key = ((len(age) - age).unsqueeze(1) * n_events + event) * there
         overlap = weight.new_zeros(n_users).scatter_add(0, user, weight.flatten())
-        least = key.new_zeros(n_users).scatter_reduce(0, user, key.flatten(), "amax")
-        return overlap, least % max(n_events, 1)
+        return overlap, key.new_zeros(n_users).scatter_reduce(0, user, key.flatten(), "amax")
 
     def _newest_items(self, item: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the newest items [S], how many are later, and whether they are counted."""
@@ -133,8 +133,9 @@ class SequenceNeighbours(FittedLearner):
         """Return the factor [V] for the days between the first event of each user and of this."""
         first = support.time[:1].sum()  # 0 for no event, as for an event without a time
         ahead = torch.where(first == 0, 0, first - meta["newest_start"]).clamp(max=0)
-        days = (ahead / DAY - meta["day"]).abs()
-        return self.recency_floor + (1 - self.recency_floor) * torch.exp(-days / self.recency_days)
+        scales = (ahead / DAY - meta["day"]).abs() / self.recency_days
+        recent = torch.exp(-scales.clamp(max=_FAR))
+        return self.recency_floor + (1 - self.recency_floor) * recent
 
     def _votes(self, meta: Params, user: Tensor, shared: Tensor, weight: Tensor) -> Tensor:
         """Return the votes [I] of users for what they met after their event `shared`."""
