@@ -25,6 +25,7 @@ from metarec_ray.algorithms.rivals.bpr import Bpr
 from metarec_ray.algorithms.rivals.content import ContentProfile, ContentRidge
 from metarec_ray.algorithms.rivals.counts import Constant, Popularity, Random, RecencyPopularity
 from metarec_ray.algorithms.rivals.dropoutnet import DropoutNet
+from metarec_ray.algorithms.rivals.lightgcn import LightGcn
 from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
 from metarec_ray.algorithms.rivals.sequence_neighbours import SequenceNeighbours
 from metarec_ray.algorithms.rivals.two_tower import TwoTower
@@ -56,6 +57,7 @@ Rival = (
     | IAls
     | MfFoldIn
     | Bpr
+    | LightGcn
     | ContentRidge
     | ContentProfile
     | TwoTower

@@ -42,6 +42,7 @@ GRIDS: Mapping[str, Mapping[str, tuple[Value, ...]]] = {
         "bias_penalty": (3.0, 6.0),
     },
     "bpr": {"penalty": (0.003, 0.01), "factors": (64, 128), "prior": (0.1, 0.2, 0.5)},
+    "lightgcn": {"penalty": (3e-4, 1e-3, 3e-3), "layers": (2, 3)},
     "content_ridge": {
         "penalty": (5.0, 10.0, 20.0, 40.0),
         "item_penalty": (3.0, 10.0, 30.0),
