@@ -25,7 +25,9 @@ from metarec_ray.algorithms.rivals.bpr import Bpr
 from metarec_ray.algorithms.rivals.content import ContentProfile, ContentRidge
 from metarec_ray.algorithms.rivals.counts import Constant, Popularity, Random, RecencyPopularity
 from metarec_ray.algorithms.rivals.dropoutnet import DropoutNet
+from metarec_ray.algorithms.rivals.lightgcn import LightGcn
 from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
+from metarec_ray.algorithms.rivals.sequence_neighbours import SequenceNeighbours
 from metarec_ray.algorithms.rivals.two_tower import TwoTower
 from metarec_ray.algorithms.rivals.user_knn import RatingUserKNN, UserKNN
 
@@ -48,12 +50,14 @@ Rival = (
     | ItemKNN
     | UserKNN
     | RatingUserKNN
+    | SequenceNeighbours
     | Ease
     | EasePopularity
     | ItemKNNPopularity
     | IAls
     | MfFoldIn
     | Bpr
+    | LightGcn
     | ContentRidge
     | ContentProfile
     | TwoTower

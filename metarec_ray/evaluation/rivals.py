@@ -11,6 +11,7 @@ from metarec_ray.algorithms.closed_form.windowed_ridge import WindowedRidge
 from metarec_ray.algorithms.rivals.biases import UserItemBias
 from metarec_ray.algorithms.rivals.counts import Constant, Popularity, Random, RecencyPopularity
 from metarec_ray.algorithms.rivals.neighbours import Ease, ItemKNN
+from metarec_ray.algorithms.rivals.sequence_neighbours import SequenceNeighbours
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.config.judging import Blending
 from metarec_ray.data.settings import Feedback
@@ -33,6 +34,8 @@ def standard_rivals(
         Popularity(positive_min=positive_min),
         RecencyPopularity(positive_min=positive_min),
     ]
+    if feedback == "implicit":
+        learners.append(SequenceNeighbours(positive_min=positive_min))
     squares: list[ItemKNN | Ease | WindowedRidge] = [
         ItemKNN(positive_min=positive_min),
         Ease(positive_min=positive_min),

@@ -21,6 +21,11 @@ GRIDS: Mapping[str, Mapping[str, tuple[Value, ...]]] = {
         "neighbours": (100, 300, 1000),
         "damping": (0.5, 2.0),
     },
+    "sequence_neighbours": {
+        "neighbours": (300, 1000),
+        "decay": (0.8, 0.9),
+        "recency_floor": (0.3, 0.6, 1.0),
+    },
     "ease": {"penalty": (30.0, 100.0, 200.0, 300.0, 500.0, 1000.0, 2000.0, 4000.0)},
     "ease_popularity": {
         "penalty": (100.0, 300.0, 1000.0, 2000.0, 4000.0, 8000.0),
@@ -37,6 +42,7 @@ GRIDS: Mapping[str, Mapping[str, tuple[Value, ...]]] = {
         "bias_penalty": (3.0, 6.0),
     },
     "bpr": {"penalty": (0.003, 0.01), "factors": (64, 128), "prior": (0.1, 0.2, 0.5)},
+    "lightgcn": {"penalty": (3e-4, 1e-3, 3e-3), "layers": (2, 3)},
     "content_ridge": {
         "penalty": (5.0, 10.0, 20.0, 40.0),
         "item_penalty": (3.0, 10.0, 30.0),

@@ -23,6 +23,7 @@ CLOSED_FORMS = (
     "content_ridge",
     "ease_popularity",
     "item_knn_popularity",
+    "sequence_neighbours",
     "user_knn",
     "user_knn_ratings",
 )

@@ -30,6 +30,7 @@ SIMPLE = (
     "recency_popularity",
     "item_knn",
     "user_knn",
+    "sequence_neighbours",
     "ease",
     "ials",
     "item_knn_popularity",
