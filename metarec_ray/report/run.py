@@ -200,10 +200,13 @@ def _counts(path: Path) -> Counts | None:
 
 
 def _training(folder: Path) -> Path:
-    """Return the metrics of the run's training; for a blend those of its first trained member."""
+    """Return the metrics of the run's training; of several fits those of its first whole one."""
     own = folder / metrics_log.NAME
-    members = sorted(folder.glob(f"members/*-final/{metrics_log.NAME}"))
-    return members[0] if members and not own.is_file() else own
+    if own.is_file():
+        return own
+    wholes = (*folder.glob("members/first"), *sorted(folder.glob("members/*-final")))
+    found = (whole / metrics_log.NAME for whole in wholes)
+    return next((path for path in found if path.is_file()), own)
 
 
 def _metrics(path: Path) -> list[dict[str, JsonValue]]:

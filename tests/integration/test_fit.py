@@ -15,6 +15,7 @@ from metarec_ray.engine.train.driver import train
 from metarec_ray.engine.tune.driver import sweep
 from metarec_ray.errors import CheckpointError
 from metarec_ray.evaluation.blend import fit_blend
+from metarec_ray.evaluation.second_stage.fit import fit_experiment
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 EVALUATE = {"ks": [0, 2], "query_size": 2, "min_positives": 4}
@@ -76,6 +77,35 @@ def test_a_blend_says_its_weights_and_takes_up_the_members_it_has(
     assert said.count("train: already at step 2 of 2") == 2
     alone = fit_blend(blend, TaskStore.open(synthetic_store))
     assert parameters_sha256(alone.model) == first.parameters_sha256
+
+
+def test_a_second_stage_takes_up_the_folds_it_has_and_gives_the_bits_of_one_process(
+    ray_session: None, synthetic_store: Path, tmp_path: Path
+) -> None:
+    stages = asked(
+        tmp_path,
+        synthetic_store,
+        algorithm={"name": "maml"},
+        model={"dim": 4},
+        train={"steps": 2, "lanes": 2},
+        second_stage={"folds": 2, "candidates": 10, "epochs": 1},
+    )
+    said: list[str] = []
+    first = train(stages, data_dir=None, progress=said.append)
+    assert "train: fitting maml with a second stage" in said
+    assert sum(line.startswith("train: fold first-fold") for line in said) == 2
+    assert any(line.startswith("train: second stage: after 2 events") for line in said)
+    kept = tmp_path / "members" / "first-fold0" / "checkpoints"
+    written = {path: path.stat().st_mtime_ns for path in kept.rglob("*")}
+    shutil.rmtree(tmp_path / "checkpoints")
+    shutil.rmtree(tmp_path / "members" / "first-fold1")
+    again = train(stages, data_dir=None, progress=said.append)
+    assert again.parameters_sha256 == first.parameters_sha256
+    assert {path: path.stat().st_mtime_ns for path in kept.rglob("*")} == written
+    alone = fit_experiment(stages, TaskStore.open(synthetic_store))
+    assert parameters_sha256(alone.model) == first.parameters_sha256
+    assert train(stages, data_dir=None, progress=said.append) == again
+    assert said[-1] == "train: maml with a second stage is fitted already"
 
 
 def test_a_sweep_over_a_rival_picks_its_penalty(
