@@ -47,6 +47,10 @@ def _part_not_prefix(value: object) -> object:
     return value
 
 
+_OUTER_LOOP = (
+    *("init_from", "freeze", "teacher", "teacher_weight", "teacher_temperature"),
+    *("average", "periods", "replay", "anchor", "loss"),
+)
 _FrozenPart = Annotated[Part, BeforeValidator(_part_not_prefix)]
 
 
@@ -56,8 +60,8 @@ class Run(Settings):
     Attributes:
         dir: everything that the run writes.
         store: the task store; None for the folder `store` in `dir`.
-        relative_to: where `dir`, `store` and `train.init_from` begin: the working folder, or the
-            folder of the configuration. A run's own files say `configuration`.
+        relative_to: where `dir`, `store`, `train.init_from` and `train.teacher` begin: the working
+            folder, or that of the configuration. A run's own files say `configuration`.
         seed: all that is random derives from it.
 
     """
@@ -113,6 +117,10 @@ class Train(Settings):
         freeze: parts of the model that are not updated: the encoder and ids of `item` or `user`,
             the encoder of `context`, the `head`, what the `learner` adds. With `init_from`, `[item,
             user]` is a frozen source with a new head.
+        teacher: a run's folder or a checkpoint whose answers to the tasks are learned beside the
+            labels; any learner or blend of the same store.
+        teacher_weight: of the distance to its answers, where the loss of the labels has 1.
+        teacher_temperature: of its probabilities and the student's; ratings have none.
         domains: a weighted joint loss over the domains of the items; None for tasks of everything.
         average: models of disjoint users, averaged; None for one model.
         periods: train on so many periods of the log one after another, a period's model being the
@@ -144,6 +152,9 @@ class Train(Settings):
     tasks: Cut = Cut()
     init_from: Folder | None = None
     freeze: tuple[_FrozenPart, ...] = ()
+    teacher: Folder | None = None
+    teacher_weight: Annotated[float, Field(ge=0)] = 1.0
+    teacher_temperature: PositiveFloat = 1.0
     domains: Domains | None = None
     average: Average | None = None
     periods: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -154,7 +165,7 @@ class Train(Settings):
         """Return the keys set here that a learner without an outer loop cannot follow."""
         asked = {
             key: getattr(self, key)
-            for key in ("init_from", "freeze", "average", "periods", "replay", "anchor", "loss")
+            for key in _OUTER_LOOP
             if getattr(self, key) != Train.model_fields[key].default
         }
         if self.loss is not None:
@@ -175,6 +186,17 @@ class Train(Settings):
             value = getattr(self, key)
             if self.periods == 1 and value != Train.model_fields[key].default:
                 raise ValueError(f"{key} needs periods > 1, got {value} and periods 1")
+        return self
+
+    @model_validator(mode="after")
+    def _a_teacher_is_asked(self) -> "Train":
+        for key in ("teacher_weight", "teacher_temperature"):
+            value = getattr(self, key)
+            if self.teacher is None and value != Train.model_fields[key].default:
+                raise ValueError(f"{key} needs a teacher, got {value} and none")
+        if self.teacher is not None and self.periods > 1:
+            # It has learned from what later periods hold, and from entities that are held out.
+            raise ValueError(f"periods must be 1 with a teacher, got {self.periods}")
         return self
 
     @model_validator(mode="after")

@@ -121,6 +121,8 @@ def _meta_train(
     done = resume(trainer, folder)
     if not done and trainer.copied is not None:
         progress(f"train: {trainer.copied.sentence()}")
+    if not done and trainer.teacher is not None:
+        progress(f"train: {trainer.teacher.sentence()}")
     if done >= steps:
         progress(f"train: already at step {done} of {steps}")
     elif done:
