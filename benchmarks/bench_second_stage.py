@@ -76,14 +76,12 @@ def main() -> int:
         build_store(log, log.settings, Path(folder) / "store")
         text = measured(experiment, TaskStore.open(Path(folder) / "store"), arguments.seeds)
     print(text)
-    shuffled = arguments.ties == "shuffled"
+    name, title = "second-stage", "What a second stage is worth"
     command = f"python -m benchmarks.bench_second_stage --seeds {arguments.seeds}"
-    write_result(
-        "second-stage-shuffled" if shuffled else "second-stage",
-        "What a second stage is worth" + (", order inside a second drawn anew" * shuffled),
-        command + (" --ties shuffled" * shuffled),
-        text,
-    )
+    if arguments.ties == "shuffled":
+        name, title = f"{name}-shuffled", f"{title}, order inside a second drawn anew"
+        command += " --ties shuffled"
+    write_result(name, title, command, text)
     return 0
 
 
@@ -105,14 +103,14 @@ def measured(experiment: Experiment, store: TaskStore, seeds: int) -> str:
             both = fit_experiment(asked, store, fitting=Fitting(seed, progress=_told))
             seconds = time.process_time() - started
             found += _judged(opened, name, "learner", seed, both)
-            found += _judged(opened, f"{name}: first stage", "learner", seed, without(both))
+            found += _judged(opened, f"{name}: first stage", "learner", seed, first_stage_of(both))
             costs.append(Cost(f"{name}, seed {seed}", seconds, *_request_times(Recommender(both))))
     header = Header(CONFIG.stem, "implicit", 0, "strict")
     table = ranking_text.render(judge(found, header, resamples=experiment.evaluate.resamples))
     return f"```\n{table}\n```\n\n{_gains(found, experiment.evaluate.ks)}\n\n{_costs(costs)}"
 
 
-def without(both: Checkpoint) -> Checkpoint:
+def first_stage_of(both: Checkpoint) -> Checkpoint:
     """Return the first stage of a checkpoint."""
     config = {**both.config, "second_stage": None}
     return both._replace(config=config, model=first_stage_model(both.model))
@@ -159,7 +157,7 @@ def _request_times(recommender: Recommender) -> tuple[float, float]:
         for row, moment in zip(rows.tolist(), moments, strict=True)
     ]
     supports = recommender._supports(events, {}, {})
-    asked = stages.first.shortlists(supports)
+    asked = stages.candidates.shortlists(supports)
     with torch.inference_mode():
         whole = _p50(lambda: recommender.rank(events))
         return whole, _p50(lambda: stages.reranker.scores(asked))

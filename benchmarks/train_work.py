@@ -93,6 +93,7 @@ def make_lane(of: World, seed: int, tasks: int = TASKS) -> Lane:
             query=_events(position[:, width:], label[:, width:], mask.new_ones(tasks, QUERY)),
             negatives=nothing.long(),
             begins=torch.ones(tasks, dtype=torch.bool),
+            answers=torch.zeros(tasks, 0),
         ),
     )
 

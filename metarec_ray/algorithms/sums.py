@@ -35,8 +35,7 @@ def freshness(histories: Histories, half_life_days: float) -> Tensor:
     met = histories.lengths() > 0
     weight = met.double()
     if histories.cutoff is not None:
-        first = histories.time[histories.offsets[:-1][met]]
-        days = (histories.cutoff - first).clamp(min=0).double() / DAY
+        days = (histories.cutoff - histories.starts()[met]).clamp(min=0).double() / DAY
         weight[met] = torch.exp2(-days / half_life_days)
     return weight
 

@@ -1,7 +1,7 @@
-"""From a log to a table: quickstart, prepare, train, tune, evaluate, report, config."""
+"""From a log to a table: quickstart, prepare, train, distil, tune, evaluate, report, config."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from metarec_ray.cli.arguments import (
     say,
     show,
 )
+
+if TYPE_CHECKING:
+    from metarec_ray.config.experiment import Experiment
 
 
 def quickstart(
@@ -49,9 +52,37 @@ def prepare(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -
 
 def train(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
     """Meta-train on a task store; the same command again resumes."""
-    from metarec_ray.config.experiment import load, require_log
+    from metarec_ray.config.experiment import load
 
-    experiment = load(config, listed(sets))
+    _train(load(config, listed(sets)), config, as_json)
+
+
+def distil(
+    teacher: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TEACHER",
+            parser=local_path,
+            help="A run's folder or a checkpoint, of any learner or blend.",
+            show_default=False,
+        ),
+    ],
+    config: ConfigFile,
+    sets: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Train with a teacher's answers beside the labels: `train` with `train.teacher`."""
+    from metarec_ray.config.experiment import load
+
+    # Absolute: the path is of this command line, whatever the paths of the file begin with.
+    asked = [*listed(sets), f"train.teacher={teacher.resolve()}"]
+    _train(load(config, asked), config, as_json)
+
+
+def _train(experiment: "Experiment", config: Path, as_json: bool) -> None:
+    """Train, and print the checkpoint with its metrics."""
+    from metarec_ray.config.experiment import require_log
+
     if experiment.run.store is None:
         require_log(experiment, config)
     from metarec_ray.engine.cluster.one_writer import one_writer

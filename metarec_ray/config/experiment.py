@@ -18,7 +18,8 @@ from metarec_ray.config.judging import Bench, Blending, Evaluate, SecondStage
 from metarec_ray.config.messages import sentence
 from metarec_ray.config.overrides import assigned
 from metarec_ray.config.overrides import read as read_overrides
-from metarec_ray.config.running import Run, Serve, Sweep, Train
+from metarec_ray.config.running import Run, Serve, Train
+from metarec_ray.config.sweeping import Sweep
 from metarec_ray.data.setting_types import Settings
 from metarec_ray.data.settings import Data
 from metarec_ray.errors import ConfigError

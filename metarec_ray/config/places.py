@@ -20,7 +20,7 @@ Tree = dict[str, Any]
 Keys = Sequence[tuple[str, ...]]
 NAMES = (SYNTHETIC, *by_name.NAMES)
 """Logs that have no path."""
-OWN = (("run", "dir"), ("run", "store"), ("train", "init_from"))
+OWN = (("run", "dir"), ("run", "store"), ("train", "init_from"), ("train", "teacher"))
 LOG = ("data", "path")
 TABLES = (("data", "users", "path"), ("data", "items", "path"))
 ROWS = (

@@ -1,4 +1,4 @@
-"""The sections `run`, `train`, `sweep` and `serve`: where, how long, how fast.
+"""The sections `run`, `train` and `serve`: where, how long, how fast.
 
 Knows values and their rules; does not know what is trained.
 """
@@ -48,6 +48,10 @@ def _part_not_prefix(value: object) -> object:
     return value
 
 
+_OUTER_LOOP = (
+    *("init_from", "freeze", "teacher", "teacher_weight", "teacher_temperature"),
+    *("average", "periods", "replay", "anchor", "loss"),
+)
 _FrozenPart = Annotated[Part, BeforeValidator(_part_not_prefix)]
 
 
@@ -57,8 +61,8 @@ class Run(Settings):
     Attributes:
         dir: everything that the run writes.
         store: the task store; None for the folder `store` in `dir`.
-        relative_to: where `dir`, `store` and `train.init_from` begin: the working folder, or the
-            folder of the configuration. A run's own files say `configuration`.
+        relative_to: where `dir`, `store`, `train.init_from` and `train.teacher` begin: the working
+            folder, or that of the configuration. A run's own files say `configuration`.
         seed: all that is random derives from it.
 
     """
@@ -116,6 +120,10 @@ class Train(Settings):
         freeze: parts of the model that are not updated: the encoder and ids of `item` or `user`,
             the encoder of `context`, the `head`, what the `learner` adds. With `init_from`, `[item,
             user]` is a frozen source with a new head.
+        teacher: a run's folder or a checkpoint whose answers to the tasks are learned beside the
+            labels; any learner or blend of the same store.
+        teacher_weight: of the distance to its answers, where the loss of the labels has 1.
+        teacher_temperature: of its probabilities and the student's; ratings have none.
         domains: a weighted joint loss over the domains of the items; None for tasks of everything.
         average: models of disjoint users, averaged; None for one model.
         periods: train on so many periods of the log one after another, a period's model being the
@@ -148,6 +156,9 @@ class Train(Settings):
     tasks: Cut = Cut()
     init_from: Folder | None = None
     freeze: tuple[_FrozenPart, ...] = ()
+    teacher: Folder | None = None
+    teacher_weight: Annotated[float, Field(ge=0)] = 1.0
+    teacher_temperature: PositiveFloat = 1.0
     domains: Domains | None = None
     average: Average | None = None
     periods: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -158,7 +169,7 @@ class Train(Settings):
         """Return the keys set here that a learner without an outer loop cannot follow."""
         asked = {
             key: getattr(self, key)
-            for key in ("init_from", "freeze", "average", "periods", "replay", "anchor", "loss")
+            for key in _OUTER_LOOP
             if getattr(self, key) != Train.model_fields[key].default
         }
         if self.loss is not None:
@@ -179,6 +190,17 @@ class Train(Settings):
             value = getattr(self, key)
             if self.periods == 1 and value != Train.model_fields[key].default:
                 raise ValueError(f"{key} needs periods > 1, got {value} and periods 1")
+        return self
+
+    @model_validator(mode="after")
+    def _a_teacher_is_asked(self) -> "Train":
+        for key in ("teacher_weight", "teacher_temperature"):
+            value = getattr(self, key)
+            if self.teacher is None and value != Train.model_fields[key].default:
+                raise ValueError(f"{key} needs a teacher, got {value} and none")
+        if self.teacher is not None and self.periods > 1:
+            # It has learned from what later periods hold, and from entities that are held out.
+            raise ValueError(f"periods must be 1 with a teacher, got {self.periods}")
         return self
 
     @model_validator(mode="after")
@@ -204,42 +226,6 @@ class Train(Settings):
                 "tasks.negatives must be > 0 with several domains, whose catalogues differ, got 0"
             )
         return self
-
-
-class Range(Settings):
-    """Values of one key of a sweep: a log-uniform or uniform interval, or a list of choices."""
-
-    low: float | None = None
-    high: float | None = None
-    log: bool = True
-    choices: tuple[bool | int | float | str | None, ...] | None = None
-
-    @model_validator(mode="after")
-    def _interval_or_choices(self) -> "Range":
-        interval = self.low is not None and self.high is not None
-        if interval == (self.choices is not None):
-            raise ValueError("a range is either low and high, or choices")
-        if self.low is not None and self.high is not None and not self.low < self.high:
-            raise ValueError(f"low must be < high, got {self.low} and {self.high}")
-        if self.log and self.low is not None and self.low <= 0:
-            raise ValueError(f"low of a log-uniform range must be > 0, got {self.low}")
-        return self
-
-
-class Sweep(Settings):
-    """The `sweep` section: Ray Tune with ASHA over dotted keys.
-
-    Trials are judged on validation users as `evaluate` judges test users, after every rung.
-    """
-
-    space: Annotated[dict[str, Range], Field(min_length=1)] = Field(
-        default={"train.outer_lr": Range(low=1e-3, high=1e-1)}
-    )
-    trials: PositiveInt = 8
-    steps: PositiveInt = 200
-    rungs: Annotated[int, Field(ge=1, le=10)] = 4
-    max_concurrent: PositiveInt = 2
-    cpus_per_trial: PositiveFloat = 0.5
 
 
 class Serve(Settings):

@@ -120,6 +120,7 @@ class Task(NamedTuple):
     query: Events
     negatives: Tensor  # int64 [*T, S]: sampled items the entity never met; S = 0 for none
     begins: Tensor  # bool [*T]: the window begins with the entity's first event
+    answers: Tensor  # float [*T, C]: a teacher's scores of what the query asks; C = 0 without one
 
 
 class OffsetChanges(NamedTuple):

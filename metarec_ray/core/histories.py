@@ -60,6 +60,13 @@ class Histories(NamedTuple):
         starts = self.offsets[:-1].repeat_interleave(self.lengths())
         return torch.arange(self.item.numel()) - starts
 
+    def starts(self) -> Tensor:
+        """Return the time of the first event of each entity, int64 [E]; 0 for one without."""
+        met = self.lengths() > 0
+        found = torch.zeros(self.n_entities, dtype=torch.int64)
+        found[met] = self.time[self.offsets[:-1][met]]
+        return found
+
     def met_items(self) -> Tensor:
         """Return which items have an event, bool [I]."""
         return torch.zeros(self.n_items, dtype=torch.bool).index_fill_(0, self.item, True)

@@ -1,7 +1,7 @@
 """Fit a blend: every member, and the weights of their sum for each size of the support.
 
 Knows members and validation entities. Weights are chosen with members fitted without validation
-entities; what is added up are members fitted on all training entities.
+entities; what is added up are members fitted on the entities of `train.parts`.
 """
 
 import time
@@ -45,7 +45,7 @@ def member_experiments(experiment: Experiment, store: TaskStore) -> dict[str, Ex
     """Return the experiments of a blend's members, two for each.
 
     NAME-train is fitted without validation entities, to choose the weights on those; NAME-final is
-    what the blend adds up.
+    what the blend adds up, fitted on `train.parts`.
 
     Raises:
         ConfigError: a member does not predict labels, and labels are added up.
@@ -58,8 +58,8 @@ def member_experiments(experiment: Experiment, store: TaskStore) -> dict[str, Ex
                 f"a blend for {store.manifest.feedback} feedback adds predicted labels up, got "
                 f"{member.algorithm.name}, which only ranks (blend.members.{name})"
             )
-    return {f"{name}-train": _with_parts(one, "train") for name, one in members.items()} | {
-        f"{name}-final": _with_parts(one, "train+valid") for name, one in members.items()
+    return {f"{name}-train": _of_training(one) for name, one in members.items()} | {
+        f"{name}-final": one for name, one in members.items()
     }
 
 
@@ -142,8 +142,8 @@ def support_sizes(experiment: Experiment) -> list[int]:
     return sorted({0, *experiment.evaluate.ks})
 
 
-def _with_parts(experiment: Experiment, parts: str) -> Experiment:
-    train = experiment.train.model_copy(update={"parts": parts})
+def _of_training(experiment: Experiment) -> Experiment:
+    train = experiment.train.model_copy(update={"parts": "train"})
     return experiment.model_copy(update={"train": train})
 
 

@@ -27,7 +27,7 @@ from metarec_ray.inference.metadata import label_rules, metadata
 from metarec_ray.inference.predictor import Predictor, predictor_of
 from metarec_ray.inference.retrieval import Best, Retriever
 from metarec_ray.inference.supports import Supports
-from metarec_ray.inference.two_stage import Catalogue, TwoStage, first_stage_model, two_stages
+from metarec_ray.inference.two_stage import Catalogue, TwoStage, first_stage_model, two_stage_of
 
 
 class SupportEvent(NamedTuple):
@@ -97,16 +97,17 @@ class Recommender:
             features,
             user_tokens=self.spaces["user"].tokens,
         )
+        catalogue = Catalogue(self.trained, self.by_id)
         self.predictor: Predictor = first
-        self.retriever: Retriever | TwoStage = Retriever(first, self.trained, self.by_id)
-        if self.experiment.second_stage is not None:
-            self.predictor = self.retriever = two_stages(
-                first,
-                checkpoint.model,
-                self.feedback,
-                Catalogue(self.trained, self.by_id),
-                candidates=self.experiment.second_stage.candidates,
+        self.retriever: Retriever | TwoStage
+        if self.experiment.second_stage is None:
+            self.retriever = Retriever(first, *catalogue)
+        else:
+            size = self.experiment.second_stage.candidates
+            self.retriever = two_stage_of(
+                first, checkpoint.model, self.feedback, catalogue, candidates=size
             )
+            self.predictor = self.retriever
         self.metadata = metadata(self.experiment, checkpoint, self.rules, items=len(self.ids))
 
     @classmethod
@@ -124,8 +125,9 @@ class Recommender:
     @property
     def kind(self) -> str:
         """Kind of the learner in a table: floor, rival or learner."""
-        learned = self.experiment.blend.members or self.experiment.second_stage
-        return "learner" if learned else self.experiment.algorithm.kind
+        asked = self.experiment
+        joins = bool(asked.blend.members) or asked.second_stage is not None
+        return "learner" if joins else self.experiment.algorithm.kind
 
     def knows(self, item_id: str) -> bool:
         """Return whether an item is in the catalogue."""

@@ -4,6 +4,7 @@ Knows stores and checkpoints, and what a resumed run must have in common with th
 does not know how parameters are found.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from metarec_ray.errors import CheckpointError
 
 SECTIONS = ("model", "algorithm", "train", "blend", "second_stage")
 """What a run must have in common with the one it resumes; the store's hash stands for `data`."""
+GIVEN = {"init_from": "source_sha256", "teacher": "teacher_sha256"}
+"""Keys of `train` that are checkpoints, with the keys of a state that hold their hashes."""
+_NOTHING: Mapping[str, str] = {}
 
 
 def assemble(
@@ -34,7 +38,7 @@ def assemble(
     step: int,
     optimizer: Params,
     metrics: dict[str, float],
-    source: str | None = None,
+    given: Mapping[str, str] = _NOTHING,
 ) -> Checkpoint:
     """Return the checkpoint of `model` as it is after `step` steps.
 
@@ -46,7 +50,7 @@ def assemble(
         step: of the outer loop.
         optimizer: moments of the outer optimizer; empty where there is none.
         metrics: the last ones, with the `seconds` of training.
-        source: hash of the parameters that `train.init_from` gave.
+        given: hashes of the parameters that the keys of `GIVEN` gave, of those that are set.
 
     """
     state = {"seed": experiment.run.seed, "store_sha256": store.manifest.store_sha256}
@@ -56,7 +60,7 @@ def assemble(
         config=own_config(experiment, step),
         schema=_schema(store),
         metrics=metrics,
-        state={"step": step, **state, **({} if source is None else {"source_sha256": source})},
+        state={"step": step, **state, **{GIVEN[key]: value for key, value in given.items()}},
         catalogue=store.file(ITEMS).read_bytes(),
     )
 
@@ -67,11 +71,11 @@ def require_same_run(
     store: TaskStore,
     path: Path,
     *,
-    source: str | None = None,
+    given: Mapping[str, str] = _NOTHING,
 ) -> None:
     """Raise a CheckpointError if the checkpoint of `path` is of other data or settings.
 
-    `source` is the hash of the parameters that `train.init_from` gives.
+    `given` are hashes as in `assemble`.
     """
     anew = "choose another run.dir to begin anew"
     if (trained_on := checkpoint.state["store_sha256"]) != store.manifest.store_sha256:
@@ -90,7 +94,7 @@ def require_same_run(
     changed = (
         (Difference("run.seed", *seeds) if seeds[0] != seeds[1] else None)
         or difference(begun, experiment, store.manifest.feedback, SECTIONS)
-        or _other_source(begun, experiment, checkpoint.state.get("source_sha256"), source)
+        or _other_given(begun, experiment, checkpoint.state, given)
     )
     if changed is not None:
         raise CheckpointError(
@@ -131,13 +135,17 @@ def _told(scale: LabelScale) -> str:
     return f"mean {scale.mean:.4g} and standard deviation {scale.std:.4g}"
 
 
-def _other_source(
-    begun: Experiment, now: Experiment, old: str | None, new: str | None
+def _other_given(
+    begun: Experiment, now: Experiment, state: Mapping[str, Any], given: Mapping[str, str]
 ) -> Difference | None:
-    """Return the change of `train.init_from`: other parameters, or another path if one is all."""
-    paths = begun.train.init_from, now.train.init_from
-    found = (old, new) if old and new else tuple(path and Path(path).resolve() for path in paths)
-    return None if found[0] == found[1] else Difference("train.init_from", *paths)
+    """Return the first change of a `GIVEN` key: other parameters, or another path if one is all."""
+    for key, name in GIVEN.items():
+        paths = [getattr(one.train, key) for one in (begun, now)]
+        hashes = [state.get(name), given.get(key)]
+        found = hashes if all(hashes) else [path and Path(path).resolve() for path in paths]
+        if found[0] != found[1]:
+            return Difference(f"train.{key}", *paths)
+    return None
 
 
 def _schema(store: TaskStore) -> dict[str, Any]:

@@ -43,6 +43,8 @@ def fit(experiment: Experiment, store: TaskStore, *, fitting: Fitting = ALONE) -
     trainer = Trainer(experiment, store)
     if trainer.copied is not None:
         fitting.progress(trainer.copied.sentence())
+    if trainer.teacher is not None:
+        fitting.progress(trainer.teacher.sentence())
     if experiment.train.average is not None:
         fitting.progress(budget(experiment.train))
         segments = round_segments(trainer, fitting)

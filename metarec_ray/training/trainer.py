@@ -22,6 +22,7 @@ from metarec_ray.data.tasks.domains import learned_from
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.training.artifact import assemble, require_same_run, require_same_scale
+from metarec_ray.training.meta_step.distillation import Teaching
 from metarec_ray.training.meta_step.optimizer import rate
 from metarec_ray.training.meta_step.query_loss import METRIC
 from metarec_ray.training.meta_step.step import (
@@ -40,6 +41,7 @@ from metarec_ray.training.prefetcher import Prefetcher
 from metarec_ray.training.process import set_up
 from metarec_ray.training.source.known_values import without_unknown
 from metarec_ray.training.source.task_source import EventFilter, TaskSource, every_event
+from metarec_ray.training.teacher import teacher_of
 from metarec_ray.training.warm_start import begin
 
 AfterStep = Callable[[list[LaneResult], float], None]
@@ -55,6 +57,7 @@ class Trainer:
         seconds: spent on them, over all runs that were resumed.
         trained: bool [I], items of the catalogue that training meets.
         source: of its tasks.
+        teacher: who answers them beside the labels, `train.teacher`; None without one.
         label_scale: of all events of `train.parts`: one for all periods and shards of a run.
         recipe: who learns, on which model, by which loss.
         declared: the parameters as their owners declare them.
@@ -93,6 +96,10 @@ class Trainer:
         of_items = {name: value.to(self.device) for name, value in self.source.buffers.items()}
         self.buffers = of_items | self.label_scale.buffers()
         self.sampler = self.source.sampler(tasks_from)
+        self.teacher = teacher_of(experiment, store, self.label_scale)
+        self.teaching: Teaching | None = None
+        if self.teacher is not None:
+            self.teaching = Teaching(train.teacher_weight, train.teacher_temperature)
         self.draw_from(self.sampler.share)
         self.after_step: AfterStep | None = None
         self.step, self.seconds = 0, 0.0
@@ -118,8 +125,11 @@ class Trainer:
                 started, first, sums = time.perf_counter(), self.step, torch.zeros(2)
 
     def draw_from(self, share: Callable[..., dict[int, Lane]]) -> None:
-        """Take the lanes of each step from `share`, which is called as `LaneSampler.share` is."""
-        train = self.experiment.train
+        """Take the lanes of each step from `share`, which is called as `LaneSampler.share` is.
+
+        The teacher, if there is one, answers each.
+        """
+        train, share = self.experiment.train, self.teacher.taught(share) if self.teacher else share
         sizes = {"lanes": train.lanes, "lane_tasks": train.lane_tasks}
         self._lanes = Prefetcher(partial(share, self.experiment.run.seed, **sizes))
 
@@ -168,13 +178,12 @@ class Trainer:
             step=self.step,
             optimizer=self.state.moments,
             metrics=metrics,
-            source=self.copied and self.copied.sha256,
+            given=self._given(),
         )
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
         """Continue from `checkpoint`; CheckpointError if it is of other data or settings."""
-        given = self.copied and self.copied.sha256
-        require_same_run(checkpoint, self.experiment, self.store, path, source=given)
+        require_same_run(checkpoint, self.experiment, self.store, path, given=self._given())
         self.load(checkpoint.model, path)
         for name, value in self.state.moments.items():
             value.copy_(checkpoint.optimizer[name])
@@ -192,6 +201,11 @@ class Trainer:
             for name, value in parameters.items():
                 value.copy_(model[name])
 
+    def _given(self) -> dict[str, str]:
+        """Return the hashes of the parameters that other checkpoints gave, by key of `train`."""
+        found = {"init_from": self.copied, "teacher": self.teacher}
+        return {key: one.sha256 for key, one in found.items() if one is not None}
+
     def _next_lanes(self, exchange: Exchange) -> dict[int, Lane]:
         """Return this worker's lanes of the next step; start to prefetch those of the one after."""
         worker, after = (exchange.rank, exchange.world), self.step + 1
@@ -206,6 +220,7 @@ class Trainer:
             to_device(lane, self.device),
             table_rows=self.table_rows,
             frozen=self.frozen,
+            teaching=self.teaching,
             progress=self.step / self.experiment.train.steps,
             seed=lane_seed(self.experiment.run.seed, self.step, index),
         )

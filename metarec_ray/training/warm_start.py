@@ -91,8 +91,8 @@ def begin(
     return declared, copy(declared, own_layout(store), source, path)
 
 
-def find(path: Path) -> tuple[Path, Checkpoint]:
-    """Return the checkpoint at `path`, or the newest good one of the run at `path`.
+def find(path: Path, *, key: str = "train.init_from") -> tuple[Path, Checkpoint]:
+    """Return the checkpoint at `path`, the value of `key`, or the newest good one of the run there.
 
     Raises:
         CheckpointError: there is none, or a byte is not as written.
@@ -103,7 +103,7 @@ def find(path: Path) -> tuple[Path, Checkpoint]:
     found = checkpoints.latest(path / checkpoints.CHECKPOINTS)
     if found is None:
         raise CheckpointError(
-            f"train.init_from must be a checkpoint or the folder of a trained run, got {path}"
+            f"{key} must be a checkpoint or the folder of a trained run, got {path}"
         )
     return found
 

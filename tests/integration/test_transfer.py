@@ -7,7 +7,8 @@ import pytest
 
 from metarec_ray.algorithms.base import ALONE
 from metarec_ray.checkpoint import parameters_sha256
-from metarec_ray.config.experiment import Experiment, override, parse
+from metarec_ray.cli.app import main
+from metarec_ray.config.experiment import Experiment, dump, override, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.train.driver import train
 from metarec_ray.errors import CheckpointError
@@ -44,6 +45,29 @@ def test_shards_beside_each_other_give_the_bits_of_one_process(
     assert any("gives" in line and "rows of item.ids" in line for line in said)
     assert tuned.parameters_sha256 != found.parameters_sha256
     assert train(warm, data_dir=None, progress=said.append) == tuned
+
+
+def test_a_student_of_a_blend_has_the_same_bits_on_workers_and_alone(
+    ray_session: None, synthetic_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    members = {"a": {"algorithm.name": "ease"}, "b": {"algorithm.name": "popularity"}}
+    base = asked(tmp_path / "teacher", synthetic_store)
+    train(override(base, {"blend.members": members}), data_dir=None, progress=said.append)
+    taught = asked(tmp_path / "student", synthetic_store, teacher=str(tmp_path / "teacher"))
+    found = train(override(taught, {"train.num_workers": 2}), data_dir=None, progress=said.append)
+    assert any("teaches (blend)" in line for line in said)
+    alone = fit(taught, TaskStore.open(synthetic_store))
+    assert found.parameters_sha256 == parameters_sha256(alone.model)
+    assert train(taught, data_dir=None, progress=said.append) == found
+    # The command line is the same run, and refuses what cannot teach before it trains.
+    config = tmp_path / "student.yaml"
+    config.write_text(dump(override(taught, {"train.teacher": None})))
+    assert main(["distil", str(tmp_path / "teacher"), str(config), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["parameters_sha256"] == found.parameters_sha256
+    assert main(["distil", str(tmp_path), str(config)]) == 2
+    assert "train.teacher must be a checkpoint" in capsys.readouterr().err
 
 
 def test_periods_write_what_is_forgotten(

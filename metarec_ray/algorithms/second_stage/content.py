@@ -47,7 +47,7 @@ def content_features(params: Params, asked: Shortlist) -> Tensor:
     Of categories the mean cosine; of numbers the distance to the newest item and the difference
     from the support's mean. All are 0 for an empty support.
     """
-    share = asked.mask / asked.mask.sum(1, keepdim=True).clamp(min=1)
+    share = asked.share()
     return torch.cat([_cosines(params, asked, share), _distances(params, asked, share)], -1)
 
 

@@ -36,24 +36,24 @@ def item_knowledge(histories: Histories) -> Params:
     }
 
 
-def features(knowledge: Params, asked: Shortlist, *, log_share: Tensor | None = None) -> Tensor:
+def features(knowledge: Params, asked: Shortlist, *, as_of: Tensor | None = None) -> Tensor:
     """Return what is known of each item of the shortlists, [T, C, X].
 
     Args:
         knowledge: as `item_knowledge` returns it.
         asked: the shortlists.
-        log_share: popularity [T, C, S] as of other days than the end of the log.
+        as_of: popularity on other days than the end of the log, as `popularity_as_of` returns it.
 
     """
     own = {source: _of(source, knowledge) for source in _SOURCES}
     return torch.cat(
         [
-            _of_members(asked),
-            popularity_features(own["popularity"], asked.item, log_share),
+            _member_features(asked),
+            popularity_features(own["popularity"], asked.item, as_of),
             group_features(own["groups"], asked.user, asked.item),
-            _of_order(own["transitions"], own["popularity"], asked),
+            _order_features(own["transitions"], own["popularity"], asked),
             content_features(own["content"], asked),
-            _of_support(own["popularity"], asked),
+            _support_features(own["popularity"], asked),
         ],
         -1,
     )
@@ -64,7 +64,7 @@ def _of(source: str, knowledge: Params) -> Params:
     return {n.removeprefix(start): v for n, v in knowledge.items() if n.startswith(start)}
 
 
-def _of_members(asked: Shortlist) -> Tensor:
+def _member_features(asked: Shortlist) -> Tensor:
     """Return score and log-rank of the first stage and of each of several members [T, C, *]."""
     rank = torch.log1p(torch.arange(asked.item.shape[1]).float()).expand_as(asked.score)
     own = torch.stack([_behind(asked.score, asked.real), rank], -1)
@@ -79,10 +79,10 @@ def _of_members(asked: Shortlist) -> Tensor:
 def _behind(score: Tensor, real: Tensor) -> Tensor:
     """Return how far each score [*, T, C] is behind the best of its list, <= 0."""
     best = score.masked_fill(~real, -torch.inf).amax(-1, keepdim=True)
-    return (score - best).clamp(min=_FARTHEST) * real
+    return torch.where(real, (score - best).clamp(min=_FARTHEST), 0.0)
 
 
-def _of_order(transition: Params, popularity: Params, asked: Shortlist) -> Tensor:
+def _order_features(transition: Params, popularity: Params, asked: Shortlist) -> Tensor:
     """Return what follows the newest events, and how much later than the newest an item comes."""
     newest, known = asked.newest(_BACK)
     told = association(transition, newest.unsqueeze(-1), asked.item.unsqueeze(1))  # [W, T, back, C]
@@ -92,10 +92,9 @@ def _of_order(transition: Params, popularity: Params, asked: Shortlist) -> Tenso
     return torch.cat([told, later.unsqueeze(-1)], -1)
 
 
-def _of_support(popularity: Params, asked: Shortlist) -> Tensor:
+def _support_features(popularity: Params, asked: Shortlist) -> Tensor:
     """Return what all items of a list share: how popular, how fast, how long [T, C, 4]."""
-    share = asked.mask / asked.mask.sum(1, keepdim=True).clamp(min=1)
-    usual = (popularity["log_count"][asked.support] * share).sum(1)
+    usual = (popularity["log_count"][asked.support] * asked.share()).sum(1)
     gaps = asked.time.diff(dim=1, prepend=asked.time[:, :1]).clamp(min=0) * asked.mask
     newest = gaps.gather(1, (asked.events() - 1).clamp(min=0)[:, None])[:, 0]
     minutes = torch.log1p(torch.stack([gaps.sum(1), newest]) / _MINUTE)

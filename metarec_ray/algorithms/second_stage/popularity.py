@@ -38,66 +38,76 @@ def popularity(histories: Histories) -> Params:
     its events and of their mean position in histories.
     """
     end = torch.tensor([0 if histories.cutoff is None else histories.cutoff])
-    (_, shares), *_ = _by_day(histories, end)
-    count = torch.bincount(histories.item, minlength=histories.n_items).float()
+    (_, counts), *_ = _by_day(histories, end)
     position = histories.position().clamp(max=10 * LAST).float()
+    count = torch.bincount(histories.item, minlength=histories.n_items).float()
     total = torch.zeros(histories.n_items).index_add_(0, histories.item, position)
     mean = total.sum() / count.sum().clamp(min=1)
-    log_count, log_position = torch.log1p(count), torch.log1p((total + 5 * mean) / (count + 5))
-    table = torch.cat([_trends(shares.T), torch.stack([log_count, log_position], 1)], 1)
-    return {"table": table, "log_count": log_count, "position": log_position}
+    log_position = torch.log1p((total + 5 * mean) / (count + 5))
+    table = torch.cat([_trends(counts.T), log_position.unsqueeze(1)], 1)
+    return {"table": table, "log_count": torch.log1p(count), "position": log_position}
 
 
 def popularity_as_of(histories: Histories, moments: Tensor, items: Tensor) -> Tensor:
-    """Return the log-shares [T, C, S] of `items` [T, C] as they were at `moments`, int64 [T].
+    """Return how popular `items` [T, C] were at `moments`, int64 [T]: [T, C, S + 1].
 
-    Only what happened before the day of a moment counts. A log without a clock has one moment, its
-    end.
+    The log-share on each scale, and the log of all events. Only what happened before the day of a
+    moment counts. A log without a clock has one moment, its end.
     """
-    found = torch.empty(*items.shape, len(SCALES))
-    for tasks, shares in _by_day(histories, moments):
-        found[tasks] = shares[:, items[tasks]].movedim(0, -1)
+    found = torch.empty(*items.shape, len(SCALES) + 1)
+    for tasks, counts in _by_day(histories, moments):
+        found[tasks] = counts[:, items[tasks]].movedim(0, -1)
     return found
 
 
-def popularity_features(params: Params, items: Tensor, log_share: Tensor | None) -> Tensor:
-    """Return features [T, C, S + 2] of `items` [T, C]; `log_share` [T, C, S] is of other days."""
+def popularity_features(params: Params, items: Tensor, as_of: Tensor | None) -> Tensor:
+    """Return features [T, C, S + 2] of `items` [T, C]; `as_of` [T, C, S + 1] is of other days."""
     found = params["table"][items]
-    if log_share is None:
+    if as_of is None:
         return found
-    return torch.cat([_trends(log_share), found[..., len(SCALES) :]], -1)
+    return torch.cat([_trends(as_of), found[..., -1:]], -1)
 
 
-def _trends(log_share: Tensor) -> Tensor:
-    """Return log-shares [*, S]: that of the longest scale, and what differs on the others."""
-    return torch.cat([log_share[..., :1], log_share[..., 1:] - log_share[..., :1]], -1)
+def _trends(counts: Tensor) -> Tensor:
+    """Return what is known of a day [*, S + 1]: of shares that of the longest scale, and what
+    differs on the others.
+    """
+    return torch.cat(
+        [
+            counts[..., :1],
+            counts[..., 1 : len(SCALES)] - counts[..., :1],
+            counts[..., len(SCALES) :],
+        ],
+        -1,
+    )
 
 
 def _by_day(histories: Histories, moments: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the tasks of each day of `moments` and the log-shares [S, I] at its beginning."""
-    overall = _overall(histories)
+    """Yield the tasks of each day of `moments`, and what was known at its beginning [S + 1, I]."""
     if histories.cutoff is None:
-        every = torch.arange(len(moments))
-        yield every, _log_shares(*_everything(histories), overall)
+        yield torch.arange(len(moments)), _of_a_day(*_everything(histories))
         return
     events, of_item, starts = _entering(histories)
+    by_time = histories.time.argsort(stable=True)
     count = torch.zeros(len(SCALES), histories.n_items, dtype=torch.float64)
+    ever = torch.zeros(histories.n_items, dtype=torch.float64)
     entities = torch.zeros(len(SCALES), dtype=torch.float64)
     days, which = torch.unique(moments // DAY, return_inverse=True)
-    seen = begun = 0
+    seen = begun = met = 0
     before = int(days[0]) if len(days) else 0
     scale = torch.tensor(SCALES, dtype=torch.float64)
     for number, day in enumerate(days.tolist()):
-        fade = torch.exp(-(day - before) / scale)
+        fade, moment = torch.exp(-(day - before) / scale), day * DAY
         count *= fade[:, None]
         entities *= fade
-        moment = day * DAY
-        for_day = slice(seen, int(torch.searchsorted(events.time, moment)))
-        count.index_add_(1, of_item[for_day], _faded(events, for_day, moment, scale))
+        new = slice(seen, int(torch.searchsorted(events.time, moment)))
+        count.index_add_(1, of_item[new], _faded(events, new, moment, scale))
         begins = slice(begun, int(torch.searchsorted(starts.time, moment)))
         entities += _faded(starts, begins, moment, scale).sum(1)
-        seen, begun, before = for_day.stop, begins.stop, day
-        yield (which == number).nonzero().flatten(), _log_shares(count, entities, overall)
+        every = slice(met, int(torch.searchsorted(histories.time[by_time], moment)))
+        ever += torch.bincount(histories.item[by_time[every]], minlength=histories.n_items)
+        seen, begun, met, before = new.stop, begins.stop, every.stop, day
+        yield (which == number).nonzero().flatten(), _of_a_day(count, entities, ever)
 
 
 def _entering(histories: Histories) -> tuple[_Entering, Tensor, _Entering]:
@@ -105,9 +115,7 @@ def _entering(histories: Histories) -> tuple[_Entering, Tensor, _Entering]:
 
     An event enters when it happens, with what its entity's start still weighs by then.
     """
-    met = histories.lengths() > 0
-    start = torch.zeros(histories.n_entities, dtype=torch.int64)
-    start[met] = histories.time[histories.offsets[:-1][met]]
+    met, start = histories.lengths() > 0, histories.starts()
     position = histories.position()
     counts = ((position >= FIRST) & (position < LAST)).nonzero().flatten()
     order = counts[histories.time[counts].argsort(stable=True)]
@@ -125,25 +133,24 @@ def _faded(entering: _Entering, some: slice, moment: int, scale: Tensor) -> Tens
     return entering.weight[:, some] * torch.exp(-days / scale[:, None])
 
 
-def _everything(histories: Histories) -> tuple[Tensor, Tensor]:
+def _everything(histories: Histories) -> tuple[Tensor, Tensor, Tensor]:
     """Return the counts of a log without a clock: everything weighs the same on every scale."""
     position = histories.position()
     item = histories.item[(position >= FIRST) & (position < LAST)]
     count = torch.bincount(item, minlength=histories.n_items).double()
+    ever = torch.bincount(histories.item, minlength=histories.n_items).double()
     entities = (histories.lengths() > 0).sum().double()
-    return count.expand(len(SCALES), -1), entities.expand(len(SCALES))
+    return count.expand(len(SCALES), -1), entities.expand(len(SCALES)), ever
 
 
-def _overall(histories: Histories) -> Tensor:
-    """Return the expected events of an entity on each item, float64 [I], if time did not matter."""
-    count = torch.bincount(histories.item, minlength=histories.n_items).double() + _LEAST
-    return (LAST - FIRST) * count / count.sum()
+def _of_a_day(count: Tensor, entities: Tensor, ever: Tensor) -> Tensor:
+    """Return log-shares, each shrunk to that of the next longer scale, and the log of all events.
 
-
-def _log_shares(count: Tensor, entities: Tensor, overall: Tensor) -> Tensor:
-    """Return log-shares [S, I], each shrunk to that of the next longer scale."""
-    share, rows = overall, []
+    The longest is shrunk to the events that an entity has on each item if time does not matter.
+    """
+    share = (LAST - FIRST) * (ever + _LEAST) / (ever + _LEAST).sum()
+    rows = []
     for own, weight in zip(count, entities, strict=True):
         share = (own + SHRINK * share) / (weight + SHRINK)
         rows.append(share.log())
-    return torch.stack(rows).float()
+    return torch.stack([*rows, torch.log1p(ever)]).float()

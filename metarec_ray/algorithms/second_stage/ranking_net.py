@@ -49,14 +49,14 @@ def standardised(scale: Params, inputs: Inputs) -> Tensor:
     """
     real = inputs.real.unsqueeze(-1)
     count = real.sum(1, keepdim=True).clamp(min=1)
-    among_all = (inputs.features - scale["mean"]) / scale["std"] * real
+    among_all = torch.where(real, (inputs.features - scale["mean"]) / scale["std"], 0.0)
     centred = (among_all - among_all.sum(1, keepdim=True) / count) * real
     spread = (centred.square().sum(1, keepdim=True) / count).sqrt()
     within = centred * torch.where(spread > _LEAST, 1 / spread, 0.0)
     return torch.cat([among_all, within], -1).clamp_(-CLIP, CLIP)
 
 
-def fresh(features: int, sizes: int, generator: torch.Generator) -> Params:
+def initial_network(features: int, sizes: int, generator: torch.Generator) -> Params:
     """Return a network, R = 1, that gives the scores of the first stage."""
     width, (first, second) = 2 * features, HIDDEN
 
@@ -64,7 +64,7 @@ def fresh(features: int, sizes: int, generator: torch.Generator) -> Params:
         return torch.randn(shape, generator=generator) * shape[-2] ** -0.5
 
     return {
-        "trust": torch.ones(1, sizes),
+        "first_stage_weight": torch.ones(1, sizes),
         "linear": torch.zeros(1, width),
         "linear.size": torch.zeros(1, sizes, width),
         "hidden": drawn(1, width, first),
@@ -78,7 +78,7 @@ def fresh(features: int, sizes: int, generator: torch.Generator) -> Params:
 def net_scores(nets: Params, standard: Tensor, inputs: Inputs, *, dropped: float = 0.0) -> Tensor:
     """Return the scores [R, G, C] of each network.
 
-    trust_k x score + w z + w_k z + the output of two hidden layers, for supports of size k.
+    a_k x score + w z + w_k z + the output of two hidden layers, for supports of size k.
 
     Args:
         nets: R networks side by side.
@@ -95,4 +95,4 @@ def net_scores(nets: Params, standard: Tensor, inputs: Inputs, *, dropped: float
     hidden = hidden @ nets["second"].unsqueeze(1) + nets["second.bias"][:, None, None]
     hidden = dropout(relu(hidden), dropped, training=dropped > 0)
     told = told + (hidden @ nets["out"][:, None, :, None]).squeeze(-1)
-    return nets["trust"][:, inputs.size].unsqueeze(-1) * inputs.score + told
+    return nets["first_stage_weight"][:, inputs.size].unsqueeze(-1) * inputs.score + told

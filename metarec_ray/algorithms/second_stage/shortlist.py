@@ -40,18 +40,9 @@ class Shortlist(NamedTuple):
         """Return the size of each support, int64 [T]."""
         return self.mask.sum(1)
 
-    def at(self, tasks: Tensor) -> "Shortlist":
-        """Return the shortlists of `tasks`, int64 [n]."""
-        return Shortlist(
-            item=self.item[tasks],
-            real=self.real[tasks],
-            score=self.score[tasks],
-            parts=self.parts[:, tasks],
-            support=self.support[tasks],
-            mask=self.mask[tasks],
-            time=self.time[tasks],
-            user=self.user.at(tasks),
-        )
+    def share(self) -> Tensor:
+        """Return 1 / the size of the support at each event, float [T, N]; 0 on padding."""
+        return self.mask / self.mask.sum(1, keepdim=True).clamp(min=1)
 
     def newest(self, count: int) -> tuple[Tensor, Tensor]:
         """Return the newest items [T, count], newest first, and whether there are so many."""

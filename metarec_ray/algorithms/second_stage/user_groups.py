@@ -7,6 +7,7 @@ Axes: G columns of user features, I items, T tasks, C items of a shortlist, F fi
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from metarec_ray.core.batch import Features, FieldSpan, Params, SideInformation
 from metarec_ray.core.histories import Histories
@@ -30,39 +31,33 @@ def groups(side: SideInformation, n_items: int) -> tuple[FieldSpan, ...]:
 def group_ratios(histories: Histories) -> Params:
     """Return how much likelier each item is in each group.
 
-    `log_ratio` [tokens, I] of float16, 0 for tokens that group nobody, and `field` int64 [tokens],
-    1 + the number of a token's field among those that group, 0 else.
+    `log_ratio` [1 + G, I], 0 in row 0, which is of no group, and for groups of nobody; `row` int64
+    [tokens], of a token; `field` int64 [1 + G], 1 + the number of a row's field, 0 for row 0.
     """
     side, n_items = histories.users, histories.n_items
-    chosen = groups(side, n_items)
-    field = torch.zeros(max(1, side.tokens), dtype=torch.int64)
-    for number, span in enumerate(chosen, 1):
-        field[span.first : span.end] = number
-    last = max((span.end for span in chosen), default=1)
-    count = torch.zeros(last * n_items)
-    entity = histories.entity()
-    tokens, weights = side.features.tokens, side.features.weights
-    for column in range(tokens.shape[1]):
-        token, weight = tokens[entity, column], weights[entity, column]
-        counts = (token < last) & (field[token] > 0)
-        key = token[counts] * n_items + histories.item[counts]
-        count.index_add_(0, key, weight[counts])
-    count = count.view(last, n_items)
+    row, field = torch.zeros(max(1, side.tokens), dtype=torch.int64), [0]
+    for number, span in enumerate(groups(side, n_items), 1):
+        size = span.end - span.first
+        row[span.first : span.end] = len(field) + torch.arange(size)
+        field += [number] * size
+    count, entity = torch.zeros(len(field) * n_items), histories.entity()
+    for token, weight in zip(side.features.tokens.T, side.features.weights.T, strict=True):
+        key = row[token][entity] * n_items + histories.item
+        count.index_add_(0, key, weight[entity])
+    count = count.view(len(field), n_items)
     share = torch.bincount(histories.item, minlength=n_items).float() + 0.1
     share = share / share.sum()
     total = count.sum(1, keepdim=True)
-    ratio = (count + SHRINK * share) / ((total + SHRINK) * share)
-    known = (total > 0) & (field[:last] > 0).unsqueeze(1)
-    return {"log_ratio": torch.where(known, ratio.log(), 0.0), "field": field[:last]}
+    ratio = ((count + SHRINK * share) / ((total + SHRINK) * share)).log()
+    ratio[0] = 0.0
+    return {"log_ratio": ratio, "row": row, "field": torch.tensor(field)}
 
 
 def group_features(params: Params, users: Features, items: Tensor) -> Tensor:
     """Return the log-ratio of each field that groups users, and their sum [T, C, F + 1]."""
-    field, last = params["field"], len(params["field"])
-    inside = users.tokens < last
-    token = torch.where(inside, users.tokens, 0)  # [T, B]
-    of_field = torch.nn.functional.one_hot(field[token], int(field.max()) + 1)[..., 1:]
-    told = of_field * (users.weights * inside).unsqueeze(-1)  # [T, B, F]
-    ratio = params["log_ratio"][token.unsqueeze(-1), items.unsqueeze(1)]  # [T, B, C]
+    row, field = params["row"][users.tokens], params["field"]  # [T, B]
+    of_field = one_hot(field[row], int(field[-1]) + 1)[..., 1:]
+    told = of_field * users.weights.unsqueeze(-1)  # [T, B, F]
+    ratio = params["log_ratio"][row.unsqueeze(-1), items.unsqueeze(1)]  # [T, B, C]
     each = ratio.mT @ told
     return torch.cat([each, each.sum(-1, keepdim=True)], -1)

@@ -35,7 +35,7 @@ class Fold(Settings):
         return self
 
 
-def dealt(entities: int, folds: int) -> Tensor:
+def fold_of_entities(entities: int, folds: int) -> Tensor:
     """Return the fold of each entity of a store, by its task id, int64 [entities]."""
     order = np.random.default_rng([_SEED, entities]).permutation(entities)
     return torch.from_numpy(order % folds)

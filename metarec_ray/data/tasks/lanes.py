@@ -179,6 +179,7 @@ class LaneSampler:
                 query=query,
                 negatives=torch.from_numpy(of_lane.place[negatives]),
                 begins=asked[1],
+                answers=torch.zeros(len(entities), 0),
             ),
             own=self._without_own(*asked, of_lane.items) if self._without_own else NO_CHANGES,
         )

@@ -30,7 +30,7 @@ from metarec_ray.data.store.manifest import (
     verify,
 )
 from metarec_ray.data.tasks.features import FeatureSpace
-from metarec_ray.data.tasks.folds import Fold, dealt
+from metarec_ray.data.tasks.folds import Fold, fold_of_entities
 from metarec_ray.data.tasks.gathering import Buckets, EventFilter, gather
 
 PARTS = ("train", "valid", "test")
@@ -175,7 +175,7 @@ class TaskStore:
         """Return the histories of the entities outside the fold that is left out."""
         if self._without is None:
             return histories
-        fold = dealt(self.manifest.tasks, self._without.folds)[histories.task_id]
+        fold = fold_of_entities(self.manifest.tasks, self._without.folds)[histories.task_id]
         return histories.take((fold != self._without.fold).nonzero().flatten())
 
     def _read_items(self) -> ItemTable:

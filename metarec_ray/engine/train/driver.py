@@ -24,7 +24,7 @@ from metarec_ray.engine.train.workers import train_on_workers
 from metarec_ray.errors import RunFailed
 from metarec_ray.evaluation.blend import blend, member_experiments
 from metarec_ray.evaluation.second_stage.experiments import stage_experiments
-from metarec_ray.evaluation.second_stage.fit import second_stage
+from metarec_ray.evaluation.second_stage.fit import fit_second_stage
 from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import require_same_run
 from metarec_ray.training.averaged import budget, round_segments
@@ -94,7 +94,7 @@ def _fit(
         asked = stage_experiments(experiment, store)
         stages = _train_members(asked, store, directory, data_dir, progress)
         with interruptible():
-            fitted = second_stage(experiment, store, stages, fitting=fitting, started=started)
+            fitted = fit_second_stage(experiment, store, stages, fitting=fitting, started=started)
     elif experiment.blend.members:
         asked = member_experiments(experiment, store)
         members = _train_members(asked, store, directory, data_dir, progress)
@@ -140,6 +140,8 @@ def _meta_train(
     done = resume(trainer, folder)
     if not done and trainer.copied is not None:
         progress(f"train: {trainer.copied.sentence()}")
+    if not done and trainer.teacher is not None:
+        progress(f"train: {trainer.teacher.sentence()}")
     if done >= steps:
         progress(f"train: already at step {done} of {steps}")
     elif done:

@@ -8,7 +8,7 @@ from typing import Any
 from ray import tune
 
 from metarec_ray.config.experiment import Experiment, override
-from metarec_ray.config.running import Range
+from metarec_ray.config.sweeping import Range
 from metarec_ray.errors import ConfigError
 
 

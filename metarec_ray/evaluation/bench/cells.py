@@ -23,7 +23,7 @@ from metarec_ray.data.store.manifest import Manifest
 from metarec_ray.evaluation.bench.lineup import Entry
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured
 from metarec_ray.models.encoders.token_sum import TokenSum
-from metarec_ray.training import warm_start
+from metarec_ray.training import artifact, warm_start
 
 SCHEMA = 2
 """Of the files and of the metrics in them; a change makes every cell anew."""
@@ -31,6 +31,9 @@ _NEWER = {
     ("model", "encoder"): TokenSum().model_dump(mode="json"),
     ("train", "loss"): None,
     ("train", "without"): None,
+    ("train", "teacher"): None,
+    ("train", "teacher_weight"): 1.0,
+    ("train", "teacher_temperature"): 1.0,
 }
 """Keys that came after SCHEMA: with their defaults, cells are those of before."""
 _SECTIONS = ("model", "algorithm", "train", "evaluate", "blend", "second_stage", "bench")
@@ -84,7 +87,7 @@ def make_cell(
     """Return a cell with its keys; ties are broken by the experiment's own seed in all of them.
 
     Raises:
-        CheckpointError: `train.init_from` is no checkpoint.
+        CheckpointError: `train.init_from` or `train.teacher` is no checkpoint.
         DataError: a file that the settings name is missing.
 
     """
@@ -127,9 +130,11 @@ def _tuning(
 def _named_files(experiment: Experiment, data_dir: Path | None) -> dict[str, list[str]]:
     """Return the hashes of files outside the store that the settings name."""
     found: dict[str, list[str]] = {}
-    if experiment.train.init_from is not None:
-        _, source = warm_start.find(Path(experiment.train.init_from))
-        found["init_from"] = [parameters_sha256(source.model)]
+    for key in artifact.GIVEN:
+        path = getattr(experiment.train, key)
+        if path is not None:
+            _, source = warm_start.find(Path(path), key=f"train.{key}")
+            found[key] = [parameters_sha256(source.model)]
     rows = experiment.evaluate.item_kshot.rows
     if rows is not None:
         asked = experiment.data.model_copy(update={"only": rows, "without": None})

@@ -91,7 +91,7 @@ def lineup(
         once = _closed_form(learner) and not ratings
         found[name] = Entry(name, learner.kind, overrides, 1 if once else seeds, _grid(name))
     if experiment.blend.members:
-        found["blend"] = Entry("blend", "learner", _first_stage(experiment), seeds)
+        found["blend"] = Entry("blend", "learner", _without_second_stage(experiment), seeds)
     if experiment.second_stage is not None:
         found["second_stage"] = Entry("second_stage", "learner", {}, seeds)
     for name, asked in experiment.bench.learners.items():
@@ -161,7 +161,7 @@ def _entry(
 ) -> Entry:
     tree = asked.model_dump(exclude_unset=True, exclude={"seeds", "kind"})
     overrides = {"blend": {}} if experiment.blend.members else {}
-    overrides |= _first_stage(experiment) | _dotted(tree)
+    overrides |= _without_second_stage(experiment) | _dotted(tree)
     found = override(experiment, overrides)
     learner, blended = type(found.algorithm), bool(found.blend.members)
     if not blended:
@@ -178,7 +178,7 @@ def _changes(
 ) -> dict[str, Any]:
     """Return what this learner changes in an experiment that was written for another one."""
     changes: dict[str, Any] = {"blend": {}} if experiment.blend.members else {}
-    changes |= _first_stage(experiment)
+    changes |= _without_second_stage(experiment)
     if issubclass(learner, FittedLearner):
         steered = experiment.train.outer_loop()
         changes |= {f"train.{key}": Train.model_fields[key].default for key in steered}
@@ -189,7 +189,7 @@ def _changes(
     return changes
 
 
-def _first_stage(experiment: Experiment) -> dict[str, Any]:
+def _without_second_stage(experiment: Experiment) -> dict[str, Any]:
     """Return what leaves an experiment's second stage out."""
     return {} if experiment.second_stage is None else {"second_stage": None}
 

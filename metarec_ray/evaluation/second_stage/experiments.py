@@ -3,11 +3,15 @@
 Knows folds and members; does not know how anything is fitted.
 """
 
+from pathlib import Path
+
 from metarec_ray.config.experiment import Experiment
+from metarec_ray.config.running import Train
 from metarec_ray.data.tasks.folds import Fold
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.blend import member_experiments
+from metarec_ray.training.warm_start import find
 
 
 def stage_experiments(experiment: Experiment, store: TaskStore) -> dict[str, Experiment]:
@@ -26,19 +30,11 @@ def stage_experiments(experiment: Experiment, store: TaskStore) -> dict[str, Exp
     members = first.members() or {"first": first}
     whole = member_experiments(first, store) if first.members() else members
     folds = {
-        f"{name}-fold{fold}": _without(_as_whole(first, member), Fold(fold=fold, folds=stage.folds))
+        f"{name}-fold{fold}": _without(member, Fold(fold=fold, folds=stage.folds))
         for name, member in members.items()
         for fold in range(stage.folds)
     }
     return {**whole, **folds}
-
-
-def _as_whole(first: Experiment, member: Experiment) -> Experiment:
-    """Return a member that is fitted on the entities which the whole first stage is fitted on."""
-    if not first.blend.members:
-        return member
-    train = member.train.model_copy(update={"parts": "train+valid"})
-    return member.model_copy(update={"train": train})
 
 
 def _without(experiment: Experiment, fold: Fold) -> Experiment:
@@ -54,13 +50,35 @@ def _require_suitable(experiment: Experiment, store: TaskStore) -> None:
             "(second_stage)"
         )
     for one in [experiment, *experiment.members().values()]:
-        if one.train.domains is not None:
+        _require_unseen(one.train, experiment.train, store)
+
+
+def _require_unseen(train: Train, whole: Train, store: TaskStore) -> None:
+    """Raise a ConfigError unless fits without a fold know nothing of its entities."""
+    if train.domains is not None:
+        raise ConfigError(
+            "a second stage ranks one catalogue, train.domains must be none, got "
+            f"{sorted(train.domains.weights)} (second_stage)"
+        )
+    if train.without is not None:
+        raise ConfigError(
+            "a second stage makes folds itself, train.without must be none, got fold "
+            f"{train.without.fold} of {train.without.folds} (second_stage)"
+        )
+    if train.parts != whole.parts:
+        raise ConfigError(
+            f"members of a first stage learn from the same entities, got train.parts {train.parts} "
+            f"beside {whole.parts} (second_stage)"
+        )
+    if train.teacher is not None:
+        raise ConfigError(
+            "a second stage learns from entities that its first stage has not seen, which "
+            f"train.teacher has, got {train.teacher} (second_stage)"
+        )
+    if train.init_from is not None:
+        path, source = find(Path(train.init_from))
+        if source.state["store_sha256"] == store.manifest.store_sha256:
             raise ConfigError(
-                "a second stage ranks one catalogue, train.domains must be none, got "
-                f"{sorted(one.train.domains.weights)} (second_stage)"
-            )
-        if one.train.without is not None:
-            raise ConfigError(
-                "a second stage makes folds itself, train.without must be none, got fold "
-                f"{one.train.without.fold} of {one.train.without.folds} (second_stage)"
+                "a second stage learns from entities that its first stage has not seen, which "
+                f"train.init_from has, got {path} of the same store (second_stage)"
             )

@@ -1,8 +1,8 @@
 """Fit a second stage: learn how to order what a first stage lists for entities it has not seen.
 
-A network learns from the lists of all folds but one and is judged on that: what it gains there, at
-each size of the support, decides whether it is used. Knows networks and checkpoints; lists are made
-in `lists.py`.
+A network learns from the shortlists of all folds but one and is judged on that: what it gains
+there, at each size of the support, decides whether it is used. Knows networks and checkpoints; the
+shortlists are made in `shortlists.py`.
 
 Axes: K sizes of the support.
 """
@@ -19,11 +19,11 @@ from torch import Tensor
 from metarec_ray.algorithms.base import ALONE, Fitting
 from metarec_ray.algorithms.second_stage.features import item_knowledge
 from metarec_ray.algorithms.second_stage.fitting import (
-    Graded,
-    Schedule,
+    Hyperparameters,
+    LabelledShortlists,
+    concatenated,
     fit_network,
-    joined,
-    quality_of_lists,
+    ndcg_of,
 )
 from metarec_ray.algorithms.second_stage.ranking_net import net_scores, scale_of, standardised
 from metarec_ray.algorithms.second_stage.reranker import parameters
@@ -33,25 +33,65 @@ from metarec_ray.core.batch import Params
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.evaluation.blend import added_up, blend, fit_blend, support_sizes
 from metarec_ray.evaluation.second_stage.experiments import stage_experiments
-from metarec_ray.evaluation.second_stage.lists import Fit, lists_of_fold, training_histories
+from metarec_ray.evaluation.second_stage.shortlists import (
+    FoldRequest,
+    shortlists_of_fold,
+    training_histories,
+)
 from metarec_ray.inference.predictor import WEIGHTS
-from metarec_ray.inference.two_stage import SECOND
+from metarec_ray.inference.two_stage import PREFIX
 from metarec_ray.training.artifact import own_config
 from metarec_ray.training.fit import fit
 from metarec_ray.training.process import set_up
 
-DEPTH = 10  # of the lists by which it is decided where networks are used
-CHUNK = 256  # lists that are judged side by side
+DEPTH = 10  # of the rankings by which it is decided where networks are used
+METRIC = f"ndcg@{DEPTH}"
+CHUNK = 256  # shortlists that are judged side by side
 
 
-class _Network(NamedTuple):
-    """What a network is fitted on."""
+class _NetworkFit(NamedTuple):
+    """What a network is fitted on; it can be sent to other processes."""
 
-    lists: list[Graded]  # of the folds that it learns from
+    folds: list[LabelledShortlists]
     scale: Params
     sizes: int
-    schedule: Schedule
+    hyperparameters: Hyperparameters
     seed: int
+
+
+class _Verdict(NamedTuple):
+    """What networks are worth on shortlists they were not fitted on, at each size of the support.
+
+    Attributes:
+        first: mean NDCG@10 [K] of the first stage's order.
+        second: of the networks'.
+
+    """
+
+    first: Tensor
+    second: Tensor
+
+    @property
+    def helps(self) -> Tensor:
+        """Return where networks are better, bool [K]."""
+        return self.second > self.first
+
+    def metrics(self) -> dict[str, float]:
+        """Return the means over all sizes, of what is served after each."""
+        served = torch.maximum(self.first, self.second)
+        return {
+            f"first_stage_{METRIC}": round(self.first.mean().item(), 5),
+            f"second_stage_{METRIC}": round(served.mean().item(), 5),
+        }
+
+    def sentences(self, ks: list[int]) -> list[str]:
+        """Return a line for people, for each size."""
+        rows = zip(ks, self.first.tolist(), self.second.tolist(), strict=True)
+        return [
+            f"second stage: after {k} events {METRIC} {first:.4f} -> {second:.4f}, "
+            + ("used" if second > first else "not used")
+            for k, first, second in rows
+        ]
 
 
 def fit_experiment(
@@ -71,10 +111,10 @@ def fit_experiment(
     asked = stage_experiments(experiment, store)
     found = fitting.each(partial(_fit, path=store.path), list(asked.values()))
     stages = dict(zip(asked, found, strict=True))
-    return second_stage(experiment, store, stages, fitting=fitting, started=started)
+    return fit_second_stage(experiment, store, stages, fitting=fitting, started=started)
 
 
-def second_stage(
+def fit_second_stage(
     experiment: Experiment,
     store: TaskStore,
     stages: Mapping[str, Checkpoint],
@@ -88,105 +128,97 @@ def second_stage(
         experiment: with a `second_stage`.
         store: of the whole experiment.
         stages: the checkpoint of each of `stage_experiments`.
-        fitting: makes the lists of folds, and fits networks, beside each other.
+        fitting: makes the shortlists of folds, and fits networks, beside each other.
         started: `time.perf_counter()` before the first learner was fitted.
 
     """
-    stage = experiment.second_stage
-    assert stage is not None
-    first = experiment.first_stage()
-    final, without = _first_stages(first, store, stages, stage.folds, fitting, started)
-    fitting.progress(f"second stage: lists of {stage.folds} folds")
-    asked = [Fit(experiment, store.path, fold, one) for fold, one in enumerate(without)]
-    lists = fitting.each(lists_of_fold, asked)
-    networks, scale = _networks(experiment, lists, fitting)
-    ks = torch.tensor(support_sizes(experiment))
-    before, after = _judged(lists, networks, scale, len(ks))
-    helps = after > before
-    for k, old, new, used in zip(*(c.tolist() for c in (ks, before, after, helps)), strict=True):
-        told = "used" if used else "not used"
-        fitting.progress(f"second stage: after {k} events ndcg@10 {old:.4f} -> {new:.4f}, {told}")
-    knowledge = item_knowledge(training_histories(experiment, store))
-    own = parameters(knowledge, networks, scale, ks=ks, helps=helps)
-    metrics = {
-        "seconds": round(time.perf_counter() - started, 1),
-        "first_stage_ndcg@10": round(before.mean().item(), 5),
-        "second_stage_ndcg@10": round(torch.where(helps, after, before).mean().item(), 5),
-    }
+    final, without = _first_stages(experiment, store, stages, fitting, started)
+    fitting.progress(f"second stage: shortlists of {len(without)} folds")
+    requests = [FoldRequest(experiment, store.path, n, one) for n, one in enumerate(without)]
+    folds = fitting.each(shortlists_of_fold, requests)
+    networks, scale = _networks(experiment, folds, fitting)
+    ks = support_sizes(experiment)
+    verdict = _judged(folds, networks, scale, len(ks))
+    for line in verdict.sentences(ks):
+        fitting.progress(line)
+    own = parameters(
+        item_knowledge(training_histories(experiment, store)),
+        networks,
+        scale,
+        ks=torch.tensor(ks),
+        helps=verdict.helps,
+    )
     return final._replace(
-        model=final.model | {SECOND + name: value for name, value in own.items()},
+        model=final.model | {PREFIX + name: value for name, value in own.items()},
         config=own_config(experiment, 0),
-        metrics=metrics,
+        metrics={"seconds": round(time.perf_counter() - started, 1)} | verdict.metrics(),
         state=final.state | {"step": 0},
         optimizer={},
     )
 
 
 def _first_stages(
-    first: Experiment,
+    experiment: Experiment,
     store: TaskStore,
     stages: Mapping[str, Checkpoint],
-    folds: int,
     fitting: Fitting,
     started: float,
 ) -> tuple[Checkpoint, list[Checkpoint]]:
     """Return the first stage that is served, and those that were fitted without each fold."""
+    first, stage = experiment.first_stage(), experiment.second_stage
+    assert stage is not None
     if not first.blend.members:
-        return stages["first"], [stages[f"first-fold{fold}"] for fold in range(folds)]
+        return stages["first"], [stages[f"first-fold{fold}"] for fold in range(stage.folds)]
     final = blend(first, store, stages, fitting=fitting, started=started)
     weights, names = final.model[WEIGHTS], list(first.blend.members)
-    of_folds = [[stages[f"{name}-fold{fold}"] for name in names] for fold in range(folds)]
+    of_folds = [[stages[f"{name}-fold{fold}"] for name in names] for fold in range(stage.folds)]
     return final, [added_up(first, store, members, weights, {}) for members in of_folds]
 
 
 def _networks(
-    experiment: Experiment, lists: list[Graded], fitting: Fitting
+    experiment: Experiment, folds: list[LabelledShortlists], fitting: Fitting
 ) -> tuple[list[Params], Params]:
     """Return a network for each fold, fitted on the other folds, and the scale of its inputs."""
     stage = experiment.second_stage
     assert stage is not None
-    every = [(one.inputs.features, one.inputs.real) for one in lists]
+    every = [(one.inputs.features, one.inputs.real) for one in folds]
     scale = scale_of(*(torch.cat(column) for column in zip(*every, strict=True)))
-    schedule = Schedule(stage.epochs, stage.learning_rate, stage.weight_decay, stage.dropout)
+    how = Hyperparameters(stage.epochs, stage.learning_rate, stage.weight_decay, stage.dropout)
+    count, seed = sum(len(one.weight) for one in folds), experiment.run.seed * stage.folds
+    fitting.progress(f"second stage: {len(folds)} networks on {count:,} shortlists")
     sizes = len(support_sizes(experiment))
-    fitting.progress(
-        f"second stage: {len(lists)} networks on {sum(len(o.wanted) for o in lists):,} lists"
-    )
-    asked = [
-        _Network(
-            lists[:fold] + lists[fold + 1 :], scale, sizes, schedule, experiment.run.seed + fold
-        )
-        for fold in range(len(lists))
+    fits = [
+        _NetworkFit(folds[:fold] + folds[fold + 1 :], scale, sizes, how, seed + fold)
+        for fold in range(len(folds))
     ]
-    return fitting.each(_network, asked), scale
+    return fitting.each(_network, fits), scale
 
 
-def _network(asked: _Network) -> Params:
+def _network(one: _NetworkFit) -> Params:
     set_up(torch.device("cpu"))
     return fit_network(
-        joined(asked.lists),
-        asked.scale,
-        sizes=asked.sizes,
-        schedule=asked.schedule,
-        seed=asked.seed,
+        concatenated(one.folds),
+        one.scale,
+        sizes=one.sizes,
+        hyperparameters=one.hyperparameters,
+        seed=one.seed,
     )
 
 
 def _judged(
-    lists: list[Graded], networks: list[Params], scale: Params, sizes: int
-) -> tuple[Tensor, Tensor]:
-    """Return the mean NDCG@10 [K] of both stages on lists that a network was not fitted on."""
+    folds: list[LabelledShortlists], networks: list[Params], scale: Params, sizes: int
+) -> _Verdict:
+    """Judge each network on the fold that it was not fitted on; newest entities weigh most."""
     totals = torch.zeros(3, sizes, dtype=torch.float64)
-    for graded, network in zip(lists, networks, strict=True):
-        for some in torch.arange(len(graded.weight)).split(CHUNK):
-            part = graded.at(some)
+    for fold, network in zip(folds, networks, strict=True):
+        for tasks in torch.arange(len(fold.weight)).split(CHUNK):
+            part = fold.at(tasks)
             inputs = part.inputs
-            after = net_scores(network, standardised(scale, inputs), inputs)[0]
-            for row, scores in enumerate((inputs.score, after)):
-                value = part.weight * quality_of_lists(scores, part, depth=DEPTH)
-                totals[row].index_add_(0, inputs.size, value.double())
-            totals[2].index_add_(0, inputs.size, part.weight.double())
-    return totals[0] / totals[2], totals[1] / totals[2]
+            second = net_scores(network, standardised(scale, inputs), inputs)[0]
+            values = [ndcg_of(scores, part, depth=DEPTH) for scores in (inputs.score, second)]
+            weighed = torch.stack([*values, torch.ones_like(values[0])]) * part.weight
+            totals.index_add_(1, inputs.size, weighed)
+    return _Verdict(totals[0] / totals[2], totals[1] / totals[2])
 
 
 def _fit(experiment: Experiment, path: Path) -> Checkpoint:

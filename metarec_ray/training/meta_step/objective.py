@@ -26,6 +26,7 @@ from metarec_ray.algorithms.problem import (
 from metarec_ray.core.batch import Encoded, Events, Features, Lane, Params
 from metarec_ray.core.buckets import buckets
 from metarec_ray.core.outer_loop import LaneObjective
+from metarec_ray.training.meta_step.distillation import Teaching
 from metarec_ray.training.meta_step.encoded_tasks import (
     EncodedTasks,
     Users,
@@ -49,6 +50,7 @@ class _Shared(NamedTuple):
     progress: float | None
     item_features: Features  # [U]
     item_ids: Tensor | None  # [U, D]
+    teaching: Teaching | None
 
 
 def lane_objective(
@@ -57,6 +59,7 @@ def lane_objective(
     lane: Lane,
     *,
     progress: float | None = None,
+    teaching: Teaching | None = None,
     oracle: bool = False,
 ) -> LaneObjective:
     """Return `(dense, rows) -> (mean objective, [query loss, query metric])` of a lane.
@@ -64,11 +67,12 @@ def lane_objective(
     `rows` holds the lane's rows of `item.ids` [U, D] and `user.ids` [T, D], where the model has
     them. The metric is the mean of what `query_loss` measures.
     `progress` is the share of meta-training that is done; None outside it, where nothing is random.
+    `teaching` says how much the answers of the lane's teacher count, if it has one.
     `oracle` asks for vmap over one task whatever the learner is: what batched learners are held to.
     """
 
     def objective(dense: Params, rows: Params) -> tuple[Tensor, Tensor]:
-        shared = _shared(recipe, buffers, lane, dense, rows, progress)
+        shared = _shared(recipe, buffers, lane, dense, rows, progress, teaching)
         judged = _judged_parts(shared, lane, rows, batched=recipe.batched and not oracle)
         values, metrics = (torch.cat(found) for found in zip(*judged, strict=True))
         return values.mean(), metrics.mean(0)
@@ -77,7 +81,13 @@ def lane_objective(
 
 
 def _shared(
-    recipe: Recipe, buffers: Params, lane: Lane, dense: Params, rows: Params, progress: float | None
+    recipe: Recipe,
+    buffers: Params,
+    lane: Lane,
+    dense: Params,
+    rows: Params,
+    progress: float | None,
+    teaching: Teaching | None,
 ) -> _Shared:
     """Return what all tasks of a lane have in common, its items encoded."""
     ids = rows.get("item.ids")
@@ -92,6 +102,7 @@ def _shared(
         progress=progress,
         item_features=lane.item_features,
         item_ids=ids,
+        teaching=teaching,
     )
 
 
@@ -155,10 +166,21 @@ def _judged(
     if isinstance(recipe.loss, ChoiceLoss):
         items = shared.items._replace(offset=tasks.offset)
         reference = items.at(shared.reference)
-        judge = choice_judge(recipe.loss, items, task, user, now=now, log_q=shared.log_q)
+        judge = choice_judge(
+            recipe.loss,
+            items,
+            task,
+            user,
+            now=now,
+            log_q=shared.log_q,
+            teaching=shared.teaching,
+        )
     else:
         assert isinstance(recipe.loss, LabelLoss)
-        reference, judge = None, label_judge(recipe.loss, query, recipe.feedback)
+        reference = None
+        judge = label_judge(
+            recipe.loss, query, recipe.feedback, task.answers, teaching=shared.teaching
+        )
     problem = make_problem(
         recipe.feedback,
         reference,

@@ -19,6 +19,7 @@ from metarec_ray.core.outer_loop import meta_gradient
 from metarec_ray.core.parameters import Declared, Part, Rows, split
 from metarec_ray.errors import ConfigError, RunFailed
 from metarec_ray.training.meta_step import tables
+from metarec_ray.training.meta_step.distillation import Teaching
 from metarec_ray.training.meta_step.objective import lane_objective
 from metarec_ray.training.meta_step.optimizer import clip, moments, step_dense
 
@@ -122,15 +123,16 @@ def lane_result(
     progress: float,
     seed: int,
     frozen: ParameterState = _NOTHING,
+    teaching: Teaching | None = None,
 ) -> LaneResult:
     """Return the gradients of one lane, computed whole; `seed` decides all that is random in it.
 
     Parameters that are `frozen`, beside those of `state`, have no gradient. `table_rows` says of
-    each table whose ids its rows are.
+    each table whose ids its rows are. `teaching` is how much the lane's answers of a teacher count.
     """
     fixed = {n: table[tables.entries(table_rows[n], lane)] for n, table in frozen.tables.items()}
     read = {n: tables.lookup(table_rows[n], table, lane) for n, table in state.tables.items()}
-    objective = lane_objective(recipe, buffers, lane, progress=progress)
+    objective = lane_objective(recipe, buffers, lane, progress=progress, teaching=teaching)
 
     def of_rows(dense: Params, values: Params) -> tuple[Tensor, Tensor]:
         rows = {name: read[name].each(value) for name, value in values.items()}

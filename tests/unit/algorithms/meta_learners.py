@@ -64,6 +64,7 @@ def lane(feedback, *, support=(0, 2, 4), negatives=0):
             query=events(3, (3, 2, 1), feedback),
             negatives=torch.randint(0, ITEMS, (TASKS, negatives)),
             begins=torch.arange(TASKS) % 2 == 0,
+            answers=torch.zeros(TASKS, 0),
         ),
     )
 

@@ -25,6 +25,7 @@ VERBS = [
         "data",
         "prepare",
         "train",
+        "distil",
         "tune",
         "evaluate",
         "bench",

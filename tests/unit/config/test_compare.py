@@ -42,6 +42,7 @@ def test_a_difference_names_its_key_with_both_values(values: dict, said: str) ->
         {"run.dir": "elsewhere", "run.store": "there/store", "run.seed": 0},
         {"data.path": "/moved/log.csv"},
         {"train.init_from": "/moved/source"},
+        {"train.teacher": "/moved/teacher"},
         {"train.num_workers": 1, "train.device": "cpu", "train.max_failures": 0},
         {"train.cpus_per_worker": 1.0, "train.log_every": 1, "train.checkpoint_every": 1},
         {"sweep.max_concurrent": 1, "sweep.cpus_per_trial": 1.0, "data.versions": 1},

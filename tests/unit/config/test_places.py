@@ -113,7 +113,7 @@ def test_a_tilde_is_the_home_folder_of_side_files_and_configurations_too(
     assert load(Path("~/jobs/job.yaml")).data.path == "log.csv"
 
 
-@pytest.mark.parametrize("key", ["run.dir", "run.store", "train.init_from"])
+@pytest.mark.parametrize("key", ["run.dir", "run.store", "train.init_from", "train.teacher"])
 def test_a_uri_is_no_folder_of_a_run(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"{key}: a folder of .* mounted .* got 's3://b/x'"):
         load(None, [f"{key}=s3://b/x"])

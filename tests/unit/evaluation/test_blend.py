@@ -67,6 +67,19 @@ def test_a_saved_blend_gives_each_member_its_own_weight(store: TaskStore, tmp_pa
     assert again.metadata == Recommender(found).metadata
 
 
+def test_a_blend_adds_up_what_was_fitted_on_the_parts_that_were_asked_for(
+    store: TaskStore,
+) -> None:
+    members = {name: {"algorithm.name": "popularity"} for name in "ab"}
+    for parts in ("train", "train+valid"):
+        asked = parse({"train": {"parts": parts}, "blend": {"members": members}}, "a test")
+        found = {n: one.train.parts for n, one in member_experiments(asked, store).items()}
+        assert found == {
+            **{"a-train": "train", "b-train": "train"},
+            **{"a-final": parts, "b-final": parts},
+        }
+
+
 def test_weights_are_chosen_without_a_look_at_test_entities(store: TaskStore) -> None:
     judged = validation(asked(), store)
     parts = store.histories(("valid",)).task_id

@@ -8,11 +8,11 @@ from metarec_ray.checkpoint import load, save
 from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.core.histories import Histories
 from metarec_ray.core.ranking import top_k
-from metarec_ray.data.tasks.folds import dealt
+from metarec_ray.data.tasks.folds import fold_of_entities
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.evaluation.second_stage import fit as fitting
-from metarec_ray.evaluation.second_stage import lists
+from metarec_ray.evaluation.second_stage import shortlists
 from metarec_ray.evaluation.second_stage.experiments import stage_experiments
 from metarec_ray.evaluation.second_stage.fit import fit_experiment
 from metarec_ray.evaluation.validation import validation
@@ -86,19 +86,19 @@ def test_a_fold_is_seen_by_nothing_that_its_lists_are_made_from(
 ) -> None:
     """Neither by the first stage, nor by what is counted, nor by what is told of a day."""
     seen: list[set[int]] = []
-    counted = lists.item_knowledge
+    counted = shortlists.item_knowledge
 
     def watched(histories: Histories) -> dict[str, torch.Tensor]:
         seen.append(set(histories.task_id.tolist()))
         return counted(histories)
 
-    for module in (lists, fitting):
+    for module in (shortlists, fitting):
         monkeypatch.setattr(module, "item_knowledge", watched)
     experiment = asked()
     stages = stage_experiments(experiment, store)
     fit_experiment(experiment, store)
     everybody = set(store.histories(("train", "valid")).task_id.tolist())
-    fold = dealt(store.manifest.tasks, 2)
+    fold = fold_of_entities(store.manifest.tasks, 2)
     for number in range(2):
         others = {task for task in everybody if fold[task] != number}
         assert seen[number] == others
@@ -112,13 +112,13 @@ def test_lists_are_of_what_a_new_entity_could_be_told(
 ) -> None:
     """What happened on the day of a start or later does not count as known on that day."""
     moments: list[torch.Tensor] = []
-    original = lists.popularity_as_of
+    original = shortlists.popularity_as_of
 
     def watched(histories: Histories, when: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         moments.append(when)
         return original(histories, when, items)
 
-    monkeypatch.setattr(lists, "popularity_as_of", watched)
+    monkeypatch.setattr(shortlists, "popularity_as_of", watched)
     fit_experiment(asked(), store)
     history = store.histories(("train", "valid"))
     latest = history.time[history.offsets[:-1][history.lengths() > 0]].max()
@@ -129,7 +129,9 @@ def test_networks_that_do_not_help_are_not_used(
     store: TaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        fitting, "_judged", lambda *_: (torch.tensor([0.2, 0.2]), torch.tensor([0.1, 0.2]))
+        fitting,
+        "_judged",
+        lambda *_: fitting._Verdict(torch.tensor([0.2, 0.2]), torch.tensor([0.1, 0.2])),
     )
     experiment = asked()
     found = fit_experiment(experiment, store)
@@ -166,6 +168,11 @@ def test_a_blend_keeps_its_weights_in_every_fold(store: TaskStore) -> None:
             {"train.domains": {"weights": {"a": 1.0}}, "train.tasks.negatives": 5},
             r"train.domains must be none, got \['a'\] \(second_stage\)",
         ),
+        (
+            {"blend": {"members": {**MEMBERS, "popular": {"train.parts": "train"}}}},
+            r"got train.parts train beside train\+valid \(second_stage\)",
+        ),
+        ({"train.teacher": "runs/teacher"}, r"which train.teacher has, got runs/teacher"),
     ],
 )
 def test_what_does_not_suit_is_refused(
@@ -173,6 +180,15 @@ def test_what_does_not_suit_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         stage_experiments(override(asked(), changes), store)
+
+
+def test_a_warm_start_that_knows_the_folds_is_refused(store: TaskStore, tmp_path: Path) -> None:
+    train = {"num_workers": 1, "steps": 1, "lanes": 1, "lane_tasks": 2, "reference_items": 8}
+    source = asked(algorithm={"name": "maml"}, model={"dim": 3}, train=train, second_stage=None)
+    save(fit_experiment(source, store), tmp_path / "source")
+    warm = override(source, {"second_stage": STAGE, "train.init_from": str(tmp_path / "source")})
+    with pytest.raises(ConfigError, match=r"which train.init_from has, got .* of the same store"):
+        stage_experiments(warm, store)
 
 
 def test_ratings_are_refused(store: TaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,5 +200,7 @@ def test_ratings_are_refused(store: TaskStore, monkeypatch: pytest.MonkeyPatch) 
 
 def test_too_few_long_histories_are_refused(store: TaskStore) -> None:
     experiment = override(asked(), {"evaluate.min_positives": 10_000})
-    with pytest.raises(DataError, match=r"with >= 10000 events .* got 0 .*\(second_stage\)"):
+    with pytest.raises(
+        DataError, match=r"with >= 10000 events .*fold 0 has none \(second_stage.folds\)"
+    ):
         fit_experiment(experiment, store)

@@ -124,6 +124,7 @@ def lane(case: Case) -> Lane:
             query=events(case, query),
             negatives=torch.randint(0, ITEMS, (tasks, case.negatives)),
             begins=torch.arange(tasks) % 2 == 0,
+            answers=torch.zeros(tasks, 0),
         ),
     )
 

@@ -10,6 +10,7 @@ from metarec_ray.algorithms.second_stage.shortlist import Shortlist
 from metarec_ray.algorithms.second_stage.transitions import association
 from metarec_ray.core.batch import DAY, Features, FieldSpan, SideInformation
 from metarec_ray.core.histories import Histories
+from tests.unit.algorithms.second_stage.one_task import of_task
 from tests.unit.small_histories import histories_of
 
 ITEMS, ENTITIES, SECOND = 30, 12, 1_000_000
@@ -102,7 +103,7 @@ def test_a_task_does_not_depend_on_its_neighbours() -> None:
     knowledge, lists = item_knowledge(log()), asked([0, 1, 5, 3])
     together = features(knowledge, lists)
     for task in range(4):
-        alone = features(knowledge, lists.at(torch.tensor([task])))
+        alone = features(knowledge, of_task(lists, task))
         torch.testing.assert_close(alone[0], together[task])
 
 
@@ -175,10 +176,10 @@ def test_popularity_of_another_day_takes_the_place_of_the_present_one() -> None:
     now = popularity_as_of(data, torch.tensor([51 * DAY] * 2), lists.item)
     then = popularity_as_of(data, torch.tensor([20 * DAY, 35 * DAY]), lists.item)
     plain = features(knowledge, lists)
-    torch.testing.assert_close(features(knowledge, lists, log_share=now), plain)
-    other = features(knowledge, lists, log_share=then)
+    torch.testing.assert_close(features(knowledge, lists, as_of=now), plain)
+    other = features(knowledge, lists, as_of=then)
     changed = (other != plain).any(0).any(0).nonzero().flatten().tolist()
-    assert changed == [2 + 2 * MEMBERS + n for n in range(3)]
+    assert changed == [2 + 2 * MEMBERS + n for n in range(4)]
 
 
 def test_knowledge_is_named_by_its_source() -> None:

@@ -1,4 +1,4 @@
-"""The network: a fresh one changes nothing, and lists do not know of padding or of each other."""
+"""The network: at first it changes nothing; lists do not know of padding or of each other."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor
 from metarec_ray.algorithms.second_stage.ranking_net import (
     CLIP,
     Inputs,
-    fresh,
+    initial_network,
     net_scores,
     scale_of,
     standardised,
@@ -34,7 +34,7 @@ def inputs() -> Inputs:
 def net(seed: int = 0) -> Params:
     """A network that says something at every place."""
     generator = torch.Generator().manual_seed(seed)
-    found = fresh(FEATURES, SIZES, generator)
+    found = initial_network(FEATURES, SIZES, generator)
     return {
         name: value + 0.3 * torch.randn(value.shape, generator=generator)
         for name, value in found.items()
@@ -64,7 +64,7 @@ def test_a_feature_that_never_changes_has_a_scale_to_divide_by() -> None:
 
 def test_a_fresh_network_gives_the_scores_of_the_first_stage() -> None:
     asked = inputs()
-    nothing = fresh(FEATURES, SIZES, torch.Generator().manual_seed(7))
+    nothing = initial_network(FEATURES, SIZES, torch.Generator().manual_seed(7))
     found = net_scores(nothing, standardised(scale(), asked), asked)
     assert torch.equal(found, asked.score.unsqueeze(0))
 
@@ -132,7 +132,7 @@ def by_hand(one: Params, z: Tensor, score: Tensor, size: int) -> Tensor:
     hidden = torch.nn.functional.relu(z @ w["hidden"] + w["hidden.size"][size])
     hidden = torch.nn.functional.relu(hidden @ w["second"] + w["second.bias"])
     linear = z @ (w["linear"] + w["linear.size"][size])
-    return w["trust"][size] * score + linear + hidden @ w["out"]
+    return w["first_stage_weight"][size] * score + linear + hidden @ w["out"]
 
 
 def test_scores_are_the_formula_for_each_item() -> None:

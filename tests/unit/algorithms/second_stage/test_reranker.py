@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metarec_ray.algorithms.second_stage.features import features, item_knowledge
 from metarec_ray.algorithms.second_stage.ranking_net import (
-    fresh,
+    initial_network,
     net_scores,
     scale_of,
     standardised,
@@ -15,6 +15,7 @@ from metarec_ray.algorithms.second_stage.ranking_net import (
 from metarec_ray.algorithms.second_stage.reranker import Reranker, inputs_of, parameters
 from metarec_ray.algorithms.second_stage.shortlist import Shortlist
 from metarec_ray.core.batch import Features, FieldSpan, Params, SideInformation
+from tests.unit.algorithms.second_stage.one_task import of_task
 from tests.unit.small_histories import histories_of
 
 ITEMS, LIST, KS = 40, 10, torch.tensor([0, 1, 3])
@@ -63,7 +64,7 @@ def asked() -> Shortlist:
 def net(seed: int) -> Params:
     width = features(knowledge(), asked()).shape[-1]
     generator = torch.Generator().manual_seed(seed)
-    found = fresh(width, len(KS), generator)
+    found = initial_network(width, len(KS), generator)
     return {n: v + 0.3 * torch.randn(v.shape, generator=generator) for n, v in found.items()}
 
 
@@ -128,7 +129,7 @@ def test_a_fresh_network_leaves_the_order_as_it_is() -> None:
     lists = asked()
     inputs = inputs_of(lists, knowledge(), KS)
     scale = scale_of(inputs.features, inputs.real)
-    nothing = fresh(inputs.features.shape[-1], len(KS), torch.Generator())
+    nothing = initial_network(inputs.features.shape[-1], len(KS), torch.Generator())
     whole = parameters(knowledge(), [nothing], scale, ks=KS, helps=torch.ones(3).bool())
     found = Reranker(whole).scores(lists)
     assert torch.equal(found[lists.real], inputs.score[lists.real])
@@ -138,5 +139,5 @@ def test_a_task_does_not_depend_on_its_neighbours() -> None:
     lists, model = asked(), Reranker(params([True] * 3))
     together = model.scores(lists)
     for task in range(len(LENGTHS)):
-        alone = model.scores(lists.at(torch.tensor([task])))[0]
+        alone = model.scores(of_task(lists, task))[0]
         torch.testing.assert_close(alone, together[task], rtol=1e-4, atol=1e-4)

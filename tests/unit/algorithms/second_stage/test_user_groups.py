@@ -122,7 +122,6 @@ def test_fields_are_taken_as_long_as_the_table_may_grow(monkeypatch: pytest.Monk
     assert group_features(params, USERS, torch.tensor([[0, 1]] * 3)).shape == (3, 2, 2)
 
 
-@pytest.mark.xfail(reason="the table has a row for every token before the last one that groups")
 def test_a_wide_field_takes_no_place_in_the_table() -> None:
     wide, narrow = FieldSpan("id", True, 1, 1001), FieldSpan("town", True, 1001, 1004)
     tokens = torch.tensor([[2, 1002], [3, 1003], [4, 1002]])

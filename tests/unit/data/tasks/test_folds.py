@@ -6,13 +6,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from metarec_ray.data.tasks.folds import Fold, dealt
+from metarec_ray.data.tasks.folds import Fold, fold_of_entities
 from metarec_ray.data.tasks.task_store import TaskStore
 
 
 @pytest.mark.parametrize(("entities", "folds"), [(300, 3), (301, 3), (7, 7), (2, 5), (0, 2)])
 def test_folds_are_of_like_size(entities: int, folds: int) -> None:
-    found = dealt(entities, folds)
+    found = fold_of_entities(entities, folds)
     assert found.dtype == torch.int64
     sizes = [found.tolist().count(fold) for fold in range(folds)]
     assert sum(sizes) == entities
@@ -20,9 +20,9 @@ def test_folds_are_of_like_size(entities: int, folds: int) -> None:
 
 
 def test_folds_are_the_same_every_time_and_no_run_of_task_ids() -> None:
-    found = dealt(300, 3)
+    found = fold_of_entities(300, 3)
     torch.manual_seed(1)
-    assert torch.equal(dealt(300, 3), found)
+    assert torch.equal(fold_of_entities(300, 3), found)
     # Task ids are in the order of time: each fold must have early and late entities.
     for fold in range(3):
         assert 20 < int((found[:100] == fold).sum()) < 47
@@ -40,7 +40,7 @@ def test_what_folds_leave_out_makes_up_the_whole(
     for fold in range(3):
         kept = store.without(Fold(fold=fold, folds=3)).histories(parts, cut=cut)
         left = set(whole.task_id.tolist()) - set(kept.task_id.tolist())
-        assert all(int(dealt(store.manifest.tasks, 3)[task]) == fold for task in left)
+        assert all(int(fold_of_entities(store.manifest.tasks, 3)[task]) == fold for task in left)
         out += sorted(left)
         right = whole.take(torch.isin(whole.task_id, kept.task_id).nonzero().flatten())
         for column, other in zip(kept[:5], right[:5], strict=True):

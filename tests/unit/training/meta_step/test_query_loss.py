@@ -11,6 +11,7 @@ from metarec_ray.algorithms.losses.choices import Softmax
 from metarec_ray.algorithms.problem import encoded_table
 from metarec_ray.core.batch import Events, Features, Task
 from metarec_ray.data.tasks.negatives import Negatives
+from metarec_ray.training.meta_step.distillation import Teaching
 from metarec_ray.training.meta_step.query_loss import choice_judge
 from tests.unit.small_histories import histories_of
 
@@ -30,15 +31,23 @@ def events(item: Tensor, mask: Tensor) -> Events:
     return Events(item, torch.ones(item.shape).double(), mask.bool(), item, context)
 
 
-def judged(negatives: Tensor, query: Tensor = QUERY) -> tuple[Tensor, Tensor, Tensor]:
+def judged(
+    negatives: Tensor, query: Tensor = QUERY, teaching: Teaching | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss [2], the metric [2], and the gradient of both losses by all scores."""
     scores = SCORES.clone().requires_grad_()
+    asked = torch.cat([query, negatives], 1)
+    answers = SCORES.flip(1) if not negatives.shape[1] else SCORES.flip(1).gather(1, asked)
     task = Task(
-        events(SUPPORT, SUPPORT_MASK), events(query, QUERY_MASK), negatives, torch.ones(2).bool()
+        support=events(SUPPORT, SUPPORT_MASK),
+        query=events(query, QUERY_MASK),
+        negatives=negatives,
+        begins=torch.ones(2).bool(),
+        answers=answers,
     )
     items = encoded_table(torch.arange(ITEMS), torch.zeros(ITEMS, 1), torch.zeros(ITEMS))
     log_q = -torch.log(torch.tensor(float(ITEMS), dtype=torch.float64)).expand(ITEMS)
-    judge = choice_judge(Softmax(), items, task, USER, now=NOW, log_q=log_q)
+    judge = choice_judge(Softmax(), items, task, USER, now=NOW, log_q=log_q, teaching=teaching)
     loss, measure = judge(lambda e: scores.gather(1, e.index.expand(2, -1)))
     (gradient,) = torch.autograd.grad(loss.sum(), scores)
     return loss.detach(), measure(), gradient
@@ -66,12 +75,24 @@ def test_the_whole_catalogue_is_the_softmax_of_what_the_support_lacks() -> None:
     assert not gradient[0, [1, 2]].any()
 
 
+@pytest.mark.parametrize("teaching", [None, Teaching(2.0, 3.0)])
 @pytest.mark.parametrize("sampled", [everything, unmet])
 def test_with_every_item_sampled_once_the_sampled_loss_is_the_full_one(
-    sampled: Callable[[], Tensor],
+    sampled: Callable[[], Tensor], teaching: Teaching | None
 ) -> None:
-    for found, expected in zip(judged(sampled()), judged(torch.zeros(2, 0).long()), strict=True):
+    whole = judged(torch.zeros(2, 0).long(), teaching=teaching)
+    for found, expected in zip(judged(sampled(), teaching=teaching), whole, strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_a_teacher_speaks_of_what_may_be_chosen() -> None:
+    catalogue = torch.zeros(2, 0).long()
+    without, taught = judged(catalogue), judged(catalogue, teaching=Teaching(1.0))
+    left = [0, 3, 4, 5, 6, 7, 8]
+    said, own = SCORES.flip(1)[0, left].softmax(0), SCORES[0, left].log_softmax(0)
+    torch.testing.assert_close(taught[0][0] - without[0][0], -(said * own).sum())
+    torch.testing.assert_close(taught[1], without[1])
+    assert not taught[2][0, [1, 2]].any()
 
 
 def test_a_query_of_repeats_alone_teaches_nothing() -> None:
