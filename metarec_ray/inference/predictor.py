@@ -32,6 +32,14 @@ class Predictor(Protocol):
         """
         ...
 
+    def stds(self, supports: Supports, items: Tensor) -> Tensor | None:
+        """Return the standard deviation [1, Q] of the label that each score predicts.
+
+        Of one support set and the catalogue rows int64 [1, Q]. None of a learner without a
+        posterior. Adapts only if that support set was not the last to be scored.
+        """
+        ...
+
     @property
     def shares_are_scores(self) -> bool:
         """Whether `log_share` changes nothing: an item's share is then known from its own score."""
@@ -85,6 +93,9 @@ class Blend:
         # A member that does not count for a task says nothing there, not even NaN.
         counted = torch.where(weights.T.unsqueeze(-1) > 0, torch.stack(parts), 0.0)
         return torch.einsum("tm,mti->ti", weights, counted)
+
+    def stds(self, supports: Supports, items: Tensor) -> None:
+        """Return None: how members' errors go together is not known."""
 
     def adapted(self, supports: Supports) -> int:
         return sum(member.adapted(supports) for member in self.members)
