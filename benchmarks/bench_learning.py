@@ -7,6 +7,7 @@ judges them on the test entities of their protocol. Writes a result file a name;
 The tables with all methods and several seeds are `bench_tables.py`'s.
 """
 
+import json
 import os
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.machine import write_result
+from benchmarks.machine import result_path, write_result
 from metarec_ray.config.experiment import load, override
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.store.writing import build_store
@@ -46,6 +47,11 @@ LOOKS = {
         ("user_item_bias", "maml", "anil", "meta_sgd", "bayesian_head"),
     ),
     "melu": Look("ml-1m-melu.yaml", "melu", ("user_item_bias", "maml")),
+    "tracking": Look(
+        "ml-1m-melu.yaml",
+        "melu",
+        ("user_item_bias", "eb_ridge", "variational_bayes", "covariance_tracking"),
+    ),
     "strict": Look(
         "ml-1m-strict.yaml",
         "strict",
@@ -68,18 +74,20 @@ def main() -> int:
     names = sys.argv[1:] or list(LOOKS)
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            table = judged(LOOKS[name], Path(folder) / "store")
+            table, rows = judged(LOOKS[name], Path(folder) / "store")
         print(table, flush=True)
         title, command = (
             f"What adapting is worth: {name}",
             f"python -m benchmarks.bench_learning {name}",
         )
         write_result(f"learning-{name}", title, command, f"```\n{table}\n```")
+        numbers = result_path(f"learning-{name}").with_suffix(".json")
+        numbers.write_text(json.dumps({"rows": rows}, indent=1) + "\n", "utf-8")
     return 0
 
 
-def judged(look: Look, folder: Path) -> str:
-    """Return the table of a look; its store is made in `folder`."""
+def judged(look: Look, folder: Path) -> tuple[str, list[Row]]:
+    """Return the table of a look, and its rows; its store is made in `folder`."""
     data_dir = Path(os.environ["METAREC_DATA"])
     experiment = load(ROOT / "jobs" / "configs" / look.config, [])
     log = read_log(experiment.data, data_dir=data_dir)
@@ -100,9 +108,8 @@ def judged(look: Look, folder: Path) -> str:
     header = Header(Path(look.config).stem, feedback, 0, look.protocol)
     rows = judge(measured, header, resamples=experiment.evaluate.resamples)
     render = rating_text.render if ratings else ranking_text.render
-    return "\n".join(
-        [render(rows), "", *(_against(row) for row in rows if row["p_vs_best_rival"] is not None)]
-    )
+    against = (_against(row) for row in rows if row["p_vs_best_rival"] is not None)
+    return "\n".join([render(rows), "", *against]), rows
 
 
 def _against(row: Row) -> str:

@@ -87,6 +87,16 @@ class Learner(BaseModel, ABC):
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
         """Return one score a candidate [N]; higher is better."""
 
+    def score_std(
+        self, problem: Problem, meta: Params, fast: Params, candidates: Encoded
+    ) -> Tensor | None:
+        """Return the standard deviation [N] of the label that each score predicts, in its unit.
+
+        It holds what is not known after the support set, and the noise of a label. None of a
+        learner without a posterior, which all are that do not say otherwise.
+        """
+        return None
+
     def log_share(self, scores: Tensor) -> Tensor:
         """Return scores of the whole catalogue [*, I] as log-probabilities, up to a constant.
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from metarec_ray.algorithms.base import Learner
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
+from metarec_ray.algorithms.closed_form.covariance_tracking import CovarianceTracking
 from metarec_ray.algorithms.closed_form.differentiable_ridge import DifferentiableRidge
 from metarec_ray.algorithms.closed_form.eb_ridge import EBRidge
 from metarec_ray.algorithms.closed_form.gaussian_process import GaussianProcessHead
@@ -39,6 +40,7 @@ ClosedForm = (
     | EBRidge
     | VariationalBayes
     | GaussianProcessHead
+    | CovarianceTracking
 )
 Metric = PrototypeNetwork | MatchingNetwork
 InContext = CausalTransformer | Recurrent | PairAttention

@@ -30,11 +30,18 @@ def softmax(
 ) -> Tensor:
     """Return the mean of -log p(positive) against `others` (implicit feedback).
 
+    Shapes are those of `softmax_losses`; `mask` [*T, N] is True on real positives.
+    """
+    return masked_mean(softmax_losses(positives, others, competes=competes), mask)
+
+
+def softmax_losses(positives: Tensor, others: Tensor, *, competes: Tensor | None = None) -> Tensor:
+    """Return -log p [*T, N] of each positive against `others`.
+
     Args:
         positives: scores [*T, N].
         others: scores [*T, S] of the items it competes with, less their log-probability of having
             been sampled. The positive itself is added to the sum: with S = 0 the loss is 0.
-        mask: True on real positives [*T, N].
         competes: bool [*T, N, S], False where one of the others is the positive itself; None if
             that is nowhere so.
 
@@ -45,7 +52,20 @@ def softmax(
         competitors = torch.logsumexp(others, -1, keepdim=True).expand_as(positives)
     else:
         competitors = competing(others, competes)
-    return masked_mean(torch.logaddexp(positives, competitors) - positives, mask)
+    return torch.logaddexp(positives, competitors) - positives
+
+
+def mean_score(
+    positives: Tensor, others: Tensor, weight: Tensor, *, competes: Tensor | None = None
+) -> Tensor:
+    """Return the mean score [*T, N] over each positive and the items it competes with.
+
+    `weight` [*T, S] says how many items each of the others stands for; shapes as in `softmax`.
+    """
+    each = weight.unsqueeze(-2)
+    each = each.expand(*positives.shape, -1) if competes is None else each * competes
+    total = (each * others.unsqueeze(-2)).sum(-1) + positives
+    return total / (1 + each.sum(-1))
 
 
 def competing(others: Tensor, competes: Tensor) -> Tensor:

@@ -32,6 +32,14 @@ class Predictor(Protocol):
         """
         ...
 
+    def stds(self, supports: Supports, items: Tensor) -> Tensor | None:
+        """Return the standard deviation [1, Q] of the label that each score predicts.
+
+        Of one support set and the catalogue rows int64 [1, Q]. None of a learner without a
+        posterior. Adapts only if that support set was not the last to be scored.
+        """
+        ...
+
     @property
     def shares_are_scores(self) -> bool:
         """Whether `log_share` changes nothing: an item's share is then known from its own score."""
@@ -94,6 +102,9 @@ class Blend:
         """Return the `scores` that `parts` [M, T, *] add up to."""
         numbers, weights = self.counting(supports)
         return _weighted_sum(weights, parts[numbers])
+
+    def stds(self, supports: Supports, items: Tensor) -> None:
+        """Return None: how members' errors go together is not known."""
 
     def adapted(self, supports: Supports) -> int:
         return sum(member.adapted(supports) for member in self.members)

@@ -5,6 +5,7 @@ code as training.
 """
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from metarec_ray.errors import NotFinite, RequestError
 from metarec_ray.inference.limits import MAX_SUPPORT
 from metarec_ray.inference.metadata import label_rules, metadata
 from metarec_ray.inference.predictor import Predictor, predictor_of
+from metarec_ray.inference.rankings import RankedItem, Ranking
 from metarec_ray.inference.retrieval import Best, Retriever
 from metarec_ray.inference.supports import Supports
 from metarec_ray.inference.two_stage import Catalogue, TwoStage, first_stage_model, two_stage_of
@@ -40,35 +42,6 @@ class SupportEvent(NamedTuple):
     label: float = 1.0
     context: Mapping[str, Any] = {}
     time: int = 0
-
-
-class RankedItem(NamedTuple):
-    """An item of a ranking; `score` is None for an unknown item."""
-
-    id: str
-    title: str | None
-    score: float | None
-    cold: bool
-
-
-class Ranking(NamedTuple):
-    """Items, best first.
-
-    Attributes:
-        adapted: whether the ranking is of the adapted model; if not, it is the prior's, because no
-            event was usable or `diverged`.
-        support_used: number of support events that were adapted on.
-        unknown: indices of support events whose item is not in the catalogue.
-        diverged: True if scores after adapting were NaN or infinite; then it is the ranking of the
-            prior, and no event was used.
-
-    """
-
-    items: list[RankedItem]
-    adapted: bool
-    support_used: int
-    unknown: list[int]
-    diverged: bool = False
 
 
 class Recommender:
@@ -167,7 +140,7 @@ class Recommender:
             if candidates is None:
                 return self._rank_catalogue(supports, hidden, k)
             given = [c for c in dict.fromkeys(candidates) if c not in hidden]
-            return self._rank_given(supports, given)[:k]
+            return self._rank_given(supports, given, k)
 
         try:
             return Ranking(best(known), bool(known), len(known), unknown)
@@ -230,26 +203,33 @@ class Recommender:
         told = bool(supports.mask.any())
         more = 0 if told else len(hidden)
         best = self.retriever.best(supports, k + more, exclude_seen=told and bool(hidden))[0]
-        return [item for item in self._items(best) if item.id not in hidden][:k]
+        return [item for item in self._items(supports, best) if item.id not in hidden][:k]
 
-    def _rank_given(self, supports: Supports, given: list[str]) -> list[RankedItem]:
+    def _rank_given(self, supports: Supports, given: list[str], k: int) -> list[RankedItem]:
         rows = torch.tensor([self.rows[c] for c in given if c in self.rows], dtype=torch.int64)
         known: list[RankedItem] = []
         if len(rows):
             scores = self.scores(supports, items=rows[None])[0]
-            order = top_k(scores, self.by_id[rows], len(rows))
+            order = top_k(scores, self.by_id[rows], min(k, len(rows)))
             finite = bool(scores.isfinite().all())
-            known = self._items(Best(rows[order], scores[order], finite))
+            known = self._items(supports, Best(rows[order], scores[order], finite))
         unknown = [RankedItem(c, None, None, cold=True) for c in given if c not in self.rows]
-        return known + sorted(unknown)
+        return (known + sorted(unknown))[:k]
 
-    def _items(self, best: Best) -> list[RankedItem]:
+    def _items(self, supports: Supports, best: Best) -> list[RankedItem]:
         if not best.finite:
             raise NotFinite(
                 f"scores must be finite, {self.name} {self.version} gives NaN or infinite ones"
             )
-        places = best.rows.tolist(), best.scores.tolist(), self.trained[best.rows].tolist()
+        trained = self.trained[best.rows].tolist()
+        places = best.rows.tolist(), best.scores.tolist(), trained, self._stds(supports, best.rows)
         return [
-            RankedItem(self.ids[row], self.titles[row], score, cold=not trained)
-            for row, score, trained in zip(*places, strict=True)
+            RankedItem(self.ids[row], self.titles[row], score, not trained, std)
+            for row, score, trained, std in zip(*places, strict=True)
         ]
+
+    def _stds(self, supports: Supports, rows: Tensor) -> list[float | None]:
+        found = self.predictor.stds(supports, rows[None]) if len(rows) else None
+        if found is None:
+            return [None] * len(rows)
+        return [std if math.isfinite(std) else None for std in found[0].tolist()]

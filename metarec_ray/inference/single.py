@@ -30,8 +30,8 @@ from metarec_ray.algorithms.problem import (
 from metarec_ray.checkpoint import BUFFER, require_parameters
 from metarec_ray.core.batch import Encoded, Features, Params, plain
 from metarec_ray.data.settings import Feedback
+from metarec_ray.inference.heads import Heads
 from metarec_ray.inference.supports import EncodedSupports, Supports
-from metarec_ray.models.head import head_score
 from metarec_ray.models.towers import TABLES
 
 CHUNK = 64  # tasks adapted side by side
@@ -40,18 +40,13 @@ Adapt = Callable[[Problem, Params, Encoded], Params]
 Score = Callable[[Problem, Params, Params, Encoded], Tensor]
 
 
-class Heads(NamedTuple):
-    """Adapted heads of T tasks, and whom they score for."""
+class _Held(NamedTuple):
+    """The request that was scored last: asking how sure its scores are adapts no second time."""
 
-    label_scale: LabelScale
-    params: Params  # adapted ones [T, ...], those that all tasks share without T
-    user: Tensor  # float [T, D]
-    now: Tensor  # float [T, 1, D]
-
-    def scores(self, items: EncodedItems) -> Tensor:
-        """Return the scores [T, M] of the items [T, M] of each task, or of [M] for all."""
-        found = head_score(self.params, encode_candidates(items, self.user, self.now))
-        return self.label_scale.restore(found)
+    supports: Supports
+    asked: EncodedSupports  # of its task, without the axis of tasks
+    problem: Problem
+    fast: Params
 
 
 class _Single(ABC):
@@ -66,6 +61,8 @@ class _Single(ABC):
         """
         self.learner, self.meta, self.batched = learner, meta, batched
         self.label_scale = label_scale
+        self._sure = not batched and type(learner).score_std is not Learner.score_std
+        self._held: _Held | None = None
         self._adapt: Adapt = learner.adapt
         self._score: Score = learner.score
         if batched:
@@ -90,9 +87,13 @@ class _Single(ABC):
 
     @torch.no_grad()
     def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
+        alone = self._sure and len(supports.item) == 1
+
         def judge(wanted: Tensor, asked: EncodedSupports) -> Params:
             problem, support = self._problem(asked), self._support(asked)
             fast = self._adapt(problem, self.meta, support)
+            if alone:
+                self._held = _Held(supports, asked, problem, fast)
             candidates = self.items if items is None else self.items.at(wanted)
             encoded = encode_candidates(candidates, asked.user, asked.now)
             return {"scores": self._score(problem, self.meta, fast, encoded)}
@@ -109,6 +110,18 @@ class _Single(ABC):
             longest = max(1, int(lengths[part].max()))
             found.append(self._each(judge, wanted[part], asked.of(part, longest))["scores"])
         return self.label_scale.restore(torch.cat(found)[order.argsort()])
+
+    @torch.no_grad()
+    def stds(self, supports: Supports, items: Tensor) -> Tensor | None:
+        if not self._sure:
+            return None
+        if self._held is None or self._held.supports is not supports:
+            self.scores(supports, items=items)
+        assert self._held is not None
+        _, asked, problem, fast = self._held
+        encoded = encode_candidates(self.items.at(items[0]), asked.user, asked.now)
+        found = self.learner.score_std(problem, self.meta, fast, encoded)
+        return None if found is None else self.label_scale.std * found.unsqueeze(0)
 
     @torch.no_grad()
     def adapted(self, supports: Supports) -> int:
@@ -187,7 +200,7 @@ class Trained(_Single):
         return type(learner).score is MetaLearner.score and not adapts
 
     @torch.no_grad()
-    def heads(self, supports: Supports) -> "Heads":
+    def heads(self, supports: Supports) -> Heads:
         """Return the head of each task after adapting on its support set."""
 
         def adapt(wanted: Tensor, asked: EncodedSupports) -> Params:

@@ -107,6 +107,9 @@ class TwoStage:
     def log_share(self, scores: Tensor) -> Tensor:
         return scores
 
+    def stds(self, supports: Supports, items: Tensor) -> None:
+        """Return None: an order has no unit that a deviation could be in."""
+
     def adapted(self, supports: Supports) -> int:
         return self.candidates.blend.adapted(supports)
 

@@ -16,7 +16,8 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from metarec_ray import __version__
 from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.inference.events import Judged, judge
-from metarec_ray.inference.recommender import Ranking, SupportEvent
+from metarec_ray.inference.rankings import Ranking
+from metarec_ray.inference.recommender import SupportEvent
 from metarec_ray.service import problems
 from metarec_ray.service.auth import Keyring, presented
 from metarec_ray.service.body import RANK_BODY, describe, read_body
@@ -174,7 +175,7 @@ def answer_rank(ranker: Ranker, name: str, body: RankRequest) -> RankResponse:
             fallback="scores-not-finite" if ranking.diverged else None,
         ),
         items=[
-            Ranked(id=item.id, title=item.title, score=item.score, rank=place, cold=item.cold)
+            Ranked(rank=place, **item._asdict())
             for place, item in enumerate(ranking.items, start=1)
         ],
         warnings=[*_warnings(len(unknown), ranking), *judged.notes],

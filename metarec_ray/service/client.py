@@ -64,22 +64,28 @@ def parse_support(text: str) -> list[SupportItem]:
 
 
 def render(answer: RankResponse) -> str:
-    """Return the answer as a table for a terminal: rank, title, id, score."""
+    """Return the answer as a table for a terminal: rank, title, id, score, std if it has any."""
     used = answer.adaptation
     lines = [
         f"{answer.model} {answer.version}: {used.status}, {used.support_used} support events used, "
         f"{used.support_dropped} dropped, {answer.took_ms:.1f} ms"
     ]
-    rows = [("", "title", "id", "score")]
+    sure = any(item.std is not None for item in answer.items)
+    rows = [("", "title", "id", "score", "std")]
     for item in answer.items:
-        score = "-" if item.score is None else f"{item.score:.4f}"
         title = _printable(item.title or "-") + (" (new)" if item.cold else "")
-        rows.append((str(item.rank), title, _printable(item.id), score))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for place, title, item_id, score in rows:
+        numbers = _number_text(item.score), _number_text(item.std)
+        rows.append((str(item.rank), title, _printable(item.id), *numbers))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for place, title, item_id, score, std in rows:
         line = f"{place:>{widths[0]}}  {title:<{widths[1]}}  {item_id:<{widths[2]}}  "
-        lines.append(f"{line}{score:>{widths[3]}}")
+        more = f"  {std:>{widths[4]}}" if sure else ""
+        lines.append(f"{line}{score:>{widths[3]}}{more}")
     return "\n".join([*lines, *(f"warning: {_printable(warning)}" for warning in answer.warnings)])
+
+
+def _number_text(number: float | None) -> str:
+    return "-" if number is None else f"{number:.4f}"
 
 
 class Endpoint:

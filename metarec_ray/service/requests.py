@@ -175,13 +175,18 @@ class Adaptation(Answer):
 
 
 class Ranked(Answer):
-    """One item of the answer; an item that cannot be scored has a null score and stands last."""
+    """One item of the answer; an item that cannot be scored has a null score and stands last.
+
+    `std` is the standard deviation of the label that the score predicts; null of models that have
+    no posterior.
+    """
 
     id: str
     title: str | None
     score: FiniteFloat | None
     rank: int
     cold: bool
+    std: FiniteFloat | None = None
 
 
 class RankResponse(Answer):

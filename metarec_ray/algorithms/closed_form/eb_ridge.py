@@ -38,3 +38,8 @@ class EBRidge(FittedLearner):
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
         return _BARE.score(problem, meta, fast, candidates)
+
+    def score_std(
+        self, problem: Problem, meta: Params, fast: Params, candidates: Encoded
+    ) -> Tensor:
+        return _BARE.score_std(problem, meta, fast, candidates)

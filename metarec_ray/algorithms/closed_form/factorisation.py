@@ -46,12 +46,15 @@ def entity_step(state: Params, shard: Shard) -> Params:
     """
     histories = shard.histories
     residual = histories.label - state["mean"]
-    counts, values = _matrix(histories, torch.ones_like(residual)), _matrix(histories, residual)
+    counts, values = (
+        rating_matrix(histories, torch.ones_like(residual)),
+        rating_matrix(histories, residual),
+    )
     of_items = moments(state["item"], state["item_cov"])
-    spread, pull = _evidence(counts, values, of_items)
+    spread, pull = evidence(counts, values, of_items)
     user, cov = posterior(shard.prior, state["user_precision"], spread, pull, state["noise"])
     of_users = moments(user, cov)
-    item_spread, item_pull = _evidence(counts.t(), values.t(), of_users)
+    item_spread, item_pull = evidence(counts.t(), values.t(), of_users)
     means = unfold(torch.sparse.mm(counts, _outer(of_items.x)))
     known = histories.lengths() > 0
     return {
@@ -118,13 +121,20 @@ def _of_factors(cov: Tensor) -> Tensor:
     return cov * torch.outer(keep, keep)
 
 
-def _matrix(histories: Histories, values: Tensor) -> Tensor:
+def rating_matrix(histories: Histories, values: Tensor) -> Tensor:
+    """Return the sparse matrix [E, I] of a number for each event, `values` [N]; repeats add up."""
     where = torch.stack([histories.entity(), histories.item])
     shape = (histories.n_entities, histories.n_items)
     return torch.sparse_coo_tensor(where, values, shape, check_invariants=True).coalesce()
 
 
-def _evidence(counts: Tensor, values: Tensor, other: Moments) -> tuple[Tensor, Tensor]:
+def evidence(counts: Tensor, values: Tensor, other: Moments) -> tuple[Tensor, Tensor]:
+    """Return what ratings say of the rows of a side: `spread` [R, S] and `pull` [R, P].
+
+    The sums of second moments over a row's ratings, and of residuals times regressors, expected
+    under the other side's latents. `counts` and `values` are sparse [R, rows of the other side]:
+    the number of ratings, and the sum of their residuals.
+    """
     # One product with the upper triangles gives the Gram matrices of all rows.
     spread = torch.sparse.mm(counts, other.outer)
     return spread, torch.sparse.mm(values, other.x) - torch.sparse.mm(counts, other.twice)

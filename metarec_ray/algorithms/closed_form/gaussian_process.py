@@ -5,6 +5,7 @@ the backbone has not seen from `algorithms.cross_fit`. Axes: N support events, Q
 P = 1 + factors.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -21,6 +22,14 @@ from metarec_ray.algorithms.closed_form.kernels import (
     kernels,
     token_scores,
 )
+from metarec_ray.algorithms.closed_form.task_covariance import (
+    LeftOut,
+    covariance_of,
+    grams_of,
+    left_out,
+    predicted_variance,
+    uncertainty_of,
+)
 from metarec_ray.algorithms.closed_form.variational import (
     VariationalBayes,
     predict,
@@ -34,6 +43,7 @@ from metarec_ray.core.spd import solve_spd
 
 _START = -5.0  # log weight of a kernel before it is learned
 _SHOWN = 10  # steps between progress lines
+_SURE = 64  # items whose variances are computed together, of all pairs of which there are kernels
 _BATCHES = 8  # of episodes in each step
 
 
@@ -85,7 +95,8 @@ class GaussianProcessHead(FittedLearner):
             prepared += [_prepare(meta, episodes) for episodes in drawn]
         tables = item_tables(crossed.final, histories, fitting.seed)
         theta = self._train(_start(tables), prepared, generator, fitting)
-        return crossed.final | tables | {"theta": theta}
+        surprise = _surprise(theta, prepared, crossed.final["noise"])
+        return crossed.final | tables | {"theta": theta, "surprise": surprise}
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         older, recent = _split(support, self.events)
@@ -94,13 +105,14 @@ class GaussianProcessHead(FittedLearner):
         user = cov @ pull
         index = recent.index
         residual = recent.label - predict(meta, user, index)
-        grams = _grams(meta, cov, index, index)
-        covariance = _covariance(meta["theta"], grams, recent.mask, _uncertainty(meta, index))
+        grams = grams_of(meta, cov, index, index)
+        covariance = covariance_of(meta["theta"], grams, recent.mask, uncertainty_of(meta, index))
         alpha = solve_spd(covariance, residual * recent.mask)
         # The backbone's kernel is linear in the entity's latent: it moves that.
         weight = torch.exp(meta["theta"][0]) / meta["noise"]
         moved = user + weight * (cov @ (regressor(meta["item"][index]).T @ alpha))
-        return {"user": moved, "alpha": alpha, "index": index}
+        known = {"cov": cov, "covariance": covariance, "mask": recent.mask}
+        return {"user": moved, "alpha": alpha, "index": index} | known
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
         index, alpha = candidates.index, fast["alpha"]
@@ -111,6 +123,14 @@ class GaussianProcessHead(FittedLearner):
             total = total + weight * (kernel @ alpha)
         tokens = weights[len(dense) :].unsqueeze(1) * alpha
         return total + token_scores(meta, fast["index"], tokens, index)
+
+    def score_std(
+        self, problem: Problem, meta: Params, fast: Params, candidates: Encoded
+    ) -> Tensor:
+        parts = candidates.index.split(_SURE)
+        variance = torch.cat([predicted_variance(meta, fast, part) for part in parts])
+        # Checkpoints from before predictions had a variance have none.
+        return (meta.get("surprise", torch.tensor(1.0)) * variance).sqrt()
 
     def _train(
         self,
@@ -160,51 +180,36 @@ def _prepare(meta: Params, episodes: Encoded) -> _Prepared:
     def one(events: Encoded) -> tuple[Tensor, ...]:
         index = events.index
         residual = events.label - predict(meta, prior_mean(meta, events.user), index)
-        grams = _grams(meta, cov, index, index)
-        return grams, residual, events.mask, _uncertainty(meta, index)
+        grams = grams_of(meta, cov, index, index)
+        return grams, residual, events.mask, uncertainty_of(meta, index)
 
     return _Prepared(*vmap(one)(episodes))
 
 
-def _grams(meta: Params, cov: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return the backbone's kernel and all others between the items a and b, [1 + G, N, C].
+def _left_out(theta: Tensor, prepared: _Prepared) -> LeftOut:
+    """Return how each event of T tasks is predicted from the others, [T, N]; 0 on padding."""
 
-    All (co)variances of the process are in units of the variance of a rating's noise.
-    """
-    own = regressor(meta["item"][a]) @ (cov / meta["noise"]) @ regressor(meta["item"][b]).T
-    return torch.cat([own.unsqueeze(0), kernels(meta, a, b)])
+    def one(grams: Tensor, residual: Tensor, mask: Tensor, uncertainty: Tensor) -> LeftOut:
+        covariance = covariance_of(theta, grams, mask, uncertainty)
+        return left_out(covariance, residual * mask)
 
-
-def _uncertainty(meta: Params, index: Tensor) -> Tensor:
-    return meta["item_noise"][index] / meta["noise"]
-
-
-def _covariance(theta: Tensor, grams: Tensor, mask: Tensor, uncertainty: Tensor) -> Tensor:
-    """Return the covariance [N, N] of a task's ratings; padding is independent of all others."""
-    weights = torch.exp(theta)
-    real = mask.to(grams.dtype)
-    mixed = torch.tensordot(weights[:-1], grams, 1) * torch.outer(real, real)
-    return mixed + torch.diag(1 + weights[-1] * uncertainty * real)
-
-
-def left_out_errors(covariance: Tensor, residual: Tensor) -> Tensor:
-    """Return each residual [N] minus its prediction from all the others, in closed form.
-
-    [Rasmussen & Williams, 2006, eq. 5.12].
-    """
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(covariance).L)
-    return (inverse @ residual) / inverse.diagonal()
+    return LeftOut(*vmap(one)(*prepared))
 
 
 def _squared_errors(theta: Tensor, prepared: _Prepared) -> Tensor:
     """Return the mean squared error [T] of each task's events, each left out in turn."""
+    return _left_out(theta, prepared).error.square().sum(1) / prepared.mask.sum(1)
 
-    def one(grams: Tensor, residual: Tensor, mask: Tensor, uncertainty: Tensor) -> Tensor:
-        covariance = _covariance(theta, grams, mask, uncertainty)
-        # The residual of padding is 0, and so is its error.
-        return left_out_errors(covariance, residual * mask).square().sum() / mask.sum()
 
-    return vmap(one)(*prepared)
+def _surprise(theta: Tensor, prepared: Sequence[_Prepared], noise: Tensor) -> Tensor:
+    """Return how many times as large as predicted the squared errors are, on the mean of events.
+
+    Squared errors alone say how variances compare with each other, not how large they are.
+    """
+    found = [_left_out(theta, one) for one in prepared]
+    squares = [(one.error.square() / one.variance).sum() for one in found]
+    events = sum(int(one.mask.sum()) for one in prepared)
+    return torch.stack(squares).sum() / (noise * events) if events else torch.tensor(1.0)
 
 
 def _split(support: Encoded, newest: int) -> tuple[Encoded, Encoded]:

@@ -68,6 +68,11 @@ class VariationalBayes(FittedLearner):
     demographic_shrink: NonNegativeFloat = 0.0
 
     def fit(self, histories: Histories, fitting: Fitting = ALONE) -> Params:
+        found = self.fit_posteriors(histories, fitting)
+        return {name: value for name, value in found.items() if name != "item_cov"}
+
+    def fit_posteriors(self, histories: Histories, fitting: Fitting) -> Params:
+        """Return what `fit` does, and `item_cov` [I, P, P], the covariances of items' latents."""
         if not len(histories.item):
             raise DataError(
                 f"a factorisation must have at least one rating to learn from, got 0 ratings of "
@@ -91,10 +96,15 @@ class VariationalBayes(FittedLearner):
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         precision, pull = user_evidence(meta, prior_mean(meta, support.user), support)
-        return {"user": solve_spd(precision, pull)}
+        return {"user": solve_spd(precision, pull), "precision": precision}
 
     def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
         return predict(meta, fast["user"], candidates.index)
+
+    def score_std(
+        self, problem: Problem, meta: Params, fast: Params, candidates: Encoded
+    ) -> Tensor:
+        return predicted_variance(meta, fast["precision"], candidates.index).sqrt()
 
 
 def prior_mean(meta: Params, user: Tensor) -> Tensor:
@@ -119,6 +129,14 @@ def predict(meta: Params, user: Tensor, index: Tensor) -> Tensor:
     """Return the expected ratings [N] of an entity with latent `user` [P]."""
     weight = torch.cat([torch.ones_like(user[:1]), user[1:]])
     return meta["mean"] + user[0] + at_rows(lambda item: item @ weight, index, meta["item"])
+
+
+def predicted_variance(meta: Params, precision: Tensor, index: Tensor) -> Tensor:
+    """Return the variances [N] of ratings of an entity whose latent has a precision [P, P]."""
+    factor = torch.linalg.cholesky_ex(precision.double()).L
+    x = regressor(meta["item"][index])
+    known = torch.linalg.solve_triangular(factor, x.double().T, upper=False).square().sum(0)
+    return known.to(x.dtype) + meta["noise"] + meta["item_noise"][index]
 
 
 class _Sides(NamedTuple):
@@ -146,7 +164,8 @@ def _alternate(
             state = state | _hyper_step(state, sides, user, sums)
         state = state | _item_step(state, sums)
         fitting.progress(f"sweep {sweep + 1} of {sweeps}: noise {state['noise'].item():.4f}")
-    kept = {name: state[name] for name in ("mean", "noise", "user_map", "user_precision", "item")}
+    names = ("mean", "noise", "user_map", "user_precision", "item", "item_cov")
+    kept = {name: state[name] for name in names}
     return kept | {"item_noise": _item_noise(state, user, sums["user_spread"])}
 
 

@@ -5,14 +5,18 @@ of `mask`, 0 for an empty set, and vmap can map it.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from metarec_ray.core.fast_weights.loss_derivatives import LossDerivatives
 from metarec_ray.data.setting_types import Settings
 from metarec_ray.data.settings import Feedback
+
+Power = Annotated[float, Field(gt=0, le=1)]
+"""Of a probability, in generalised cross-entropies."""
 
 
 class Loss(Settings, ABC):

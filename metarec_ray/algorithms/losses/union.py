@@ -4,12 +4,20 @@ from typing import Annotated
 
 from pydantic import Field
 
-from metarec_ray.algorithms.losses.choices import Softmax
-from metarec_ray.algorithms.losses.labels import CrossEntropy, Huber, SquaredError
+from metarec_ray.algorithms.losses.choices import GeneralisedSoftmax, Softmax
+from metarec_ray.algorithms.losses.labels import (
+    CrossEntropy,
+    GeneralisedCrossEntropy,
+    Huber,
+    SquaredError,
+)
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import ConfigError
 
-AnyLoss = Annotated[Softmax | SquaredError | Huber | CrossEntropy, Field(discriminator="name")]
+AnyLoss = Annotated[
+    Softmax | GeneralisedSoftmax | SquaredError | Huber | CrossEntropy | GeneralisedCrossEntropy,
+    Field(discriminator="name"),
+]
 
 DEFAULTS: dict[Feedback, AnyLoss] = {
     "implicit": Softmax(),

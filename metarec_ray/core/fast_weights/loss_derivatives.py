@@ -40,6 +40,20 @@ class SquaredError:
         return tangent * self.weight
 
 
+class Huber:
+    """Half the squared error of labels, linear from an error of `delta` on (explicit feedback)."""
+
+    def __init__(self, label: Tensor, weight: Tensor, delta: float):
+        """Take labels and weights [T, M]."""
+        self.label, self.weight, self.delta = label.unsqueeze(1), weight.unsqueeze(1), delta
+
+    def grad(self, scores: Tensor) -> Tensor:
+        return (scores - self.label).clamp_(-self.delta, self.delta).mul_(self.weight)
+
+    def hvp(self, scores: Tensor, tangent: Tensor) -> Tensor:
+        return tangent * self.weight * ((scores - self.label).abs() < self.delta)
+
+
 class CrossEntropy:
     """The binary cross-entropy of labels in 0..1, scores being log-odds (binary feedback)."""
 
@@ -53,6 +67,28 @@ class CrossEntropy:
     def hvp(self, scores: Tensor, tangent: Tensor) -> Tensor:
         probability = torch.sigmoid(scores)
         return probability * (1 - probability) * self.weight * tangent
+
+
+class GeneralisedCrossEntropy:
+    """(1 - p^power) / power of labels in 0..1, p the label's probability (binary feedback)."""
+
+    def __init__(self, label: Tensor, weight: Tensor, power: float):
+        """Take labels and weights [T, M]."""
+        weight = weight.unsqueeze(1)
+        self.click, self.skip = label.unsqueeze(1) * weight, (1 - label).unsqueeze(1) * weight
+        self.power = power
+
+    def grad(self, scores: Tensor) -> Tensor:
+        click = torch.sigmoid(scores)
+        skip = 1 - click
+        return self.skip * skip**self.power * click - self.click * click**self.power * skip
+
+    def hvp(self, scores: Tensor, tangent: Tensor) -> Tensor:
+        click = torch.sigmoid(scores)
+        skip, q = 1 - click, self.power
+        of_click = self.click * click**q * skip * (click - q * skip)
+        of_skip = self.skip * skip**q * click * (skip - q * click)
+        return (of_click + of_skip) * tangent
 
 
 class SampledSoftmax:
@@ -72,13 +108,13 @@ class SampledSoftmax:
         self.competes, self.competes_float = competes, competes.to(weight.dtype)
 
     def grad(self, scores: Tensor) -> Tensor:
-        at = self._at(scores)
+        at = self.terms(scores)
         references = (at.miss * at.inverse_total) @ self.competes_float * at.exp_score
         return torch.cat([-at.miss, references], -1)
 
     def hvp(self, scores: Tensor, tangent: Tensor) -> Tensor:
-        at = self._at(scores)
-        positives, references = self._split(tangent)
+        at = self.terms(scores)
+        positives, references = self.split(tangent)
         # The tangent of each positive's logsumexp of competitors, and with it of its miss.
         mean = at.inverse_total * ((at.exp_score * references) @ self.competes_float.mT)
         miss_tangent = at.curvature * (mean - positives)
@@ -86,18 +122,21 @@ class SampledSoftmax:
         held = (at.inverse_total * at.miss) @ self.competes_float
         return torch.cat([-miss_tangent, (moved + held * references) * at.exp_score], -1)
 
-    def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return those of the positives and of the reference items, of values [T, 1, N + R]."""
         positives, references = values.split([self.weight.shape[-1], len(self.log_q)], -1)
         return positives, references
 
-    def _at(self, scores: Tensor) -> "_SoftmaxTerms":
-        positives, references = self._split(scores)
+    def terms(self, scores: Tensor) -> "SoftmaxTerms":
+        """Return what the derivatives at these scores [T, 1, N + R] are made of."""
+        positives, references = self.split(scores)
         references = references - self.log_q
         top = references.amax(-1, keepdim=True)
         competitors = losses.competing(references.squeeze(1), self.competes).unsqueeze(1)
         probability = torch.sigmoid(competitors - positives)
         miss = self.weight * probability
-        return _SoftmaxTerms(
+        return SoftmaxTerms(
+            probability=probability,
             miss=miss,
             curvature=miss * (1 - probability),
             exp_score=torch.exp(references - top),
@@ -105,12 +144,13 @@ class SampledSoftmax:
         )
 
 
-class _SoftmaxTerms(NamedTuple):
+class SoftmaxTerms(NamedTuple):
     """What derivatives of the loss are made of.
 
     `exp_score * inverse_total` is a reference item's share among the competitors of a positive.
     """
 
+    probability: Tensor  # [T, 1, N]: that a competitor is chosen
     miss: Tensor  # [T, 1, N]: weight times the probability that a competitor is chosen
     curvature: Tensor  # [T, 1, N]: the derivative of `miss` along the competitors' logsumexp
     exp_score: Tensor  # [T, 1, R]: relative to the largest

@@ -17,7 +17,7 @@ from tests.unit.algorithms.rivals.small import clicks, histories, liked, ratings
 
 ITEMS = 12
 REFUSED = {
-    "no events": ("eb_ridge", "variational_bayes", "gp_head"),
+    "no events": ("eb_ridge", "variational_bayes", "gp_head", "covariance_tracking"),
     "one event": ("gp_head",),  # one of its two backbones would see none
 }
 READ_ORDER = ("windowed_ridge", "sequence_neighbours")

@@ -20,7 +20,8 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, NotFinite, RequestError
 from metarec_ray.inference import single
 from metarec_ray.inference.limits import MAX_SUPPORT
-from metarec_ray.inference.recommender import Ranking, Recommender, SupportEvent
+from metarec_ray.inference.rankings import Ranking
+from metarec_ray.inference.recommender import Recommender, SupportEvent
 from metarec_ray.inference.supports import Supports
 from metarec_ray.training.fit import fit
 from metarec_ray.training.meta_step.objective import lane_objective
@@ -98,13 +99,19 @@ def test_a_support_changes_the_scores(model: Recommender) -> None:
 
 
 @pytest.fixture(scope="module")
-def biases(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """Ratings as item and user biases."""
+def rated(tmp_path_factory: pytest.TempPathFactory) -> TaskStore:
+    """Ratings of 20 items."""
     asked = Data(feedback="explicit", buckets=1, synthetic=Synthetic(users=60, items=20))
     folder = tmp_path_factory.mktemp("rated") / "store"
     build_store(read_log(asked), asked, folder)
+    return TaskStore.open(folder)
+
+
+@pytest.fixture(scope="module")
+def biases(rated: TaskStore) -> Checkpoint:
+    """Ratings as item and user biases."""
     tree = {"algorithm": {"name": "user_item_bias"}}
-    return fit(parse(tree, "test"), TaskStore.open(folder))
+    return fit(parse(tree, "test"), rated)
 
 
 def test_a_support_that_gives_no_numbers_is_answered_by_the_prior(biases: Checkpoint) -> None:
@@ -127,6 +134,47 @@ def test_a_model_whose_prior_is_no_number_cannot_rank(biases: Checkpoint) -> Non
     for support in ([], [SupportEvent(model.ids[0], 3.0)]):
         with pytest.raises(NotFinite, match="scores must be finite, default 0 gives NaN or"):
             model.rank(support, k=2)
+
+
+SURE: dict[str, dict[str, Any]] = {
+    "eb_ridge": {"factors": 2},
+    "variational_bayes": {"factors": 2, "sweeps": 3},
+    "covariance_tracking": {"backbone": {"factors": 2, "sweeps": 3}},
+    "gp_head": {"backbone": {"factors": 2, "sweeps": 3}, "steps": 3},
+}
+
+
+@pytest.mark.parametrize("name", SURE)
+def test_a_learner_with_a_posterior_says_how_sure_it_is_in_the_unit_of_labels(
+    name: str, rated: TaskStore
+) -> None:
+    found = fit(parse({"algorithm": {"name": name, **SURE[name]}}, "test"), rated)
+    model = Recommender(found)
+    support = events(model, 6)
+
+    def stds(found: Ranking) -> dict[str, float]:
+        return {item.id: item.std for item in found.items if item.std is not None}
+
+    prior, adapted = stds(model.rank([], k=50)), stds(model.rank(support, k=50))
+    assert len(prior) == int(model.trained.sum())
+    assert set(adapted) == set(prior) - {event.item for event in support}
+    assert all(0 < std < prior[item] for item, std in adapted.items())
+    given = model.rank(support, [*adapted, "unknown"], k=50)
+    assert stds(given) == pytest.approx(adapted)
+    assert given.items[-1].std is None
+    assert stds(model.rank(support, list(adapted), k=3)) == pytest.approx(
+        {item.id: adapted[item.id] for item in given.items[:3]}
+    )
+    tenfold = {"buffer.label.std": 10 * found.model["buffer.label.std"]}
+    wide = Recommender(found._replace(model=found.model | tenfold)).rank(support, k=50)
+    assert stds(wide) == pytest.approx({item: 10 * std for item, std in adapted.items()})
+
+
+def test_a_learner_without_a_posterior_says_nothing_of_how_sure_it_is(
+    biases: Checkpoint, model: Recommender
+) -> None:
+    for one in (Recommender(biases), model):
+        assert all(item.std is None for item in one.rank(events(one, 2), k=5).items)
 
 
 def test_events_of_unknown_items_are_named_and_left_out(model: Recommender) -> None:

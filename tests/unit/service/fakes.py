@@ -9,7 +9,8 @@ from httpx import ASGITransport, AsyncClient, Response
 
 from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.errors import RequestError
-from metarec_ray.inference.recommender import RankedItem, Ranking, SupportEvent
+from metarec_ray.inference.rankings import RankedItem, Ranking
+from metarec_ray.inference.recommender import SupportEvent
 
 TITLES = {"7": "Alien", "8": "Brazil", "9": "Casablanca", "new": None}
 KEY = "correct-horse-battery"
@@ -52,7 +53,8 @@ class FakeRanker:
         gain = sum(event.label for event in support)
         known = [item for item in wanted if item in TITLES]
         known.sort(key=order.index)
-        items = [RankedItem(i, TITLES[i], 10.0 - order.index(i) + gain, i == "new") for i in known]
+        scores = {item: 10.0 - order.index(item) + gain for item in known}
+        items = [RankedItem(i, TITLES[i], scores[i], i == "new", std=0.5) for i in known]
         items += [RankedItem(i, None, None, True) for i in wanted if i not in TITLES]
         return Ranking(items[:k], bool(support), len(support), [])
 

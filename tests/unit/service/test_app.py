@@ -8,7 +8,7 @@ from httpx import Response
 
 from metarec_ray.data.log.labels import LabelRules
 from metarec_ray.errors import NotFinite
-from metarec_ray.inference.recommender import Ranking
+from metarec_ray.inference.rankings import Ranking
 from metarec_ray.service.app import build_app
 from metarec_ray.service.auth import Keyring
 from metarec_ray.service.requests import MAX_BODY_BYTES, ModelCard
@@ -65,6 +65,8 @@ def test_a_support_set_is_adapted_on_and_the_catalogue_ranked(client: Client) ->
     answer = ask(client, support=[{"item_id": "8", "value": 2}], k=2, request_id="a-1").json()
     assert answer.pop("took_ms") >= 0
     # Score 10 - position + sum of the labels; item 8 has been seen.
+    alien = {"id": "7", "title": "Alien", "rank": 1, "cold": False}
+    casablanca = {"id": "9", "title": "Casablanca", "rank": 2, "cold": False}
     assert answer == {
         "request_id": "a-1",
         "model": "films",
@@ -76,8 +78,8 @@ def test_a_support_set_is_adapted_on_and_the_catalogue_ranked(client: Client) ->
             "fallback": None,
         },
         "items": [
-            {"id": "7", "title": "Alien", "score": 10.0 - 0 + 2, "rank": 1, "cold": False},
-            {"id": "9", "title": "Casablanca", "score": 10.0 - 2 + 2, "rank": 2, "cold": False},
+            alien | {"score": 10.0 - 0 + 2, "std": 0.5},
+            casablanca | {"score": 10.0 - 2 + 2, "std": 0.5},
         ],
         "warnings": [],
     }
@@ -136,6 +138,7 @@ def test_given_items_are_ranked_and_unknown_ones_stand_last_without_a_score(
     response = ask(client, items=[{"id": "x"}, {"id": "9"}, {"id": "7"}])
     assert ids(response) == ["7", "9", "x"]
     assert response.json()["items"][2]["score"] is None
+    assert response.json()["items"][2]["std"] is None
     assert response.json()["warnings"] == [
         "items ranked last without a score because they are unknown: 1"
     ]

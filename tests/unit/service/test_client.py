@@ -189,3 +189,13 @@ def test_the_table_shows_titles_and_steers_no_terminal() -> None:
         "2  - (new)    new       -",
         "warning: one",
     ]
+
+
+def test_the_table_says_how_sure_a_model_is_that_knows() -> None:
+    sure = ANSWER | {"items": [ANSWER["items"][0] | {"std": 0.875}, ANSWER["items"][1]]}
+    lines = render(RankResponse.model_validate(sure)).splitlines()
+    assert lines[1:4] == [
+        "   title      id    score     std",
+        "1  Alien?[2J  7    4.5000  0.8750",
+        "2  - (new)    new       -       -",
+    ]

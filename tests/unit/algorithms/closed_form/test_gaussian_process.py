@@ -9,8 +9,9 @@ from torch.func import vmap
 
 from metarec_ray.algorithms.base import Fitting
 from metarec_ray.algorithms.closed_form.episodes import draw
-from metarec_ray.algorithms.closed_form.gaussian_process import GaussianProcessHead, left_out_errors
+from metarec_ray.algorithms.closed_form.gaussian_process import GaussianProcessHead
 from metarec_ray.algorithms.closed_form.kernels import item_tables, kernels, token_fields
+from metarec_ray.algorithms.closed_form.task_covariance import left_out
 from metarec_ray.algorithms.closed_form.variational import VariationalBayes
 from metarec_ray.algorithms.problem import no_problem
 from metarec_ray.core.batch import Encoded, Features, FieldSpan, Params, SideInformation
@@ -131,8 +132,11 @@ def test_left_out_errors_equal_leaving_each_event_out():
     for i in range(5):
         rest = [j for j in range(5) if j != i]
         gain = covariance[i, rest] @ torch.linalg.inv(covariance[rest][:, rest])
-        error = left_out_errors(covariance, residual)[i]
-        assert error.item() == pytest.approx((residual[i] - gain @ residual[rest]).item(), abs=1e-4)
+        found = left_out(covariance, residual)
+        error = residual[i] - gain @ residual[rest]
+        assert found.error[i].item() == pytest.approx(error.item(), abs=1e-4)
+        variance = covariance[i, i] - gain @ covariance[rest, i]
+        assert found.variance[i].item() == pytest.approx(variance.item(), abs=1e-4)
 
 
 def test_training_finds_the_kernel_that_the_ratings_hang_on(meta: Params):
