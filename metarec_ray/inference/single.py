@@ -115,10 +115,13 @@ class _Single(ABC):
     def stds(self, supports: Supports, items: Tensor) -> Tensor | None:
         if not self._sure:
             return None
-        if self._held is None or self._held.supports is not supports:
-            self.scores(supports, items=items)
-        assert self._held is not None
-        _, asked, problem, fast = self._held
+        held = self._held  # once: another thread may score another request meanwhile
+        if held is None or held.supports is not supports:
+            asked = self._asked(supports).first()
+            problem = self._problem(asked)
+            fast = self._adapt(problem, self.meta, self._support(asked))
+            held = _Held(supports, asked, problem, fast)
+        _, asked, problem, fast = held
         encoded = encode_candidates(self.items.at(items[0]), asked.user, asked.now)
         found = self.learner.score_std(problem, self.meta, fast, encoded)
         return None if found is None else self.label_scale.std * found.unsqueeze(0)
