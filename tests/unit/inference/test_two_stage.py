@@ -50,6 +50,9 @@ class Fake(NamedTuple):
     def log_share(self, scores: Tensor) -> Tensor:
         return scores
 
+    def stds(self, supports: Supports, items: Tensor) -> None:
+        return None
+
     def adapted(self, supports: Supports) -> int:
         return ITEMS
 

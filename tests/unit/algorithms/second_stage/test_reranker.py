@@ -97,7 +97,7 @@ def test_scores_are_the_mean_of_the_networks() -> None:
     lists, whole = asked(), params([True] * 3)
     inputs = inputs_of(lists, knowledge(), KS)
     standard = standardised(scale_of(inputs.features, inputs.real), inputs)
-    right = sum(net_scores(net(seed), standard, inputs)[0] for seed in (3, 4)) / 2
+    right = torch.stack([net_scores(net(seed), standard, inputs)[0] for seed in (3, 4)]).mean(0)
     found = Reranker(whole).scores(lists)
     torch.testing.assert_close(found[lists.real], right[lists.real], rtol=1e-4, atol=1e-4)
     assert bool((found[~lists.real] == -torch.inf).all())
