@@ -19,6 +19,7 @@ from metarec_ray.checkpoint import parameters_sha256
 from metarec_ray.config.experiment import Experiment, override
 from metarec_ray.data.files.hashes import sha256_file, sha256_json
 from metarec_ray.data.log import selection
+from metarec_ray.data.protocol_settings import LeaveLastOut
 from metarec_ray.data.store.manifest import Manifest
 from metarec_ray.evaluation.bench.lineup import Entry
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured
@@ -27,7 +28,11 @@ from metarec_ray.training import warm_start
 
 SCHEMA = 2
 """Of the files and of the metrics in them; a change makes every cell anew."""
-_NEWER = {("model", "encoder"): TokenSum().model_dump(mode="json"), ("train", "loss"): None}
+_NEWER = {
+    ("model", "encoder"): TokenSum().model_dump(mode="json"),
+    ("train", "loss"): None,
+    ("evaluate", "leave_last_out"): LeaveLastOut().model_dump(mode="json"),
+}
 """Keys that came after SCHEMA: with their defaults, cells are those of before."""
 _SECTIONS = ("model", "algorithm", "train", "evaluate", "blend", "bench")
 _KEYS = ("k", "scenario", "entity", "weight")  # columns that are not metrics
