@@ -20,7 +20,7 @@ REFUSED = {
     "no events": ("eb_ridge", "variational_bayes", "gp_head"),
     "one event": ("gp_head",),  # one of its two backbones would see none
 }
-READ_ORDER = ("windowed_ridge",)
+READ_ORDER = ("sasrec", "windowed_ridge")
 each = pytest.mark.parametrize("learner", FITTED, ids=name)
 
 

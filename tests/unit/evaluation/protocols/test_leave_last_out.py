@@ -6,11 +6,12 @@ import polars as pl
 import pytest
 import torch
 
-from metarec_ray.algorithms.base import FittedLearner, Learner, MetaLearner
+from metarec_ray.algorithms.base import FittedLearner, Fitting, Learner, MetaLearner
 from metarec_ray.algorithms.rivals.counts import Popularity
 from metarec_ray.algorithms.rivals.neighbours import ItemKNN
 from metarec_ray.config.experiment import Experiment, parse
 from metarec_ray.config.judging import Blending
+from metarec_ray.core.batch import Params
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.log.reading import read_log
 from metarec_ray.data.protocol_settings import LeaveLastOut
@@ -115,9 +116,10 @@ def test_no_fitted_learner_meets_the_held_out_events(
     store: TaskStore, name: str, parts: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learner, seen = IMPLICIT[name], set[int]()
+    assert issubclass(learner, FittedLearner)
     whole = learner.fit
 
-    def watched(self: FittedLearner, histories: Histories, fitting: object) -> dict:
+    def watched(self: FittedLearner, histories: Histories, fitting: Fitting) -> Params:
         seen.update(met(histories))
         return whole(self, histories, fitting)
 
