@@ -1,6 +1,6 @@
 """From published numbers to `strict`: leave-last-out on MovieLens-1M beside what it leaves out.
 
-    METAREC_DATA=DIR python benchmarks/bench_bridge.py [--out DIR]
+    METAREC_DATA=DIR python benchmarks/bench_tables_bridge.py [--out DIR]
 
 Reads the cells that bench_tables.py left in --out for `ml-1m-leave-last-out` and
 `ml-1m-strict-sasrec`. Copies of MovieLens-1M differ: some lack the timestamps of a fifth of the
@@ -35,7 +35,7 @@ def main() -> int:
         return 1
     whole = _whole_users(out)
     text = "\n\n".join([_leaking(out, whole), PUBLISHED.strip(), _strict(out)])
-    command = "python benchmarks/bench_bridge.py"
+    command = "python benchmarks/bench_tables_bridge.py"
     write_result("bridge", "MovieLens-1M: from leave-last-out to strict", command, text)
     return 0
 
