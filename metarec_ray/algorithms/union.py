@@ -17,6 +17,7 @@ from metarec_ray.algorithms.gradient.maml_plus_plus import MamlPlusPlus
 from metarec_ray.algorithms.gradient.meta_embedding import MetaEmbedding
 from metarec_ray.algorithms.in_context.pair_attention import PairAttention
 from metarec_ray.algorithms.in_context.recurrent import Recurrent
+from metarec_ray.algorithms.in_context.sasrec import SasRec
 from metarec_ray.algorithms.in_context.transformer import CausalTransformer
 from metarec_ray.algorithms.metric import MatchingNetwork, PrototypeNetwork
 from metarec_ray.algorithms.rivals.als import IAls, MfFoldIn
@@ -43,7 +44,7 @@ ClosedForm = (
     | CovarianceTracking
 )
 Metric = PrototypeNetwork | MatchingNetwork
-InContext = CausalTransformer | Recurrent | PairAttention
+InContext = CausalTransformer | Recurrent | PairAttention | SasRec
 Floor = Random | Constant
 Rival = (
     Popularity

@@ -13,7 +13,13 @@ from pydantic import (
     model_validator,
 )
 
-from metarec_ray.data.protocol_settings import CrossDomain, ItemKshot, Ks, RatingCut
+from metarec_ray.data.protocol_settings import (
+    CrossDomain,
+    ItemKshot,
+    Ks,
+    LeaveLastOut,
+    RatingCut,
+)
 from metarec_ray.data.setting_types import Settings
 
 Kind = Literal["floor", "rival", "control", "learner"]
@@ -48,6 +54,7 @@ class Evaluate(Settings):
     ratings: RatingCut = RatingCut()
     item_kshot: ItemKshot = ItemKshot()
     cross_domain: CrossDomain = CrossDomain()
+    leave_last_out: LeaveLastOut = LeaveLastOut()
 
 
 class Blending(Settings):

@@ -71,6 +71,21 @@ class ItemKshot(Settings):
         return self
 
 
+class LeaveLastOut(Settings):
+    """The `evaluate.leave_last_out` section: the last event of a known entity.
+
+    Attributes:
+        ks: newest events before it in the support, at most, each once; shorter histories are whole.
+        masked: newest events whose items are no candidates, as they are known.
+        entities: most entities that are judged, a fixed draw of more.
+
+    """
+
+    ks: Ks = (200,)
+    masked: PositiveInt = 200
+    entities: PositiveInt = 10_000
+
+
 class CrossDomain(Settings):
     """The `evaluate.cross_domain` section: known in one domain, asked in another.
 

@@ -21,6 +21,8 @@ from metarec_ray.data import times
 from metarec_ray.data.setting_types import Moment, Place, Settings, TimeFormat
 from metarec_ray.data.text_format import TextFormat
 
+HELD_LAST = 2
+"""Events of a history that `split: last` holds out: one to judge by, one before to choose by."""
 DOMAIN = "domain"
 """Name of the item feature that `columns.domain` makes."""
 Feedback = Literal["implicit", "binary", "explicit"]
@@ -146,7 +148,8 @@ class Data(TextFormat):
         session_gap: seconds; a longer gap between two events of an entity ends a session, and each
             session is a task of its own.
         split: `time` holds out the last entities to begin, `hash` some by a hash of the raw id; so
-            does a log without a clock.
+            does a log without a clock. `last` holds out no entity but the last two events of each,
+            for the protocol `leave_last_out`: others' later events are learned from.
         cutoff_quantile: the cutoff is when this share of the entities has begun; entities that
             begin at or after it are test entities. 1 for no test entities.
         cold_items: share of the items held out of training: the last to be met, or by hash. Their
@@ -179,7 +182,7 @@ class Data(TextFormat):
     buckets: Annotated[int, Field(ge=1, le=4096)] = 8
     entity: Literal["user", "item"] = "user"
     session_gap: Annotated[float, Field(gt=0, le=1e12)] | None = None
-    split: Literal["time", "hash"] = "time"
+    split: Literal["time", "hash", "last"] = "time"
     cutoff_quantile: Annotated[float, Field(gt=0, le=1)] = 0.8
     cold_items: Annotated[float, Field(ge=0, lt=1)] = 0.0
     valid_share: Share = 0.1
@@ -246,6 +249,11 @@ class Data(TextFormat):
             for moment in (self.since, self.until)
         )
         return begin, end
+
+    @property
+    def held_last(self) -> int:
+        """Number of last events of each history that nothing learns from."""
+        return HELD_LAST if self.split == "last" else 0
 
     @property
     def labelled(self) -> bool:

@@ -17,7 +17,7 @@ from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.prepare.ensure import ensure_store
 from metarec_ray.evaluation.bench.protocols import Candidate, open_protocol
-from metarec_ray.evaluation.rivals import fitted
+from metarec_ray.evaluation.rivals import fitted, standard_rivals
 from metarec_ray.evaluation.table.rows import Header, Row, judge
 from metarec_ray.inference.recommender import Recommender
 
@@ -53,9 +53,12 @@ def protocol_rows(
     opened = open_protocol(protocol, experiment, store, seed=seed, data_dir=data_dir)
     trained = None if path is None else load_trained(path, store)
     feedback = store.manifest.feedback
+    beside = BESIDE.get(protocol) or standard_rivals(
+        feedback, n_items=len(store.items.ids), positive_min=None
+    )
     simple = [
         one
-        for one in BESIDE[protocol]
+        for one in beside
         if feedback in one.suits and (trained is None or name_of(type(one)) != trained.method)
     ]
     progress(f"evaluate: fitting {len(simple)} simple methods")

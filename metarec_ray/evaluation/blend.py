@@ -48,9 +48,15 @@ def member_experiments(experiment: Experiment, store: TaskStore) -> dict[str, Ex
     what the blend adds up, fitted on `train.parts`.
 
     Raises:
-        ConfigError: a member does not predict labels, and labels are added up.
+        ConfigError: a member does not predict labels, and labels are added up; or the store holds
+            out no entities to choose weights by.
 
     """
+    if store.held_last:
+        raise ConfigError(
+            "a blend has weights for each k of evaluate.ks, and none where the last events of "
+            "histories are held out (data.split=last, blend.members)"
+        )
     members = experiment.members()
     for name, member in members.items():
         if store.manifest.feedback != "implicit" and member.algorithm.ranks_only:

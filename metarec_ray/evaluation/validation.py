@@ -2,8 +2,9 @@
 
 Trials of a sweep, candidates of a bench and weights of a blend are all compared by it. Knows the
 entities of the part `valid`, judged as the protocol `strict` judges test entities, which are never
-read here: the whole catalogue is ranked, after each k of `evaluate.ks`. The learner must be fitted
-on the part `train` only.
+read here: the whole catalogue is ranked, after each k of `evaluate.ks`. Where the last events of
+histories are held out, it is judged as `leave_last_out` does, on the event before the last. The
+learner must be fitted on the part `train` only.
 """
 
 import math
@@ -18,6 +19,7 @@ from metarec_ray.core import losses
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import NotFinite
+from metarec_ray.evaluation.protocols.leave_last_out import LastEventTasks, last_event_tasks
 from metarec_ray.evaluation.protocols.strict import StrictTasks, cut_tasks, positive_threshold
 from metarec_ray.evaluation.scoring import require_finite
 from metarec_ray.inference.predictor import Predictor
@@ -56,7 +58,7 @@ class Validation(NamedTuple):
     """
 
     feedback: Feedback
-    tasks: StrictTasks
+    tasks: StrictTasks | LastEventTasks
     ranks: bool
     ks: tuple[int, ...]
     method: str = "a method"
@@ -128,6 +130,11 @@ def validation(
     feedback = store.manifest.feedback
     if ranks is None:
         ranks = feedback == "implicit" or experiment.algorithm.ranks_only
+    name, settings = experiment.algorithm.name, experiment.evaluate.leave_last_out
+    if store.held_last:
+        asked = settings.model_copy(update={"entities": min(MOST, settings.entities)})
+        last = last_event_tasks(store, asked, part="valid", force=True)
+        return Validation(feedback, last, True, settings.ks, method=name)
     # Without rankings the prediction of every label is judged.
     positive_min = positive_threshold(experiment.evaluate, feedback) if ranks else None
     tasks = cut_tasks(
@@ -137,9 +144,7 @@ def validation(
         positive_min=positive_min,
         part="valid",
     )
-    return Validation(
-        feedback, _some(tasks), ranks, experiment.evaluate.ks, method=experiment.algorithm.name
-    )
+    return Validation(feedback, _some(tasks), ranks, experiment.evaluate.ks, method=name)
 
 
 def _some(tasks: StrictTasks) -> StrictTasks:

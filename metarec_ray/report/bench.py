@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metarec_ray.atomic import replace_text
+from metarec_ray.evaluation.table.leaks import told
 from metarec_ray.figures.curves import Curve, Point, Role, k_curves, k_curves_narrow
 from metarec_ray.figures.dots import dots
 from metarec_ray.report.bench_markdown import markdown
@@ -63,9 +64,9 @@ def _head(rows: Sequence[Row], title: str) -> Markup:
         f"{methods} methods, {first['feedback']} feedback. {certainty(rows)} Hyper-parameters were "
         "chosen on validation entities."
     )
-    return join(
-        [element("h1", f"Bench: {title}"), element("p", verdict, css="verdict"), element("p", lead)]
-    )
+    leak = element("p", told(first), css="verdict") if told(first) else Markup()
+    head = element("h1", f"Bench: {title}")
+    return join([head, leak, element("p", verdict, css="verdict"), element("p", lead)])
 
 
 def _scenario(

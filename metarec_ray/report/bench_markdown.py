@@ -5,6 +5,7 @@ Knows rows; does not know how they were measured.
 
 from collections.abc import Sequence
 
+from metarec_ray.evaluation.table.leaks import told
 from metarec_ray.report.bench_rows import (
     Row,
     by_method,
@@ -24,7 +25,8 @@ def markdown(rows: Sequence[Row]) -> str:
     """Return a page: a table per scenario of the target metric by k, details, provenance."""
     first = rows[0]
     title = f"# {first['protocol']}, {first['dataset']} ({first['feedback']})"
-    parts = [title, _lead(rows), *_overviews(rows), *_details(rows), _commands(rows)]
+    leak = [f"**{told(first)}**"] if told(first) else []
+    parts = [title, *leak, _lead(rows), *_overviews(rows), *_details(rows), _commands(rows)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from metarec_ray.evaluation.table.rows import CORRECTED
 
 Row = Mapping[str, object]
-RANKING = ("ndcg@10", "hr@10", "recall@50", "mrr@10", "coverage@10", "novelty", "diversity@10")
+RANKING = (
+    "ndcg@10",
+    "hr@10",
+    "recall@50",
+    "mrr@10",
+    "mrr",
+    "coverage@10",
+    "novelty",
+    "diversity@10",
+)
 RATING = ("rmse", "mae", "ndcg@1", "ndcg@3", "ndcg@5", "ndcg@10", "spearman", "calibration_slope")
 COSTS = ("adaptation_gain", "adapted", "adapt_ms", "seconds", "cpu_seconds")
 

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from metarec_ray.data import times
+from metarec_ray.data.settings import HELD_LAST
 from metarec_ray.data.store.manifest import Manifest, bucket_name, load, verify
 from metarec_ray.data.store.versions import versions
 
@@ -39,7 +40,7 @@ def describe(store: Path, version: int | None = None) -> dict[str, object]:
             side: [f"{field.name} ({field.kind})" for field in fields]
             for side, fields in made.features.items()
         },
-        "no query before its support": _proof(made, counts),
+        "no query before its support": _proof(made, counts) | _held_last(made),
         "store_sha256": made.store_sha256,
         "created_at": made.created_at,
     }
@@ -59,6 +60,12 @@ def _proof(made: Manifest, counts: dict[str, int]) -> dict[str, str]:
         found["test histories that begin at or after the cutoff"] = f"{counts['late']} of {test}"
         found["events of others at or after it, which nothing learns from"] = str(counts["after"])
     return found
+
+
+def _held_last(made: Manifest) -> dict[str, str]:
+    if made.settings.get("split") != "last":
+        return {}
+    return {"last events of every history, which nothing learns from": str(HELD_LAST)}
 
 
 def _bucket(store: Path, made: Manifest, number: int) -> pl.DataFrame:

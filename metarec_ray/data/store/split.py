@@ -24,6 +24,7 @@ class Split(NamedTuple):
         cutoff: microseconds; None where nothing is cut in time.
         has_time: whether the log has a clock.
         cold: item: the raw ids held out of training.
+        held_last: number of last events of each entity that are held out.
 
     """
 
@@ -31,6 +32,7 @@ class Split(NamedTuple):
     cutoff: int | None
     has_time: bool
     cold: pl.DataFrame
+    held_last: int = 0
 
 
 def split_log(
@@ -64,7 +66,7 @@ def split_log(
     items = pl.concat([summary.items for summary in summaries])
     _refuse_two_domains(items, settings.path)
     cold = cold_items(items.drop(DOMAIN, strict=False), settings, has_time=has_time)
-    return Split(entities.with_columns(part=part), cutoff, has_time, cold)
+    return Split(entities.with_columns(part=part), cutoff, has_time, cold, settings.held_last)
 
 
 def parts(
@@ -73,8 +75,11 @@ def parts(
     """Return each entity's part, and the cutoff; `entities` is sorted by task id.
 
     With a clock the last to begin are held out. Without one, or with `split: hash`, a hash of the
-    raw id decides. Nothing is cut in time with a hash, nor without test entities.
+    raw id decides. Nothing is cut in time with a hash, nor without test entities. With `split:
+    last` no entity is held out.
     """
+    if settings.split == "last":
+        return pl.Series(["train"] * len(entities), dtype=pl.String), None
     quantile, share = settings.cutoff_quantile, settings.valid_share
     if not has_time or settings.split == "hash":
         place = id_hashes.unit_hashes(entities["entity"])
@@ -105,6 +110,8 @@ def cold_items(items: pl.DataFrame, settings: Data, *, has_time: bool) -> pl.Dat
 
 
 def _refuse_empty_parts(part: pl.Series, settings: Data) -> None:
+    if settings.held_last:
+        return
     counts = {name: int((part == name).sum()) for name in ("train", "valid", "test")}
     needed = ("train", "valid", "test") if settings.cutoff_quantile < 1 else ("train", "valid")
     if min(counts[name] for name in needed) == 0:

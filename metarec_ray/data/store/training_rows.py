@@ -1,7 +1,7 @@
 """What the training rows of one bucket hold: vocabularies and statistics come from these alone.
 
 Training rows are those of entities not held out for test, before the cutoff, on items that are not
-cold. Does not know files.
+cold, and not among the last of their entity where these are held out. Does not know files.
 """
 
 from typing import NamedTuple
@@ -27,6 +27,9 @@ def summarise_training(
     """Return what the training rows among `rows` hold; `split` knows at least their entities."""
     known = split.entities.filter(pl.col("part") != "test").select("entity")
     kept = rows.join(known, on="entity", how="semi", maintain_order="left")
+    if split.held_last:
+        later = pl.int_range(pl.len(), 0, -1).over("entity") - 1
+        kept = kept.filter(later >= split.held_last)
     kept = kept.join(split.cold, on="item", how="anti", maintain_order="left")
     if split.cutoff is not None:
         kept = kept.filter(pl.col("time") < split.cutoff)

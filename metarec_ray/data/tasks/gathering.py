@@ -28,11 +28,15 @@ class Buckets(NamedTuple):
 
 
 class EventFilter(NamedTuple):
-    """Which events are kept: of entities of these parts, on these items, before the cutoff."""
+    """Which events are kept: of entities of these parts, on these items, before the cutoff.
+
+    The last `held_last` events of a history are left out first, whatever their items.
+    """
 
     parts: Sequence[str]
     items: np.ndarray | None = None  # bool [I]; None for all
     cutoff: int | None = None  # microseconds; None for all
+    held_last: int = 0
 
 
 class _BucketSizes(NamedTuple):
@@ -162,6 +166,10 @@ def _kept(table: pa.Table, keep: EventFilter) -> np.ndarray:
     kept = np.ones(len(item), bool) if keep.items is None else keep.items[item]
     if keep.cutoff is not None:
         kept &= _flat(table["time"]).to_numpy() < keep.cutoff
+    if keep.held_last:
+        bounds = table["item"].combine_chunks().offsets.to_numpy()
+        later = np.repeat(bounds[1:], np.diff(bounds)) - np.arange(bounds[0], bounds[-1]) - 1
+        kept &= later >= keep.held_last
     return kept
 
 

@@ -19,6 +19,7 @@ from metarec_ray.core.batch import Features
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.fields import COLD
 from metarec_ray.data.files.memory_mapped import in_memory, mapped
+from metarec_ray.data.settings import HELD_LAST
 from metarec_ray.data.store.manifest import (
     ENTITIES,
     ITEMS,
@@ -112,20 +113,25 @@ class TaskStore:
         view._without = fold
         return view
 
+    @property
+    def held_last(self) -> bool:
+        """Whether the last events of every history are held out, and no entity."""
+        return self.manifest.settings.get("split") == "last"
+
     def histories(self, parts: Sequence[str] = PARTS, *, cut: bool = True) -> Histories:
         """Return the histories of the entities of `parts`, in the order of their task ids.
 
         With `cut`, only what may be learned from: no events at or after the cutoff, on cold items,
-        or outside a restriction; entities may then have no event. Needs the memory of the result,
-        of one bucket, and of a few numbers an entity.
+        or outside a restriction; entities may then have no event. Where the last events are held
+        out, all entities are of every part: with `cut` the last event is left out, and without
+        `valid` among the parts the one before, too. Needs the memory of the result, of one bucket,
+        and of a few numbers an entity.
 
         Raises:
             DataError: a bucket is missing or damaged.
 
         """
-        keep = EventFilter(parts)
-        if cut:
-            keep = EventFilter(parts, self._learned.numpy(), self.manifest.cutoff)
+        keep = self._kept(parts, cut=cut)
         buckets = Buckets(
             range(self.manifest.buckets),
             self._bucket,
@@ -138,6 +144,15 @@ class TaskStore:
             return self._outside(self._joined(made(in_memory)))
         name = "-".join([*parts, *(["cut"] if cut else [])])
         return self._outside(self._joined(mapped(self._cache / name, made)))
+
+    def _kept(self, parts: Sequence[str], *, cut: bool) -> EventFilter:
+        held = 0
+        if self.held_last:
+            held = cut * (HELD_LAST - ("valid" in parts))
+            parts = PARTS if parts else ()
+        if not cut:
+            return EventFilter(parts)
+        return EventFilter(parts, self._learned.numpy(), self.manifest.cutoff, held)
 
     def trained_items(self) -> Tensor:
         """Return the items that train or valid entities met before the cutoff, bool [I]."""

@@ -19,6 +19,7 @@ from metarec_ray.checkpoint import parameters_sha256
 from metarec_ray.config.experiment import Experiment, override
 from metarec_ray.data.files.hashes import sha256_file, sha256_json
 from metarec_ray.data.log import selection
+from metarec_ray.data.protocol_settings import LeaveLastOut
 from metarec_ray.data.store.manifest import Manifest
 from metarec_ray.evaluation.bench.lineup import Entry
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured
@@ -34,6 +35,7 @@ _NEWER = {
     ("train", "teacher"): None,
     ("train", "teacher_weight"): 1.0,
     ("train", "teacher_temperature"): 1.0,
+    ("evaluate", "leave_last_out"): LeaveLastOut().model_dump(mode="json"),
 }
 """Keys that came after SCHEMA: with their defaults, cells are those of before."""
 _SECTIONS = ("model", "algorithm", "train", "evaluate", "blend", "second_stage", "bench")

@@ -11,6 +11,7 @@ from torch import Tensor
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import DataError
 from metarec_ray.evaluation.protocols.cross_domain import CrossDomainTasks
+from metarec_ray.evaluation.protocols.leave_last_out import LastEventTasks
 from metarec_ray.evaluation.protocols.ratings import RatingTasks
 from metarec_ray.evaluation.protocols.strict import TRAINING, StrictTasks
 
@@ -31,6 +32,19 @@ def refuse_leaks_of_rankings(store: TaskStore, tasks: StrictTasks | CrossDomainT
         asked = store.histories(("test",), cut=False).time[tasks.query_event]
         refuse_early_queries(
             [ids[task] for task in tasks.entity.tolist()], tasks.time.amax(1, keepdim=True), asked
+        )
+
+
+def refuse_held_events(store: TaskStore, tasks: LastEventTasks) -> None:
+    """Raise a DataError if training holds the query of a task, the last event of its entity."""
+    training = store.histories(TRAINING)
+    known = training.lengths()[torch.searchsorted(training.task_id, tasks.entity)]
+    late = (known > tasks.events.lengths()).nonzero().flatten().tolist()
+    if late:
+        name = store.entity_ids()[int(tasks.entity[late[0]])]
+        raise DataError(
+            f"the last event of an entity must not be in training, got that of {name!r} there "
+            f"({len(late)} of {len(known)} entities)"
         )
 
 

@@ -17,20 +17,29 @@ from metarec_ray.data.log import reading, side_tables, sources
 from metarec_ray.data.settings import Data
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
-from metarec_ray.evaluation.bench.leaks import refuse_leaks_of_rankings, refuse_leaks_of_ratings
+from metarec_ray.evaluation.bench.leaks import (
+    refuse_held_events,
+    refuse_leaks_of_rankings,
+    refuse_leaks_of_ratings,
+)
 from metarec_ray.evaluation.protocols import partition_files
 from metarec_ray.evaluation.protocols.cross_domain import CrossDomainTasks, cross_domain_tasks
 from metarec_ray.evaluation.protocols.item_kshot import kshot_tasks
+from metarec_ray.evaluation.protocols.leave_last_out import last_event_tasks, with_whole_ranks
 from metarec_ray.evaluation.protocols.predicted_ratings import Labels, label_range, measure_tasks
 from metarec_ray.evaluation.protocols.ratings import RatingTasks, rule_tasks
-from metarec_ray.evaluation.protocols.strict import TRAINING, strict_tasks
+from metarec_ray.evaluation.protocols.strict import (
+    TRAINING,
+    require_held_entities,
+    strict_tasks,
+)
 from metarec_ray.evaluation.scoring import recommender_method
 from metarec_ray.evaluation.table.comparison import UNTOLD
 from metarec_ray.evaluation.table.ranking_measures import Measured, measure
 from metarec_ray.inference.recommender import Recommender
 
 RATINGS = ("melu", "item_kshot")  # a seed shuffles their tasks
-PROTOCOLS = ("strict", *RATINGS, "cross_domain")
+PROTOCOLS = ("strict", *RATINGS, "cross_domain", "leave_last_out")
 
 
 class Candidate(NamedTuple):
@@ -73,6 +82,9 @@ def open_protocol(
             f"--protocol {name} judges predicted labels and needs explicit or binary feedback, got "
             f"{feedback} (data.feedback)"
         )
+    if name == "leave_last_out":
+        return _leave_last_out(experiment, store)
+    require_held_entities(store, name)
     if name == "strict":
         return _strict(experiment, store)
     if name == "cross_domain":
@@ -110,6 +122,26 @@ def _strict(experiment: Experiment, store: TaskStore) -> Opened:
             clock=time.perf_counter,
             vectors=vectors,
         )
+
+    return Opened(judged, {str(task): task for task in tasks.entity.tolist()})
+
+
+def _leave_last_out(experiment: Experiment, store: TaskStore) -> Opened:
+    settings, vectors = experiment.evaluate.leave_last_out, item_vectors(store)
+    tasks = last_event_tasks(store, settings, force=experiment.evaluate.force)
+    refuse_held_events(store, tasks)
+
+    def judged(one: Candidate) -> list[Measured]:
+        found = measure(
+            tasks,
+            recommender_method(one.recommender, tasks, name=one.name)._replace(kind=one.kind),
+            ks=settings.ks,
+            seed=one.seed,
+            ties=experiment.run.seed,
+            clock=time.perf_counter,
+            vectors=vectors,
+        )
+        return [with_whole_ranks(measured, tasks) for measured in found]
 
     return Opened(judged, {str(task): task for task in tasks.entity.tolist()})
 

@@ -89,13 +89,29 @@ class StrictTasks(NamedTuple):
 
 
 def strict_tasks(store: TaskStore, settings: Evaluate) -> StrictTasks:
-    """Return the tasks of a store's test entities; DataError if too few are eligible."""
+    """Return the tasks of a store's test entities.
+
+    Raises:
+        ConfigError: the store holds out no entities.
+        DataError: too few are eligible.
+
+    """
+    require_held_entities(store, "strict")
     return cut_tasks(
         store.histories(TRAINING),
         store.histories(("test",), cut=False),
         settings,
         positive_min=positive_threshold(settings, store.manifest.feedback),
     )
+
+
+def require_held_entities(store: TaskStore, protocol: str) -> None:
+    """Raise a ConfigError if a store holds out the last events of histories, and no entity."""
+    if store.held_last:
+        raise ConfigError(
+            f"--protocol {protocol} judges entities that training never saw, got data.split=last, "
+            "which holds out none (--protocol leave_last_out)"
+        )
 
 
 def positive_threshold(settings: Evaluate, feedback: Feedback) -> float | None:

@@ -49,6 +49,11 @@ def _require_suitable(experiment: Experiment, store: TaskStore) -> None:
             f"a second stage orders positives and needs implicit feedback, got {feedback} "
             "(second_stage)"
         )
+    if store.held_last:
+        raise ConfigError(
+            "a second stage learns from entities that begin, which a store that holds out the last "
+            "events of all histories does not judge (data.split=last, second_stage)"
+        )
     for one in [experiment, *experiment.members().values()]:
         _require_unseen(one.train, experiment.train, store)
 

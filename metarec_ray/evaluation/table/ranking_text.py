@@ -5,6 +5,7 @@ Knows rows; does not know how they were measured.
 
 from collections.abc import Sequence
 
+from metarec_ray.evaluation.table.leaks import told
 from metarec_ray.evaluation.table.rows import CORRECTED, Row, Value
 
 _FOOT = (
@@ -30,13 +31,15 @@ def render(rows: Sequence[Row]) -> str:
     cells = [[*line] for line in lines]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     body = [_aligned(line, widths) for line in cells]
-    return "\n".join([_title(rows[0]), "", *body, "", *_foot(rows)])
+    leak = told(rows[0])
+    return "\n".join([_title(rows[0]), *([leak] if leak else []), "", *body, "", *_foot(rows)])
 
 
 def _title(row: Row) -> str:
+    new = "known" if told(row) else "new"
     return (
         f"{row['protocol']}  {row['dataset']} ({row['feedback']})  "
-        f"{_scenario(row)}{row['n']} new users  "
+        f"{_scenario(row)}{row['n']} {new} users  "
         f"seed {row['seed']}  NDCG@10 after k events"
     )
 

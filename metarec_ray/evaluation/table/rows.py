@@ -13,6 +13,7 @@ from metarec_ray.data.settings import Feedback
 from metarec_ray.evaluation.scoring import Method, RankingTasks
 from metarec_ray.evaluation.table.comparison import Compared, compared
 from metarec_ray.evaluation.table.groups import Groups, group_means
+from metarec_ray.evaluation.table.leaks import leak_of
 from metarec_ray.evaluation.table.ranking_measures import Condition, Measured, measure
 from metarec_ray.evaluation.table.runs import RANKINGS, Runs, Target, runs_of, target_of
 from metarec_ray.evaluation.table.statistics import holm
@@ -115,7 +116,7 @@ def judge(
     judged = _judged(methods, compare)
     corrected = _corrected(judged, target)
     return [
-        {"protocol": header.protocol, **header._asdict()}
+        {"protocol": header.protocol, **header._asdict(), **leak_of(header.protocol)}
         | _row(key, found, corrected, target)
         | group_means(found.one, target, groups or {})
         for key, found in judged.items()

@@ -5,7 +5,15 @@ from typing import get_args
 from metarec_ray.algorithms.base import FittedLearner, Learner, StatisticalLearner
 from metarec_ray.algorithms.union import Algorithm
 
-_SMALL = {"factors": 2, "epochs": 2, "sweeps": 3, "steps": 3, "hidden": 8, "references": 16}
+_SMALL = {
+    "dim": 4,
+    "factors": 2,
+    "epochs": 2,
+    "sweeps": 3,
+    "steps": 3,
+    "hidden": 8,
+    "references": 16,
+}
 
 
 def small(learner: type[FittedLearner]) -> FittedLearner:

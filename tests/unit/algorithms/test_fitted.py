@@ -20,7 +20,7 @@ REFUSED = {
     "no events": ("eb_ridge", "variational_bayes", "gp_head", "covariance_tracking"),
     "one event": ("gp_head",),  # one of its two backbones would see none
 }
-READ_ORDER = ("windowed_ridge", "sequence_neighbours")
+READ_ORDER = ("sasrec", "windowed_ridge", "sequence_neighbours")
 each = pytest.mark.parametrize("learner", FITTED, ids=name)
 
 

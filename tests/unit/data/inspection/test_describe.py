@@ -64,3 +64,11 @@ def test_an_altered_store_is_not_described(tmp_path: Path) -> None:
     load(path).file(path, "bucket-00001.parquet").write_bytes(b"torn")
     with pytest.raises(DataError, match=r"sha256 of bucket-00001.parquet must be"):
         describe(path)
+
+
+def test_a_store_says_that_the_last_events_are_held_out(tmp_path: Path) -> None:
+    found = describe(store(tmp_path, Columns(time="at"), split="last"))
+    assert found["parts"] == {"train": 10}
+    proof = found["no query before its support"]
+    assert isinstance(proof, dict)
+    assert proof["last events of every history, which nothing learns from"] == "2"

@@ -82,3 +82,10 @@ def test_context_of_events_on_cold_items_is_not_in_the_vocabulary(tmp_path: Path
         context={"stars": Feature(kind="numeric"), "item": Feature(kind="categorical")},
     )
     assert set(whole.vocabularies["context"]["item"]) == {str(i) for i in range(30)}
+
+
+def test_a_split_of_last_events_holds_out_no_entity_and_cuts_nothing_in_time() -> None:
+    entities = pl.DataFrame({"entity": list(range(20)), "first": list(range(0, 200, 10))})
+    for clock in (True, False):
+        part, cutoff = split.parts(entities, Data(split="last"), has_time=clock)
+        assert (part.to_list(), cutoff) == (["train"] * 20, None)

@@ -29,3 +29,9 @@ def test_only_training_rows_are_summed_up() -> None:
 def test_without_a_cutoff_all_times_are_training_times() -> None:
     split = Split(ENTITIES, None, has_time=True, cold=pl.DataFrame({"item": [2]}))
     assert summarise_training(ROWS, split, context={}).items["item"].to_list() == [1, 3, 4]
+
+
+def test_the_last_events_of_an_entity_are_no_training_rows_where_they_are_held_out() -> None:
+    # Entity train keeps item 1; the others have too few events to keep one, cold or not.
+    split = Split(ENTITIES, None, True, cold=pl.DataFrame({"item": [2]}), held_last=2)
+    assert summarise_training(ROWS, split, context={}).items["item"].to_list() == [1]

@@ -10,7 +10,10 @@ from tests.unit.evaluation.bench.small import experiment
 @pytest.mark.parametrize(
     ("protocol", "sentence"),
     [
-        ("nope", "--protocol must be one of strict, melu, item_kshot, cross_domain, got 'nope'"),
+        (
+            "nope",
+            "must be one of strict, melu, item_kshot, cross_domain, leave_last_out, got 'nope'",
+        ),
         ("melu", r"--protocol melu judges predicted labels .*got implicit \(data\.feedback\)"),
     ],
 )
