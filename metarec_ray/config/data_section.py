@@ -31,6 +31,7 @@ def load(path: Path, texts: Sequence[str] = ()) -> Data:
     """
     path = path.expanduser()
     tree = overrides.assigned(yaml_text.read(path), overrides.read(texts, _Sections))
+    tree = {section: {} if content is None else content for section, content in tree.items()}
     try:
         asked = _Sections.model_validate(tree).data
     except ValidationError as error:

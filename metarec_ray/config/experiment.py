@@ -88,7 +88,12 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def parse(tree: dict[str, Any], place: str) -> Experiment:
-    """Return the experiment of a nested mapping; `place` is named in errors."""
+    """Return the experiment of a nested mapping; `place` is named in errors.
+
+    A section that is None has its defaults, unless it may be none.
+    """
+    may_be_none = [key for key, field in Experiment.model_fields.items() if field.default is None]
+    tree = {k: {} if v is None and k not in may_be_none else v for k, v in tree.items()}
     tree = _named(tree, "algorithm", BayesianHead().name)
     if isinstance(tree.get("model"), dict):
         tree = {**tree, "model": _named(tree["model"], "encoder", TokenSum().name)}

@@ -66,7 +66,7 @@ def guessed(node: Node) -> Any:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the sections of a YAML file.
+    """Return the sections of a YAML file; an empty one is None.
 
     Raises:
         ConfigError: no such file, not YAML, a key twice, or no mapping.
@@ -87,5 +87,4 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"a configuration must be a mapping of sections, got a {type(found).__name__} ({path})"
         )
-    # An empty section is written as nothing, which YAML reads as null.
-    return {section: {} if content is None else content for section, content in found.items()}
+    return found

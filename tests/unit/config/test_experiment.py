@@ -7,6 +7,7 @@ from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.gradient.maml import Maml
 from metarec_ray.algorithms.losses.labels import Huber
 from metarec_ray.config.experiment import Experiment, dump, load, override, override_from, parse
+from metarec_ray.config.judging import SecondStage
 from metarec_ray.data.settings import Rows
 from metarec_ray.errors import ConfigError
 from metarec_ray.models.encoders.token_sum import TokenSum
@@ -293,6 +294,21 @@ def test_an_encoder_without_a_name_is_the_default_one() -> None:
     assert load(None, ["model.encoder.adapts=true"]).model.encoder == TokenSum(adapts=True)
 
 
+def test_a_second_stage_is_none_unless_it_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    for text, found in (
+        ("", None),
+        ("second_stage:\n", None),
+        ("second_stage: {}\n", SecondStage()),
+    ):
+        path.write_text(text)
+        assert load(path).second_stage == found
+    assert load(path, ["second_stage=null"]).second_stage is None
+    assert load(None, ["second_stage.folds=4"]).second_stage == SecondStage(folds=4)
+    with pytest.raises(ConfigError, match=r"second_stage.folds must be >= 2, got 1"):
+        load(None, ["second_stage.folds=1"])
+
+
 def test_a_section_that_may_be_nothing_can_be_set_key_by_key() -> None:
     resolved = override(Experiment(), {"train.loss.name": "huber", "train.loss.delta": 2.0})
     assert resolved.train.loss == Huber(delta=2.0)
@@ -312,7 +328,8 @@ def test_another_member_of_a_union_leaves_the_keys_of_the_old_one() -> None:
         ),
         (
             {"train.loss.name": "hubert"},
-            "train.loss.name must be one of 'softmax', 'squared_error', 'huber', 'cross_entropy', "
+            "train.loss.name must be one of 'softmax', 'generalised_softmax', 'squared_error', "
+            "'huber', 'cross_entropy', 'generalised_cross_entropy', "
             'got "hubert" (an override: train.loss)',
         ),
     ],
