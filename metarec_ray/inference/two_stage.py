@@ -125,7 +125,8 @@ class TwoStage:
     @torch.inference_mode()
     def best(self, supports: Supports, k: int, *, exclude_seen: bool) -> list[Best]:
         """Return the `k` >= 1 best items for each task, or all items if there are fewer."""
-        if k > self.candidates.candidates or not exclude_seen:
+        holds_met = not exclude_seen and bool(supports.mask.any())
+        if k > self.candidates.candidates or holds_met:
             return self._whole.scored(supports, k, exclude_seen=exclude_seen)
         listed = self.candidates.shortlists(supports)
         scores = self.reranker.scores(listed)

@@ -24,6 +24,8 @@ from metarec_ray.errors import CheckpointError
 
 SECTIONS = ("model", "algorithm", "train", "blend", "second_stage")
 """What a run must have in common with the one it resumes; the store's hash stands for `data`."""
+CHOSEN_BY = ("ks", "query_size", "min_positives", "positive_min", "mask", "boundary")
+"""Keys of `evaluate` that also say what weights of a blend and second stages are chosen by."""
 GIVEN = {"init_from": "source_sha256", "teacher": "teacher_sha256"}
 """Keys of `train` that are checkpoints, with the keys of a state that hold their hashes."""
 _NOTHING: Mapping[str, str] = {}
@@ -94,6 +96,7 @@ def require_same_run(
     changed = (
         (Difference("run.seed", *seeds) if seeds[0] != seeds[1] else None)
         or difference(begun, experiment, store.manifest.feedback, SECTIONS)
+        or _other_choice(begun, experiment)
         or _other_given(begun, experiment, checkpoint.state, given)
     )
     if changed is not None:
@@ -133,6 +136,17 @@ def own_config(experiment: Experiment, step: int) -> dict[str, Any]:
 
 def _told(scale: LabelScale) -> str:
     return f"mean {scale.mean:.4g} and standard deviation {scale.std:.4g}"
+
+
+def _other_choice(begun: Experiment, now: Experiment) -> Difference | None:
+    """Return the first change of what a blend's weights or a second stage were chosen by."""
+    if not now.blend.members and now.second_stage is None:
+        return None
+    for key in CHOSEN_BY:
+        found = [getattr(one.evaluate, key) for one in (begun, now)]
+        if found[0] != found[1]:
+            return Difference(f"evaluate.{key}", *found)
+    return None
 
 
 def _other_given(

@@ -33,13 +33,16 @@ class Inputs(NamedTuple):
 
 
 def scale_of(features: Tensor, real: Tensor) -> Params:
-    """Return `mean` [X] and `std` [X] of features [G, C, X] over real items."""
+    """Return `mean` [X] and `std` [X] of features [G, C, X] over real items.
+
+    A feature that never differs has an infinite deviation: nothing was learned of it.
+    """
     count = real.sum().clamp(min=1)
     inside = real.unsqueeze(-1)
     mean = torch.where(inside, features, 0.0).sum((0, 1), dtype=torch.float64) / count
     squares = torch.where(inside, features - mean.float(), 0.0).square()
     std = (squares.sum((0, 1), dtype=torch.float64) / count).sqrt()
-    return {"mean": mean.float(), "std": std.float().clamp(min=1e-6)}
+    return {"mean": mean.float(), "std": torch.where(std > 1e-6, std, torch.inf).float()}
 
 
 def standardised(scale: Params, inputs: Inputs) -> Tensor:

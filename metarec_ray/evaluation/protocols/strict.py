@@ -216,6 +216,11 @@ def _check_settings(window: int, test: Histories, settings: Evaluate) -> None:
 
 
 def _check_size(eligible: int, entities: int, settings: Evaluate, part: Part) -> None:
+    if eligible == 0 and part == "train":
+        raise DataError(
+            f"to learn from there must be an entity with >= {settings.min_positives} different "
+            f"items that others met (evaluate.min_positives), got none among {entities}"
+        )
     if eligible == 0 and part == "valid":
         raise DataError(
             f"choices need a validation entity with >= {settings.min_positives} events to judge by "

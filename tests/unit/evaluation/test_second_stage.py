@@ -198,6 +198,25 @@ def test_ratings_are_refused(store: TaskStore, monkeypatch: pytest.MonkeyPatch) 
         stage_experiments(asked(), store)
 
 
+def test_it_is_learned_for_the_empty_support_alone(store: TaskStore) -> None:
+    experiment = asked(evaluate={**EVALUATE, "ks": [0]})
+    recommender = Recommender(fit_experiment(experiment, store))
+    assert len(recommender.rank([], k=5).items) == 5
+
+
+def test_a_member_that_breaks_after_a_support_leaves_the_ranking_of_the_prior(
+    store: TaskStore,
+) -> None:
+    found = fit_experiment(asked(algorithm={"name": "ease", "penalty": 5.0}), store)
+    similarity = found.model["similarity"].clone()
+    similarity[3] = torch.nan
+    broken = Recommender(found._replace(model=found.model | {"similarity": similarity}))
+    ranking = broken.rank([SupportEvent(broken.ids[3])], k=5)
+    prior = [item.id for item in broken.rank([], k=6).items if item.id != broken.ids[3]]
+    assert (ranking.diverged, ranking.adapted) == (True, False)
+    assert [item.id for item in ranking.items] == prior[:5]
+
+
 def test_too_few_long_histories_are_refused(store: TaskStore) -> None:
     experiment = override(asked(), {"evaluate.min_positives": 10_000})
     with pytest.raises(

@@ -427,3 +427,14 @@ def test_a_blend_of_one_is_its_member() -> None:
     assert torch.equal(blend.scores(asked), one.scores(asked))
     assert torch.equal(blend.total(blend.parts(asked), asked), one.scores(asked))
     assert as_blend(blend, "explicit") is blend
+
+
+def test_without_a_support_nothing_is_met_and_the_list_is_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, nobody = two(first_stage()), supports([0, 0])
+    whole = model.best(nobody, 5, exclude_seen=True)
+    monkeypatch.setattr(model, "scores", None)  # what scores the whole catalogue
+    for one, other in zip(model.best(nobody, 5, exclude_seen=False), whole, strict=True):
+        assert torch.equal(one.rows, other.rows)
+        assert torch.equal(one.scores, other.scores)

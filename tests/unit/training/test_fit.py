@@ -6,11 +6,11 @@ import torch
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import Fitting
 from metarec_ray.algorithms.rivals.neighbours import Ease
-from metarec_ray.config.experiment import Experiment, parse
+from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, ConfigError
 from metarec_ray.inference.recommender import Recommender, SupportEvent
-from metarec_ray.training.artifact import require_same_run
+from metarec_ray.training.artifact import own_config, require_same_run
 from metarec_ray.training.fit import fit
 
 
@@ -76,6 +76,20 @@ def test_another_seed_or_penalty_is_another_run(store: TaskStore) -> None:
     other = experiment.model_copy(update={"run": asked(run={"seed": 1}).run})
     with pytest.raises(CheckpointError, match=r"run.seed was 0 and is 1"):
         require_same_run(checkpoint, other, store, path)
+
+
+def test_other_choices_are_another_run_where_something_is_chosen(store: TaskStore) -> None:
+    alone = asked(algorithm={"name": "ease", "penalty": 5.0})
+    checkpoint, path = fit(alone, store), Path("run/step-0")
+    fewer = {"evaluate.ks": [0]}
+    require_same_run(checkpoint, override(alone, fewer), store, path)
+    members = {name: {"algorithm.name": name} for name in ("ease", "popularity")}
+    for joins in ({"blend": {"members": members}}, {"second_stage": {}}):
+        begun = override(alone, joins)
+        written = checkpoint._replace(config=own_config(begun, 0))
+        require_same_run(written, begun, store, path)
+        with pytest.raises(CheckpointError, match=r"evaluate.ks was \(.*\) and is \(0,\)"):
+            require_same_run(written, override(begun, fewer), store, path)
 
 
 def test_sums_of_shards_are_the_sums_of_the_whole(
