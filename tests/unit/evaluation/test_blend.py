@@ -8,6 +8,7 @@ from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError, DataError, NotFinite
 from metarec_ray.evaluation.blend import blend, fit_blend, member_experiments
+from metarec_ray.evaluation.protocols.strict import StrictTasks
 from metarec_ray.evaluation.validation import validation
 from metarec_ray.inference.predictor import member_scores
 from metarec_ray.inference.recommender import Recommender
@@ -84,6 +85,7 @@ def test_weights_are_chosen_without_a_look_at_test_entities(store: TaskStore) ->
     judged = validation(asked(), store)
     parts = store.histories(("valid",)).task_id
     assert torch.isin(judged.tasks.entity, parts).all()
+    assert isinstance(judged.tasks, StrictTasks)
     assert store.manifest.cutoff is not None
     assert (judged.tasks.time < store.manifest.cutoff).all()
 

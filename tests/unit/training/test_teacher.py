@@ -220,6 +220,9 @@ class Truth:
     def log_share(self, scores: Tensor) -> Tensor:
         return scores
 
+    def stds(self, supports: Supports, items: Tensor) -> None:
+        return None
+
     def adapted(self, supports: Supports) -> int:
         return 2
 
