@@ -60,5 +60,5 @@ def standard_rivals(
 def fitted(learner: FittedLearner, experiment: Experiment, store: TaskStore) -> Recommender:
     """Return a simple learner fitted on the training and validation entities."""
     train = experiment.train.model_copy(update={"parts": "train+valid"})
-    changes = {"algorithm": learner, "train": train, "blend": Blending()}
+    changes = {"algorithm": learner, "train": train, "blend": Blending(), "second_stage": None}
     return Recommender(fit_histories(experiment.model_copy(update=changes), store))

@@ -67,7 +67,7 @@ def _of(source: str, knowledge: Params) -> Params:
 def _member_features(asked: Shortlist) -> Tensor:
     """Return score and log-rank of the first stage and of each of several members [T, C, *]."""
     rank = torch.log1p(torch.arange(asked.item.shape[1]).float()).expand_as(asked.score)
-    own = torch.stack([_behind(asked.score, asked.real), rank], -1)
+    own = torch.stack([asked.behind().clamp(min=_FARTHEST), rank], -1)
     if len(asked.parts) == 1:
         return own
     parts = asked.parts.masked_fill(~asked.real, -torch.inf)

@@ -44,10 +44,9 @@ def inputs_of(
     asked: Shortlist, knowledge: Params, ks: Tensor, as_of: Tensor | None = None
 ) -> Inputs:
     """Return shortlists as a network reads them; `as_of` as `features` takes it."""
-    best = asked.score.masked_fill(~asked.real, -torch.inf).amax(1, keepdim=True)
     return Inputs(
         features(knowledge, asked, as_of=as_of),
-        torch.where(asked.real, asked.score - best, 0.0),
+        asked.behind(),
         asked.real,
         weights_row(asked.events(), ks),
     )

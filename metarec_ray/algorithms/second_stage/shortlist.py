@@ -40,6 +40,10 @@ class Shortlist(NamedTuple):
         """Return the size of each support, int64 [T]."""
         return self.mask.sum(1)
 
+    def behind(self) -> Tensor:
+        """Return how far each score is behind the best of its list, float [T, C], <= 0."""
+        return torch.where(self.real, self.score - self.score[:, :1], 0.0)
+
     def share(self) -> Tensor:
         """Return 1 / the size of the support at each event, float [T, N]; 0 on padding."""
         return self.mask / self.mask.sum(1, keepdim=True).clamp(min=1)
