@@ -9,7 +9,7 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
 from metarec_ray.algorithms.base import MetaLearner, Problem
@@ -46,9 +46,8 @@ class PrototypeNetwork(MetaLearner):
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
-        weight = support.mask * torch.exp(-torch.exp(meta["prototype.log_decay"]) * support.age)
-        prior = torch.exp(meta["prototype.log_prior_events"])
-        share = weight / (weight.sum(-1, keepdim=True) + prior)
+        decay, prior = meta["prototype.log_decay"], meta["prototype.log_prior_events"]
+        share = _shares(support, log_decay=decay, log_prior_events=prior)
         evidence = share * residual(problem, meta, support)
         mean = (evidence.unsqueeze(-2) @ support.item).squeeze(-2)
         fast = shift_user(meta, mean @ meta["prototype.map"])
@@ -99,6 +98,68 @@ class MatchingNetwork(MetaLearner):
         return problem.predict(meta, candidates) + evidence
 
 
+class RelationNetwork(MetaLearner):
+    """A score is a learned comparison with each event of the support [Sung et al., 2018].
+
+    arXiv:1711.06025. A hidden layer over the candidate's vector, the event's, their elementwise
+    product and the event's residual gives one number; an event counts as in `prototype`: e^(-decay
+    age) / (sum of weights + n0). The last layer starts at zero, so training begins at the prior.
+    The paper compares with sums over a class, by a network whose output is a similarity in (0, 1).
+
+    Attributes:
+        width: units of the hidden layer.
+        max_events: number of newest events that candidates are compared with.
+        prior_events: n0 before training: number of events that weigh as much as the prior.
+
+    """
+
+    batched: ClassVar[bool] = True
+    name: Literal["relation"] = "relation"
+    width: PositiveInt = 32
+    max_events: PositiveInt = 20
+    prior_events: PositiveFloat = 5.0
+
+    def init(self, params: Params, generator: Generator) -> Declared:
+        dim = dimensions(params)
+
+        def drawn(*shape: int) -> Parameter:
+            return Parameter(torch.randn(shape, generator=generator) * dim**-0.5, decays=True)
+
+        return {
+            "relation.candidate.weight": drawn(dim, self.width),
+            "relation.event.weight": drawn(dim, self.width),
+            "relation.product.weight": drawn(dim, self.width),
+            "relation.residual.weight": drawn(self.width),
+            "relation.bias": Parameter(torch.zeros(self.width)),
+            "relation.out.weight": Parameter(torch.zeros(self.width), decays=True),
+            "relation.out.bias": Parameter(torch.zeros(())),
+            "relation.log_prior_events": Parameter(torch.tensor(math.log(self.prior_events))),
+            "relation.log_decay": Parameter(torch.tensor(math.log(DECAY))),
+        }
+
+    def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
+        support = support.newest(self.max_events)
+        decay, prior = meta["relation.log_decay"], meta["relation.log_prior_events"]
+        told = residual(problem, meta, support).unsqueeze(-1) * meta["relation.residual.weight"]
+        product = support.item.unsqueeze(-1) * meta["relation.product.weight"]
+        # A candidate times `map` is what its vector and the product add to the hidden layer.
+        return {
+            "map": meta["relation.candidate.weight"] + product,
+            "bias": support.item @ meta["relation.event.weight"] + told + meta["relation.bias"],
+            "share": _shares(support, log_decay=decay, log_prior_events=prior),
+        }
+
+    def score(self, problem: Problem, meta: Params, fast: Params, candidates: Encoded) -> Tensor:
+        scores = problem.predict(meta, candidates)
+        # Event by event: all units of a large catalogue at once would not fit memory.
+        for event in range(fast["share"].shape[-1]):
+            image = candidates.item @ fast["map"][..., event, :, :]
+            units = torch.relu(image + fast["bias"][..., event, None, :])
+            answer = units @ meta["relation.out.weight"] + meta["relation.out.bias"]
+            scores = scores + fast["share"][..., event, None] * answer
+        return scores
+
+
 def residual(problem: Problem, meta: Params, support: Encoded) -> Tensor:
     """Return the residual of each event under the prior [*T, N]; arbitrary on padding.
 
@@ -108,6 +169,12 @@ def residual(problem: Problem, meta: Params, support: Encoded) -> Tensor:
         return torch.ones_like(support.label)
     prior = problem.predict(meta, support)
     return support.label - (torch.sigmoid(prior) if problem.feedback == "binary" else prior)
+
+
+def _shares(support: Encoded, *, log_decay: Tensor, log_prior_events: Tensor) -> Tensor:
+    """Return what each event counts [*T, N], shrunk by n0: in all less than 1, 0 on padding."""
+    weight = support.mask * torch.exp(-torch.exp(log_decay) * support.age)
+    return weight / (weight.sum(-1, keepdim=True) + torch.exp(log_prior_events))
 
 
 def _direction(vectors: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from metarec_ray.algorithms.in_context.pair_attention import PairAttention
 from metarec_ray.algorithms.in_context.recurrent import Recurrent
 from metarec_ray.algorithms.in_context.sasrec import SasRec
 from metarec_ray.algorithms.in_context.transformer import CausalTransformer
-from metarec_ray.algorithms.metric import MatchingNetwork, PrototypeNetwork
+from metarec_ray.algorithms.metric import MatchingNetwork, PrototypeNetwork, RelationNetwork
 from metarec_ray.algorithms.rivals.als import IAls, MfFoldIn
 from metarec_ray.algorithms.rivals.biases import UserItemBias
 from metarec_ray.algorithms.rivals.blends import EasePopularity, ItemKNNPopularity
@@ -43,7 +43,7 @@ ClosedForm = (
     | GaussianProcessHead
     | CovarianceTracking
 )
-Metric = PrototypeNetwork | MatchingNetwork
+Metric = PrototypeNetwork | MatchingNetwork | RelationNetwork
 InContext = CausalTransformer | Recurrent | PairAttention | SasRec
 Floor = Random | Constant
 Rival = (

@@ -208,3 +208,10 @@ class Encoded(NamedTuple):
             time=self.time.gather(-1, position),
             place=self.place.gather(-1, position),
         )
+
+    def newest(self, limit: int) -> "Encoded":
+        """Return the newest `limit` events of a padded set, oldest first; all if it has fewer."""
+        if self.mask.shape[-1] <= limit:
+            return self
+        first = (self.mask.sum(-1, keepdim=True) - limit).clamp(min=0)
+        return self.at(first + torch.arange(limit))

@@ -20,7 +20,7 @@ from metarec_ray.algorithms.in_context.next_items import (
     dropped,
     sampled_classes,
 )
-from metarec_ray.algorithms.in_context.shared import Share, newest, normal
+from metarec_ray.algorithms.in_context.shared import Share, normal
 from metarec_ray.core.batch import Encoded, Params, at_rows
 from metarec_ray.core.histories import Histories
 
@@ -84,7 +84,7 @@ class SasRec(FittedLearner):
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:
         begins = support.mask.sum(-1) <= self.max_events
-        support = newest(support, self.max_events)
+        support = support.newest(self.max_events)
         states = self._states(meta, self._tokens(meta, support.index, begins))
         last = support.mask.sum(-1)[..., None, None]
         last = last.expand(*support.mask.shape[:-1], 1, self.dim)

@@ -41,14 +41,6 @@ def zeros(*shape: int) -> Parameter:
     return Parameter(torch.zeros(shape))
 
 
-def newest(support: Encoded, limit: int) -> Encoded:
-    """Return the newest `limit` events of a padded set, oldest first; a smaller set as it is."""
-    if support.mask.shape[-1] <= limit:
-        return support
-    first = (support.mask.sum(-1, keepdim=True) - limit).clamp(min=0)
-    return support.at(first + torch.arange(limit))
-
-
 def surprise(problem: Problem, events: Encoded) -> Tensor:
     """Return each label minus what the item's offset predicts [*T, N]; 0 for positives."""
     if problem.feedback == "implicit":
@@ -171,7 +163,7 @@ class SequenceReader(MetaLearner):
         """Return the events that are read, and the states [*T, K, D] after the user and each."""
         # Without its oldest events, a support does not begin the history any more.
         begins = problem.begins & (support.mask.sum(-1) <= self.max_events)
-        support = newest(support, self.max_events)
+        support = support.newest(self.max_events)
         training = problem.progress is not None
         user, item = support.user.unsqueeze(-2), support.item + support.context
         if training:

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.base import Problem
-from metarec_ray.algorithms.metric import DECAY, MatchingNetwork, PrototypeNetwork
+from metarec_ray.algorithms.metric import (
+    DECAY,
+    MatchingNetwork,
+    PrototypeNetwork,
+    RelationNetwork,
+)
 from metarec_ray.algorithms.problem import EncodedItems, make_problem
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.parameters import values
@@ -16,7 +21,7 @@ from metarec_ray.models.head import head_score, shift_user
 ITEMS = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0], [3.0, -1.0]], dtype=torch.float64)
 USER = torch.tensor([0.5, -0.25], dtype=torch.float64)
 HIDDEN = {"head.0.item": (2, 3), "head.0.user": (2, 3), "head.0.bias": (3,)}
-LEARNERS = [PrototypeNetwork(), MatchingNetwork()]
+LEARNERS = [PrototypeNetwork(), MatchingNetwork(), RelationNetwork()]
 FEEDBACK = ["explicit", "binary", "implicit"]
 
 
@@ -147,3 +152,62 @@ def test_an_item_without_features_matches_nothing_and_has_a_gradient() -> None:
     scores(learner, "explicit", blank, meta | {"matching.map": key}).sum().backward()
     assert key.grad is not None
     assert bool(torch.isfinite(key.grad).all())
+
+
+def compared(learner: RelationNetwork) -> Params:
+    """Return parameters whose last layer counts: at zero no comparison would."""
+    last = torch.linspace(-1, 1.5, learner.width).double()
+    bias = torch.linspace(0.5, -0.2, learner.width).double()
+    own = {"relation.out.weight": last, "relation.bias": bias}
+    return parameters(learner) | own | {"relation.out.bias": torch.tensor(0.3).double()}
+
+
+@pytest.mark.parametrize("feedback", FEEDBACK)
+def test_a_relation_network_begins_at_the_prior(feedback) -> None:
+    meta = parameters(RelationNetwork())
+    found = scores(RelationNetwork(), feedback, events([1, 2], [1.0, 0.0]), meta)
+    torch.testing.assert_close(found, head_score(meta, events([0, 1, 2, 3])), rtol=0, atol=0)
+
+
+def test_a_relation_is_the_shrunk_mean_of_what_a_hidden_layer_says_of_each_pair() -> None:
+    learner = RelationNetwork(width=3, prior_events=4.0)
+    meta, support = compared(learner), events([1, 2], [5.0, 1.0])
+    error = support.label - head_score(meta, support)
+    of = {name.removeprefix("relation."): value for name, value in meta.items()}
+    older = math.exp(-DECAY)  # of the first event; the second is the newest
+    expected = head_score(meta, events([0, 1, 2, 3])).tolist()
+    for row, c in enumerate(ITEMS):
+        for x, weight, told in zip(ITEMS[[1, 2]], (older, 1), error, strict=True):
+            unit = of["bias"] + told * of["residual.weight"]
+            unit = unit + c @ of["candidate.weight"] + x @ of["event.weight"]
+            unit = unit + (c * x) @ of["product.weight"]
+            answer = of["out.bias"] + sum(
+                float(v) * max(float(value), 0)
+                for v, value in zip(of["out.weight"], unit, strict=True)
+            )
+            expected[row] += weight / (older + 1 + 4) * float(answer)
+    found = scores(learner, "explicit", support, meta)
+    assert found.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_relation_network_compares_with_the_newest_events_whatever_the_padding() -> None:
+    learner = RelationNetwork(width=3, max_events=2)
+    meta = compared(learner)
+    found = scores(learner, "explicit", events([1, 2], [5.0, 1.0]), meta)
+    longer = scores(learner, "explicit", events([3, 1, 2], [9.0, 5.0, 1.0]), meta)
+    torch.testing.assert_close(longer, found, rtol=1e-12, atol=0)
+    padded = events([3, 1, 2, 0, 0], [9.0, 5.0, 1.0, 7.0, 7.0], present=3)
+    padded = padded._replace(age=torch.tensor([2.0, 1, 0, 0, 0]).double())
+    torch.testing.assert_close(scores(learner, "explicit", padded, meta), found, rtol=1e-12, atol=0)
+
+
+def test_a_relation_network_sees_order_by_age_alone() -> None:
+    learner = RelationNetwork(width=3)
+    meta, support = compared(learner), events([1, 2, 3], [5.0, 1.0, 2.0])
+    found = scores(learner, "explicit", support, meta)
+    other = support.at(torch.tensor([2, 0, 1]))
+    torch.testing.assert_close(
+        scores(learner, "explicit", other, meta), found, rtol=1e-12, atol=1e-12
+    )
+    renewed = scores(learner, "explicit", other._replace(age=support.age), meta)
+    assert float((renewed - found).abs().max()) > 1e-3

@@ -1,7 +1,6 @@
 import torch
 
-from metarec_ray.algorithms.in_context.shared import gap_vectors, newest
-from tests.unit.algorithms.in_context.small import support_of
+from metarec_ray.algorithms.in_context.shared import gap_vectors
 
 
 def test_gaps_fall_into_buckets_of_seconds():
@@ -11,12 +10,3 @@ def test_gaps_fall_into_buckets_of_seconds():
     # Gaps 0, 0, 1, 8, 10, 30, 120, 3600: edges belong to the bucket above.
     expected = torch.tensor([0, 0, 1, 1, 2, 3, 4, 5.0])[:, None]
     torch.testing.assert_close(gap_vectors(table, seconds * 1_000_000), expected)
-
-
-def test_a_long_support_is_read_by_its_newest_events():
-    support = newest(support_of([1, 4, 6, 3, 8], width=7), 3)
-    assert support.index.tolist() == [6, 3, 8]
-    assert support.age.tolist() == [2, 1, 0]
-    assert support.mask.all()
-    short = newest(support_of([1, 4], width=7), 3)
-    assert short.mask.tolist() == [True, True, False]
