@@ -103,4 +103,4 @@ def test_the_shared_tests_of_the_unions_hold_them(extended: Path) -> None:
         (extended / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, extended / path)
     shown = run(extended, "-m", "pytest", "-v", "-p", "no:cacheprovider", *tests)
-    assert all(name in shown for name in ("[Attention]", "[pairwise]"))
+    assert all(name in shown for name in ("[Attention]", "name='pairwise'"))
