@@ -61,8 +61,8 @@ class SasRec(FittedLearner):
     blocks: PositiveInt = 2
     heads: PositiveInt = 2
     dropout: Share = 0.2
-    epochs: PositiveInt = 14
-    batch: PositiveInt = 16
+    epochs: PositiveInt = 36
+    batch: PositiveInt = 32
     learning_rate: PositiveFloat = 0.003
     weight_decay: NonNegativeFloat = 0.0
     init_scale: PositiveFloat = 0.02
