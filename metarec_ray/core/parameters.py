@@ -57,6 +57,11 @@ def values(declared: Declared) -> Params:
     return {name: parameter.value for name, parameter in declared.items()}
 
 
+def under(prefix: str, params: Params) -> Params:
+    """Return the parameters whose names begin with `prefix`, by the rest of their names."""
+    return {n.removeprefix(prefix): p for n, p in params.items() if n.startswith(prefix)}
+
+
 def of_part(part: Part, declared: Declared) -> Declared:
     """Return the parameters as ones of `part`."""
     return {name: parameter._replace(part=part) for name, parameter in declared.items()}

@@ -39,9 +39,8 @@ SPACE = {
     "train.weight_decay": {"low": 0.2, "high": 3.0},
     "model.prior_days": {"choices": [30.0, 120.0, None]},
 }
-CANDIDATES = (
-    100  # of the second stage: half of its default for half the time, as good on MovieLens-1M
-)
+CANDIDATES = 100
+"""Of the second stage: on MovieLens-1M's validation users as good as 200, in half of the time."""
 SMALL, SMALL_VALID_SHARE = 500, 0.25
 """Training and validation users below which a log is small, and the share that validates then."""
 Progress = Callable[[str], None]

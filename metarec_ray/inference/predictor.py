@@ -14,6 +14,7 @@ from metarec_ray.algorithms.blending import weights_row
 from metarec_ray.algorithms.problem import Recipe
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core.batch import Features, Params
+from metarec_ray.core.parameters import under
 from metarec_ray.data.settings import Feedback
 from metarec_ray.inference.single import Fitted, Trained
 from metarec_ray.inference.supports import Supports
@@ -151,8 +152,7 @@ def predictor_of(
         return _single(experiment, model, feedback, items, user_tokens)
     members = []
     for name, member in experiment.members().items():
-        prefix = f"{MEMBER}{name}."
-        own = {n.removeprefix(prefix): p for n, p in model.items() if n.startswith(prefix)}
+        own = under(f"{MEMBER}{name}.", model)
         members.append(_single(member, own, feedback, items, user_tokens))
     return Blend(members, model[WEIGHTS], model[SIZES], feedback)
 

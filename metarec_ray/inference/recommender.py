@@ -100,7 +100,7 @@ class Recommender:
         """Kind of the learner in a table: floor, rival or learner."""
         asked = self.experiment
         joins = bool(asked.blend.members) or asked.second_stage is not None
-        return "learner" if joins else self.experiment.algorithm.kind
+        return "learner" if joins else asked.algorithm.kind
 
     def knows(self, item_id: str) -> bool:
         """Return whether an item is in the catalogue."""

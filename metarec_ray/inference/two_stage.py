@@ -14,6 +14,7 @@ from torch import Tensor
 from metarec_ray.algorithms.second_stage.reranker import Reranker
 from metarec_ray.algorithms.second_stage.shortlist import Shortlist
 from metarec_ray.core.batch import Params
+from metarec_ray.core.parameters import under
 from metarec_ray.core.ranking import in_order, top_k
 from metarec_ray.data.settings import Feedback
 from metarec_ray.inference.predictor import Predictor, as_blend
@@ -167,9 +168,8 @@ def two_stage_of(
     candidates: int,
 ) -> TwoStage:
     """Return a first stage with the second stage of a checkpoint's model on top."""
-    own = {n.removeprefix(PREFIX): p for n, p in model.items() if n.startswith(PREFIX)}
     retriever = CandidateRetriever(first, feedback, catalogue, candidates=candidates)
-    return TwoStage(retriever, Reranker(own))
+    return TwoStage(retriever, Reranker(under(PREFIX, model)))
 
 
 def first_stage_model(model: Params) -> Params:

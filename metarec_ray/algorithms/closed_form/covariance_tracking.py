@@ -94,7 +94,7 @@ class CovarianceTracking(FittedLearner):
 def in_order_of_start(histories: Histories) -> Tensor:
     """Return the entities that have events by the time of their first one; ties as they stand."""
     known = (histories.lengths() > 0).nonzero().flatten()
-    return known[histories.time[histories.offsets[known]].argsort(stable=True)]
+    return known[histories.starts()[known].argsort(stable=True)]
 
 
 def evidence_of(meta: Params, histories: Histories) -> Evidence:

@@ -23,6 +23,7 @@ from metarec_ray.algorithms.in_context.next_items import (
 from metarec_ray.algorithms.in_context.shared import Share, normal
 from metarec_ray.core.batch import Encoded, Params, at_rows
 from metarec_ray.core.histories import Histories
+from metarec_ray.core.parameters import under
 
 _TELL = 50  # steps between two lines of progress
 _WARM_UP = 0.05  # share of the steps in which the learning rate rises
@@ -149,8 +150,7 @@ class SasRec(FittedLearner):
 
         states = some(tokens + net["position"][: tokens.shape[-2]])
         for block in range(self.blocks):
-            at = f"{block}."
-            own = {name.removeprefix(at): w for name, w in net.items() if name.startswith(at)}
+            own = under(f"{block}.", net)
             states = states + some(self._attend(own, _normed(states, own["norm"][0])))
             hidden = torch.relu(_normed(states, own["norm"][1]) @ own["up"] + own["up.bias"])
             states = states + some(some(hidden) @ own["down"] + own["down.bias"])

@@ -70,7 +70,7 @@ class SequenceNeighbours(FittedLearner):
         count = count_pairs(histories, self.positive_min)
         met = _first_meetings(histories, self.positive_min)
         kept = met.take(_newest_users(met, self.max_users))
-        start = kept.time[kept.offsets[:-1]]
+        start = kept.starts()
         newest_start = start[-1:].sum()  # 0 without users
         item_users = torch.bincount(kept.item, minlength=kept.n_items)
         return {
@@ -163,5 +163,4 @@ def _first_meetings(histories: Histories, positive_min: float | None) -> Histori
 def _newest_users(histories: Histories, most: int) -> Tensor:
     """Return the entities with events that began last, ascending by their first time."""
     entity = (histories.lengths() > 0).nonzero().squeeze(1)
-    start = histories.time[histories.offsets[:-1][entity]]
-    return entity[start.argsort(stable=True)[-most:]]
+    return entity[histories.starts()[entity].argsort(stable=True)[-most:]]

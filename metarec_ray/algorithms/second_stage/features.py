@@ -16,6 +16,7 @@ from metarec_ray.algorithms.second_stage.transitions import association, transit
 from metarec_ray.algorithms.second_stage.user_groups import group_features, group_ratios
 from metarec_ray.core.batch import Params
 from metarec_ray.core.histories import Histories
+from metarec_ray.core.parameters import under
 
 _SOURCES = ("popularity", "groups", "transitions", "content")
 _BACK = 3  # newest events whose followers are looked up
@@ -45,7 +46,7 @@ def features(knowledge: Params, asked: Shortlist, *, as_of: Tensor | None = None
         as_of: popularity on other days than the end of the log, as `popularity_as_of` returns it.
 
     """
-    own = {source: _of(source, knowledge) for source in _SOURCES}
+    own = {source: under(f"{source}.", knowledge) for source in _SOURCES}
     return torch.cat(
         [
             _member_features(asked),
@@ -57,11 +58,6 @@ def features(knowledge: Params, asked: Shortlist, *, as_of: Tensor | None = None
         ],
         -1,
     )
-
-
-def _of(source: str, knowledge: Params) -> Params:
-    start = source + "."
-    return {n.removeprefix(start): v for n, v in knowledge.items() if n.startswith(start)}
 
 
 def _member_features(asked: Shortlist) -> Tensor:

@@ -88,7 +88,7 @@ def _by_day(histories: Histories, moments: Tensor) -> Iterator[tuple[Tensor, Ten
         yield torch.arange(len(moments)), _of_a_day(*_everything(histories))
         return
     events, of_item, starts = _entering(histories)
-    by_time = histories.time.argsort(stable=True)
+    every_time, by_time = histories.time.sort(stable=True)
     count = torch.zeros(len(SCALES), histories.n_items, dtype=torch.float64)
     ever = torch.zeros(histories.n_items, dtype=torch.float64)
     entities = torch.zeros(len(SCALES), dtype=torch.float64)
@@ -104,7 +104,7 @@ def _by_day(histories: Histories, moments: Tensor) -> Iterator[tuple[Tensor, Ten
         count.index_add_(1, of_item[new], _faded(events, new, moment, scale))
         begins = slice(begun, int(torch.searchsorted(starts.time, moment)))
         entities += _faded(starts, begins, moment, scale).sum(1)
-        every = slice(met, int(torch.searchsorted(histories.time[by_time], moment)))
+        every = slice(met, int(torch.searchsorted(every_time, moment)))
         ever += torch.bincount(histories.item[by_time[every]], minlength=histories.n_items)
         seen, begun, met, before = new.stop, begins.stop, every.stop, day
         yield (which == number).nonzero().flatten(), _of_a_day(count, entities, ever)

@@ -13,6 +13,7 @@ from metarec_ray.algorithms.second_stage.features import features
 from metarec_ray.algorithms.second_stage.ranking_net import Inputs, net_scores, standardised
 from metarec_ray.algorithms.second_stage.shortlist import Shortlist
 from metarec_ray.core.batch import Params
+from metarec_ray.core.parameters import under
 
 _KNOWLEDGE, _NETS, _SCALE = "knowledge.", "nets.", "scale."
 _KS, _HELPS = "ks", "helps"
@@ -28,7 +29,7 @@ class Reranker:
     def __init__(self, params: Params):
         """Take parameters by the names that `parameters` gives them."""
         self.knowledge, self.nets, self.scale = (
-            _under(prefix, params) for prefix in (_KNOWLEDGE, _NETS, _SCALE)
+            under(prefix, params) for prefix in (_KNOWLEDGE, _NETS, _SCALE)
         )
         self.ks, self.helps = params[_KS], params[_HELPS]
 
@@ -69,7 +70,3 @@ def parameters(
     named = {_KNOWLEDGE: knowledge, _NETS: stacked, _SCALE: scale}
     found = {start + name: value for start, one in named.items() for name, value in one.items()}
     return found | {_KS: ks, _HELPS: helps}
-
-
-def _under(prefix: str, params: Params) -> Params:
-    return {n.removeprefix(prefix): p for n, p in params.items() if n.startswith(prefix)}
