@@ -8,6 +8,7 @@ shortlist.
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from metarec_ray.algorithms.second_stage.shortlist import Shortlist
 from metarec_ray.core.batch import Params, SideInformation
@@ -20,7 +21,8 @@ def content(side: SideInformation) -> Params:
     """Return the items as they are compared.
 
     `tokens` int64 [I, B] and `weights` float [I, B], of norm 1 in each field, 0 for tokens of no
-    field that is compared; `field` int64 [tokens], 1 + the number of its field; `numbers` [I, D].
+    field that is compared; `column` float [tokens, F], 1 in the column of its field; `numbers`
+    [I, D].
     """
     kinds = [f for f in side.fields if f.categorical][:FIELDS]
     field = torch.zeros(max(1, side.tokens), dtype=torch.int64)
@@ -36,7 +38,7 @@ def content(side: SideInformation) -> Params:
     return {
         "tokens": tokens,
         "weights": weights / norm,
-        "field": field,
+        "column": one_hot(field, len(kinds) + 1)[:, 1:].float(),
         "numbers": side.features.dense[:, numbers],
     }
 
@@ -52,15 +54,13 @@ def content_features(params: Params, asked: Shortlist) -> Tensor:
 
 
 def _cosines(params: Params, asked: Shortlist, share: Tensor) -> Tensor:
-    field, tokens, weights = params["field"], params["tokens"], params["weights"]
-    profile = torch.zeros(len(asked.item), len(field))
+    column, tokens, weights = params["column"], params["tokens"], params["weights"]
+    profile = torch.zeros(len(asked.item), len(column))
     theirs = (weights[asked.support] * share.unsqueeze(-1)).flatten(1)
     profile.scatter_add_(1, tokens[asked.support].flatten(1), theirs)
     own = tokens[asked.item]  # [T, C, B]
     like = profile.gather(1, own.flatten(1)).view(own.shape) * weights[asked.item]
-    fields = int(field.max())
-    found = torch.zeros(*asked.item.shape, fields + 1).scatter_add_(-1, field[own], like)
-    return found[..., 1:]
+    return (like.unsqueeze(-2) @ column[own]).squeeze(-2)
 
 
 def _distances(params: Params, asked: Shortlist, share: Tensor) -> Tensor:
@@ -70,5 +70,5 @@ def _distances(params: Params, asked: Shortlist, share: Tensor) -> Tensor:
     own = numbers[asked.item]
     newest, known = asked.newest(1)
     distance = (own - numbers[newest]).abs()
-    mean = torch.einsum("tn,tnd->td", share, numbers[asked.support])
-    return torch.cat([distance, own - mean.unsqueeze(1)], -1) * known.unsqueeze(-1)
+    mean = share.unsqueeze(1) @ numbers[asked.support]  # [T, 1, D]
+    return torch.cat([distance, own - mean], -1) * known.unsqueeze(-1)

@@ -62,20 +62,15 @@ def features(knowledge: Params, asked: Shortlist, *, as_of: Tensor | None = None
 
 def _member_features(asked: Shortlist) -> Tensor:
     """Return score and log-rank of the first stage and of each of several members [T, C, *]."""
-    rank = torch.log1p(torch.arange(asked.item.shape[1]).float()).expand_as(asked.score)
-    own = torch.stack([asked.behind().clamp(min=_FARTHEST), rank], -1)
+    rank = torch.log1p(torch.arange(asked.item.shape[1]).float())
+    own = torch.stack([asked.behind().clamp(min=_FARTHEST), rank.expand_as(asked.score)], -1)
     if len(asked.parts) == 1:
         return own
     parts = asked.parts.masked_fill(~asked.real, -torch.inf)
-    order = parts.argsort(dim=-1, descending=True, stable=True).argsort(-1)
-    theirs = torch.cat([_behind(asked.parts, asked.real), torch.log1p(order.float())])
-    return torch.cat([own, theirs.movedim(0, -1)], -1)
-
-
-def _behind(score: Tensor, real: Tensor) -> Tensor:
-    """Return how far each score [*, T, C] is behind the best of its list, <= 0."""
-    best = score.masked_fill(~real, -torch.inf).amax(-1, keepdim=True)
-    return torch.where(real, (score - best).clamp(min=_FARTHEST), 0.0)
+    best, order = parts.sort(dim=-1, descending=True, stable=True)
+    behind = (parts - best[..., :1]).clamp(min=_FARTHEST).masked_fill(~asked.real, 0.0)
+    ranks = torch.empty_like(parts).scatter_(-1, order, rank.expand_as(parts))
+    return torch.cat([own, torch.cat([behind, ranks]).movedim(0, -1)], -1)
 
 
 def _order_features(transition: Params, popularity: Params, asked: Shortlist) -> Tensor:
@@ -90,9 +85,9 @@ def _order_features(transition: Params, popularity: Params, asked: Shortlist) ->
 
 def _support_features(popularity: Params, asked: Shortlist) -> Tensor:
     """Return what all items of a list share: how popular, how fast, how long [T, C, 4]."""
-    usual = (popularity["log_count"][asked.support] * asked.share()).sum(1)
-    gaps = asked.time.diff(dim=1, prepend=asked.time[:, :1]).clamp(min=0) * asked.mask
-    newest = gaps.gather(1, (asked.events() - 1).clamp(min=0)[:, None])[:, 0]
-    minutes = torch.log1p(torch.stack([gaps.sum(1), newest]) / _MINUTE)
-    told = torch.stack([usual, (gaps >= _SECOND).sum(1), *minutes], -1)
+    usual = (popularity["log_count"][asked.support] * asked.share()).sum(1, keepdim=True)
+    gaps = asked.time.diff(dim=1, prepend=asked.time[:, :1]).clamp_(min=0).mul_(asked.mask)
+    newest = gaps.gather(1, (asked.events() - 1).clamp_(min=0).unsqueeze(1))
+    minutes = (torch.cat([gaps.sum(1, keepdim=True), newest], 1) / _MINUTE).log1p_()
+    told = torch.cat([usual, (gaps >= _SECOND).sum(1, keepdim=True), minutes], 1)
     return told.unsqueeze(1).expand(-1, asked.item.shape[1], -1)

@@ -32,11 +32,13 @@ def group_ratios(histories: Histories) -> Params:
     """Return how much likelier each item is in each group.
 
     `log_ratio` [1 + G, I], 0 in row 0, which is of no group, and for groups of nobody; `row` int64
-    [tokens], of a token; `field` int64 [1 + G], 1 + the number of a row's field, 0 for row 0.
+    [tokens], of a token; `column` float [1 + G, F + 1], 1 in the column of a row's field, and in
+    the last one, of their sum.
     """
     side, n_items = histories.users, histories.n_items
-    row, field = torch.zeros(max(1, side.tokens), dtype=torch.int64), [0]
-    for number, span in enumerate(groups(side, n_items), 1):
+    fields = groups(side, n_items)
+    row, field = torch.zeros(max(1, side.tokens), dtype=torch.int64), [len(fields)]
+    for number, span in enumerate(fields):
         size = span.end - span.first
         row[span.first : span.end] = len(field) + torch.arange(size)
         field += [number] * size
@@ -50,14 +52,14 @@ def group_ratios(histories: Histories) -> Params:
     total = count.sum(1, keepdim=True)
     ratio = ((count + SHRINK * share) / ((total + SHRINK) * share)).log()
     ratio[0] = 0.0
-    return {"log_ratio": ratio, "row": row, "field": torch.tensor(field)}
+    column = one_hot(torch.tensor(field), len(fields) + 1).float()
+    column[:, -1] = 1.0
+    return {"log_ratio": ratio, "row": row, "column": column}
 
 
 def group_features(params: Params, users: Features, items: Tensor) -> Tensor:
     """Return the log-ratio of each field that groups users, and their sum [T, C, F + 1]."""
-    row, field = params["row"][users.tokens], params["field"]  # [T, B]
-    of_field = one_hot(field[row], int(field[-1]) + 1)[..., 1:]
-    told = of_field * users.weights.unsqueeze(-1)  # [T, B, F]
+    row = params["row"][users.tokens]  # [T, B]
+    told = params["column"][row] * users.weights.unsqueeze(-1)  # [T, B, F + 1]
     ratio = params["log_ratio"][row.unsqueeze(-1), items.unsqueeze(1)]  # [T, B, C]
-    each = ratio.mT @ told
-    return torch.cat([each, each.sum(-1, keepdim=True)], -1)
+    return ratio.mT @ told

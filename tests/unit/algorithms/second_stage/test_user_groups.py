@@ -44,7 +44,8 @@ def share(item: int) -> float:
 
 def test_ratios_are_those_of_the_counts_by_hand() -> None:
     found = group_ratios(log(TOWN, HOBBY, AGE))
-    assert found["field"].tolist() == [0, 1, 1, 1, 2, 2, 2]
+    town, hobby = [1, 0, 1], [0, 1, 1]
+    assert found["column"][1:].tolist() == [town] * 3 + [hobby] * 3
     # Town 2: users 0 and 2; town 3: user 1; hobby 5: half of user 0 and user 1; hobby 6: half of 0.
     counts = {2: [3, 1, 0], 3: [0, 1, 1], 5: [2 * HALF, HALF + 1, 1], 6: [2 * HALF, HALF, 0]}
     for token in range(7):
