@@ -60,9 +60,19 @@ class CandidateRetriever:
             allowed: bool [T, I], of these items only; None for all that training met.
 
         """
-        if allowed is None and len(self.catalogue.trained) > WHOLE:
+        if allowed is None and self.retrieves:
             return self._retrieved(supports)
-        parts = self.blend.parts(supports)
+        return self.of_parts(self.blend.parts(supports), supports, allowed)
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether shortlists are found without scoring the whole catalogue."""
+        return len(self.catalogue.trained) > WHOLE
+
+    def of_parts(
+        self, parts: Tensor, supports: Supports, allowed: Tensor | None = None
+    ) -> Shortlist:
+        """Return the `shortlists` by the scores of members [M, T, I] that are known already."""
         total = self.blend.total(parts, supports)
         may = self.catalogue.trained.expand(len(total), -1) if allowed is None else allowed
         met = torch.zeros_like(total).scatter_add_(1, supports.item, supports.mask.float()) > 0
@@ -142,8 +152,7 @@ class TwoStage:
 
     def _scores(self, supports: Supports, items: Tensor | None) -> Tensor:
         """Return the scores [T, I] of the catalogue, or [T, Q] of the items of each task."""
-        first = self.candidates.blend.scores(supports, items=items)
-        listed = self.candidates.shortlists(supports)
+        first, listed = self._first(supports, items)
         ordered = self.reranker.scores(listed)
         any_listed = listed.real.any(1, keepdim=True)
         worst = torch.where(listed.real, listed.score, torch.inf).amin(1, keepdim=True)
@@ -157,6 +166,16 @@ class TwoStage:
             inside = torch.where(listed.real, ordered, -torch.inf)
             return outside.scatter_reduce(1, listed.item, inside, "amax")
         return _looked_up(listed, ordered, items, outside)
+
+    def _first(self, supports: Supports, items: Tensor | None) -> tuple[Tensor, Shortlist]:
+        """Return the scores of the first stage, [T, I] or [T, Q], and its shortlists."""
+        blend = self.candidates.blend
+        if self.candidates.retrieves:
+            return blend.scores(supports, items=items), self.candidates.shortlists(supports)
+        parts = blend.parts(supports)  # of everything: both come from it
+        scores = blend.total(parts, supports)
+        listed = self.candidates.of_parts(parts, supports)
+        return scores if items is None else scores.gather(1, items), listed
 
 
 def two_stage_of(

@@ -1,6 +1,6 @@
 """Two stages: the whole catalogue, some items and the best ones all tell the same order."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 import torch
@@ -438,3 +438,22 @@ def test_without_a_support_nothing_is_met_and_the_list_is_enough(
     for one, other in zip(model.best(nobody, 5, exclude_seen=False), whole, strict=True):
         assert torch.equal(one.rows, other.rows)
         assert torch.equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_scores_adapt_every_member_once(sampled: bool) -> None:
+    asked, calls = supports(), list[int]()
+
+    class Counted(Fake):
+        def scores(self, supports: Supports, *, items: Tensor | None = None) -> Tensor:
+            calls.append(len(supports.item))
+            return super().scores(supports, items=items)
+
+    blend = blend_of_two()
+    members = [Counted(*cast(Fake, member)) for member in blend.members]
+    both = two(first_stage(Blend(members, blend.weights, KS, "implicit")))
+    calls.clear()
+    items = torch.arange(5).expand(len(LENGTHS), -1) if sampled else None
+    found = both.scores(asked, items=items)
+    assert calls == [len(LENGTHS)] * 2
+    torch.testing.assert_close(found, two(first_stage()).scores(asked, items=items))
