@@ -40,6 +40,8 @@ class Evaluate(Settings):
         boundary: `clean` judges only entities whose query begins later than their window ends,
             not inside one timestamp; needs a clock.
         force: judge fewer than 100 entities.
+        validation_entities: that choices are made by, at most: what they cost does not grow with
+            the log.
 
     """
 
@@ -51,6 +53,7 @@ class Evaluate(Settings):
     mask: Literal["window", "support"] = "window"
     boundary: Literal["any", "clean"] = "any"
     force: bool = False
+    validation_entities: PositiveInt = 2000
     ratings: RatingCut = RatingCut()
     item_kshot: ItemKshot = ItemKshot()
     cross_domain: CrossDomain = CrossDomain()

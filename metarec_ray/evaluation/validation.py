@@ -24,9 +24,6 @@ from metarec_ray.evaluation.protocols.strict import StrictTasks, cut_tasks, posi
 from metarec_ray.evaluation.scoring import require_finite
 from metarec_ray.inference.predictor import Predictor
 
-MOST = 2000
-"""Validation entities that choices are made by, at most: a fixed draw of more."""
-
 
 class Objective(NamedTuple):
     """The number that choices are made by, a mean over k, as it is told.
@@ -122,17 +119,22 @@ class Validation(NamedTuple):
 def validation(
     experiment: Experiment, store: TaskStore, *, ranks: bool | None = None
 ) -> Validation:
-    """Return the validation entities with enough events, at most `MOST`; DataError without any.
+    """Return the validation entities with enough events, at most `evaluate.validation_entities`.
 
-    With `ranks` they are judged by the ranking of their positives; with None the feedback and the
-    algorithm decide.
+    Of more it is a fixed draw, the same for whatever is compared. With `ranks` they are judged by
+    the ranking of their positives; with None the feedback and the algorithm decide.
+
+    Raises:
+        DataError: there is none.
+
     """
     feedback = store.manifest.feedback
     if ranks is None:
         ranks = feedback == "implicit" or experiment.algorithm.ranks_only
     name, settings = experiment.algorithm.name, experiment.evaluate.leave_last_out
+    most = experiment.evaluate.validation_entities
     if store.held_last:
-        asked = settings.model_copy(update={"entities": min(MOST, settings.entities)})
+        asked = settings.model_copy(update={"entities": min(most, settings.entities)})
         last = last_event_tasks(store, asked, part="valid", force=True)
         return Validation(feedback, last, True, settings.ks, method=name)
     # Without rankings the prediction of every label is judged.
@@ -144,13 +146,13 @@ def validation(
         positive_min=positive_min,
         part="valid",
     )
-    return Validation(feedback, _some(tasks), ranks, experiment.evaluate.ks, method=name)
+    return Validation(feedback, _some(tasks, most), ranks, experiment.evaluate.ks, method=name)
 
 
-def _some(tasks: StrictTasks) -> StrictTasks:
-    """Return the tasks, or `MOST` of them: the same ones for whatever is compared."""
+def _some(tasks: StrictTasks, most: int) -> StrictTasks:
+    """Return the tasks, or a fixed draw of `most` of them."""
     count = len(tasks.entity)
-    if count <= MOST:
+    if count <= most:
         return tasks
     drawn = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    return tasks.at(drawn[:MOST].sort().values)
+    return tasks.at(drawn[:most].sort().values)

@@ -24,7 +24,15 @@ from metarec_ray.errors import CheckpointError
 
 SECTIONS = ("model", "algorithm", "train", "blend", "second_stage")
 """What a run must have in common with the one it resumes; the store's hash stands for `data`."""
-CHOSEN_BY = ("ks", "query_size", "min_positives", "positive_min", "mask", "boundary")
+CHOSEN_BY = (
+    "ks",
+    "query_size",
+    "min_positives",
+    "positive_min",
+    "mask",
+    "boundary",
+    "validation_entities",
+)
 """Keys of `evaluate` that also say what weights of a blend and second stages are chosen by."""
 GIVEN = {"init_from": "source_sha256", "teacher": "teacher_sha256"}
 """Keys of `train` that are checkpoints, with the keys of a state that hold their hashes."""

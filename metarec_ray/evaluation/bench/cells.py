@@ -36,6 +36,7 @@ _NEWER = {
     ("train", "teacher_weight"): 1.0,
     ("train", "teacher_temperature"): 1.0,
     ("evaluate", "leave_last_out"): LeaveLastOut().model_dump(mode="json"),
+    ("evaluate", "validation_entities"): 2000,
 }
 """Keys that came after SCHEMA: with their defaults, cells are those of before."""
 _SECTIONS = ("model", "algorithm", "train", "evaluate", "blend", "second_stage", "bench")

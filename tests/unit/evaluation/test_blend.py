@@ -111,11 +111,11 @@ def test_no_member_is_better_than_the_weights_by_what_chose_them(store: TaskStor
 
 
 def test_more_validation_entities_than_are_needed_are_the_same_draw_of_them(
-    store: TaskStore, monkeypatch: pytest.MonkeyPatch
+    store: TaskStore,
 ) -> None:
     every = validation(asked(), store).tasks
-    monkeypatch.setattr("metarec_ray.evaluation.validation.MOST", 7)
-    some, again = (validation(asked(), store).tasks for _ in range(2))
+    few = override(asked(), {"evaluate.validation_entities": 7})
+    some, again = (validation(few, store).tasks for _ in range(2))
     assert some.entity.tolist() == again.entity.tolist()
     kept = torch.isin(every.entity, some.entity).nonzero().squeeze(1)
     assert len(kept) == 7
