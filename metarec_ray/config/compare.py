@@ -21,6 +21,8 @@ HOW = frozenset(
         "train.max_failures",
         "train.log_every",
         "train.checkpoint_every",
+        "train.keep.last",
+        "train.keep.best",
         "sweep.max_concurrent",
         "sweep.cpus_per_trial",
     )

@@ -90,6 +90,19 @@ class Average(Settings):
     rounds: PositiveInt = 1
 
 
+class Keep(Settings):
+    """The `train.keep` section: which checkpoints of a run are not removed.
+
+    Attributes:
+        last: the newest ones. With two, a damaged one costs the steps since the one before.
+        best: those whose last `query_loss` was least.
+
+    """
+
+    last: PositiveInt = 3
+    best: NonNegativeInt = 0
+
+
 class Train(Settings):
     """The `train` section.
 
@@ -105,6 +118,8 @@ class Train(Settings):
             prior's precisions are exempt.
         max_gradient_norm: the meta-gradient is scaled down to this norm.
         checkpoint_every, log_every: steps between checkpoints and between lines of metrics.
+        keep: which checkpoints stay; the others are removed when a newer one is whole. With
+            periods all stay: each is judged again when a run resumes.
         reference_items: size of the fixed sample that positives compete with in the inner loop.
         loss: what supports and queries are learned by; None for the softmax of implicit feedback,
             the squared error of ratings, the cross-entropy of clicks.
@@ -146,6 +161,7 @@ class Train(Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 0.5
     max_gradient_norm: PositiveFloat = 1.0
     checkpoint_every: PositiveInt = 200
+    keep: Keep = Keep()
     log_every: PositiveInt = 20
     reference_items: PositiveInt = 512
     loss: AnyLoss | None = None
@@ -190,6 +206,15 @@ class Train(Settings):
             value = getattr(self, key)
             if self.periods == 1 and value != Train.model_fields[key].default:
                 raise ValueError(f"{key} needs periods > 1, got {value} and periods 1")
+        return self
+
+    @model_validator(mode="after")
+    def _periods_keep_all(self) -> "Train":
+        if self.periods > 1 and self.keep != Keep():
+            raise ValueError(
+                f"keep needs periods 1, got keep {self.keep.model_dump()} and periods "
+                f"{self.periods}, which all have to stay"
+            )
         return self
 
     @model_validator(mode="after")

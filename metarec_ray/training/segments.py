@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.retention import retain
 from metarec_ray.training.trainer import Trainer
 
 Metrics = dict[str, float]
@@ -88,5 +89,6 @@ def resume(trainer: Trainer, folder: Path) -> int:
 
 
 def save(folder: Path, trainer: Trainer, metrics: Metrics) -> None:
-    """Save a checkpoint of the trainer in `folder`."""
+    """Save a checkpoint of the trainer in `folder`, and remove those that it need not keep."""
     checkpoints.save_step(trainer.checkpoint(metrics), folder)
+    retain(folder, trainer.experiment.train.keep)
