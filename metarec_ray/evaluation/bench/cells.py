@@ -17,6 +17,7 @@ import torch
 from metarec_ray.atomic import replace_text
 from metarec_ray.checkpoint import parameters_sha256
 from metarec_ray.config.experiment import Experiment, override
+from metarec_ray.config.running import Keep
 from metarec_ray.data.files.hashes import sha256_file, sha256_json
 from metarec_ray.data.log import selection
 from metarec_ray.data.protocol_settings import LeaveLastOut
@@ -32,6 +33,7 @@ _NEWER = {
     ("model", "encoder"): TokenSum().model_dump(mode="json"),
     ("train", "loss"): None,
     ("train", "without"): None,
+    ("train", "keep"): Keep().model_dump(mode="json"),
     ("train", "teacher"): None,
     ("train", "teacher_weight"): 1.0,
     ("train", "teacher_temperature"): 1.0,
