@@ -19,7 +19,7 @@ from metarec_ray.evaluation.validation import validation
 from metarec_ray.inference.recommender import Recommender, SupportEvent
 
 EVALUATE = {"ks": [0, 2], "query_size": 2, "min_positives": 4}
-STAGE = {"candidates": 20, "folds": 2, "epochs": 4}
+STAGE = {"candidates": 20, "folds": 2, "ranker": {"epochs": 4}}
 MEMBERS = {
     "popular": {"algorithm.name": "popularity"},
     "ease": {"algorithm.name": "ease", "algorithm.penalty": 5.0},
