@@ -6,6 +6,7 @@ import pytest
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.gradient.maml import Maml
 from metarec_ray.algorithms.losses.labels import Huber
+from metarec_ray.algorithms.second_stage.rankers.boosted_trees import BoostedTrees
 from metarec_ray.algorithms.second_stage.rankers.networks import Networks
 from metarec_ray.config.experiment import Experiment, dump, load, override, override_from, parse
 from metarec_ray.config.judging import SecondStage
@@ -315,13 +316,17 @@ def test_a_second_stage_has_the_keys_of_its_ranker_alone(tmp_path: Path) -> None
     path.write_text("second_stage: {ranker: {epochs: 3}}\n", "utf-8")
     found = load(path).second_stage
     assert found == SecondStage(ranker=Networks(epochs=3))
+    trees = load(path, ["second_stage.ranker.name=boosted_trees", "second_stage.ranker.trees=9"])
+    assert trees.second_stage == SecondStage(ranker=BoostedTrees(trees=9))
     for wrong, message in (
         ("second_stage.epochs=3", r"^second_stage.epochs is not a known key"),
         ("second_stage.ranker.trees=3", r"^second_stage.ranker.trees is not a known key"),
-        ("second_stage.ranker.name=forest", r"ranker.name must be one of 'networks'"),
+        ("second_stage.ranker.name=forest", r"ranker.name must be one of .*'boosted_trees'"),
     ):
         with pytest.raises(ConfigError, match=message):
             load(path, [wrong])
+    with pytest.raises(ConfigError, match=r"second_stage.ranker.leaves must be <= 31, got 32"):
+        load(None, ["second_stage.ranker.name=boosted_trees", "second_stage.ranker.leaves=32"])
 
 
 def test_a_section_that_may_be_nothing_can_be_set_key_by_key() -> None:

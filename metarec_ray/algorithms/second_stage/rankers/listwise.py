@@ -55,6 +55,18 @@ def listwise_loss(scores: Tensor, shortlists: LabelledShortlists) -> Tensor:
     return -log_p.sum(-1) / shortlists.n_relevant
 
 
+def listwise_derivatives(scores: Tensor, shortlists: LabelledShortlists) -> tuple[Tensor, Tensor]:
+    """Return the first and second derivatives [G, C] of `listwise_loss` by each score [G, C].
+
+    With r relevant items in the list of n, d = (r P(item) - [item is relevant]) / n, and the second
+    one r P(item) (1 - P(item)) / n, of an item alone. Both are 0 on padding.
+    """
+    inside = scores.masked_fill(~shortlists.inputs.real, -torch.inf)
+    listed = shortlists.relevant.sum(1, keepdim=True)
+    share, n = torch.softmax(inside, -1), shortlists.n_relevant.unsqueeze(1)
+    return (listed * share - shortlists.relevant.float()) / n, listed * share * (1 - share) / n
+
+
 def ndcg_of(scores: Tensor, shortlists: LabelledShortlists, *, depth: int) -> Tensor:
     """Return the NDCG [G] of the first `depth` items of each list by scores [G, C].
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metarec_ray.algorithms.second_stage.rankers.listwise import (
     concatenated,
+    listwise_derivatives,
     listwise_loss,
     ndcg_of,
 )
@@ -28,6 +29,26 @@ def test_the_loss_is_the_mean_negative_log_probability_of_relevant_items() -> No
     assert found.tolist() == pytest.approx(right, rel=1e-5)
     several = listwise_loss(torch.tensor([SCORES, SCORES]), two_lists())
     torch.testing.assert_close(several, found.expand(2, -1))
+
+
+def test_the_derivatives_are_those_of_autograd() -> None:
+    shortlists = planted(6, 16)
+    missed = shortlists.relevant & (torch.arange(20) > 2)
+    shortlists = shortlists._replace(relevant=missed, n_relevant=torch.full((6,), 5.0))
+    scores = torch.randn(6, 20, dtype=torch.float64, requires_grad=True)
+    loss = listwise_loss(scores, shortlists).sum()
+    (gradient,) = torch.autograd.grad(loss, scores, create_graph=True)
+    curvature = torch.stack(
+        [
+            torch.autograd.grad(gradient[row, item], scores, retain_graph=True)[0][row, item]
+            for row in range(6)
+            for item in range(20)
+        ]
+    ).view(6, 20)
+    found = listwise_derivatives(scores.detach(), shortlists)
+    torch.testing.assert_close(found[0], gradient.detach())
+    torch.testing.assert_close(found[1], curvature)
+    assert not any(one[~shortlists.inputs.real].any() for one in found)
 
 
 def test_a_missed_item_costs_the_same_whatever_the_scores() -> None:

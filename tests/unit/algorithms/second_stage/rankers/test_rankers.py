@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from metarec_ray.algorithms.second_stage.rankers.base import Ranker
+from metarec_ray.algorithms.second_stage.rankers.boosted_trees import BoostedTrees
 from metarec_ray.algorithms.second_stage.rankers.listwise import concatenated, ndcg_of
 from metarec_ray.algorithms.second_stage.rankers.networks import Networks
 from tests.unit.algorithms.second_stage.rankers.lists import (
@@ -16,6 +17,7 @@ from tests.unit.algorithms.second_stage.rankers.lists import (
 
 EVERY = [
     Networks(epochs=8, learning_rate=0.01, weight_decay=0.1, dropout=0.1),
+    BoostedTrees(trees=40, learning_rate=0.3, min_items=20, penalty=1.0, inputs_share=0.5),
 ]
 
 
