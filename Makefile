@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c '$(NEW_ENOUGH)' 2>/dev/null || { echo "Python >= 3.11 is needed, none was found on the PATH: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "setting up .venv with $$("$(PYTHON)" --version) (some minutes the first time)" >&2
 	@"$(PYTHON)" -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,dev,report]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,boosting,dev,report]'
 	@touch $@
 
 quickstart: $(READY) ## the whole path once, on this machine: DATA=synthetic|ml-1m|DIR OUT=runs/quickstart

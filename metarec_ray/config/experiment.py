@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
+from metarec_ray.algorithms.second_stage.rankers.networks import Networks
 from metarec_ray.algorithms.union import Algorithm
 from metarec_ray.config import places, yaml_text
 from metarec_ray.config.judging import Bench, Blending, Evaluate, SecondStage
@@ -25,6 +26,9 @@ from metarec_ray.data.settings import Data
 from metarec_ray.errors import ConfigError
 from metarec_ray.models.encoders.token_sum import TokenSum
 from metarec_ray.models.towers import Towers
+
+_NAMED = {"model": ("encoder", TokenSum().name), "second_stage": ("ranker", Networks().name)}
+"""Parts of sections that are unions, and the member that is meant where none is named."""
 
 
 class Experiment(Settings):
@@ -95,8 +99,9 @@ def parse(tree: dict[str, Any], place: str) -> Experiment:
     may_be_none = [key for key, field in Experiment.model_fields.items() if field.default is None]
     tree = {k: {} if v is None and k not in may_be_none else v for k, v in tree.items()}
     tree = _named(tree, "algorithm", BayesianHead().name)
-    if isinstance(tree.get("model"), dict):
-        tree = {**tree, "model": _named(tree["model"], "encoder", TokenSum().name)}
+    for section, (part, name) in _NAMED.items():
+        if isinstance(tree.get(section), dict):
+            tree = {**tree, section: _named(tree[section], part, name)}
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:

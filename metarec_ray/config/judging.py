@@ -13,6 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from metarec_ray.algorithms.second_stage.rankers.networks import Networks
+from metarec_ray.algorithms.second_stage.rankers.union import AnyRanker
 from metarec_ray.data.protocol_settings import (
     CrossDomain,
     ItemKshot,
@@ -100,27 +102,21 @@ class SecondStage(Settings):
     """The `second_stage` section: a learned order of the best items of a first stage.
 
     The first stage is the experiment's learner, or its blend. It is fitted again for each fold,
-    without the fold's entities; networks learn from what it says of those.
+    without the fold's entities; a ranker learns from what it says of those.
 
     Attributes:
         candidates: items of the first stage that are put in order.
-        folds: equal shares of the training entities; so many networks are averaged, each fitted on
-            all shares but one and judged on that.
+        folds: equal shares of the training entities; so many fits of the ranker are averaged, each
+            on all shares but one and judged on that.
         entities: newest entities that are learned from, at most.
-        epochs: passes over their tasks.
-        learning_rate: peak of one cycle.
-        weight_decay: of the networks.
-        dropout: share of hidden units left out in training.
+        ranker: what orders the items.
 
     """
 
     candidates: Annotated[int, Field(ge=10, le=2000)] = 200
     folds: Annotated[int, Field(ge=2, le=20)] = 3
     entities: PositiveInt = 5000
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 6
-    learning_rate: PositiveFloat = 0.003
-    weight_decay: Annotated[float, Field(ge=0)] = 0.5
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    ranker: AnyRanker = Networks()
 
 
 class BenchLearner(Settings):

@@ -15,7 +15,7 @@ SIGNS = {
 }
 
 
-UNIONS = (("algorithm",), ("model", "encoder"), ("train", "loss"))
+UNIONS = (("algorithm",), ("model", "encoder"), ("train", "loss"), ("second_stage", "ranker"))
 """Sections whose `name` decides which other keys they have."""
 
 

@@ -73,13 +73,11 @@ class Recommender:
         catalogue = Catalogue(self.trained, self.by_id)
         self.predictor: Predictor = first
         self.retriever: Retriever | TwoStage
-        if self.experiment.second_stage is None:
+        stage = self.experiment.second_stage
+        if stage is None:
             self.retriever = Retriever(first, *catalogue)
         else:
-            size = self.experiment.second_stage.candidates
-            self.retriever = two_stage_of(
-                first, checkpoint.model, self.feedback, catalogue, candidates=size
-            )
+            self.retriever = two_stage_of(first, checkpoint.model, self.feedback, catalogue, stage)
             self.predictor = self.retriever
         self.metadata = metadata(self.experiment, checkpoint, self.rules, items=len(self.ids))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metarec_ray.algorithms.second_stage.reranker import Reranker
 from metarec_ray.algorithms.second_stage.shortlist import Shortlist
+from metarec_ray.config.judging import SecondStage
 from metarec_ray.core.batch import Params
 from metarec_ray.core.parameters import under
 from metarec_ray.core.ranking import in_order, top_k
@@ -183,12 +184,11 @@ def two_stage_of(
     model: Params,
     feedback: Feedback,
     catalogue: Catalogue,
-    *,
-    candidates: int,
+    asked: SecondStage,
 ) -> TwoStage:
-    """Return a first stage with the second stage of a checkpoint's model on top."""
-    retriever = CandidateRetriever(first, feedback, catalogue, candidates=candidates)
-    return TwoStage(retriever, Reranker(under(PREFIX, model)))
+    """Return a first stage with the second stage of a checkpoint's model on top, as `asked` for."""
+    retriever = CandidateRetriever(first, feedback, catalogue, candidates=asked.candidates)
+    return TwoStage(retriever, Reranker(asked.ranker, under(PREFIX, model)))
 
 
 def first_stage_model(model: Params) -> Params:

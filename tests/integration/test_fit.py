@@ -16,6 +16,7 @@ from metarec_ray.engine.tune.driver import sweep
 from metarec_ray.errors import CheckpointError
 from metarec_ray.evaluation.blend import fit_blend
 from metarec_ray.evaluation.second_stage.fit import fit_experiment
+from tests.unit.algorithms.second_stage.rankers.lists import installed
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 EVALUATE = {"ks": [0, 2], "query_size": 2, "min_positives": 4}
@@ -88,7 +89,7 @@ def test_a_second_stage_takes_up_the_folds_it_has_and_gives_the_bits_of_one_proc
         algorithm={"name": "maml"},
         model={"dim": 4},
         train={"steps": 2, "lanes": 2},
-        second_stage={"folds": 2, "candidates": 10, "epochs": 1},
+        second_stage={"folds": 2, "candidates": 10, "ranker": {"epochs": 1}},
     )
     said: list[str] = []
     first = train(stages, data_dir=None, progress=said.append)
@@ -106,6 +107,23 @@ def test_a_second_stage_takes_up_the_folds_it_has_and_gives_the_bits_of_one_proc
     assert parameters_sha256(alone.model) == first.parameters_sha256
     assert train(stages, data_dir=None, progress=said.append) == again
     assert said[-1] == "train: maml with a second stage is fitted already"
+
+
+def test_trees_of_a_second_stage_are_the_bits_of_one_process(
+    ray_session: None, synthetic_store: Path, tmp_path: Path
+) -> None:
+    trees = {"name": "boosted_trees", "trees": 5, "min_items": 20}
+    stages = asked(
+        tmp_path,
+        synthetic_store,
+        algorithm={"name": "popularity"},
+        second_stage={"folds": 2, "candidates": 20, "ranker": trees},
+    )
+    assert stages.second_stage is not None
+    installed(stages.second_stage.ranker)
+    found = train(stages, data_dir=None, progress=print)
+    alone = fit_experiment(stages, TaskStore.open(synthetic_store))
+    assert parameters_sha256(alone.model) == found.parameters_sha256
 
 
 def test_a_sweep_over_a_rival_picks_its_penalty(

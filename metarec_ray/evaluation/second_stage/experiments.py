@@ -22,11 +22,13 @@ def stage_experiments(experiment: Experiment, store: TaskStore) -> dict[str, Exp
 
     Raises:
         ConfigError: labels are no positives, or entities have several domains.
+        MachineError: the ranker needs a package that is not installed.
 
     """
     stage, first = experiment.second_stage, experiment.first_stage()
     assert stage is not None
     _require_suitable(experiment, store)
+    stage.ranker.require_installed()  # before hours of first stages, not after
     members = first.members() or {"first": first}
     whole = member_experiments(first, store) if first.members() else members
     folds = {

@@ -1,7 +1,7 @@
 """Fit a second stage: learn how to order what a first stage lists for entities it has not seen.
 
-A network learns from the shortlists of all folds but one and is judged on that: what it gains
-there, at each size of the support, decides whether it is used. Knows networks and checkpoints; the
+A ranker learns from the shortlists of all folds but one and is judged on that: what it gains
+there, at each size of the support, decides whether it is used. Knows rankers and checkpoints; the
 shortlists are made in `shortlists.py`.
 
 Axes: K sizes of the support.
@@ -18,14 +18,13 @@ from torch import Tensor
 
 from metarec_ray.algorithms.base import ALONE, Fitting
 from metarec_ray.algorithms.second_stage.features import item_knowledge
-from metarec_ray.algorithms.second_stage.fitting import (
-    Hyperparameters,
+from metarec_ray.algorithms.second_stage.rankers.base import Ranker
+from metarec_ray.algorithms.second_stage.rankers.inputs import scale_of, standardised
+from metarec_ray.algorithms.second_stage.rankers.listwise import (
     LabelledShortlists,
     concatenated,
-    fit_network,
     ndcg_of,
 )
-from metarec_ray.algorithms.second_stage.ranking_net import net_scores, scale_of, standardised
 from metarec_ray.algorithms.second_stage.reranker import parameters
 from metarec_ray.checkpoint import Checkpoint
 from metarec_ray.config.experiment import Experiment
@@ -44,27 +43,27 @@ from metarec_ray.training.artifact import own_config
 from metarec_ray.training.fit import fit
 from metarec_ray.training.process import set_up
 
-DEPTH = 10  # of the rankings by which it is decided where networks are used
+DEPTH = 10  # of the rankings by which it is decided where fits are used
 METRIC = f"ndcg@{DEPTH}"
 CHUNK = 256  # shortlists that are judged side by side
 
 
-class _NetworkFit(NamedTuple):
-    """What a network is fitted on; it can be sent to other processes."""
+class _RankerFit(NamedTuple):
+    """What a ranker is fitted on; it can be sent to other processes."""
 
+    ranker: Ranker
     folds: list[LabelledShortlists]
     scale: Params
     sizes: int
-    hyperparameters: Hyperparameters
     seed: int
 
 
 class _Verdict(NamedTuple):
-    """What networks are worth on shortlists they were not fitted on, at each size of the support.
+    """What fits are worth on shortlists they were not fitted on, at each size of the support.
 
     Attributes:
         first: mean NDCG@10 [K] of the first stage's order.
-        second: of the networks'.
+        second: of the fits'.
 
     """
 
@@ -73,7 +72,7 @@ class _Verdict(NamedTuple):
 
     @property
     def helps(self) -> Tensor:
-        """Return where networks are better, bool [K]."""
+        """Return where the fits are better, bool [K]."""
         return self.second > self.first
 
     def metrics(self) -> dict[str, float]:
@@ -128,22 +127,23 @@ def fit_second_stage(
         experiment: with a `second_stage`.
         store: of the whole experiment.
         stages: the checkpoint of each of `stage_experiments`.
-        fitting: makes the shortlists of folds, and fits networks, beside each other.
+        fitting: makes the shortlists of folds, and fits the ranker, beside each other.
         started: `time.perf_counter()` before the first learner was fitted.
 
     """
+    assert experiment.second_stage is not None
     final, without = _first_stages(experiment, store, stages, fitting, started)
     fitting.progress(f"second stage: shortlists of {len(without)} folds")
     requests = [FoldRequest(experiment, store.path, n, one) for n, one in enumerate(without)]
     folds = fitting.each(shortlists_of_fold, requests)
-    networks, scale = _networks(experiment, folds, fitting)
-    ks = support_sizes(experiment)
-    verdict = _judged(folds, networks, scale, len(ks))
+    scale, ks = _scale(folds), support_sizes(experiment)
+    fits = _fits(experiment, folds, scale, fitting)
+    verdict = _judged(experiment.second_stage.ranker, folds, fits, scale, len(ks))
     for line in verdict.sentences(ks):
         fitting.progress(line)
     own = parameters(
         item_knowledge(training_histories(experiment, store)),
-        networks,
+        fits,
         scale,
         ks=torch.tensor(ks),
         helps=verdict.helps,
@@ -175,46 +175,46 @@ def _first_stages(
     return final, [added_up(first, store, members, weights, {}) for members in of_folds]
 
 
-def _networks(
-    experiment: Experiment, folds: list[LabelledShortlists], fitting: Fitting
-) -> tuple[list[Params], Params]:
-    """Return a network for each fold, fitted on the other folds, and the scale of its inputs."""
+def _scale(folds: list[LabelledShortlists]) -> Params:
+    every = [(one.inputs.features, one.inputs.real) for one in folds]
+    return scale_of(*(torch.cat(column) for column in zip(*every, strict=True)))
+
+
+def _fits(
+    experiment: Experiment, folds: list[LabelledShortlists], scale: Params, fitting: Fitting
+) -> list[Params]:
+    """Return a fit of the ranker for each fold, on the other folds."""
     stage = experiment.second_stage
     assert stage is not None
-    every = [(one.inputs.features, one.inputs.real) for one in folds]
-    scale = scale_of(*(torch.cat(column) for column in zip(*every, strict=True)))
-    how = Hyperparameters(stage.epochs, stage.learning_rate, stage.weight_decay, stage.dropout)
     count, seed = sum(len(one.weight) for one in folds), experiment.run.seed * stage.folds
-    fitting.progress(f"second stage: {len(folds)} networks on {count:,} shortlists")
+    fitting.progress(f"second stage: {len(folds)} {stage.ranker.fits} on {count:,} shortlists")
     sizes = len(support_sizes(experiment))
-    fits = [
-        _NetworkFit(folds[:fold] + folds[fold + 1 :], scale, sizes, how, seed + fold)
+    asked = [
+        _RankerFit(stage.ranker, folds[:fold] + folds[fold + 1 :], scale, sizes, seed + fold)
         for fold in range(len(folds))
     ]
-    return fitting.each(_network, fits), scale
+    return fitting.each(_ranker_fit, asked)
 
 
-def _network(one: _NetworkFit) -> Params:
+def _ranker_fit(one: _RankerFit) -> Params:
     set_up(torch.device("cpu"))
-    return fit_network(
-        concatenated(one.folds),
-        one.scale,
-        sizes=one.sizes,
-        hyperparameters=one.hyperparameters,
-        seed=one.seed,
-    )
+    return one.ranker.fit(concatenated(one.folds), one.scale, sizes=one.sizes, seed=one.seed)
 
 
 def _judged(
-    folds: list[LabelledShortlists], networks: list[Params], scale: Params, sizes: int
+    ranker: Ranker,
+    folds: list[LabelledShortlists],
+    fits: list[Params],
+    scale: Params,
+    sizes: int,
 ) -> _Verdict:
-    """Judge each network on the fold that it was not fitted on; newest entities weigh most."""
+    """Judge each fit on the fold that it was not fitted on; newest entities weigh most."""
     totals = torch.zeros(3, sizes, dtype=torch.float64)
-    for fold, network in zip(folds, networks, strict=True):
+    for fold, fitted in zip(folds, fits, strict=True):
         for tasks in torch.arange(len(fold.weight)).split(CHUNK):
             part = fold.at(tasks)
             inputs = part.inputs
-            second = net_scores(network, standardised(scale, inputs), inputs)[0]
+            second = ranker.scores(fitted, standardised(scale, inputs), inputs)[0]
             values = [ndcg_of(scores, part, depth=DEPTH) for scores in (inputs.score, second)]
             weighed = torch.stack([*values, torch.ones_like(values[0])]) * part.weight
             totals.index_add_(1, inputs.size, weighed)

@@ -1,7 +1,7 @@
 """The shortlists that a second stage learns from: those of a fold its first stage has not seen.
 
 Knows whose shortlists are worth learning from, what was known on the day they began, and the
-protocol that says which items are relevant; does not know networks.
+protocol that says which items are relevant; does not know rankers.
 
 Axes: T tasks, C items of a shortlist, E entities.
 """
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.second_stage.features import item_knowledge
-from metarec_ray.algorithms.second_stage.fitting import LabelledShortlists, concatenated
 from metarec_ray.algorithms.second_stage.popularity import popularity_as_of
+from metarec_ray.algorithms.second_stage.rankers.listwise import LabelledShortlists, concatenated
 from metarec_ray.algorithms.second_stage.reranker import inputs_of
 from metarec_ray.algorithms.second_stage.shortlist import Shortlist
 from metarec_ray.checkpoint import Checkpoint

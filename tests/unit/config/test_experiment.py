@@ -6,6 +6,8 @@ import pytest
 from metarec_ray.algorithms.closed_form.bayesian import BayesianHead
 from metarec_ray.algorithms.gradient.maml import Maml
 from metarec_ray.algorithms.losses.labels import Huber
+from metarec_ray.algorithms.second_stage.rankers.boosted_trees import BoostedTrees
+from metarec_ray.algorithms.second_stage.rankers.networks import Networks
 from metarec_ray.config.experiment import Experiment, dump, load, override, override_from, parse
 from metarec_ray.config.judging import SecondStage
 from metarec_ray.data.settings import Rows
@@ -307,6 +309,24 @@ def test_a_second_stage_is_none_unless_it_is_asked_for(tmp_path: Path) -> None:
     assert load(None, ["second_stage.folds=4"]).second_stage == SecondStage(folds=4)
     with pytest.raises(ConfigError, match=r"second_stage.folds must be >= 2, got 1"):
         load(None, ["second_stage.folds=1"])
+
+
+def test_a_second_stage_has_the_keys_of_its_ranker_alone(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.yaml"
+    path.write_text("second_stage: {ranker: {epochs: 3}}\n", "utf-8")
+    found = load(path).second_stage
+    assert found == SecondStage(ranker=Networks(epochs=3))
+    trees = load(path, ["second_stage.ranker.name=boosted_trees", "second_stage.ranker.trees=9"])
+    assert trees.second_stage == SecondStage(ranker=BoostedTrees(trees=9))
+    for wrong, message in (
+        ("second_stage.epochs=3", r"^second_stage.epochs is not a known key"),
+        ("second_stage.ranker.trees=3", r"^second_stage.ranker.trees is not a known key"),
+        ("second_stage.ranker.name=forest", r"ranker.name must be one of .*'boosted_trees'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load(path, [wrong])
+    with pytest.raises(ConfigError, match=r"second_stage.ranker.leaves must be <= 31, got 32"):
+        load(None, ["second_stage.ranker.name=boosted_trees", "second_stage.ranker.leaves=32"])
 
 
 def test_a_section_that_may_be_nothing_can_be_set_key_by_key() -> None:

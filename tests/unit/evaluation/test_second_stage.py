@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,18 @@ from metarec_ray.core.histories import Histories
 from metarec_ray.core.ranking import top_k
 from metarec_ray.data.tasks.folds import fold_of_entities
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.errors import ConfigError, DataError
+from metarec_ray.errors import ConfigError, DataError, MachineError
 from metarec_ray.evaluation.second_stage import fit as fitting
 from metarec_ray.evaluation.second_stage import shortlists
 from metarec_ray.evaluation.second_stage.experiments import stage_experiments
 from metarec_ray.evaluation.second_stage.fit import fit_experiment
 from metarec_ray.evaluation.validation import validation
 from metarec_ray.inference.recommender import Recommender, SupportEvent
+from tests.unit.algorithms.second_stage.rankers.lists import installed
 
 EVALUATE = {"ks": [0, 2], "query_size": 2, "min_positives": 4}
-STAGE = {"candidates": 20, "folds": 2, "epochs": 4}
+STAGE: dict[str, object] = {"candidates": 20, "folds": 2, "ranker": {"epochs": 4}}
+TREES = {"name": "boosted_trees", "trees": 20, "min_items": 20}
 MEMBERS = {
     "popular": {"algorithm.name": "popularity"},
     "ease": {"algorithm.name": "ease", "algorithm.penalty": 5.0},
@@ -49,9 +52,17 @@ def test_a_second_stage_orders_better_than_its_first_stage(store: TaskStore) -> 
     assert any("after 2 events ndcg@10" in line for line in lines)
 
 
-def test_both_stages_are_one_checkpoint(store: TaskStore, tmp_path: Path) -> None:
-    experiment = asked(blend={"members": MEMBERS})
+@pytest.mark.parametrize("ranker", [STAGE["ranker"], TREES], ids=["networks", "boosted_trees"])
+def test_both_stages_are_one_checkpoint(
+    store: TaskStore, tmp_path: Path, ranker: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = STAGE | {"ranker": ranker}
+    experiment = asked(blend={"members": MEMBERS}, second_stage=stage)
+    assert experiment.second_stage is not None
+    installed(experiment.second_stage.ranker)
     found = fit_experiment(experiment, store)
+    assert bool(found.model["second_stage.helps"].any())
+    monkeypatch.setitem(sys.modules, "lightgbm", None)  # nobody who serves needs it
     save(found, tmp_path / "saved")
     again = Recommender(load(tmp_path / "saved"))
     supports = validation(experiment, store).tasks.supports(2)
@@ -215,6 +226,15 @@ def test_a_member_that_breaks_after_a_support_leaves_the_ranking_of_the_prior(
     prior = [item.id for item in broken.rank([], k=6).items if item.id != broken.ids[3]]
     assert (ranking.diverged, ranking.adapted) == (True, False)
     assert [item.id for item in ranking.items] == prior[:5]
+
+
+def test_a_ranker_that_cannot_be_fitted_is_refused_before_any_first_stage(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    trees = asked(second_stage=STAGE | {"ranker": TREES})
+    with pytest.raises(MachineError, match=r"boosted_trees needs the package lightgbm"):
+        stage_experiments(trees, store)
 
 
 def test_too_few_long_histories_are_refused(store: TaskStore) -> None:

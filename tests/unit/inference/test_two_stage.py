@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from metarec_ray.algorithms.second_stage.features import features, item_knowledge
-from metarec_ray.algorithms.second_stage.ranking_net import initial_network, scale_of
+from metarec_ray.algorithms.second_stage.rankers.inputs import scale_of
+from metarec_ray.algorithms.second_stage.rankers.networks import Networks, initial_network
 from metarec_ray.algorithms.second_stage.reranker import Reranker, inputs_of, parameters
+from metarec_ray.config.judging import SecondStage
 from metarec_ray.core.batch import Features, Params
 from metarec_ray.inference import two_stage as module
 from metarec_ray.inference.predictor import Blend, Predictor, as_blend
@@ -108,7 +110,7 @@ def second_params(first: CandidateRetriever, *, helps: bool = True) -> Params:
 
 
 def two(first: CandidateRetriever, *, helps: bool = True) -> TwoStage:
-    return TwoStage(first, Reranker(second_params(first, helps=helps)))
+    return TwoStage(first, Reranker(Networks(), second_params(first, helps=helps)))
 
 
 def met(asked: Supports, task: int) -> set[int]:
@@ -315,7 +317,7 @@ def one_goes_wrong() -> Supports:
 @pytest.mark.parametrize("rows", [slice(None), 20])
 def test_what_is_no_number_in_the_first_stage_is_none_in_the_scores(rows: slice | int) -> None:
     first = first_stage(wrong(rows))
-    model = TwoStage(first, Reranker(second_params(first_stage(fake(0)))))
+    model = TwoStage(first, Reranker(Networks(), second_params(first_stage(fake(0)))))
     found = model.scores(one_goes_wrong())
     assert bool(found[0].isnan().any())
     assert bool(found[1].isfinite().all())
@@ -328,7 +330,7 @@ def test_what_is_no_number_in_the_first_stage_is_reported_with_the_best(
 ) -> None:
     monkeypatch.setattr(module, "WHOLE", whole)
     first = first_stage(wrong(rows))
-    model = TwoStage(first, Reranker(second_params(first_stage(fake(0)))))
+    model = TwoStage(first, Reranker(Networks(), second_params(first_stage(fake(0)))))
     found = model.best(one_goes_wrong(), 5, exclude_seen=True)
     assert [one.finite for one in found] == [False, True]
 
@@ -337,8 +339,8 @@ def test_what_is_no_number_in_the_first_stage_is_reported_with_the_best(
 def test_what_is_no_number_in_the_second_stage_is_reported(k: int) -> None:
     first, asked = first_stage(), supports([0, 1])
     params = second_params(first)
-    params["nets.first_stage_weight"][:, 1] = torch.nan
-    found = TwoStage(first, Reranker(params)).best(asked, k, exclude_seen=True)
+    params["fits.first_stage_weight"][:, 1] = torch.nan
+    found = TwoStage(first, Reranker(Networks(), params)).best(asked, k, exclude_seen=True)
     assert [one.finite for one in found] == [True, False]
 
 
@@ -380,8 +382,10 @@ def test_two_stages_are_those_of_one_checkpoint() -> None:
     model = {"member.weight": torch.ones(2)} | {PREFIX + name: p for name, p in own.items()}
     assert first_stage_model(model).keys() == {"member.weight"}
     catalogue = Catalogue(EVERY, BY_ID)
-    found = two_stage_of(blend_of_two(), model, "implicit", catalogue, candidates=LIST)
-    assert torch.equal(found.scores(asked), TwoStage(first, Reranker(own)).scores(asked))
+    found = two_stage_of(blend_of_two(), model, "implicit", catalogue, SecondStage(candidates=LIST))
+    assert torch.equal(
+        found.scores(asked), TwoStage(first, Reranker(Networks(), own)).scores(asked)
+    )
     assert found.shares_are_scores
     assert torch.equal(found.log_share(torch.ones(1, 3)), torch.ones(1, 3))
     assert found.adapted(asked) == first.blend.adapted(asked)
@@ -417,7 +421,9 @@ def test_a_member_that_does_not_count_says_nothing_to_the_second_stage() -> None
     asked, blend = supports([1]), blend_of_two()
     params = second_params(first_stage())
     blend.members = [fake(0), Fake(torch.full((ITEMS,), torch.nan), torch.zeros(ITEMS, ITEMS))]
-    (best,) = TwoStage(first_stage(blend), Reranker(params)).best(asked, 5, exclude_seen=True)
+    (best,) = TwoStage(first_stage(blend), Reranker(Networks(), params)).best(
+        asked, 5, exclude_seen=True
+    )
     assert best.finite
 
 

@@ -6,11 +6,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from metarec_ray.algorithms.second_stage.features import features, item_knowledge
-from metarec_ray.algorithms.second_stage.ranking_net import (
+from metarec_ray.algorithms.second_stage.rankers.inputs import scale_of, standardised
+from metarec_ray.algorithms.second_stage.rankers.networks import (
+    Networks,
     initial_network,
     net_scores,
-    scale_of,
-    standardised,
 )
 from metarec_ray.algorithms.second_stage.reranker import Reranker, inputs_of, parameters
 from metarec_ray.algorithms.second_stage.shortlist import Shortlist
@@ -85,12 +85,14 @@ def test_what_is_written_is_read_again_and_gives_the_same_scores() -> None:
     for name, value in whole.items():
         assert value.dtype == read[name].dtype
         assert torch.equal(value, read[name]), name
-    assert torch.equal(Reranker(read).scores(asked()), Reranker(whole).scores(asked()))
+    assert torch.equal(
+        Reranker(Networks(), read).scores(asked()), Reranker(Networks(), whole).scores(asked())
+    )
 
 
 def test_names_say_which_part_a_parameter_is_of() -> None:
     names = {name.split(".")[0] for name in params([True] * 3)}
-    assert names == {"knowledge", "nets", "scale", "ks", "helps"}
+    assert names == {"knowledge", "fits", "scale", "ks", "helps"}
 
 
 def test_scores_are_the_mean_of_the_networks() -> None:
@@ -98,7 +100,7 @@ def test_scores_are_the_mean_of_the_networks() -> None:
     inputs = inputs_of(lists, knowledge(), KS)
     standard = standardised(scale_of(inputs.features, inputs.real), inputs)
     right = torch.stack([net_scores(net(seed), standard, inputs)[0] for seed in (3, 4)]).mean(0)
-    found = Reranker(whole).scores(lists)
+    found = Reranker(Networks(), whole).scores(lists)
     torch.testing.assert_close(found[lists.real], right[lists.real], rtol=1e-4, atol=1e-4)
     assert bool((found[~lists.real] == -torch.inf).all())
 
@@ -117,8 +119,8 @@ def test_the_inputs_hold_the_score_behind_the_best_and_the_size_that_was_learned
 @pytest.mark.parametrize("helps", [[False] * 3, [True, False, True], [False, True, False]])
 def test_where_it_does_not_help_the_order_is_that_of_the_first_stage(helps: list[bool]) -> None:
     lists = asked()
-    found = Reranker(params(helps)).scores(lists)
-    learned = Reranker(params([True] * 3)).scores(lists)
+    found = Reranker(Networks(), params(helps)).scores(lists)
+    learned = Reranker(Networks(), params([True] * 3)).scores(lists)
     first = (lists.score - lists.score[:, :1]).masked_fill(~lists.real, -torch.inf)
     for task, row in enumerate([0, 1, 1, 2, 2]):
         assert torch.equal(found[task], (learned if helps[row] else first)[task])
@@ -131,12 +133,12 @@ def test_a_fresh_network_leaves_the_order_as_it_is() -> None:
     scale = scale_of(inputs.features, inputs.real)
     nothing = initial_network(inputs.features.shape[-1], len(KS), torch.Generator())
     whole = parameters(knowledge(), [nothing], scale, ks=KS, helps=torch.ones(3).bool())
-    found = Reranker(whole).scores(lists)
+    found = Reranker(Networks(), whole).scores(lists)
     assert torch.equal(found[lists.real], inputs.score[lists.real])
 
 
 def test_a_task_does_not_depend_on_its_neighbours() -> None:
-    lists, model = asked(), Reranker(params([True] * 3))
+    lists, model = asked(), Reranker(Networks(), params([True] * 3))
     together = model.scores(lists)
     for task in range(len(LENGTHS)):
         alone = model.scores(of_task(lists, task))[0]
