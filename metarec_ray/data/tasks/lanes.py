@@ -134,13 +134,11 @@ class LaneSampler:
             entities[asked] = self._order(seed, int(epoch))[within[asked]]
         own = (seed, epochs, self.histories.task_id.numpy()[entities])
         windows = self._windows(entities, uniform(*own, draws=4))
-        if self._augmented is None:
-            return self._lane(entities, windows, seed=negatives_seed)
-        width = windows.support[1].shape[1]
-        drawn = augmentation.draw(self._augmented, *own, width=width)
-        windows = windows._replace(support=augmentation.thinned(windows.support, drawn.kept))
         lane = self._lane(entities, windows, seed=negatives_seed)
-        return lane._replace(tasks=augmentation.shifted(lane.tasks, drawn.shift))
+        if self._augmented is None:
+            return lane
+        shift = augmentation.label_shifts(self._augmented, *own)
+        return lane._replace(tasks=augmentation.shifted(lane.tasks, shift))
 
     def _order(self, seed: int, epoch: int) -> np.ndarray:
         """Return the order of entities in an epoch; the last two orders are cached."""

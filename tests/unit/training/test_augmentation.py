@@ -19,7 +19,7 @@ from tests.unit.training.rating_log import store_of
 
 USERS, ITEMS, EVENTS = 200, 30, 20
 SMALL = {"steps": 4, "lanes": 2, "lane_tasks": 4, "num_workers": 1, "reference_items": 16}
-BOTH = {"label_shift": 1.0, "support_dropout": 0.4}
+SHIFTED = {"label_shift": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def parameters(store: TaskStore, asked: Experiment, steps: int = 4) -> dict[str,
 def test_zeros_train_the_bits_of_no_augmentation_and_others_do_not(ratings: TaskStore) -> None:
     plain = parameters(ratings, experiment())
     zeros = parameters(ratings, experiment(augmentation={}))
-    others = parameters(ratings, experiment(augmentation=BOTH))
+    others = parameters(ratings, experiment(augmentation=SHIFTED))
     assert all(torch.equal(plain[name], zeros[name]) for name in plain)
     assert any(not torch.equal(plain[name], others[name]) for name in plain)
     # What is counted over the log is counted over the labels as they are.
@@ -68,7 +68,7 @@ def test_zeros_train_the_bits_of_no_augmentation_and_others_do_not(ratings: Task
 
 
 def test_a_resumed_run_is_the_one_that_never_stopped(ratings: TaskStore, tmp_path: Path) -> None:
-    asked = experiment(augmentation=BOTH)
+    asked = experiment(augmentation=SHIFTED)
     whole = parameters(ratings, asked)
     begun = Trainer(asked, ratings)
     for _ in begun.run(2):
@@ -82,7 +82,7 @@ def test_a_resumed_run_is_the_one_that_never_stopped(ratings: TaskStore, tmp_pat
 
 def test_validation_is_of_tasks_as_they_are(ratings: TaskStore) -> None:
     assert validate(Trainer(experiment(), ratings)) == validate(
-        Trainer(experiment(augmentation=BOTH), ratings)
+        Trainer(experiment(augmentation=SHIFTED), ratings)
     )
 
 
@@ -110,16 +110,16 @@ def test_who_knows_the_user_reads_the_support_only_if_labels_are_shifted(
 def test_positives_have_no_labels_to_shift(positives: TaskStore) -> None:
     sentence = "label_shift moves ratings, which implicit feedback has none of, got 1.0"
     with pytest.raises(ConfigError, match=sentence):
-        fit(experiment(augmentation=BOTH), positives)
-    fit(experiment(augmentation={"support_dropout": 0.5}), positives)
+        fit(experiment(augmentation=SHIFTED), positives)
+    fit(experiment(augmentation={}), positives)
 
 
 def test_a_learner_without_an_outer_loop_is_refused(ratings: TaskStore) -> None:
-    asked = override(experiment(augmentation=BOTH), {"algorithm": {"name": "user_item_bias"}})
+    asked = override(experiment(augmentation=SHIFTED), {"algorithm": {"name": "user_item_bias"}})
     with pytest.raises(ConfigError, match=r"train.augmentation steers an outer loop, user_item_b"):
         fit(asked, ratings)
 
 
 def test_a_teacher_does_not_answer_shifted_labels() -> None:
     with pytest.raises(ConfigError, match=r"augmentation.label_shift must be 0 with a teacher"):
-        experiment(augmentation=BOTH, teacher="runs/teacher")
+        experiment(augmentation=SHIFTED, teacher="runs/teacher")
