@@ -19,6 +19,7 @@ from pydantic import (
 from metarec_ray.algorithms.losses.union import AnyLoss
 from metarec_ray.core.parameters import Part
 from metarec_ray.data.setting_types import Settings
+from metarec_ray.data.tasks.augmentation import Augmentation
 from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import Domains
 from metarec_ray.data.tasks.folds import Fold
@@ -50,7 +51,7 @@ def _part_not_prefix(value: object) -> object:
 
 _OUTER_LOOP = (
     *("init_from", "freeze", "teacher", "teacher_weight", "teacher_temperature"),
-    *("average", "periods", "replay", "anchor", "loss"),
+    *("average", "periods", "replay", "anchor", "loss", "augmentation"),
 )
 _FrozenPart = Annotated[Part, BeforeValidator(_part_not_prefix)]
 
@@ -128,6 +129,7 @@ class Train(Settings):
         without: a share of them that is left out; a second stage learns from what a fit says of
             entities it has not seen.
         tasks: how a history is cut into tasks.
+        augmentation: how tasks are changed at random; None for tasks as they are cut.
         cpus_per_worker: CPUs a worker asks for; fractions let two cores hold all actors.
         init_from: a run's folder or a checkpoint; its parameters are copied where they mean the
             same: parameters of one name and shape, rows of tokens by their values and of items by
@@ -170,6 +172,7 @@ class Train(Settings):
     parts: Literal["train", "train+valid"] = "train+valid"
     without: Fold | None = None
     tasks: Cut = Cut()
+    augmentation: Augmentation | None = None
     init_from: Folder | None = None
     freeze: tuple[_FrozenPart, ...] = ()
     teacher: Folder | None = None
@@ -226,6 +229,10 @@ class Train(Settings):
         if self.teacher is not None and self.periods > 1:
             # It has learned from what later periods hold, and from entities that are held out.
             raise ValueError(f"periods must be 1 with a teacher, got {self.periods}")
+        if self.teacher is not None and self.augmentation and self.augmentation.label_shift:
+            # Its answers would be of other labels than the query has.
+            shift = self.augmentation.label_shift
+            raise ValueError(f"augmentation.label_shift must be 0 with a teacher, got {shift}")
         return self
 
     @model_validator(mode="after")

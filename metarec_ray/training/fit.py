@@ -93,6 +93,12 @@ def require_suitable(experiment: Experiment, store: TaskStore) -> None:
     if isinstance(learner, FittedLearner):
         _require_no_outer_loop(experiment.train, learner.name)
     loss_for(feedback, experiment.train.loss)
+    asked = experiment.train.augmentation
+    if asked and asked.label_shift and feedback != "explicit":
+        raise ConfigError(
+            f"train.augmentation.label_shift moves ratings, which {feedback} feedback has none of, "
+            f"got {asked.label_shift} (data.feedback)"
+        )
     if experiment.model.encoder.adapts and not learner.adapts_encoder:
         raise ConfigError(
             "model.encoder.adapts needs a learner that descends on its support with more than the "

@@ -15,13 +15,14 @@ from torch import Tensor
 from metarec_ray.core.batch import NO_CHANGES, Events, Features, Lane, OffsetChanges, Task
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.draws import uniform
+from metarec_ray.data.tasks import augmentation
+from metarec_ray.data.tasks.augmentation import Augmentation
 from metarec_ray.data.tasks.cuts import Cut, fitting
 from metarec_ray.data.tasks.domains import Domains, DomainWindows
 from metarec_ray.data.tasks.negatives import Negatives
+from metarec_ray.data.tasks.spans import Span, padded, spans
 from metarec_ray.errors import DataError
 
-Span = tuple[np.ndarray, np.ndarray]
-"""Positions of events [T, width], and a mask: which of them are real."""
 WithoutOwn = Callable[[Tensor, Tensor, Tensor], OffsetChanges]
 """How offsets change without the events of a task's own entity: `ItemStatistics.without_own`."""
 KnownValues = Mapping[str, Tensor]
@@ -47,6 +48,7 @@ class LaneSampler:
         met: Histories | None = None,
         without_own: WithoutOwn | None = None,
         known_values: KnownValues = _EVERY_VALUE,
+        augmented: Augmentation | None = None,
     ):
         """Take the histories to cut tasks from; they end before the cutoff.
 
@@ -60,6 +62,7 @@ class LaneSampler:
             without_own: how offsets change without an entity's own events; None if they were not
                 counted from these entities.
             known_values: which values of features count.
+            augmented: how tasks are changed at random; None for tasks as they are cut.
 
         Raises:
             DataError: no history is long enough.
@@ -71,6 +74,7 @@ class LaneSampler:
         self.histories, self.cut, self.reference = histories, cut, reference.numpy()
         self._starts, self._items = histories.offsets.numpy(), histories.item.numpy()
         self._without_own, self._known_values = without_own, known_values
+        self._augmented = augmented
         self._domains = domains and DomainWindows(
             histories, domains[1], domains[0], window=cut.window, query_size=cut.query_size
         )
@@ -128,8 +132,13 @@ class LaneSampler:
         for epoch in np.unique(epochs):
             asked = epochs == epoch
             entities[asked] = self._order(seed, int(epoch))[within[asked]]
-        draws = uniform(seed, epochs, self.histories.task_id.numpy()[entities], draws=4)
-        return self._lane(entities, self._windows(entities, draws), seed=negatives_seed)
+        own = (seed, epochs, self.histories.task_id.numpy()[entities])
+        windows = self._windows(entities, uniform(*own, draws=4))
+        lane = self._lane(entities, windows, seed=negatives_seed)
+        if self._augmented is None:
+            return lane
+        shift = augmentation.label_shifts(self._augmented, *own)
+        return lane._replace(tasks=augmentation.shifted(lane.tasks, shift))
 
     def _order(self, seed: int, epoch: int) -> np.ndarray:
         """Return the order of entities in an epoch; the last two orders are cached."""
@@ -146,13 +155,13 @@ class LaneSampler:
             support, query, domain, begins = self._domains.cut(
                 entities, draws, start_share=cut.start_share, ks=ks
             )
-            return _Windows(_padded(support, 1), _padded(query, cut.query_size), domain, begins)
+            return _Windows(padded(support, 1), padded(query, cut.query_size), domain, begins)
         room = np.maximum(self._lengths[entities] - cut.window - cut.query_size, 0)
         anywhere = (draws[:, 1] * (room + 1)).astype(np.int64)
         first = self._starts[entities] + np.where(draws[:, 0] < cut.start_share, 0, anywhere)
-        support = _spans(first, ks[(draws[:, 2] * len(ks)).astype(np.int64)], cut.window)
+        support = spans(first, ks[(draws[:, 2] * len(ks)).astype(np.int64)], cut.window)
         left = self._starts[entities + 1] - first - cut.window
-        query = _spans(first + cut.window, np.minimum(cut.query_size, left), cut.query_size)
+        query = spans(first + cut.window, np.minimum(cut.query_size, left), cut.query_size)
         begins = first == self._starts[entities]
         return _Windows(support, query, np.zeros(len(entities), np.int64), begins)
 
@@ -224,19 +233,3 @@ class _LaneItems(NamedTuple):
     items: Tensor  # int64 [U]: rows of the catalogue, ascending
     features: Features  # [U]
     place: np.ndarray  # int64 [I]: position of each item in the lane, 0 for others
-
-
-def _spans(first: np.ndarray, count: np.ndarray, width: int) -> Span:
-    """Return `count` events from `first` on as a span."""
-    at = first[:, None] + np.arange(width)[None, :]
-    return at, np.arange(width)[None, :] < count[:, None]
-
-
-def _padded(events: list[np.ndarray], width: int) -> Span:
-    """Return lists of events as a span, at least `width` wide."""
-    sizes = np.array([len(numbers) for numbers in events])
-    width = max(width, int(sizes.max(initial=0)))
-    mask = np.arange(width)[None, :] < sizes[:, None]
-    at = np.zeros(mask.shape, np.int64)
-    at[mask] = np.concatenate(events)
-    return at, mask

@@ -37,6 +37,7 @@ _NEWER = {
     ("train", "teacher"): None,
     ("train", "teacher_weight"): 1.0,
     ("train", "teacher_temperature"): 1.0,
+    ("train", "augmentation"): None,
     ("evaluate", "leave_last_out"): LeaveLastOut().model_dump(mode="json"),
     ("evaluate", "validation_entities"): 2000,
 }

@@ -42,7 +42,7 @@ class TaskSource:
         train, manifest = experiment.train, store.manifest
         self.histories, self.trained = histories, histories.met_items()
         self.known_values = known_values(histories, self.trained)
-        self._cut, self._domains = train.tasks, None
+        self._cut, self._augmented, self._domains = train.tasks, train.augmentation, None
         if train.domains:
             self._domains = train.domains, asked_items(store, train.domains)
         self._statistics = ItemStatistics(
@@ -64,7 +64,7 @@ class TaskSource:
         """Return a sampler of tasks that are cut from the events which `tasks_from` keeps.
 
         What such a task is told of items is counted without its own entity, and no item that the
-        entity met is a negative.
+        entity met is a negative. The only tasks that are augmented.
         """
         return LaneSampler(
             tasks_from(self.histories),
@@ -75,6 +75,7 @@ class TaskSource:
             met=self.histories,
             without_own=self._statistics.without_own,
             known_values=self.known_values,
+            augmented=self._augmented,
         )
 
     def sampler_of(self, histories: Histories, catalogue: Tensor, cut: Cut) -> LaneSampler:

@@ -18,10 +18,11 @@ def test_the_key_of_a_cell_is_that_of_everything_its_numbers_depend_on(
     others = [
         cell(store, tmp_path, experiment(), seed=1),
         cell(store, tmp_path, experiment(train={"steps": 3})),
+        cell(store, tmp_path, experiment(train={"augmentation": {}})),
         cell(store, tmp_path, experiment(), EASE._replace(overrides={"algorithm.name": "maml"})),
         cell(store, tmp_path, experiment(), EASE._replace(grid=({"algorithm.penalty": 1.0},))),
     ]
-    assert len({base.key, *(other.key for other in others)}) == 5
+    assert len({base.key, *(other.key for other in others)}) == 6
     assert others[0].tuning_key == base.tuning_key
     manifest = store.manifest.model_copy(update={"feedback": "explicit"})
     relabelled = make_cell(
