@@ -66,6 +66,8 @@ class Learner(BaseModel, ABC):
     suits: ClassVar[tuple[Feedback, ...]] = ("implicit", "explicit", "binary")
     ranks_only: ClassVar[bool] = False
     """Whether scores mean an order alone: they predict no label, whatever the feedback."""
+    reads_labels: ClassVar[bool] = False
+    """Whether it adapts on the further labels of events too; without any it is another learner."""
     adapts_encoder: ClassVar[bool] = False
     """Whether it adapts the encoder too, where `model.encoder.adapts` asks for it."""
 
@@ -128,6 +130,13 @@ class MetaLearner(Learner):
         """Return the meta-parameters the learner adds to the model's (learned rates, a prior).
 
         Anything random in training is drawn from torch's global generator, which is seeded a lane.
+        """
+        return {}
+
+    def init_labels(self, params: Params, labels: int) -> Declared:
+        """Return the meta-parameters for so many further labels of events, beside those of `init`.
+
+        None of a learner that does not read them, nor where events have none.
         """
         return {}
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from metarec_ray.algorithms.base import MetaLearner, Problem
 from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss, Loss
 from metarec_ray.algorithms.losses.union import AnyLoss, loss_for
-from metarec_ray.core.batch import Encoded, Features, Params
+from metarec_ray.core.batch import NO_LABELS, Encoded, Features, Params
 from metarec_ray.data.settings import Feedback
 from metarec_ray.models.head import head_features, head_score
 from metarec_ray.models.towers import Towers
@@ -80,6 +80,7 @@ class Support(NamedTuple):
     label: Tensor
     mask: Tensor
     time: Tensor  # int64
+    labels: Tensor = NO_LABELS  # float [*T, N, L]
 
 
 class Reencoder(NamedTuple):
@@ -126,6 +127,7 @@ def encode_support(support: Support, user: Tensor) -> Encoded:
         mask=support.mask,
         time=support.time,
         place=support.items.place,
+        labels=support.labels,
     )
 
 

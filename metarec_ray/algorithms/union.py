@@ -20,6 +20,7 @@ from metarec_ray.algorithms.in_context.recurrent import Recurrent
 from metarec_ray.algorithms.in_context.sasrec import SasRec
 from metarec_ray.algorithms.in_context.transformer import CausalTransformer
 from metarec_ray.algorithms.metric import MatchingNetwork, PrototypeNetwork, RelationNetwork
+from metarec_ray.algorithms.multi_output import MultiOutputHead
 from metarec_ray.algorithms.rivals.als import IAls, MfFoldIn
 from metarec_ray.algorithms.rivals.biases import UserItemBias
 from metarec_ray.algorithms.rivals.blends import EasePopularity, ItemKNNPopularity
@@ -42,6 +43,7 @@ ClosedForm = (
     | VariationalBayes
     | GaussianProcessHead
     | CovarianceTracking
+    | MultiOutputHead
 )
 Metric = PrototypeNetwork | MatchingNetwork | RelationNetwork
 InContext = CausalTransformer | Recurrent | PairAttention | SasRec

@@ -2,7 +2,8 @@
 
 Axes: T tasks of a lane, N events of a padded set, U unique items of a lane, I items of the
 catalogue, M tokens of an entity's feature bag, C context columns, F dense features, D dimensions of
-an encoded vector. A leading `*T` may be absent: every function of one task is written without it.
+an encoded vector, L further labels of an event (dwell, a click). A leading `*T` may be absent:
+every function of one task is written without it.
 """
 
 from collections.abc import Callable
@@ -103,6 +104,23 @@ def at_rows(function: Callable[..., Tensor], index: Tensor, *tables: Tensor) -> 
     return function(*tables)[index]
 
 
+NO_LABELS = torch.zeros(1, 0)
+"""The further labels of events that have none, however many events there are."""
+
+
+def labels_at(labels: Tensor, rows: Tensor) -> Tensor:
+    """Return further labels [N, L] at `rows`, positions of any shape or a mask [N]."""
+    if labels.shape[-1]:
+        return labels[rows]
+    shape = (int(rows.sum()),) if rows.dtype == torch.bool else rows.shape
+    return labels.new_zeros(*shape, 0)
+
+
+def own_labels(labels: Tensor, mask: Tensor) -> Tensor:
+    """Return further labels [*T, N, L] of events `mask` [*T, N]; of those without any, L is 0."""
+    return labels if labels.shape[-1] else labels.new_zeros(*mask.shape, 0)
+
+
 class Events(NamedTuple):
     """A padded set of events, oldest first; `mask` is False on padding (item 0, label 0)."""
 
@@ -111,6 +129,7 @@ class Events(NamedTuple):
     mask: Tensor  # bool [*T, N]
     time: Tensor  # int64 [*T, N]: microseconds; 0 without a clock
     context: Features  # tokens [*T, N, C], weights, dense [*T, N, F]
+    labels: Tensor = NO_LABELS  # float [*T, N, L]: ranks as of features; NaN where not known
 
 
 class Task(NamedTuple):
@@ -170,6 +189,9 @@ class Encoded(NamedTuple):
     nothing in `item` and `context`. Of T tasks, `item` may be the whole table [U, D] that `place`
     points into (`shares_items`): what is made of an item is then made once, however many events
     have it.
+
+    Further labels are of what has happened: candidates have none, and nobody who scores a query
+    sees those of its events.
     """
 
     index: Tensor  # int64 [N]: rows of the catalogue  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -182,6 +204,7 @@ class Encoded(NamedTuple):
     mask: Tensor  # bool [N]
     time: Tensor  # int64 [N]: microseconds, 0 without a clock
     place: Tensor  # int64 [N]: rows of the table that items were encoded in
+    labels: Tensor = NO_LABELS  # float [N, L]: further labels, NaN where not known
 
     @property
     def shares_items(self) -> bool:
@@ -207,6 +230,7 @@ class Encoded(NamedTuple):
             mask=self.mask.gather(-1, position),
             time=self.time.gather(-1, position),
             place=self.place.gather(-1, position),
+            labels=rows(own_labels(self.labels, self.mask)),
         )
 
     def newest(self, limit: int) -> "Encoded":

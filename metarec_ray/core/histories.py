@@ -8,7 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.core.batch import Features, SideInformation, nothing_known
+from metarec_ray.core.batch import (
+    NO_LABELS,
+    Features,
+    SideInformation,
+    labels_at,
+    nothing_known,
+)
 
 
 class Histories(NamedTuple):
@@ -24,6 +30,7 @@ class Histories(NamedTuple):
         users: what is known of the entities [E].
         items: what is known of the catalogue [I].
         cutoff: microseconds; training ends before it. None where nothing is cut in time.
+        labels: float [N, L], further labels of each event; NaN where not known.
 
     """
 
@@ -36,6 +43,7 @@ class Histories(NamedTuple):
     users: SideInformation
     items: SideInformation
     cutoff: int | None = None
+    labels: Tensor = NO_LABELS
 
     @property
     def n_entities(self) -> int:
@@ -109,4 +117,5 @@ class Histories(NamedTuple):
             label=self.label[rows],
             time=self.time[rows],
             context=self.context.at(rows),
+            labels=labels_at(self.labels, rows),
         )

@@ -10,7 +10,8 @@ COLD = "cold"
 """Column of items.parquet: which items are held out of training; absent if none is."""
 
 IdKind = Literal["integer", "text"]
-Side = Literal["user", "item", "context"]
+Side = Literal["user", "item", "context", "label"]
+"""What a feature is of; `label` holds the further labels of events, of stores that have any."""
 
 
 class Frozen(BaseModel):
@@ -23,7 +24,7 @@ class FeatureField(Frozen):
     """One encoded feature column.
 
     Attributes:
-        name: column name without `user.` or `context.`.
+        name: column name without `user.`, `context.` or `label.`.
         kind: how the column is encoded.
         size: of the vocabulary of a (multi-)categorical feature, without the unknown (0).
         dim: length of a vector feature; 1 for a numeric one, 0 for a categorical one.

@@ -58,6 +58,12 @@ class Feature(Settings):
         return self
 
 
+class FurtherLabel(Settings):
+    """A further label of events, a column of numbers; an event may be without one."""
+
+    kind: Literal["numeric"] = "numeric"
+
+
 class SideTable(TextFormat):
     """A table of users or items, a row an id."""
 
@@ -142,7 +148,9 @@ class Data(TextFormat):
         time_zone: of dates and times without one.
         time_format: of times that are text, `%d/%m/%Y %H:%M:%S`; None for dates with one reading.
         since, until: events before `since`, or at or after `until`, are filtered.
-        context: columns of an event that are model inputs.
+        context: columns of an event that are model inputs: known before it.
+        labels: columns of an event that are known after it, beside its label: what a learner may
+            adapt on, and is never told of what it has to predict.
         entity: who has the histories. With `item` users and items swap their roles; the tables and
             the columns of the log are still named as they are.
         session_gap: seconds; a longer gap between two events of an entity ends a session, and each
@@ -179,6 +187,7 @@ class Data(TextFormat):
     users: SideTable | None = None
     items: SideTable | None = None
     context: dict[str, Feature] = Field(default={})
+    labels: dict[str, FurtherLabel] = Field(default={})
     buckets: Annotated[int, Field(ge=1, le=4096)] = 8
     entity: Literal["user", "item"] = "user"
     session_gap: Annotated[float, Field(gt=0, le=1e12)] | None = None
@@ -214,6 +223,16 @@ class Data(TextFormat):
             raise ValueError("columns.event and event_weights must be given together")
         if named.event is not None and named.label is not None:
             raise ValueError("columns must name a label or an event, got both")
+        return self
+
+    @model_validator(mode="after")
+    def _tells_no_label_before_the_event(self) -> "Data":
+        if both := sorted(self.labels.keys() & self.context.keys()):
+            raise ValueError(f"a column must be of context or of labels, got {both[0]!r} for both")
+        named = {} if self.columns is None else self.columns.model_dump()
+        for role, name in named.items():
+            if name in self.labels:
+                raise ValueError(f"a column of labels must have no role, got {name!r} for {role}")
         return self
 
     @model_validator(mode="after")
@@ -259,6 +278,12 @@ class Data(TextFormat):
     def labelled(self) -> bool:
         """Whether the log says the label of an event."""
         return self.roles.label is not None or self.roles.event is not None
+
+    @property
+    def event_features(self) -> dict[str, Feature]:
+        """Context and further labels by their columns in a store: `context.` or `label.` + name."""
+        context = {f"context.{name}": one for name, one in sorted(self.context.items())}
+        return context | {f"label.{name}": Feature(kind="numeric") for name in sorted(self.labels)}
 
     @property
     def tie_seed(self) -> int | None:

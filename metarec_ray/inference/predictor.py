@@ -164,4 +164,4 @@ def _single(
     if isinstance(learner, FittedLearner):
         return Fitted(learner, model, feedback, n_items=len(items.tokens), user_tokens=user_tokens)
     recipe = Recipe.of(learner, experiment.model, feedback, experiment.train.loss)
-    return Trained(recipe, model, items=items)
+    return Trained(recipe, model, items=items, labels=len(experiment.data.labels))

@@ -22,6 +22,7 @@ from metarec_ray.core.ranking import top_k
 from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.features import FeatureSpace, encode_record, stack
+from metarec_ray.data.tasks.further_labels import LabelSpace
 from metarec_ray.errors import NotFinite, RequestError
 from metarec_ray.inference.limits import MAX_SUPPORT
 from metarec_ray.inference.metadata import label_rules, metadata
@@ -33,15 +34,17 @@ from metarec_ray.inference.two_stage import Catalogue, TwoStage, first_stage_mod
 
 
 class SupportEvent(NamedTuple):
-    """An event of a user: item, label, context and time.
+    """An event of a user: item, label, context, time and further labels.
 
     The events of a support are in order, oldest first; `time` is in microseconds, 0 if unknown.
+    `labels` are further labels by name, numbers as the log has them.
     """
 
     item: str
     label: float = 1.0
     context: Mapping[str, Any] = {}
     time: int = 0
+    labels: Mapping[str, Any] = {}
 
 
 class Recommender:
@@ -54,13 +57,15 @@ class Recommender:
         self.feedback: Feedback = checkpoint.schema["feedback"]
         self.rules = label_rules(self.experiment, checkpoint)
         self.vocabularies = checkpoint.schema["vocabularies"]
-        self.spaces = {
-            side: FeatureSpace([FeatureField.model_validate(field) for field in fields])
+        known = {
+            side: [FeatureField.model_validate(field) for field in fields]
             for side, fields in checkpoint.schema["features"].items()
         }
+        self.labels = LabelSpace(known.pop("label", []))
+        self.spaces = {side: FeatureSpace(fields) for side, fields in known.items()}
         self.fields: Mapping[str, Sequence[str]] = {
             side: [field.name for field in space.fields] for side, space in self.spaces.items()
-        }
+        } | {"label": self.labels.names}
         self.nothing = {side: space.missing() for side, space in self.spaces.items()}
         features = self._read_catalogue(checkpoint)
         first = predictor_of(
@@ -121,7 +126,8 @@ class Recommender:
         known go last with a null score.
 
         Raises:
-            RequestError: k < 1, too many events, a label that is not finite, an unknown field.
+            RequestError: k < 1, too many events, a label that is not finite, an unknown field or
+                further label.
             NotFinite: the scores of the prior are NaN or infinite.
 
         """
@@ -189,6 +195,7 @@ class Recommender:
             context=Features(*(column[None] for column in stack(rows))),
             user=self._record("user", user_fields),
             now=Features(*(column[None] for column in self._record("context", context))),
+            labels=self.labels.records([event.labels for event in known] or [{}])[None],
         )
 
     def _record(self, side: str, fields: Mapping[str, Any]) -> Features:

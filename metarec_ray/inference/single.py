@@ -154,7 +154,7 @@ class _Single(ABC):
     def _support(self, asked: EncodedSupports) -> Encoded:
         """Return the support of a task, or of T at once."""
         items = self.items.at(asked.item)
-        support = Support(items, asked.context, asked.label, asked.mask, asked.time)
+        support = Support(items, asked.context, asked.label, asked.mask, asked.time, asked.labels)
         return encode_support(support, asked.user)
 
     def _changed(self, fast: Params) -> Params:
@@ -183,10 +183,15 @@ class Fitted(_Single):
 class Trained(_Single):
     """The predictor of a meta-learner: the towers encode, the catalogue once."""
 
-    def __init__(self, recipe: Recipe, model: Params, *, items: Features):
-        """Take parameters by their names in a checkpoint, and the catalogue's features."""
+    def __init__(self, recipe: Recipe, model: Params, *, items: Features, labels: int = 0):
+        """Take parameters by their names in a checkpoint, and the catalogue's features.
+
+        `labels` is how many further labels events had that were learned from.
+        """
         own = {n: p for n, p in _parameters(model).items() if n not in TABLES}
-        require_parameters(own, recipe.learner.init(own, torch.Generator()))
+        learner = recipe.learner
+        declared = learner.init(own, torch.Generator()) | learner.init_labels(own, labels)
+        require_parameters(own, declared)
         super().__init__(recipe.learner, own, _label_scale(model), batched=recipe.batched)
         self.recipe, self.features, self.ids = recipe, items, model.get("item.ids")
         self.log_q = model[BUFFER + "reference.log_q"]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import NO_LABELS, Features, labels_at, own_labels
 
 
 class Supports(NamedTuple):
@@ -20,6 +20,7 @@ class Supports(NamedTuple):
     context: Features  # [T, N]
     user: Features  # [T]
     now: Features  # [T, 1]: context in which candidates are scored
+    labels: Tensor = NO_LABELS  # float [T, N, L]: further labels of events, NaN where not known
 
     def at(self, tasks: Tensor) -> "Supports":
         """Return the support sets of `tasks`, int64 [n]."""
@@ -31,6 +32,7 @@ class Supports(NamedTuple):
             context=self.context.at(tasks),
             user=self.user.at(tasks),
             now=self.now.at(tasks),
+            labels=labels_at(self.labels, tasks),
         )
 
     def encoded(
@@ -38,8 +40,9 @@ class Supports(NamedTuple):
     ) -> "EncodedSupports":
         """Return the support sets with these vectors; with `raw`, user features as well."""
         features = tuple(self.user) if raw else ()
+        labels = own_labels(self.labels, self.mask)
         return EncodedSupports(
-            self.item, self.label, self.mask, self.time, context, user, now, features
+            self.item, self.label, self.mask, self.time, context, user, now, labels, features
         )
 
 
@@ -53,6 +56,7 @@ class EncodedSupports(NamedTuple):
     context: Tensor  # float [T, N, D], or [T, 1, D] where all events share one
     user: Tensor  # float [T, D]
     now: Tensor  # float [T, 1, D]
+    labels: Tensor  # float [T, N, L]
     raw: tuple[Tensor, ...] = ()  # features of users, where an encoder that adapts needs them
 
     def of(self, tasks: Tensor, longest: int) -> "EncodedSupports":
@@ -65,6 +69,7 @@ class EncodedSupports(NamedTuple):
             context=self.context[tasks, :longest],
             user=self.user[tasks],
             now=self.now[tasks],
+            labels=self.labels[tasks, :longest],
             raw=tuple(column[tasks] for column in self.raw),
         )
 

@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 class Ranker(Protocol):
     """A fitted model that ranks; `inference.recommender.Recommender` is one.
 
-    `rules` are of the labels that were learned from, `fields` the names of features by side.
+    `rules` are of the labels that were learned from, `fields` the names of features by side, and
+    of further labels as `label`.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Ranker(Protocol):
         ...
 
 
+_KINDS = {"label": "further label"}
 Wanted = Callable[[], Awaitable[bool]]
 
 
@@ -190,7 +192,13 @@ def _ranked(
     candidates = [item.id for item in body.items if item.id not in hidden] if body.items else None
     ranking = ranker.rank(
         [
-            SupportEvent(event.item_id, judged.labels[at], dict(event.context), event.microseconds)
+            SupportEvent(
+                event.item_id,
+                judged.labels[at],
+                dict(event.context),
+                event.microseconds,
+                dict(event.labels),
+            )
             for at, event in enumerate(known)
             if at not in judged.filtered
         ],
@@ -205,15 +213,16 @@ def _ranked(
 
 
 def _check_fields(ranker: Ranker, body: RankRequest) -> None:
-    """Raise a Problem that names each field that the model does not know."""
+    """Raise a Problem that names each field and further label that the model does not know."""
     bags = [("user", ("user_fields",), body.user_fields), ("context", ("context",), body.context)]
     bags += [
         ("context", ("support", at, "context"), e.context) for at, e in enumerate(body.support)
     ]
+    bags += [("label", ("support", at, "labels"), e.labels) for at, e in enumerate(body.support)]
     errors = [
-        FieldError(pointer((*place, name)), f"is not a field, the fields are {_listed(known)}")
+        FieldError(pointer((*place, name)), f"is not a {kind}, the {kind}s are {_listed(known)}")
         for side, place, bag in bags
-        for known in [ranker.fields[side]]
+        for kind, known in [(_KINDS.get(side, "field"), ranker.fields.get(side, ()))]
         for name in bag
         if name not in known
     ]

@@ -67,6 +67,7 @@ Vector = Annotated[list[Number], Field(max_length=MAX_FIELD_VALUES)]
 # Not strict: after a function pydantic takes text for Python's, in which a datetime is no text.
 Timestamp = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_timestamp)]
 Context = Annotated[dict[Id, Scalar], Field(max_length=MAX_FIELDS)]
+FurtherLabels = Annotated[dict[Id, Number], Field(max_length=MAX_FIELDS)]
 UserFields = Annotated[dict[Id, Scalar | Bag | Vector], Field(max_length=MAX_FIELDS)]
 
 
@@ -79,7 +80,8 @@ class Body(BaseModel):
 class SupportItem(Body):
     """One event of the user; `timestamp` decides the order when every event has one.
 
-    `value` is the label as the log has it, `event` the kind of event where the log has kinds.
+    `value` is the label as the log has it, `event` the kind of event where the log has kinds,
+    `labels` are further labels by name (seconds of dwell), as the log has them.
     """
 
     item_id: Id
@@ -87,6 +89,7 @@ class SupportItem(Body):
     event: Id | None = None
     timestamp: Timestamp | None = None
     context: Context = {}
+    labels: FurtherLabels = {}
 
     @property
     def said(self) -> Said:

@@ -13,7 +13,7 @@ from metarec_ray.algorithms.losses.union import loss_for
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.config.running import Train
-from metarec_ray.core.batch import nothing_known
+from metarec_ray.core.batch import NO_LABELS, nothing_known
 from metarec_ray.data.tasks.domains import learned_from
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
@@ -62,8 +62,10 @@ def fit_histories(
     store = learned_from(store, experiment.train.domains).without(experiment.train.without)
     set_up(torch.device("cpu"))
     histories = store.histories(tuple(experiment.train.parts.split("+")))
-    # No fitted learner reads the context of an event: workers need not be sent it.
-    histories = histories._replace(context=nothing_known(len(histories.item)).features)
+    # No fitted learner reads context or further labels: workers need not be sent them.
+    histories = histories._replace(
+        context=nothing_known(len(histories.item)).features, labels=NO_LABELS
+    )
     trained = histories.met_items()
     started = time.perf_counter()
     scale = learner.label_scale(histories.label, store.manifest.feedback)

@@ -107,6 +107,7 @@ class Teacher(NamedTuple):
             context=support.context,
             user=lane.user,
             now=_first(query),
+            labels=support.labels,
         )
 
     def _require_finite(self, scores: Tensor, known: Tensor, lane: Lane) -> None:

@@ -81,7 +81,9 @@ def begin(
     for parameter in declared.values():
         if parameter.rows == Rows("item", "ids"):
             parameter.value[~trained] = 0.0  # never touched: a new item is its features
-    added = learner.init(split(declared)[0], generator)
+    dense = split(declared)[0]
+    added = learner.init(dense, generator)
+    added |= learner.init_labels(dense, len(store.label_space.names))
     assert not declared.keys() & added.keys(), "a learner's parameters have names of their own"
     assert not any(parameter.is_table for parameter in added.values()), "lanes look up towers' rows"
     declared |= of_part("learner", added)

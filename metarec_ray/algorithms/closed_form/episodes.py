@@ -51,4 +51,5 @@ def _batch(
         mask=mask,
         time=torch.zeros_like(place),
         place=index,
+        labels=torch.zeros(n, width, 0),
     )

@@ -37,7 +37,7 @@ class Batch(NamedTuple):
         unordered: events that come after a later one of their entity.
         first: bad rows.
         reasons: bad rows by reason.
-        missing: missing values of each context column.
+        missing: missing values of each column of `context` and `label`.
         span: smallest and largest value of some columns, one row.
 
     """
@@ -80,9 +80,7 @@ def check(source: Source, *, say: Callable[[str], None] = lambda _: None) -> dic
         "time": [times.written(int(stamp)) for stamp in _range(spans, "time")],
         "ids": _ids(source, spans),
         "features": _features(settings),
-        "missing context": {
-            name: sum(batch.missing[name] for batch in found) for name in found[0].missing
-        },
+        **_missing(found),
     }
 
 
@@ -147,14 +145,24 @@ def _rows(found: list[Batch], whole: Tally, grouped: list[Done]) -> dict[str, ob
 
 def _batch(checked: Checked) -> Batch:
     events = checked.events
-    context = [name for name in events.columns if name.startswith("context.")]
+    told = [name for name in events.columns if name.startswith(("context.", "label."))]
     return Batch(
         unordered=_unordered(events),
         first=checked.rejected.head(SHOWN),
         reasons=quarantine.count(checked.rejected),
-        missing={name.removeprefix("context."): events[name].null_count() for name in context},
+        missing={name: events[name].null_count() for name in told},
         span=_span(events),
     )
+
+
+def _missing(found: list[Batch]) -> dict[str, dict[str, int]]:
+    """Return the missing values of the context, and of further labels where there are any."""
+    whole = {column: sum(one.missing[column] for one in found) for column in found[0].missing}
+    context, labels = (
+        {name.removeprefix(side): n for name, n in whole.items() if name.startswith(side)}
+        for side in ("context.", "label.")
+    )
+    return {"missing context": context} | ({"missing labels": labels} if labels else {})
 
 
 def _unordered(events: pl.DataFrame) -> int:
@@ -211,6 +219,7 @@ def _features(settings: Data) -> dict[str, list[str]]:
         "user": users.features if users else {},
         "item": settings.held_features,
         "context": settings.context,
+        **({"label": settings.labels} if settings.labels else {}),
     }
     return {
         side: [f"{name} ({feature.kind})" for name, feature in features.items()]

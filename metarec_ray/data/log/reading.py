@@ -27,7 +27,7 @@ class Log(NamedTuple):
 
     Attributes:
         events: entity, item, label, time (absent without a clock), sequence, domain (absent without
-            its role), `context.<feature>`.
+            its role), `context.<feature>`, `label.<name>`.
         users: id and features in canonical dtypes, or None.
         items: id, title and features likewise, or None.
         settings: the `data` section with the defaults of the layout filled in.

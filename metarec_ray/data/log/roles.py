@@ -1,4 +1,4 @@
-"""Columns of a log by their role: entity, item, label, time, sequence, domain, context.
+"""Columns of a log by their role: entity, item, label, time, sequence, domain, context, labels.
 
 Knows settings and columns; does not know which rows are kept (`validate`).
 """
@@ -45,9 +45,10 @@ def canonical(raw: pl.DataFrame, settings: Data, file: str) -> pl.DataFrame:
         found += [time.alias("time"), rule.alias("reason")]
     if columns.domain is not None:
         found.append(_id(raw, columns.domain, "domain", file).cast(pl.String))
-    for name, feature in sorted(settings.context.items()):
+    for column, feature in settings.event_features.items():
+        name = column.partition(".")[2]
         value = encode.canonical(raw[name], feature, f"column {name} of {file}")
-        found.append(value.alias(f"context.{name}"))
+        found.append(value.alias(column))
     return pl.DataFrame(found)
 
 
@@ -55,13 +56,13 @@ def schema(settings: Data, ids: Ids) -> pl.Schema:
     """Return the canonical columns of an event, in order, for ids of these types."""
     clock = {"time": pl.Int64()} if settings.roles.time is not None else {}
     domain = {"domain": pl.String()} if settings.roles.domain is not None else {}
-    context = {
-        f"context.{name}": encode.CANONICAL[feature.kind]
-        for name, feature in sorted(settings.context.items())
+    told = {
+        column: encode.CANONICAL[feature.kind]
+        for column, feature in settings.event_features.items()
     }
     label = {"label": pl.Float32()}
     sequence = {"sequence": pl.Int64()}
-    return pl.Schema({**ids._asdict(), **label, **clock, **sequence, **domain, **context})
+    return pl.Schema({**ids._asdict(), **label, **clock, **sequence, **domain, **told})
 
 
 def _kind(dtype: pl.DataType) -> IdKind:

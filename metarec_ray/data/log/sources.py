@@ -155,9 +155,9 @@ def as_written(source: Source, names: Set[str]) -> Source:
 
 
 def columns(settings: Data) -> list[str]:
-    """Return the columns of the log that a config names, those of the context last."""
+    """Return the columns of the log that a config names, roles first."""
     named = [name for name in settings.roles.model_dump().values() if name is not None]
-    return [*named, *sorted(settings.context)]
+    return [*named, *(column.partition(".")[2] for column in settings.event_features)]
 
 
 def side_path(table: SideTable, folder: str) -> str:

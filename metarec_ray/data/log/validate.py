@@ -37,7 +37,7 @@ def check(
     """Return the checked rows of one chunk.
 
     Args:
-        part: has at least the columns that `settings.columns` and `settings.context` name.
+        part: has at least the columns that `columns`, `context` and `labels` of the settings name.
         settings: of the log.
         file: name in errors and in the quarantine.
         whole: columns of text in which `1.0` stands for 1.
@@ -122,9 +122,9 @@ def _reason(frame: pl.DataFrame, settings: Data) -> pl.Expr:
         rules.append((pl.col("event").is_null(), "event is missing"))
     for name in (n for n in ("sequence", "item", "entity") if n in frame.columns):
         rules.append((pl.col(name).is_null(), f"{name} is missing"))
-    for name, feature in settings.context.items():
-        broken = encode.is_not_finite(f"context.{name}", feature)
-        rules.append((broken, f"{name} is not a finite number"))
+    for column, feature in settings.event_features.items():
+        broken = encode.is_not_finite(column, feature)
+        rules.append((broken, f"{column.partition('.')[2]} is not a finite number"))
     for broken, reason in rules:
         found = pl.when(broken.fill_null(False)).then(pl.lit(reason)).otherwise(found)
     return found.alias("reason")
@@ -145,8 +145,7 @@ def _finished(good: pl.DataFrame, settings: Data) -> pl.DataFrame:
     good = good.with_columns(label=labels.learned(pl.col("label"), LabelRules.of(settings)))
     clock = ["time"] if "time" in good.columns else []
     domain = ["domain"] if "domain" in good.columns else []
-    context = [f"context.{name}" for name in sorted(settings.context)]
-    return good.select(*columns, *clock, "sequence", *domain, *context)
+    return good.select(*columns, *clock, "sequence", *domain, *settings.event_features)
 
 
 def _rejected(bad: pl.DataFrame, raw: pl.DataFrame, columns: Columns, file: str) -> pl.DataFrame:

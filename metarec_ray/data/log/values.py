@@ -47,7 +47,7 @@ def numeric(settings: Data) -> set[str]:
     """Return the columns of a log that hold numbers with decimals."""
     found = {name for name, feature in settings.context.items() if feature.kind == "numeric"}
     label = settings.roles.label
-    return found if label is None else found | {label}
+    return found | set(settings.labels) | (set() if label is None else {label})
 
 
 def _with_points(text: pl.Series, form: TextFormat) -> pl.Series:

@@ -22,6 +22,7 @@ class BucketPlan(NamedTuple):
         has_time: whether the log has a clock.
         context: encoders of the context columns, in the order of their names.
         users: encoders of the user features, likewise.
+        labels: encoders of the further labels, likewise.
 
     """
 
@@ -31,6 +32,13 @@ class BucketPlan(NamedTuple):
     has_time: bool
     context: list[Encoder]
     users: list[Encoder]
+    labels: list[Encoder]
+
+    @property
+    def of_events(self) -> list[tuple[str, Encoder]]:
+        """The columns of events beside item, label and time, with their encoders."""
+        context = [(f"context.{one.field.name}", one) for one in self.context]
+        return context + [(f"label.{one.field.name}", one) for one in self.labels]
 
 
 def bucket_table(rows: pl.DataFrame, plan: BucketPlan) -> pa.Table:
@@ -43,7 +51,7 @@ def bucket_table(rows: pl.DataFrame, plan: BucketPlan) -> pa.Table:
     columns = ["item", "label", *clock]
     encoded = [
         encode.encode(flat[name], encoder, place=f"data.{name}").alias(name)
-        for name, encoder in ((f"context.{one.field.name}", one) for one in plan.context)
+        for name, encoder in plan.of_events
     ]
     flat = flat.select("task_id", *columns).with_columns(encoded)
     lists = flat.group_by("task_id", maintain_order=True).agg(pl.all())
@@ -62,8 +70,5 @@ def _schema(plan: BucketPlan) -> pa.Schema:
     if plan.has_time:
         fields.append(("time", pa.list_(pa.int64())))
     fields += [(f"user.{one.field.name}", encode.ARROW[one.field.kind]) for one in plan.users]
-    fields += [
-        (f"context.{one.field.name}", pa.list_(encode.ARROW[one.field.kind]))
-        for one in plan.context
-    ]
+    fields += [(name, pa.list_(encode.ARROW[one.field.kind])) for name, one in plan.of_events]
     return pa.schema(fields)

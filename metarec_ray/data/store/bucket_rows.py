@@ -1,8 +1,8 @@
 """The rows of one bucket: sorted, deduplicated, cut short, summed up; pure functions.
 
 Rows hold entity, item (int64 or string), label float32, time int64 microseconds (absent without a
-clock), sequence int64, domain string (where the log says it) and `context.<feature>` columns in
-canonical dtypes. Does not know files, nor what other buckets hold.
+clock), sequence int64, domain string (where the log says it) and `context.<feature>` and
+`label.<name>` columns in canonical dtypes. Does not know files, nor what other buckets hold.
 """
 
 from collections.abc import Sequence

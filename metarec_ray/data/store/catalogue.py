@@ -34,7 +34,7 @@ class WholeLog(NamedTuple):
     Attributes:
         split: of the log.
         buckets: summary of each bucket; at least one of them must have all items.
-        training: of the training rows of each bucket, in order; may be empty where neither context
+        training: of the training rows of each bucket, in order; may be empty where neither events
             nor items have features.
         tables: beside the log.
 
@@ -72,11 +72,14 @@ class StorePlan(NamedTuple):
 
     def encoders(self) -> dict[Side, list[Encoder]]:
         """Return the encoders of all features by side, in the order of their names."""
-        return {
+        found: dict[Side, list[Encoder]] = {
             "user": self.buckets.users,
             "item": self.catalogue.encoders,
             "context": self.buckets.context,
         }
+        if self.buckets.labels:
+            found["label"] = self.buckets.labels
+        return found
 
 
 def plan_store(log: WholeLog, settings: Data, *, mappings: Mappings = NO_MAPPINGS) -> StorePlan:
@@ -89,23 +92,29 @@ def plan_store(log: WholeLog, settings: Data, *, mappings: Mappings = NO_MAPPING
     items = _numbered_items(log, mappings)
     catalogue = _catalogue(items, log, settings, mappings=mappings)
     users, user_encoders = _users(log, settings, mappings)
-    context = [
-        encode.make_encoder(
-            name,
-            feature,
-            _merged(name, log.training),
-            place=f"data.context.{name}",
-            known=mappings.encoders.get("context", {}).get(name),
-        )
-        for name, feature in sorted(settings.context.items())
-    ]
+    context, labels = (
+        _of_events(side, log, settings, mappings.encoders.get(side, {}))
+        for side in ("context", "label")
+    )
     split = log.split
-    buckets = BucketPlan(users, items, split.cutoff, split.has_time, context, user_encoders)
+    buckets = BucketPlan(users, items, split.cutoff, split.has_time, context, user_encoders, labels)
     return StorePlan(buckets, catalogue)
 
 
-def _merged(name: str, training: Sequence[TrainingSummary]) -> ColumnStats:
-    return ColumnStats().merge(*(summary.columns[name] for summary in training))
+def _of_events(
+    side: str, log: WholeLog, settings: Data, known: Mapping[str, Encoder]
+) -> list[Encoder]:
+    """Return the encoders of the columns `<side>.<name>` of events, in the order of their names."""
+    found = []
+    for column, feature in settings.event_features.items():
+        own, _, name = column.partition(".")
+        if own == side:
+            stats = ColumnStats().merge(*(summary.columns[column] for summary in log.training))
+            place = f"data.{column}"
+            found.append(
+                encode.make_encoder(name, feature, stats, place=place, known=known.get(name))
+            )
+    return found
 
 
 def _numbered_items(log: WholeLog, mappings: Mappings) -> pl.DataFrame:

@@ -16,7 +16,7 @@ class Mappings(NamedTuple):
     Attributes:
         entities: entity, task_id.
         items: id, item.
-        encoders: of the features of user, item and context, by side and name.
+        encoders: of the features of user, item, context and label, by side and name.
 
     """
 

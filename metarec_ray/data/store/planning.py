@@ -164,7 +164,7 @@ def _moved(entities: pl.DataFrame, previous: Previous | None) -> set[int]:
 
 def _summarise_training(job: Job, split: Split, buckets: Sequence[int]) -> list[TrainingSummary]:
     """Return what the training rows of buckets hold; nothing where no feature asks for it."""
-    if not job.work.settings.held_features and not job.work.settings.context:
+    if not job.work.settings.held_features and not job.work.settings.event_features:
         return []
     told = split.entities.select("entity", "part", "bucket")
     stages.partition(job.work, "split", told, buckets)

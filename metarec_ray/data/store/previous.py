@@ -45,8 +45,8 @@ class Previous(NamedTuple):
         """
         table = self.table(bucket_name(bucket))
         lists = [n for n in ("item", "label", "time") if n in table.columns]
-        context = [n for n in table.columns if n.startswith("context.")]
-        flat = table.select("task_id", *lists, *context).explode(*lists, *context)
+        told = [n for n in table.columns if n.startswith(("context.", "label."))]
+        flat = table.select("task_id", *lists, *told).explode(*lists, *told)
         flat = flat.rename({"item": "number"}).with_columns(
             pl.int_range(pl.len()).add(OLD_SEQUENCE).alias("sequence")
         )
@@ -63,7 +63,7 @@ class Previous(NamedTuple):
         clock = ["time"] if "time" in lists else []
         domain = [DOMAIN] if DOMAIN in mappings.items.columns else []
         return flat.with_columns(decoded).select(
-            "entity", "item", "label", *clock, "sequence", *domain, *sorted(context)
+            "entity", "item", "label", *clock, "sequence", *domain, *sorted(told)
         )
 
     def summary(self, bucket: int) -> Summary:

@@ -179,7 +179,7 @@ def summarise_training(work: Work, split: Split, bucket: int) -> tuple[int, Trai
     """
     rows = shuffle.load(work.file("rows", bucket))
     own = split._replace(entities=shuffle.load(work.file("split", bucket)))
-    return bucket, training_rows.summarise_training(rows, own, context=work.settings.context)
+    return bucket, training_rows.summarise_training(rows, own, work.settings.event_features)
 
 
 def write(work: Work, plan: BucketPlan, folder: Path, bucket: int) -> Done:

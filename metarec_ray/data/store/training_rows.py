@@ -4,6 +4,7 @@ Training rows are those of entities not held out for test, before the cutoff, on
 cold, and not among the last of their entity where these are held out. Does not know files.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import polars as pl
@@ -15,16 +16,19 @@ from metarec_ray.data.store.split import Split
 
 
 class TrainingSummary(NamedTuple):
-    """The `items` (item) of a bucket's training rows, and `columns`: statistics of the context."""
+    """The `items` (item) of a bucket's training rows, and statistics of the `columns` of events."""
 
     items: pl.DataFrame
     columns: dict[str, ColumnStats]
 
 
 def summarise_training(
-    rows: pl.DataFrame, split: Split, *, context: dict[str, Feature]
+    rows: pl.DataFrame, split: Split, features: Mapping[str, Feature]
 ) -> TrainingSummary:
-    """Return what the training rows among `rows` hold; `split` knows at least their entities."""
+    """Return what the training rows among `rows` hold; `split` knows at least their entities.
+
+    `features` are those of events by column: `context.<feature>`, `label.<name>`.
+    """
     known = split.entities.filter(pl.col("part") != "test").select("entity")
     kept = rows.join(known, on="entity", how="semi", maintain_order="left")
     if split.held_last:
@@ -34,7 +38,6 @@ def summarise_training(
     if split.cutoff is not None:
         kept = kept.filter(pl.col("time") < split.cutoff)
     columns = {
-        name: encode.column_stats(kept[f"context.{name}"], context[name])
-        for name in sorted(context)
+        column: encode.column_stats(kept[column], features[column]) for column in sorted(features)
     }
     return TrainingSummary(kept.select("item").unique().sort("item"), columns)

@@ -51,7 +51,7 @@ class RowCounts(NamedTuple):
 
 def effective(settings: Data, log: Data) -> Data:
     """Return `settings` with the roles, tables and features of the settings `log`."""
-    read = ("columns", "label_min", "time_unit", "users", "items", "context")
+    read = ("columns", "label_min", "time_unit", "users", "items", "context", "labels")
     return settings.model_copy(update={name: getattr(log, name) for name in read})
 
 
@@ -76,6 +76,8 @@ def settings_hash(settings: Data) -> str:
     tree = settings.model_dump(mode="json", exclude={"path", "versions"})
     for name in ("users", "items", "only", "without"):
         tree[name] = tree[name] and {**tree[name], "path": ""}
+    if not tree["labels"]:  # as before there were any
+        del tree["labels"]
     return sha256_json(tree)
 
 
@@ -94,7 +96,7 @@ def build_store(log: Log, settings: Data, path: Path) -> Manifest:
     rows, counts = _grouped(log, asked)
     summaries = [bucket_rows.summarise(part) for part in rows]
     split = split_log(summaries, asked, has_time="time" in log.events.columns)
-    training = [summarise_training(part, split, context=asked.context) for part in rows]
+    training = [summarise_training(part, split, asked.event_features) for part in rows]
     tables = SideTables(log.users, log.items)
     plan = plan_store(WholeLog(split, summaries, training, tables), asked)
     with building(path, [settings_hash(asked), log.fingerprint]) as staging:

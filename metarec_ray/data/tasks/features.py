@@ -68,7 +68,7 @@ class FeatureSpace:
                 weights.append(weight)
             elif field.kind == "numeric":
                 values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-                scaled = _on_one_scale(values.astype(np.float64), field)
+                scaled = on_one_scale(values.astype(np.float64), field)
                 dense.append(np.nan_to_num(scaled, nan=0.0).astype(np.float32)[:, None])
             else:
                 dense.append(_vectors(column, field.dim))
@@ -112,8 +112,8 @@ def stack(records: Sequence[Features]) -> Features:
     return Features(*(torch.cat(column) for column in zip(*padded, strict=True)))
 
 
-def _on_one_scale(values: np.ndarray, field: FeatureField) -> np.ndarray:
-    """Return numbers on one scale: their ranks, with the median at 0.
+def on_one_scale(values: np.ndarray, field: FeatureField) -> np.ndarray:
+    """Return numbers on one scale: their ranks, with the median at 0; NaN stays NaN.
 
     Ranks that are spread evenly have variance 1 and lie within +-3^(1/2). Of stores without ranks,
     deviations from the mean.
@@ -160,10 +160,10 @@ def _index(field: FeatureField, vocabulary: list[str], value: Any, side: str) ->
             values = [value] if isinstance(value, str | int) else list(value or [])
             return sorted({_token(vocabulary, each) for each in values})
         if field.kind == "numeric":
-            return None if value is None else _finite(value)
+            return None if value is None else finite(value)
         if value is not None and len(value) != field.dim:
             raise ValueError
-        return None if value is None else [_finite(each) for each in value]
+        return None if value is None else [finite(each) for each in value]
     except (TypeError, ValueError, OverflowError):
         raise RequestError(
             f"{side} field {field.name!r} must be {field.kind.replace('_', '-')}"
@@ -176,7 +176,8 @@ def _token(vocabulary: list[str], value: Any) -> int:
     return vocabulary.index(str(value)) + 1 if str(value) in vocabulary else 0
 
 
-def _finite(value: Any) -> float:
+def finite(value: Any) -> float:
+    """Return a number that float32 holds; TypeError, ValueError or OverflowError if it is none."""
     if isinstance(value, bool) or not abs(value) <= LARGEST:
         raise ValueError
     return float(value)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metarec_ray.data.files.memory_mapped import Allocate, Shape
 from metarec_ray.data.tasks.features import FeatureSpace
+from metarec_ray.data.tasks.further_labels import LabelSpace
 
 
 class Buckets(NamedTuple):
@@ -25,6 +26,7 @@ class Buckets(NamedTuple):
     has_time: bool
     user: FeatureSpace
     context: FeatureSpace
+    labels: LabelSpace
 
 
 class EventFilter(NamedTuple):
@@ -59,9 +61,10 @@ class _Layout(NamedTuple):
 
 
 def gather(buckets: Buckets, keep: EventFilter, allocate: Allocate) -> list[Tensor]:
-    """Return task_id, offsets, item, label, time and the columns of context and users.
+    """Return task_id, offsets, item, label, time, the columns of context and users, and labels.
 
-    As in `Histories`; an entity may be left without an event. `allocate` makes the tensors.
+    As in `Histories`; an entity may be left without an event. Labels are left out where events have
+    no further ones. `allocate` makes the tensors.
     """
     layout = _layout([_bucket_sizes(buckets, keep, number) for number in buckets.numbers])
     columns = allocate(_shapes(buckets, layout))
@@ -83,7 +86,7 @@ def _bucket_sizes(buckets: Buckets, keep: EventFilter, number: int) -> _BucketSi
         task_id=table["task_id"].to_numpy(),
         events=np.diff(kept[bounds - bounds[0]]),
         user=_widths(buckets.user, _user(table)),
-        context=_widths(buckets.context, _context(table)),
+        context=_widths(buckets.context, _of_events(table, "context.")),
     )
 
 
@@ -112,6 +115,8 @@ def _shapes(buckets: Buckets, layout: _Layout) -> list[Shape]:
     ):
         shapes += [(kind, (n, sum(widths))) for kind in (torch.int64, torch.float32)]
         shapes.append((torch.float32, (n, space.dense)))
+    if buckets.labels.names:
+        shapes.append((torch.float32, (events, len(buckets.labels.names))))
     return shapes
 
 
@@ -122,6 +127,7 @@ def _copy(
     events = ["item", "label", *(["time"] if buckets.has_time else [])]
     sides = [f"user.{field.name}" for field in buckets.user.fields]
     sides += [f"context.{field.name}" for field in buckets.context.fields]
+    sides += [f"label.{name}" for name in buckets.labels.names]
     table = _chosen(buckets, keep, number, [*events, *sides])
     kept, rows = _kept(table, keep), layout.rows[number]
     first = layout.offsets[rows]
@@ -130,9 +136,14 @@ def _copy(
     places = np.repeat(first - before, sizes) + np.arange(sizes.sum())
     for name, column in zip(events, to[2:5], strict=False):  # without a clock times stay 0
         column.numpy()[places] = _flat(table[name]).to_numpy(zero_copy_only=False)[kept]
-    context = {name: column.filter(pa.array(kept)) for name, column in _context(table).items()}
+    context, labels = (
+        {name: column.filter(pa.array(kept)) for name, column in found.items()}
+        for found in (_of_events(table, "context."), _of_events(table, "label."))
+    )
     _encode(buckets.context, context, layout.context, places=places, to=to[5:8])
-    _encode(buckets.user, _user(table), layout.user, places=rows, to=to[8:])
+    _encode(buckets.user, _user(table), layout.user, places=rows, to=to[8:11])
+    if labels:
+        to[11].numpy()[places] = buckets.labels.encode(labels, len(places)).numpy()
 
 
 def _encode(
@@ -179,10 +190,10 @@ def _user(table: pa.Table) -> dict[str, pa.Array]:
     return {name.removeprefix("user."): table[name].combine_chunks() for name in names}
 
 
-def _context(table: pa.Table) -> dict[str, pa.Array]:
-    """Return the columns of context features that were read, by field; a row is an event."""
-    names = [name for name in table.column_names if name.startswith("context.")]
-    return {name.removeprefix("context."): _flat(table[name]) for name in names}
+def _of_events(table: pa.Table, side: str) -> dict[str, pa.Array]:
+    """Return the columns of `context.` or `label.` that were read, by field; a row is an event."""
+    names = [name for name in table.column_names if name.startswith(side)]
+    return {name.removeprefix(side): _flat(table[name]) for name in names}
 
 
 def _bags(space: FeatureSpace) -> list[str]:

@@ -12,7 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarec_ray.core.batch import NO_CHANGES, Events, Features, Lane, OffsetChanges, Task
+from metarec_ray.core.batch import (
+    NO_CHANGES,
+    Events,
+    Features,
+    Lane,
+    OffsetChanges,
+    Task,
+    labels_at,
+)
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.draws import uniform
 from metarec_ray.data.tasks import augmentation
@@ -215,6 +223,9 @@ class LaneSampler:
             mask=real,
             time=torch.where(real, self.histories.time[rows], 0),
             context=self.histories.context.at(rows),
+            labels=labels_at(self.histories.labels, rows).masked_fill(
+                ~real.unsqueeze(-1), torch.nan
+            ),
         )
 
 

@@ -32,6 +32,7 @@ from metarec_ray.data.store.manifest import (
 )
 from metarec_ray.data.tasks.features import FeatureSpace
 from metarec_ray.data.tasks.folds import Fold, fold_of_entities
+from metarec_ray.data.tasks.further_labels import LabelSpace
 from metarec_ray.data.tasks.gathering import Buckets, EventFilter, gather
 
 PARTS = ("train", "valid", "test")
@@ -62,6 +63,7 @@ class TaskStore:
         self.user_space = FeatureSpace(manifest.features["user"])
         self.item_space = FeatureSpace(manifest.features["item"])
         self.context_space = FeatureSpace(manifest.features["context"])
+        self.label_space = LabelSpace(manifest.features.get("label", ()))
         self.items = self._read_items()
         self._learned = ~self.items.cold
         self._without: Fold | None = None
@@ -138,6 +140,7 @@ class TaskStore:
             self.manifest.has_time,
             user=self.user_space,
             context=self.context_space,
+            labels=self.label_space,
         )
         made = partial(gather, buckets, keep)
         if self._cache is None:
@@ -174,6 +177,7 @@ class TaskStore:
     def _joined(self, columns: list[Tensor]) -> Histories:
         """Return the columns of `gather` as histories."""
         task_id, offsets, item, label, time, *features = columns
+        labels = features[6] if self.label_space.names else label.new_zeros(len(label), 0)
         return Histories(
             task_id=task_id,
             offsets=offsets,
@@ -181,9 +185,10 @@ class TaskStore:
             label=label,
             time=time,
             context=Features(*features[:3]),
-            users=self.user_space.side(Features(*features[3:])),
+            users=self.user_space.side(Features(*features[3:6])),
             items=self.item_space.side(self.items.features),
             cutoff=self.manifest.cutoff,
+            labels=labels,
         )
 
     def _outside(self, histories: Histories) -> Histories:

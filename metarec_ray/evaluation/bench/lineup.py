@@ -70,7 +70,8 @@ def lineup(
 ) -> dict[str, Entry]:
     """Return every method that suits a log: the union of algorithms, then `bench.learners`.
 
-    Methods that do not take a catalogue of this size are left out with a warning.
+    Methods that do not take a catalogue of this size are left out with a warning, and those that
+    read further labels of events where a log has none.
 
     Args:
         experiment: what the changes are made to.
@@ -85,7 +86,8 @@ def lineup(
     seeds = experiment.bench.seeds
     for name, learner in algorithms().items():
         suits = feedback in learner.suits and not (ratings and learner.ranks_only)
-        if not suits or not _takes(learner, n_items):
+        labelled = bool(experiment.data.labels) or not learner.reads_labels
+        if not suits or not labelled or not _takes(learner, n_items):
             continue
         overrides = _changes(experiment, learner, positive_min) | {"algorithm.name": name}
         once = _closed_form(learner) and not ratings

@@ -73,6 +73,7 @@ class CrossDomainTasks(NamedTuple):
             context=Features(*(_masked(c, rows, mask.unsqueeze(-1)) for c in kept.context)),
             user=kept.users.features,
             now=self.now,
+            labels=_masked(kept.labels, rows, mask.unsqueeze(-1)),
         )
 
     def without_source(self) -> "CrossDomainTasks":

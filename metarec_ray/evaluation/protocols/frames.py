@@ -48,6 +48,7 @@ def histories_of(events: pl.DataFrame, store: TaskStore) -> tuple[Histories, lis
         users=_all_missing(store.user_space, n),
         items=store.item_space.side(store.items.features),
         cutoff=store.manifest.cutoff,
+        labels=torch.full((len(events), len(store.label_space.names)), torch.nan),
     )
     return found, sizes["entity"].to_list()
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import Features, labels_at
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.protocol_settings import LeaveLastOut
 from metarec_ray.data.tasks.task_store import TaskStore
@@ -72,6 +72,7 @@ class LastEventTasks(NamedTuple):
             context=self.events.context.at(rows),
             user=self.events.users.features,
             now=self.now,
+            labels=labels_at(self.events.labels, rows),
         )
 
     def _newest(self, k: int) -> tuple[Tensor, Tensor]:

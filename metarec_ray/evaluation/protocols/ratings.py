@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import Features, labels_at
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.protocol_settings import RatingCut
 from metarec_ray.data.tasks.task_store import TaskStore
@@ -55,6 +55,7 @@ class RatingTasks(NamedTuple):
             context=Features(*(column[:, :width] for column in whole.context)),
             user=whole.user,
             now=whole.now,
+            labels=whole.labels[:, :width],
         )
 
 
@@ -150,6 +151,7 @@ def cut(
             context=histories.context.at(rows),
             user=histories.users.features,
             now=Features(*(column.expand(len(ids), 1, -1) for column in now)),
+            labels=labels_at(histories.labels, rows),
         ),
         query=histories.item[asked] * wanted,
         label=histories.label[asked] * wanted,
@@ -186,6 +188,7 @@ def with_history(tasks: RatingTasks, store: TaskStore) -> RatingTasks:
             context=Features(*map(joined, before, support.context)),
             user=support.user,
             now=support.now,
+            labels=joined(labels_at(history.labels, rows), support.labels),
         ),
     )
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from metarec_ray.config.experiment import Evaluate
-from metarec_ray.core.batch import Features
+from metarec_ray.core.batch import NO_LABELS, Features, labels_at
 from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
 from metarec_ray.data.tasks.task_store import TaskStore
@@ -45,6 +45,7 @@ class StrictTasks(NamedTuple):
     trained: Tensor  # bool [I]: items with a training event
     share: Tensor  # float [I]: share of training entities with an event on the item, > 0
     mask: Literal["window", "support"]
+    labels: Tensor = NO_LABELS  # float [N, L]: further labels of the events of `context`
 
     def at(self, rows: Tensor) -> "StrictTasks":
         """Return the tasks at `rows`, int64 [n]."""
@@ -81,6 +82,7 @@ class StrictTasks(NamedTuple):
             context=self.context.at(event),
             user=self.user,
             now=self.context.at(self.query_event[:, None]),
+            labels=labels_at(self.labels, event),
         )
 
     def gains(self) -> Tensor:
@@ -196,6 +198,7 @@ def _tasks(
         query_label=test.label[query],
         query_event=query[:, 0],
         context=test.context,
+        labels=test.labels,
         trained=trained,
         share=share,
         mask=settings.mask,

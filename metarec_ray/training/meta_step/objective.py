@@ -23,7 +23,7 @@ from metarec_ray.algorithms.problem import (
     encoded_table,
     make_problem,
 )
-from metarec_ray.core.batch import Encoded, Events, Features, Lane, Params
+from metarec_ray.core.batch import Encoded, Events, Features, Lane, Params, Task, own_labels
 from metarec_ray.core.buckets import buckets
 from metarec_ray.core.outer_loop import LaneObjective
 from metarec_ray.training.meta_step.distillation import Teaching
@@ -111,7 +111,7 @@ def _judged_parts(
 ) -> list[tuple[Tensor, Tensor]]:
     """Return what `_judged` does, part by part: at once, in buckets of like length, or by vmap."""
     learner, model = shared.recipe.learner, shared.recipe.model
-    tasks, table = lane.tasks, shared.items.vector
+    tasks, table = _with_labels(lane.tasks), shared.items.vector
     known = Users(lane.user, rows.get("user.ids"))
     if shared.progress is not None:
         known = strangers(known, model.user_dropout)
@@ -135,6 +135,13 @@ def _judged_parts(
         raw = known.features, torch.zeros(len(users), 1) if known.ids is None else known.ids
     one = partial(_judged, shared, learner.objective)
     return [vmap(one, randomness="different")(whole, *raw)]
+
+
+def _with_labels(tasks: Task) -> Task:
+    """Return the tasks, of whose events each has further labels, no more than none maybe."""
+    sets = (tasks.support, tasks.query)
+    support, query = (one._replace(labels=own_labels(one.labels, one.mask)) for one in sets)
+    return tasks._replace(support=support, query=query)
 
 
 def _log_q(buffers: Params, items: Tensor) -> Tensor:
@@ -216,4 +223,5 @@ def _events(
     """Return a padded set whose items are encoded already: looked up, or all in a table."""
     index, _, _, place = shared.items
     own = EncodedItems(index[events.item], vector, offset, place[events.item])
-    return encode_support(Support(own, context, events.label, events.mask, events.time), user)
+    support = Support(own, context, events.label, events.mask, events.time, events.labels)
+    return encode_support(support, user)

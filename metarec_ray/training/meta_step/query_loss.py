@@ -12,7 +12,7 @@ from torch import Tensor
 from metarec_ray.algorithms.losses.base import ChoiceLoss, LabelLoss
 from metarec_ray.algorithms.problem import EncodedItems, encode_candidates
 from metarec_ray.core import losses
-from metarec_ray.core.batch import Encoded, Events, Task
+from metarec_ray.core.batch import NO_LABELS, Encoded, Events, Task
 from metarec_ray.core.metrics import ndcg_of_positives
 from metarec_ray.data.settings import Feedback
 from metarec_ray.training.meta_step import distillation
@@ -125,8 +125,10 @@ def label_judge(
         of = distillation.of_ratings if feedback == "explicit" else distillation.of_clicks
         taught = of(teaching, answers, query.mask)
 
+    asked = query._replace(labels=NO_LABELS)
+
     def judge(score: Scorer) -> Judged:
-        scores = score(query)
+        scores = score(asked)
         value, found = loss.of_labels(scores, query.label, query.mask), scores.detach()
         value = _with(taught, scores, value)
         if feedback == "explicit":

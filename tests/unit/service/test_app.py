@@ -161,7 +161,31 @@ def test_timestamps_order_the_support(client: Client, ranker: FakeRanker) -> Non
 
 def test_context_and_value_reach_the_ranker(client: Client, ranker: FakeRanker) -> None:
     ask(client, support=[{"item_id": "7", "value": 3, "context": {"hour": 5, "device": "tv"}}])
-    assert ranker.asked[0] == ("7", 3.0, {"hour": 5.0, "device": "tv"}, 0)
+    assert ranker.asked[0] == ("7", 3.0, {"hour": 5.0, "device": "tv"}, 0, {})
+
+
+def test_further_labels_reach_the_ranker(
+    client: Client, ranker: FakeRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranker, "fields", {**ranker.fields, "label": ["click", "dwell"]})
+    ask(client, support=[{"item_id": "7", "labels": {"dwell": 12.5, "click": 1}}])
+    assert ranker.asked[0].labels == {"dwell": 12.5, "click": 1.0}
+
+
+def test_a_further_label_that_is_not_known_is_refused_by_its_place(
+    client: Client, ranker: FakeRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    support = [{"item_id": "7"}, {"item_id": "8", "labels": {"dwell": 1}}]
+    content = problem(ask(client, support=support), 422, "invalid-request")
+    assert content["errors"] == [
+        {
+            "pointer": "/support/1/labels/dwell",
+            "detail": "is not a further label, the further labels are none",
+        }
+    ]
+    monkeypatch.setattr(ranker, "fields", {**ranker.fields, "label": ["click"]})
+    content = problem(ask(client, support=support), 422, "invalid-request")
+    assert str(content["detail"]).startswith("/support/1/labels/dwell: is not a further label")
 
 
 def test_timestamps_reach_the_ranker_in_microseconds(client: Client, ranker: FakeRanker) -> None:
@@ -283,6 +307,11 @@ def test_either_header_carries_the_key(client: Client, headers: dict[str, str]) 
         ('{"support": [{"item_id": "7", "timestamp": "yesterday"}]}', "/support/0/timestamp"),
         ('{"support": [{"item_id": "7", "timestamp": "2026-01-01"}]}', "/support/0/timestamp"),
         ('{"support": [{"item_id": "7", "context": {"secret": NaN}}]}', "/support/0/context"),
+        ('{"support": [{"item_id": "7", "labels": {"dwell": NaN}}]}', "/support/0/labels"),
+        ('{"support": [{"item_id": "7", "labels": {"dwell": "9"}}]}', "/support/0/labels"),
+        ('{"support": [{"item_id": "7", "labels": {"dwell": null}}]}', "/support/0/labels"),
+        ('{"support": [{"item_id": "7", "labels": [9]}]}', "/support/0/labels"),
+        ('{"items": [{"id": "7", "labels": {"dwell": 9}}]}', "/items/0/labels"),
         (json.dumps({"support": [{"item_id": "7"}] * 201}), "/support"),
         (json.dumps({"items": [{"id": str(i)} for i in range(501)]}), "/items"),
         ('{"items": []}', "/items"),

@@ -1,5 +1,6 @@
 """A log of ratings, each user's one after another, as a store whose last third validates."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,21 @@ from metarec_ray.data.tasks.task_store import TaskStore
 
 
 def store_of(
-    folder: Path, user: np.ndarray, item: np.ndarray, label: np.ndarray, **more: Any
+    folder: Path,
+    user: np.ndarray,
+    item: np.ndarray,
+    label: np.ndarray,
+    *,
+    further: Mapping[str, np.ndarray] | None = None,
+    **more: Any,
 ) -> TaskStore:
-    """Return the store of ratings [N]; every user has as many. `more` goes into `data`."""
+    """Return the store of ratings [N]; every user has as many.
+
+    `further` are more columns of the log; `more` goes into `data`.
+    """
     events = len(user) // (int(user.max()) + 1)
     time = 60 * (1000 * user + np.arange(len(user)) % events) + 1_600_000_000
-    log = {"user": user, "item": item, "label": label, "time": time}
+    log = {"user": user, "item": item, "label": label, "time": time, **(further or {})}
     pl.DataFrame(log).write_parquet(folder / "log.parquet")
     asked = {
         "path": str(folder / "log.parquet"),

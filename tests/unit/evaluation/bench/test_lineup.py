@@ -115,3 +115,14 @@ def test_a_large_catalogue_loses_its_matrices_with_a_warning(caplog: pytest.LogC
         entries = full(experiment(), n_items=20_001)
     assert "ease" not in entries
     assert "ease is left out: it takes 20000 items, got 20001" in caplog.text
+
+
+def test_who_reads_further_labels_stands_in_tables_of_logs_that_have_them() -> None:
+    plain = experiment()
+    labelled = override(plain, {"data.labels": {"dwell": {}}})
+    found = [
+        lineup(one, "explicit", n_items=10, positive_min=4.0, ratings=True)
+        for one in (plain, labelled)
+    ]
+    assert "multi_output_head" not in found[0]
+    assert {*found[1]} - {*found[0]} == {"multi_output_head"}
