@@ -4,11 +4,11 @@ Knows the lines of `metrics.jsonl` and the trials of a sweep.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from metarec_ray.figures import charts
-from metarec_ray.report.page import Markup, chart, element, section, table
+from metarec_ray.report.page import Markup, chart, element, join, section, table
 from metarec_ray.report.run import Run, Sweep
 
 _TITLES = {"query_loss": "Query loss", "tasks_per_s": "Tasks a second"}
@@ -70,7 +70,20 @@ def sweep(run: Run) -> Markup:
         element("p", words),
         element("div", *drawn, css="charts"),
         table(("", *keys, "step", found.metric), body),
+        _lost(found, keys),
     )
+
+
+def _lost(found: Sweep, keys: Sequence[str]) -> Markup:
+    """Return the trials without a value that say why, nothing if there is none."""
+    rows = []
+    for trial in found.trials:
+        values, why = trial.get("values"), trial.get("why")
+        if isinstance(values, dict) and isinstance(why, str):
+            rows.append((*(_value(values.get(key)) for key in keys), trial.get("step"), why))
+    if not rows:
+        return Markup()
+    return join([element("p", "Without a value:"), table((*keys, "step", "why"), rows)])
 
 
 def _series(run: Run, name: str) -> Iterator[tuple[float, float]]:

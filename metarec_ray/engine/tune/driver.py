@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search import BasicVariantGenerator
 
 from metarec_ray.atomic import replace_text
 from metarec_ray.config.experiment import Experiment, absolute, dump, override, relative
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.prepare.ensure import ensure_store
-from metarec_ray.engine.tune import begun, space
+from metarec_ray.engine.tune import begun, search, space
 from metarec_ray.engine.tune.trial import WHY, run_trial
 from metarec_ray.errors import CheckpointError, ConfigError, RunFailed
 from metarec_ray.evaluation.validation import Validation, validation
 from metarec_ray.training.fit import require_suitable
 
 SWEEP, BEST, TRIALS = "sweep", "best.yaml", "sweep.json"
+FAILURES = 1  # of a trial's process, after which it goes on from its last rung
 # They call every signal Ctrl-C and say how Ray's own API would go on.
 CHATTY = ("ray.tune.tune", "ray.tune.analysis.experiment_analysis")
 _listening: list[Callable[[str], None]] = []
@@ -68,7 +67,7 @@ def sweep(
     metric, mode = judge.objective
     tuner = _resumed(experiment, store, directory, judge, progress) if resume else None
     tuner = tuner or _new(experiment, store, directory, judge, progress)
-    grid = _fit(tuner, experiment.sweep.trials, progress)
+    grid = _fit(tuner, experiment.sweep.planned, progress)
     trials = [_row(result, metric) for result in grid]
     finished = [trial for trial in trials if trial[metric] is not None]
     if not finished:
@@ -136,32 +135,26 @@ def _new(
     begun.write(experiment, store.manifest, judge.objective, directory)
     settings, (metric, mode) = experiment.sweep, judge.objective
     progress(
-        f"tune: {settings.trials} trials of up to {settings.steps} steps over "
+        f"tune: {settings.planned} trials of up to {settings.steps} steps over "
         f"{', '.join(settings.space)}, judged by {metric} of {len(judge.tasks.entity):,} "
         "validation entities"
     )
     return tune.Tuner(
         _trainable(experiment, ranks=judge.ranks),
-        param_space=space.drawn_from(settings.space),
+        param_space=search.parameter_space(settings),
         tune_config=tune.TuneConfig(
             metric=metric,
             mode=mode,
-            num_samples=settings.trials,
-            scheduler=ASHAScheduler(
-                time_attr="training_iteration",
-                max_t=settings.rungs,
-                grace_period=1,
-                reduction_factor=2,
-            ),
-            search_alg=BasicVariantGenerator(
-                max_concurrent=settings.max_concurrent, random_state=experiment.run.seed
-            ),
+            num_samples=search.samples(settings),
+            scheduler=search.scheduler(settings),
+            search_alg=search.searcher(settings, experiment.run.seed),
         ),
         run_config=tune.RunConfig(
             name=SWEEP,
             storage_path=str(directory),
             verbose=0,
-            callbacks=[_TrialProgress(progress, metric, settings.trials)],
+            failure_config=tune.FailureConfig(max_failures=FAILURES),
+            callbacks=[_TrialProgress(progress, metric, settings.planned)],
         ),
     )
 
@@ -207,27 +200,50 @@ def _row(result: Any, metric: str) -> dict[str, Any]:
     # A trial that diverged has no result, whatever it reached before: NaN is neither more nor less
     # than a number.
     lost = found is None or result.error is not None or not math.isfinite(found)
-    usable = None if lost else found
-    return {"values": result.config, "step": metrics.get("step"), metric: usable}
+    row = {"values": result.config, "step": metrics.get("step"), metric: None if lost else found}
+    why = metrics.get(WHY) if result.error is None else _told(result.error)
+    return row | ({WHY: why} if lost and why else {})
+
+
+def _told(error: object) -> str:
+    """Return the last line of a trial's error, None if it left none: the others are a traceback."""
+    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
+    return lines[-1] if lines else "its process ended"
+
+
+def _values(trial: Any) -> str:
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in trial.config.items()
+    )
 
 
 class _TrialProgress(tune.Callback):
-    """Reports how each trial ended."""
+    """Reports how each trial ended, and which ones failed on the way."""
 
     def __init__(self, progress: Callable[[str], None], metric: str, trials: int):
         self.progress, self.metric, self.trials, self.ended = progress, metric, trials, 0
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.ended += 1
-        values = ", ".join(
-            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in trial.config.items()
+        self._tell(trial, trial.last_result.get(WHY))
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._tell(trial, _told(trial.get_error()))
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.progress(
+            f"tune: a trial failed and goes on from its last rung  {_values(trial)}  "
+            f"({_told(trial.get_error())})"
         )
-        found, why = trial.last_result.get(self.metric), trial.last_result.get(WHY)
+
+    def _tell(self, trial: Any, why: str | None) -> None:
+        self.ended += 1
+        found = trial.last_result.get(self.metric)
         shown = "no result" if found is None or why else f"{found:.4f}"
         self.progress(
             f"tune: trial {self.ended}/{self.trials}  {self.metric} {shown}  "
-            f"after step {trial.last_result.get('step')}  {values}{f'  ({why})' if why else ''}"
+            f"after step {trial.last_result.get('step')}  {_values(trial)}"
+            f"{f'  ({why})' if why else ''}"
         )
 
     # Tune pickles the callback with its state; a progress function cannot be pickled, so that of

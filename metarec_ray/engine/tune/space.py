@@ -1,14 +1,9 @@
-"""The keys that a sweep searches, and their values.
+"""The keys that a sweep searches: whether trials can take them.
 
-Knows the settings of a sweep and what Tune draws from; does not know trials.
+Knows the settings of a sweep; does not know what is drawn from them, or trials.
 """
 
-from typing import Any
-
-from ray import tune
-
 from metarec_ray.config.experiment import Experiment, override
-from metarec_ray.config.sweeping import Range
 from metarec_ray.errors import ConfigError
 
 
@@ -41,23 +36,9 @@ def any_ranks_only(experiment: Experiment) -> bool:
     return any(one.algorithm.ranks_only for one in _with_each_bound(experiment))
 
 
-def drawn_from(space: dict[str, Range]) -> dict[str, Any]:
-    """Return what Tune draws each key from."""
-    return {key: _domain(values) for key, values in space.items()}
-
-
 def _with_each_bound(experiment: Experiment) -> list[Experiment]:
     return [
         override(experiment, {key: value})
         for key, values in experiment.sweep.space.items()
         for value in values.choices or (values.low, values.high)
     ]
-
-
-def _domain(values: Range) -> Any:
-    if values.choices is not None:
-        return tune.choice(list(values.choices))
-    assert values.low is not None
-    assert values.high is not None
-    domain = tune.loguniform if values.log else tune.uniform
-    return domain(values.low, values.high)

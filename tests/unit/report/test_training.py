@@ -11,3 +11,15 @@ def test_the_best_trial_of_the_sweep_comes_first(tmp_path: Path) -> None:
     assert f"{0.14 + 0.05 - 0.025:.4f}" in first
     assert "12 trials" in section
     assert "1 gave no value" in section
+
+
+def test_a_trial_without_a_value_stands_with_its_reason(tmp_path: Path) -> None:
+    trials = [
+        {"values": {"model.dim": 8}, "step": 5, "m": 0.5},
+        {"values": {"model.dim": 16}, "step": 2, "m": None, "why": "OSError: <no space>"},
+    ]
+    run = made_run(tmp_path, sweep={"metric": "m", "mode": "max", "trials": trials})
+    lost = training.sweep(run).split("Without a value:")[1]
+    assert "OSError: &lt;no space&gt;" in lost
+    assert ">16<" in lost
+    assert "Without a value" not in training.sweep(made_run(tmp_path))

@@ -91,8 +91,12 @@ def test_a_trial_that_diverged_has_no_result_to_be_the_best_by(found: float | No
     result = SimpleNamespace(config={"train.outer_lr": 9.0}, metrics=metrics, error=None)
     assert _row(result, "loss") == {"values": result.config, "step": 5, "loss": None}
     # What it reached before it broke is not where it ended.
-    broken = SimpleNamespace(config={}, metrics={"step": 5, "loss": 0.1}, error=RuntimeError())
-    assert _row(broken, "loss")["loss"] is None
+    error = RuntimeError("Traceback ...\n  File x\nOSError: no space left\n")
+    broken = SimpleNamespace(config={}, metrics={"step": 5, "loss": 0.1}, error=error)
+    lost = {"values": {}, "step": 5, "loss": None, "why": "OSError: no space left"}
+    assert _row(broken, "loss") == lost
+    said = SimpleNamespace(config={}, metrics=metrics | {"why": "scores are NaN"}, error=None)
+    assert _row(said, "loss")["why"] == "scores are NaN"
 
 
 def test_a_trial_without_a_result_says_why() -> None:
@@ -103,3 +107,24 @@ def test_a_trial_without_a_result_says_why() -> None:
     assert said[0].endswith(
         "valid_ndcg@10 no result  after step 5  train.outer_lr 9  (scores are NaN)"
     )
+
+
+def test_a_trial_that_fails_is_told_with_its_reason_and_counted_once() -> None:
+    said: list[str] = []
+    told = _TrialProgress(said.append, "valid_ndcg@10", 3)
+    trial = SimpleNamespace(
+        config={"model.dim": 8},
+        last_result={"step": 5, "valid_ndcg@10": 0.25},
+        get_error=lambda: "Traceback\nray.exceptions.OutOfMemoryError: killed\n",
+    )
+    told.on_trial_recover(1, [], trial)
+    told.on_trial_error(1, [], trial)
+    trial.get_error = lambda: None
+    told.on_trial_error(1, [], trial)
+    why = "(ray.exceptions.OutOfMemoryError: killed)"
+    end = "valid_ndcg@10 no result  after step 5  model.dim 8"
+    assert said == [
+        f"tune: a trial failed and goes on from its last rung  model.dim 8  {why}",
+        f"tune: trial 1/3  {end}  {why}",
+        f"tune: trial 2/3  {end}  (its process ended)",
+    ]
