@@ -81,7 +81,7 @@ def fitted(name: str, asked: Experiment, fits: Fits) -> tuple[Checkpoint, Cost]:
     seconds: list[float] = []
     each = partial(_timed, seconds)
     fitting = Fitting(asked.run.seed, each=each, progress=partial(print, file=sys.stderr))
-    both = fit_second_stage(asked, fits.store, stages, fitting=fitting, started=0.0)
+    both = fit_second_stage(asked, fits.store, stages, fitting=fitting, started=time.perf_counter())
     firsts = sum(one.metrics["cpu_seconds"] for one in stages.values())
     lists, ranker = seconds
     return both, Cost(name, firsts, lists, ranker, *_request_times(Recommender(both)))
