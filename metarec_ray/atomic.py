@@ -15,15 +15,18 @@ def replace_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def lock(stream: IO, *, wait: bool) -> None:
+def lock(stream: IO, *, wait: bool, shared: bool = False) -> None:
     """Lock an open file for as long as it is open; a file system without locks has none.
+
+    A `shared` lock is for looking: it keeps out only those that want the file for themselves.
 
     Raises:
         BlockingIOError: another process holds the lock, and it is not to be waited for.
 
     """
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(stream, how | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
             raise

@@ -1,4 +1,4 @@
-"""From a log to a table: quickstart, prepare, train, distil, tune, evaluate, report, config."""
+"""From a log to a table: quickstart, prepare, train, distil, tune, evaluate, status, report ..."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -153,6 +153,22 @@ def evaluate(
         progress=say,
     )
     show({"rows": result.rows}, as_json, result.text)
+
+
+def status(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", parser=local_path, help="A run's folder.", show_default=False
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Say whether a run moves: its state, step, newest checkpoint, nodes and last failure."""
+    from metarec_ray.engine.train.status import status as find
+
+    found = find(run)
+    show(found._asdict(), as_json, found.sentence())
 
 
 def report(

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from metarec_ray.data.store import manifest
 from metarec_ray.errors import DataError
-from metarec_ray.training import metrics_log
+from metarec_ray.training.run_folder import metrics_log
 
 SUMMARY, SWEEP, EVALUATION = "summary.json", "sweep.json", "evaluation.json"
 STORE = f"store/{manifest.MANIFEST}"

@@ -25,7 +25,7 @@ from metarec_ray.core.histories import Histories
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.training.meta_step import tables
 from metarec_ray.training.meta_step.step import LaneResult, ParameterState
-from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.segments import AtEnd, Segment, nothing, segments_of, train_segments
 from metarec_ray.training.trainer import Trainer
 

@@ -17,12 +17,12 @@ from metarec_ray.core.batch import NO_LABELS, nothing_known
 from metarec_ray.data.tasks.domains import learned_from
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
-from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import assemble
 from metarec_ray.training.averaged import budget, round_segments
 from metarec_ray.training.incremental import PeriodRun
-from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.process import set_up
+from metarec_ray.training.run_folder import metrics_log
+from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.segments import segments_of, train_segments
 from metarec_ray.training.trainer import Trainer
 

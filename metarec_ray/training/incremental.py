@@ -21,8 +21,8 @@ from metarec_ray.errors import CheckpointError
 from metarec_ray.training.artifact import own_config, require_same_run
 from metarec_ray.training.held_out import HeldOut, Verdict
 from metarec_ray.training.meta_step.anchor import Anchor
-from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.periods import cut, mixed, up_to, within
+from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.segments import Metrics, Segment
 from metarec_ray.training.source.task_source import every_event
 from metarec_ray.training.trainer import Trainer

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metarec_ray import checkpoint as checkpoints
-from metarec_ray.training.metrics_log import Progress
-from metarec_ray.training.retention import retain
+from metarec_ray.training.run_folder.metrics_log import Progress
+from metarec_ray.training.run_folder.retention import retain
 from metarec_ray.training.trainer import Trainer
 
 Metrics = dict[str, float]

@@ -36,9 +36,9 @@ from metarec_ray.training.meta_step.step import (
     lane_seed,
     to_device,
 )
-from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.prefetcher import Prefetcher
 from metarec_ray.training.process import set_up
+from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.source.known_values import without_unknown
 from metarec_ray.training.source.task_source import EventFilter, TaskSource, every_event
 from metarec_ray.training.teacher import teacher_of

@@ -13,7 +13,7 @@ from metarec_ray.checkpoint import CHECKPOINTS
 from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.engine.train.driver import train
 from metarec_ray.errors import CheckpointError, ConfigError
-from metarec_ray.training import metrics_log
+from metarec_ray.training.run_folder import metrics_log
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 STEPS = 50
@@ -74,10 +74,15 @@ def test_a_killed_worker_restarts_and_ends_with_the_same_parameters(
     settings = experiment(tmp_path, synthetic_store)
     killer = threading.Thread(target=_kill_a_worker, args=(tmp_path, killed))
     killer.start()
-    found = run(settings)
+    said: list[str] = []
+    found = train(settings, data_dir=None, progress=said.append).parameters_sha256
     killer.join()
     assert len(killed) == 1
     assert found == clean
+    told = [line for line in said if line.startswith(("train: failed", "train: going on"))]
+    assert [line.split(":")[1].split(" with")[0] for line in told] == [" failed", " going on"]
+    assert "rank " in told[0]
+    assert "2 workers on" in told[1]
     steps = [line["step"] for line in metrics_log.read(tmp_path / metrics_log.NAME)]
     assert steps == list(range(5, STEPS + 1, 5))
 

@@ -73,3 +73,17 @@ def _holder(path: Path) -> str:
         return path.read_text("utf-8") or "another"
     except FileNotFoundError:
         return "another"
+
+
+def holder(folder: Path) -> str | None:
+    """Return who writes a run's folder now, `process 17 on node-a`; None if nobody does."""
+    path = folder / NAME
+    try:
+        with path.open("r", encoding="utf-8") as stream:
+            try:
+                lock(stream, wait=False, shared=True)
+            except BlockingIOError:
+                return _holder(path)
+    except FileNotFoundError:
+        pass
+    return None

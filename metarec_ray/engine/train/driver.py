@@ -25,12 +25,12 @@ from metarec_ray.errors import RunFailed
 from metarec_ray.evaluation.blend import blend, member_experiments
 from metarec_ray.evaluation.second_stage.experiments import stage_experiments
 from metarec_ray.evaluation.second_stage.fit import fit_second_stage
-from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import require_same_run
 from metarec_ray.training.averaged import budget, round_segments
 from metarec_ray.training.fit import fit, require_suitable
 from metarec_ray.training.incremental import PeriodRun
-from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.run_folder import metrics_log
+from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.segments import resume, save, train_segments
 from metarec_ray.training.trainer import Trainer
 

@@ -15,10 +15,10 @@ from metarec_ray.config.experiment import Experiment
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.parallel import as_they_end
 from metarec_ray.engine.cluster.session import interruptible
-from metarec_ray.training import metrics_log
 from metarec_ray.training.artifact import require_same_run
 from metarec_ray.training.fit import fit
-from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.run_folder import metrics_log
+from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.segments import (
     checkpoint_steps,
     resume,

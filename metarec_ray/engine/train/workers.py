@@ -6,6 +6,7 @@ resumes from our own checkpoints in `run.dir`.
 
 import json
 import os
+import socket
 import threading
 import uuid
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any
 import ray
 import ray.train
 import torch.distributed as dist
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from metarec_ray.checkpoint import CHECKPOINTS
@@ -25,10 +26,10 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster import access
 from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.errors import MachineError, RunFailed
-from metarec_ray.training import metrics_log
 from metarec_ray.training.meta_step.exchange import AllGather
 from metarec_ray.training.meta_step.step import Alone
-from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.run_folder import events_log, metrics_log
+from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.segments import (
     Metrics,
     checkpoint_steps,
@@ -53,7 +54,7 @@ def train_on_workers(
 
     """
     trainer = _ray_trainer(experiment, directory)
-    with _MetricsFollower(directory / metrics_log.NAME, progress):
+    with _Follower(directory, progress):
         try:
             with interruptible():
                 trainer.fit()
@@ -87,6 +88,7 @@ def _ray_trainer(experiment: Experiment, directory: Path) -> TorchTrainer:
         failure_config=FailureConfig(
             max_failures=settings.max_failures, controller_failure_limit=settings.max_failures
         ),
+        callbacks=[_Failures(directory)],
     )
     backend = "nccl" if use_gpu else "gloo"
     return TorchTrainer(
@@ -107,8 +109,12 @@ def _worker(config: dict[str, Any]) -> None:
     exchange = AllGather() if dist.is_initialized() else Alone()
     folder, log = directory / CHECKPOINTS, directory / metrics_log.NAME
     start = resume(trainer, folder)
+    nodes = _nodes()
     if exchange.rank == 0:
         metrics_log.forget_after(log, start)
+        events_log.append(
+            directory, "started", _start_sentence(start, nodes), step=start, nodes=nodes
+        )
 
     def report(line: Progress) -> None:
         if exchange.rank == 0:
@@ -123,6 +129,22 @@ def _worker(config: dict[str, Any]) -> None:
     steps = checkpoint_steps(experiment.train.steps, experiment.train.checkpoint_every)
     advance = partial(Trainer.run, exchange=exchange)
     train_segments(segments_of(trainer, steps, advance=advance, at_end=at_end), report=report)
+
+
+def _nodes() -> tuple[str, ...]:
+    """Return the name of the node of each worker, in the order of ranks."""
+    own = socket.gethostname()
+    if not dist.is_initialized():
+        return (own,)
+    names: list[str] = [own] * dist.get_world_size()
+    dist.all_gather_object(names, own)
+    return tuple(names)
+
+
+def _start_sentence(step: int, nodes: tuple[str, ...]) -> str:
+    among = ", ".join(dict.fromkeys(nodes))
+    word = "worker" if len(nodes) == 1 else "workers"
+    return f"{len(nodes)} {word} on {among} from step {step}"
 
 
 def _use_gpu(experiment: Experiment) -> bool:
@@ -145,12 +167,26 @@ def _cause(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-class _MetricsFollower:
-    """Shows the lines that workers add to `metrics.jsonl`, while a `with` block runs."""
+class _Failures(UserCallback):
+    """Writes down which workers failed, and why: it runs in Ray's controller."""
 
-    def __init__(self, path: Path, progress: Callable[[str], None]):
-        self.path, self.progress = path, progress
-        self.shown = max((line["step"] for line in metrics_log.read(path)), default=0)
+    def __init__(self, directory: Path):
+        self.directory = directory
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        del run_context
+        told = [f"rank {rank}: {_cause(error)}" for rank, error in worker_exceptions.items()]
+        events_log.append(self.directory, "failed", "; ".join(told))
+
+
+class _Follower:
+    """Shows what is added to a run's metrics and events, while a `with` block runs."""
+
+    def __init__(self, directory: Path, progress: Callable[[str], None]):
+        self.directory, self.progress = directory, progress
+        self.path = directory / metrics_log.NAME
+        self.shown = max((line["step"] for line in metrics_log.read(self.path)), default=0)
+        self.events = len(list(events_log.read(directory)))
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -167,6 +203,13 @@ class _MetricsFollower:
             self._show()
 
     def _show(self) -> None:
+        new = list(events_log.read(self.directory))[self.events :]
+        self.events += len(new)
+        for event in new:
+            if event.kind == "failed":
+                self.progress(f"train: failed: {event.sentence}; starting again from a checkpoint")
+            elif self.events > 1:  # the first start needs no line
+                self.progress(f"train: going on with {event.sentence}")
         for line in metrics_log.read(self.path):
             if line["step"] > self.shown:
                 self.shown = line["step"]

@@ -22,7 +22,7 @@ from metarec_ray.errors import RunFailed
 from metarec_ray.evaluation.validation import Validation, validation
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit
-from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.segments import Metrics, segments_of, train_segments
 from metarec_ray.training.trainer import Trainer
 

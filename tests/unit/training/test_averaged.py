@@ -16,7 +16,7 @@ from metarec_ray.training.averaged import budget, round_segments, shard
 from metarec_ray.training.fit import fit
 from metarec_ray.training.meta_step.optimizer import rate
 from metarec_ray.training.meta_step.step import Alone
-from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.segments import resume, save, train_segments
 from metarec_ray.training.trainer import Trainer
 

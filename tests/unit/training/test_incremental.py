@@ -23,8 +23,8 @@ from metarec_ray.training.incremental import (
     PeriodRun,
     forgetting,
 )
-from metarec_ray.training.metrics_log import Progress
 from metarec_ray.training.periods import cut
+from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.segments import train_segments
 from metarec_ray.training.trainer import Trainer
 

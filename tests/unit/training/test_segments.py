@@ -10,7 +10,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import parameters_sha256
 from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.training.metrics_log import Progress
+from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.segments import (
     checkpoint_steps,
     resume,

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from metarec_ray.training.metrics_log import Progress, append, forget_after, read, render
+from metarec_ray.training.run_folder.metrics_log import Progress, append, forget_after, read, render
 
 
 def progress(step: int) -> Progress:

@@ -7,7 +7,7 @@ import torch
 
 from metarec_ray.checkpoint import METRICS, Checkpoint, committed, latest, save_step
 from metarec_ray.config.running import Keep, Train
-from metarec_ray.training.retention import retain
+from metarec_ray.training.run_folder.retention import retain
 
 LOSSES = {10: 3.0, 20: 1.0, 30: 2.0, 40: 1.0, 50: 4.0}
 
