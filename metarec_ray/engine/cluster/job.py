@@ -15,6 +15,8 @@ from metarec_ray.engine.cluster import access, local_cluster
 from metarec_ray.errors import ConfigError, MachineError
 
 VERBS = ("prepare", "train", "tune", "evaluate")
+ENTRYPOINT_CPUS = 0.1
+"""Of the job's own process, which mostly waits: a whole CPU would keep a worker waiting."""
 CONFIG = "config.yaml"
 
 

@@ -15,12 +15,10 @@ from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from metarec_ray.engine.cluster.job import CONFIG, Job, Target
+from metarec_ray.engine.cluster.job import CONFIG, ENTRYPOINT_CPUS, Job, Target
 from metarec_ray.engine.cluster.surroundings import require_answer
 from metarec_ray.errors import MachineError, RunFailed
 
-# The entry point mostly waits for its workers; a whole CPU would keep one of them waiting.
-ENTRYPOINT_CPUS = 0.1
 # They log how the working directory is packed and which sockets close.
 CHATTY = (
     "ray.dashboard.modules.job.sdk",

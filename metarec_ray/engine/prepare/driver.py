@@ -27,6 +27,7 @@ from metarec_ray.data.store.planning import Run
 from metarec_ray.data.store.stages import Done
 from metarec_ray.engine.cluster.parallel import as_they_end
 from metarec_ray.engine.cluster.session import ray_session
+from metarec_ray.engine.nodes import require_cpus, require_shared
 from metarec_ray.engine.prepare import table_formats
 from metarec_ray.errors import DataError, MetarecError
 
@@ -47,7 +48,7 @@ def prepare(
         progress(f"prepare: {store_path} is up to date, {present.tasks} tasks")
         return present
     with ray_session(), log.files(store_path) as source:
-        _quieten()
+        _begin(store_path)
         return pipeline.build(source, store_path, Run(read, each, progress))
 
 
@@ -62,7 +63,7 @@ def append(
     """Add the log's events from `since` on (microseconds) to a store; see `data.store.append`."""
     log = _log(settings, data_dir)
     with ray_session(), log.files(store_path) as source:
-        _quieten()
+        _begin(store_path)
         return add(source, store_path, Run(read, each, progress), since=since)
 
 
@@ -154,6 +155,13 @@ def _present(log: _Log, store_path: Path) -> Manifest | None:
         return None  # there is no store, or no whole one: it is built
     asked = (writing.settings_hash(log.settings), log.fingerprint)
     return present if (present.settings_sha256, present.source_fingerprint) == asked else None
+
+
+def _begin(store: Path) -> None:
+    """Ask of the nodes what units need, and be quiet."""
+    require_cpus(1, 1, key="a unit of prepare")
+    require_shared(store, None)
+    _quieten()
 
 
 def _quieten() -> None:

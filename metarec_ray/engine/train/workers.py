@@ -25,6 +25,7 @@ from metarec_ray.config.experiment import Experiment, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster import access
 from metarec_ray.engine.cluster.session import interruptible
+from metarec_ray.engine.nodes import require_cpus, require_shared
 from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.training.meta_step.exchange import AllGather
 from metarec_ray.training.meta_step.step import Alone
@@ -49,10 +50,18 @@ def train_on_workers(
     """Train until `train.steps`; checkpoints and metrics lie in `directory`.
 
     Raises:
-        MachineError: `train.device` asks for GPUs the cluster has not.
+        MachineError: the cluster has not the CPUs or GPUs that are asked for, or a node does not
+            see the run.
         RunFailed: the workers failed more often than `train.max_failures`.
 
     """
+    asked = experiment.train
+    require_cpus(
+        asked.cpus_per_worker,
+        asked.num_workers,
+        key=f"train.num_workers {asked.num_workers}, cpus_per_worker {asked.cpus_per_worker:g}",
+    )
+    require_shared(directory, experiment.store)
     trainer = _ray_trainer(experiment, directory)
     with _Follower(directory, progress):
         try:

@@ -19,6 +19,7 @@ from metarec_ray.atomic import replace_text
 from metarec_ray.config.experiment import Experiment, absolute, dump, override, relative
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.session import interruptible
+from metarec_ray.engine.nodes import require_cpus, require_shared
 from metarec_ray.engine.prepare.ensure import ensure_store
 from metarec_ray.engine.tune import begun, search, space
 from metarec_ray.engine.tune.trial import WHY, run_trial
@@ -54,6 +55,7 @@ def sweep(
         ConfigError: there is a sweep and `resume` is False, it was begun with another
             configuration, or a value of the space breaks a rule.
         DataError: no validation entity has enough events to judge by.
+        MachineError: the cluster has no CPUs for a trial, or a node does not see the run.
         RunFailed: no trial finished with a number to be compared by.
         KeyboardInterrupt: Ctrl-C; the sweep is saved, and `resume` continues it.
 
@@ -65,6 +67,9 @@ def sweep(
     space.require_searchable(experiment)
     judge = validation(experiment, store, ranks=space.any_ranks_only(experiment) or None)
     metric, mode = judge.objective
+    each = experiment.sweep.cpus_per_trial
+    require_cpus(each, 1, key=f"sweep.cpus_per_trial {each:g}")
+    require_shared(directory, experiment.store)
     tuner = _resumed(experiment, store, directory, judge, progress) if resume else None
     tuner = tuner or _new(experiment, store, directory, judge, progress)
     grid = _fit(tuner, experiment.sweep.planned, progress)
