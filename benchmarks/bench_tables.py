@@ -42,7 +42,7 @@ class Table(NamedTuple):
 HEADS = "user_item_bias,mf_fold_in,content_ridge,eb_ridge,variational_bayes,gp_head"
 BESIDE = (
     "random,popularity,recency_popularity,item_knn,ease,item_knn_popularity,ease_popularity,"
-    "sequence_neighbours,windowed_ridge,blend,second_stage"
+    "sequence_neighbours,blend_of_rivals,windowed_ridge,blend,second_stage"
 )
 SHOPS = (  # of 28,000 items: all learners would take two hours
     "random,popularity,maml,fomaml,bayesian_head,prototype,prototype_joint,prototype_averaged,"

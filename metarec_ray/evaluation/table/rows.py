@@ -32,6 +32,7 @@ SIMPLE = (
     "item_knn",
     "user_knn",
     "sequence_neighbours",
+    "blend_of_rivals",
     "ease",
     "ials",
     "item_knn_popularity",
