@@ -1,7 +1,8 @@
 """Checkpoints on disk: write atomically, verify every byte, never unpickle.
 
 Knows the files of the contract; does not know what trained them. A checkpoint appears whole or not
-at all: it is written under a temporary name, fsynced, marked `COMMITTED` and renamed.
+at all: it is written under a temporary name, fsynced, marked `COMMITTED` and renamed. Writing needs
+no memory beside the tensors, reading none but for them.
 """
 
 import hashlib
@@ -9,16 +10,17 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from metarec_ray.atomic import sync
+from metarec_ray.committed_files import COMMITTED, as_json, commit, read, verify, write
 from metarec_ray.core.batch import Params
 from metarec_ray.errors import CheckpointError
 
@@ -26,7 +28,6 @@ log = logging.getLogger(__name__)
 MODEL, OPTIMIZER, CATALOGUE = "model.safetensors", "optimizer.safetensors", "catalogue.parquet"
 CONFIG, SCHEMA, METRICS, STATE = "config.json", "schema.json", "metrics.json", "state.json"
 BUFFER = "buffer."  # what a buffer's name begins with, beside the parameters
-MANIFEST, COMMITTED = "manifest.json", "COMMITTED"
 REPLACED = ".replaced"
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds its checkpoints."""
@@ -57,26 +58,17 @@ class Checkpoint(NamedTuple):
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write `checkpoint` at `path`, whole or not at all; an older one of that name is replaced."""
-    content = {
-        MODEL: _tensors(checkpoint.model),
-        OPTIMIZER: _tensors(checkpoint.optimizer),
-        CONFIG: _json(checkpoint.config),
-        SCHEMA: _json(checkpoint.schema),
-        METRICS: _json(checkpoint.metrics),
-        STATE: _json(checkpoint.state),
-        CATALOGUE: checkpoint.catalogue,
-    }
-    content[MANIFEST] = _json(
-        {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-    )
-    content[COMMITTED] = _commitment(content[MANIFEST])
+    described = _described(checkpoint)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     replaced = path.with_name(path.name + REPLACED)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        for name, data in content.items():
-            _write(temporary / name, data)
+        _save_tensors(checkpoint.model, temporary / MODEL)
+        _save_tensors(checkpoint.optimizer, temporary / OPTIMIZER)
+        for name, data in described.items():
+            write(temporary / name, data)
+        commit(temporary, (MODEL, OPTIMIZER, *described))
         sync(temporary)
         if path.exists():
             # Renamed, not deleted: there is a whole checkpoint of this step at every moment.
@@ -84,7 +76,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
             path.rename(replaced)
         temporary.rename(path)
         sync(path.parent)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if not path.exists():
             with suppress(OSError):  # Under its other name it is still found by `latest`.
@@ -107,24 +99,38 @@ def load(path: Path) -> Checkpoint:
         CheckpointError: a byte is not as written; names the file.
 
     """
-    if not (path / COMMITTED).is_file():
-        what = "was never committed" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"a checkpoint must be a committed directory, {path} {what}")
-    manifest = _read(path / MANIFEST)
-    if _read(path / COMMITTED) != _commitment(manifest):
-        raise CheckpointError(
-            f"{COMMITTED} of a checkpoint must hold the sha256 of its {MANIFEST}, one of them was "
-            f"altered ({path})"
-        )
-    content: dict[str, bytes] = {}
-    for name, expected in json.loads(manifest).items():
-        content[name] = _read(path / name)
-        if (found := hashlib.sha256(content[name]).hexdigest()) != expected:
-            raise CheckpointError(
-                "every file of a checkpoint must have the hash of its manifest, "
-                f"{path / name} has sha256 {found[:12]} instead of {expected[:12]}"
-            )
-    return _parse(content, path)
+    verify(path)
+    return _parse(path)
+
+
+def describe(path: Path) -> Checkpoint:
+    """Return the checkpoint at `path` without tensors and catalogue; all bytes are verified.
+
+    Raises:
+        CheckpointError: a byte is not as written; names the file.
+
+    """
+    verify(path)
+    return _parse(path, whole=False)
+
+
+class StoredParameters(Mapping[str, Tensor]):
+    """The parameters of the checkpoint at a path, each read when it is asked for."""
+
+    def __init__(self, path: Path):
+        self._file = safe_open(path / MODEL, framework="pt")
+        self._names = frozenset(self._file.keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def committed(folder: Path) -> list[Path]:
@@ -138,12 +144,12 @@ def committed(folder: Path) -> list[Path]:
 
 def latest(folder: Path) -> tuple[Path, Checkpoint] | None:
     """Return the newest good checkpoint, None if there is none; log each damaged one it skips."""
-    for path in reversed(committed(folder)):
-        try:
-            return path, load(path)
-        except CheckpointError as error:
-            log.warning("skipping a damaged checkpoint: %s", error)
-    return None
+    return _newest(folder, load)
+
+
+def latest_described(folder: Path) -> tuple[Path, Checkpoint] | None:
+    """Return what `latest` does, without tensors and catalogue."""
+    return _newest(folder, describe)
 
 
 def find(path: Path) -> tuple[Path, Checkpoint]:
@@ -179,7 +185,9 @@ def require_store(checkpoint: Checkpoint, path: Path, store_sha256: str, store: 
         )
 
 
-def require_parameters(model: Params, names: Iterable[str], path: Path | None = None) -> None:
+def require_parameters(
+    model: Mapping[str, Tensor], names: Iterable[str], path: Path | None = None
+) -> None:
     """Raise a CheckpointError, which names `path`, unless a model has the parameters `names`."""
     if missing := [name for name in names if name not in model]:
         raise CheckpointError(
@@ -188,7 +196,7 @@ def require_parameters(model: Params, names: Iterable[str], path: Path | None = 
         )
 
 
-def parameters_sha256(model: Params) -> str:
+def parameters_sha256(model: Mapping[str, Tensor]) -> str:
     """Return one hash over names, shapes and bytes of all parameters, in whatever order."""
     digest = hashlib.sha256()
     for name in sorted(model):
@@ -198,18 +206,27 @@ def parameters_sha256(model: Params) -> str:
     return digest.hexdigest()
 
 
-def _parse(content: dict[str, bytes], path: Path) -> Checkpoint:
+def _newest(folder: Path, read: Callable[[Path], Checkpoint]) -> tuple[Path, Checkpoint] | None:
+    for path in reversed(committed(folder)):
+        try:
+            return path, read(path)
+        except CheckpointError as error:
+            log.warning("skipping a damaged checkpoint: %s", error)
+    return None
+
+
+def _parse(path: Path, *, whole: bool = True) -> Checkpoint:
     try:
         return Checkpoint(
-            model=load_tensors(content[MODEL]),
-            optimizer=load_tensors(content[OPTIMIZER]),
-            config=json.loads(content[CONFIG], object_pairs_hook=_said_once),
-            schema=json.loads(content[SCHEMA]),
-            metrics=json.loads(content[METRICS]),
-            state=json.loads(content[STATE]),
-            catalogue=content[CATALOGUE],
+            model=_tensors(path / MODEL) if whole else {},
+            optimizer=_tensors(path / OPTIMIZER) if whole else {},
+            config=json.loads(read(path / CONFIG), object_pairs_hook=_said_once),
+            schema=json.loads(read(path / SCHEMA)),
+            metrics=json.loads(read(path / METRICS)),
+            state=json.loads(read(path / STATE)),
+            catalogue=read(path / CATALOGUE) if whole else b"",
         )
-    except (KeyError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"a checkpoint must hold every file of the contract, {path}: {error}"
         ) from error
@@ -223,29 +240,21 @@ def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _tensors(params: Params) -> bytes:
-    return save_tensors({n: p.detach().cpu().contiguous() for n, p in params.items()})
+def _tensors(path: Path) -> Params:
+    # Copied: what is mapped from a file that somebody truncates ends the process.
+    return {name: value.clone() for name, value in load_file(path).items()}
 
 
-def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+def _described(checkpoint: Checkpoint) -> dict[str, bytes]:
+    return {
+        CONFIG: as_json(checkpoint.config),
+        SCHEMA: as_json(checkpoint.schema),
+        METRICS: as_json(checkpoint.metrics),
+        STATE: as_json(checkpoint.state),
+        CATALOGUE: checkpoint.catalogue,
+    }
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(
-            f"every file of a checkpoint must be readable, got {error}"
-        ) from error
-
-
-def _commitment(manifest: bytes) -> bytes:
-    return hashlib.sha256(manifest).hexdigest().encode() + b"\n"
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _save_tensors(params: Params, path: Path) -> None:
+    save_file({name: value.detach().cpu().contiguous() for name, value in params.items()}, path)
+    sync(path)

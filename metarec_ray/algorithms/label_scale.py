@@ -6,7 +6,7 @@ know who learns from them (`Learner.label_scale`).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -43,7 +43,7 @@ class LabelScale(NamedTuple):
         return cls(mean, 1.0 if equal else math.sqrt(variance))
 
     @classmethod
-    def of_buffers(cls, model: Params, prefix: str) -> "LabelScale | None":
+    def of_buffers(cls, model: Mapping[str, Tensor], prefix: str) -> "LabelScale | None":
         """Return the scale among tensors whose names begin with `prefix`; None if there is none."""
         found = [model.get(prefix + name) for name in (_MEAN, _STD)]
         mean, std = (None if value is None else value.item() for value in found)

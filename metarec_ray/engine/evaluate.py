@@ -129,7 +129,7 @@ def _as_it_lies(path: Path, run: Path | None) -> Experiment:
 
     Its store is taken as it is: the checkpoint says which one it was trained on.
     """
-    experiment = beside(parse(checkpoints.load(path).config, str(path)), path)
+    experiment = beside(parse(checkpoints.describe(path).config, str(path)), path)
     if run is not None:
         experiment = override(experiment, {"run.dir": str(run)})
     if (experiment.store / MANIFEST).exists():
@@ -139,7 +139,7 @@ def _as_it_lies(path: Path, run: Path | None) -> Experiment:
 
 def _newest(run: Path) -> Path:
     folder = run / checkpoints.CHECKPOINTS
-    found = checkpoints.latest(folder)
+    found = checkpoints.latest_described(folder)
     if found is None:
         raise CheckpointError(
             f"a target must be a checkpoint, a trained run or its configuration, "

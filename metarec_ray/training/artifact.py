@@ -113,7 +113,9 @@ def require_same_run(
         )
 
 
-def require_same_scale(model: Params, scale: LabelScale, path: Path | None = None) -> None:
+def require_same_scale(
+    model: Mapping[str, Tensor], scale: LabelScale, path: Path | None = None
+) -> None:
     """Raise a CheckpointError if a checkpoint's `model` was learned from labels on another scale.
 
     Checkpoints of before labels were standardised have them as they are. The error names `path`.

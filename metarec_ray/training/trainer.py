@@ -4,7 +4,7 @@ Knows experiments, stores and checkpoints; does not know ray: workers come in as
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -180,6 +180,15 @@ class Trainer:
             metrics=metrics,
             given=self._given(),
         )
+
+    def require_own(self, checkpoint: Checkpoint, model: Mapping[str, Tensor], path: Path) -> None:
+        """Raise a CheckpointError unless this run can continue from the checkpoint of `path`.
+
+        `model` are its parameters, in memory or not.
+        """
+        require_same_run(checkpoint, self.experiment, self.store, path, given=self._given())
+        require_same_scale(model, self.label_scale, path)
+        require_parameters(model, self.declared, path)
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
         """Continue from `checkpoint`; CheckpointError if it is of other data or settings."""

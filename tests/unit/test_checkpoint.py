@@ -1,6 +1,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import random
 import shutil
@@ -14,9 +15,12 @@ import torch
 
 from metarec_ray.checkpoint import (
     Checkpoint,
+    StoredParameters,
     committed,
+    describe,
     find,
     latest,
+    latest_described,
     load,
     parameters_sha256,
     save,
@@ -109,6 +113,49 @@ def test_every_damage_is_detected(tmp_path: Path, name: str, kind: str) -> None:
         assert str(path) in str(caught.value)
         (path / name).write_bytes(whole)
     load(path)
+
+
+def test_files_of_two_checkpoints_that_are_swapped_are_detected(tmp_path: Path) -> None:
+    one, other = saved(tmp_path, 1), saved(tmp_path, 2)
+    for name in FILES:
+        if (one / name).read_bytes() == (other / name).read_bytes():
+            continue
+        (one / name).rename(tmp_path / "aside")
+        (other / name).rename(one / name)
+        (tmp_path / "aside").rename(other / name)
+        assert latest(tmp_path) is None
+        (one / name).rename(tmp_path / "aside")
+        (other / name).rename(one / name)
+        (tmp_path / "aside").rename(other / name)
+    found = latest(tmp_path)
+    assert found is not None
+    assert_holds(found[1], 2)
+
+
+def test_a_description_has_all_but_tensors_and_catalogue_and_verifies_these_too(
+    tmp_path: Path,
+) -> None:
+    path = saved(tmp_path, 3)
+    described, whole = describe(path), load(path)
+    assert described == whole._replace(model={}, optimizer={}, catalogue=b"")
+    damage(path / "optimizer.safetensors", "flip", random.Random(0))
+    with pytest.raises(CheckpointError, match=r"must have the hash of its manifest"):
+        describe(path)
+    assert latest_described(tmp_path) is None
+
+
+def test_stored_parameters_are_those_that_were_saved(tmp_path: Path) -> None:
+    stored, model = StoredParameters(saved(tmp_path, 3)), content(3).model
+    assert dict(stored).keys() == model.keys()
+    assert len(stored) == len(model)
+    assert parameters_sha256(stored) == parameters_sha256(model)
+    assert stored.get("nothing") is None
+
+
+def test_what_json_does_not_hold_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"JSON compliant"):
+        save(content(1)._replace(metrics={"query_loss": math.nan}), tmp_path / "step-1")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_byte_of_the_manifest_that_json_would_not_miss_counts_too(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.base import FittedLearner, Fitting
-from metarec_ray.checkpoint import Checkpoint
+from metarec_ray.checkpoint import Checkpoint, StoredParameters
 from metarec_ray.config.experiment import Experiment, absolute, override
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.parallel import each
@@ -64,10 +64,11 @@ def train(
     directory = experiment.directory
     joins = experiment.blend.members or experiment.second_stage is not None
     if joins or isinstance(experiment.algorithm, FittedLearner):
-        path, last = _fit(experiment, store, directory, data_dir, progress)
+        path, metrics = _fit(experiment, store, directory, data_dir, progress)
     else:
-        path, last = _meta_train(experiment, store, directory, progress)
-    return TrainResult(path, last.metrics, checkpoints.parameters_sha256(last.model))
+        path, metrics = _meta_train(experiment, store, directory, progress)
+    sha256 = checkpoints.parameters_sha256(StoredParameters(path))
+    return TrainResult(path, metrics, sha256)
 
 
 def _fit(
@@ -76,17 +77,17 @@ def _fit(
     directory: Path,
     data_dir: Path | None,
     progress: Callable[[str], None],
-) -> tuple[Path, Checkpoint]:
+) -> tuple[Path, dict[str, Any]]:
     """Fit a learner without an outer loop, a blend or two stages: one checkpoint, of step 0."""
     folder = directory / checkpoints.CHECKPOINTS
     name = "a blend" if experiment.blend.members else experiment.algorithm.name
     if experiment.second_stage is not None:
         name += " with a second stage"
-    found = checkpoints.latest(folder)
+    found = checkpoints.latest_described(folder)
     if found is not None:
         require_same_run(found[1], experiment, store, found[0])
         progress(f"train: {name} is fitted already")
-        return found
+        return found[0], found[1].metrics
     progress(f"train: fitting {name}")
     fitting = Fitting(each=each, progress=lambda line: progress(f"train: {line}"))
     started = time.perf_counter()
@@ -102,7 +103,7 @@ def _fit(
     else:
         with interruptible():
             fitted = fit(experiment, store, fitting=fitting)
-    return checkpoints.save_step(fitted, folder), fitted
+    return checkpoints.save_step(fitted, folder), fitted.metrics
 
 
 def _train_members(
@@ -132,38 +133,52 @@ def _train_members(
 
 def _meta_train(
     experiment: Experiment, store: TaskStore, directory: Path, progress: Callable[[str], None]
-) -> tuple[Path, Checkpoint]:
-    """Train by the outer loop from the last good checkpoint on; return the final one."""
+) -> tuple[Path, dict[str, Any]]:
+    """Train by the outer loop from the last good checkpoint on; return the final one's metrics.
+
+    The driver of workers holds no parameters while they train.
+    """
     folder, steps = directory / checkpoints.CHECKPOINTS, experiment.train.steps
-    # Also if workers train: an experiment that they would refuse is refused before they start.
-    trainer = Trainer(experiment, store)
-    done = resume(trainer, folder)
-    if not done and trainer.copied is not None:
-        progress(f"train: {trainer.copied.sentence()}")
-    if not done and trainer.teacher is not None:
-        progress(f"train: {trainer.teacher.sentence()}")
-    if done >= steps:
-        progress(f"train: already at step {done} of {steps}")
-    elif done:
-        progress(f"train: resuming at step {done} of {steps}")
-    if done < steps:
+    if _steps_done(experiment, store, folder, progress) < steps:
         if experiment.train.average is not None or experiment.train.periods > 1:
-            _train_here(trainer, directory, progress)
+            _train_here(experiment, store, directory, progress)
         else:
             train_on_workers(experiment, directory, progress)
-    found = checkpoints.latest(folder)
+    found = checkpoints.latest_described(folder)
     if found is None or found[1].state["step"] < steps:
         raise RunFailed(
             f"the run must reach step {steps}, its last good checkpoint is {found and found[0]}"
         )
-    return found
+    return found[0], found[1].metrics
 
 
-def _train_here(trainer: Trainer, directory: Path, progress: Callable[[str], None]) -> None:
+def _steps_done(
+    experiment: Experiment, store: TaskStore, folder: Path, progress: Callable[[str], None]
+) -> int:
+    """Return the step that a run resumes at; refuse what its workers would refuse."""
+    trainer, steps = Trainer(experiment, store), experiment.train.steps
+    found = checkpoints.latest_described(folder)
+    if found is None:
+        for given in (trainer.copied, trainer.teacher):
+            if given is not None:
+                progress(f"train: {given.sentence()}")
+        return 0
+    path, checkpoint = found
+    trainer.require_own(checkpoint, StoredParameters(path), path)
+    done = int(checkpoint.state["step"])
+    how = "already" if done >= steps else "resuming"
+    progress(f"train: {how} at step {done} of {steps}")
+    return done
+
+
+def _train_here(
+    experiment: Experiment, store: TaskStore, directory: Path, progress: Callable[[str], None]
+) -> None:
     """Train round by round, with shards as Ray tasks, or period by period, in this process."""
     folder, log = directory / checkpoints.CHECKPOINTS, directory / metrics_log.NAME
+    trainer = Trainer(experiment, store)
     directory.mkdir(parents=True, exist_ok=True)
-    metrics_log.forget_after(log, trainer.step)
+    metrics_log.forget_after(log, resume(trainer, folder))
 
     def report(line: Progress) -> None:
         metrics_log.append(log, line)
@@ -174,11 +189,11 @@ def _train_here(trainer: Trainer, directory: Path, progress: Callable[[str], Non
         progress(f"train: {run.sentence()}")
 
     with interruptible():
-        if trainer.experiment.train.average is not None:
-            progress(f"train: {budget(trainer.experiment.train)}")
+        if experiment.train.average is not None:
+            progress(f"train: {budget(experiment.train)}")
             segments = round_segments(trainer, Fitting(each=each), at_end=partial(save, folder))
         else:
-            run = PeriodRun(trainer.experiment, trainer.store, learned=learned)
+            run = PeriodRun(experiment, store, learned=learned)
             run.resume(folder)
             segments = run.segments(lambda checkpoint: checkpoints.save_step(checkpoint, folder))
         train_segments(segments, report=report)

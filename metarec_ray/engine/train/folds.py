@@ -54,7 +54,7 @@ def _train_alone(asked: tuple[str, Experiment]) -> str:
     train, folder = experiment.train, experiment.directory / CHECKPOINTS
     by_steps = train.average is None and train.periods == 1
     if isinstance(experiment.algorithm, FittedLearner) or not by_steps:
-        found = checkpoints.latest(folder)
+        found = checkpoints.latest_described(folder)
         if found is None:
             checkpoints.save_step(fit(experiment, store), folder)
         else:

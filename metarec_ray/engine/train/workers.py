@@ -31,11 +31,11 @@ from metarec_ray.training.meta_step.exchange import AllGather
 from metarec_ray.training.meta_step.step import Alone
 from metarec_ray.training.run_folder import events_log, metrics_log
 from metarec_ray.training.run_folder.metrics_log import Progress
+from metarec_ray.training.run_folder.saver import Saver
 from metarec_ray.training.segments import (
     Metrics,
     checkpoint_steps,
     resume,
-    save,
     segments_of,
     train_segments,
 )
@@ -133,11 +133,13 @@ def _worker(config: dict[str, Any]) -> None:
         # A report is a barrier, so every rank must report equally often.
         ray.train.report({"step": trainer.step, **metrics})
         if exchange.rank == 0:
-            save(folder, trainer, metrics)
+            saver.save(trainer.checkpoint(metrics))
 
     steps = checkpoint_steps(experiment.train.steps, experiment.train.checkpoint_every)
     advance = partial(Trainer.run, exchange=exchange)
-    train_segments(segments_of(trainer, steps, advance=advance, at_end=at_end), report=report)
+    segments = segments_of(trainer, steps, advance=advance, at_end=at_end)
+    with Saver(folder, experiment.train.keep) as saver:
+        train_segments(segments, report=report)
 
 
 def _nodes() -> tuple[str, ...]:
