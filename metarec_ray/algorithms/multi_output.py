@@ -15,7 +15,7 @@ from torch.nn.functional import pad, softplus
 from metarec_ray.algorithms.base import MetaLearner, Problem, QueryLoss
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.linear_head import gaussian_posterior
-from metarec_ray.core.parameters import Declared, Parameter
+from metarec_ray.core.parameters import Declared, Parameter, Rows
 from metarec_ray.data.settings import Feedback
 from metarec_ray.models.head import score_of
 
@@ -68,13 +68,14 @@ class MultiOutputHead(MetaLearner):
         precision = self._precision(params)
         width = len(precision)
         noise = torch.full((labels,), _inverse_softplus(self.noise_precision))
+        each = Rows("label", "dense")  # a warm start copies those of the same label
         return {
             "labels.share": Parameter(torch.zeros(width)),
-            "labels.loading": Parameter(torch.full((labels, width), self.loading)),
-            "labels.precision": Parameter(precision.repeat(labels, 1)),
-            "labels.noise": Parameter(noise),
-            "labels.mean": Parameter(torch.zeros(labels, width), decays=True),
-            "labels.of_rating": Parameter(torch.zeros(labels)),
+            "labels.loading": Parameter(torch.full((labels, width), self.loading), rows=each),
+            "labels.precision": Parameter(precision.repeat(labels, 1), rows=each),
+            "labels.noise": Parameter(noise, rows=each),
+            "labels.mean": Parameter(torch.zeros(labels, width), decays=True, rows=each),
+            "labels.of_rating": Parameter(torch.zeros(labels), rows=each),
         }
 
     def adapt(self, problem: Problem, meta: Params, support: Encoded) -> Params:

@@ -17,7 +17,7 @@ Part = Literal["item", "user", "context", "head", "learner"]
 class Rows(NamedTuple):
     """What the rows of a parameter stand for: tokens, dense columns or ids of a side."""
 
-    side: str  # user, item or context
+    side: str  # user, item, context or label
     of: Literal["tokens", "dense", "ids"]
 
 

@@ -229,10 +229,8 @@ class Data(TextFormat):
     def _tells_no_label_before_the_event(self) -> "Data":
         if both := sorted(self.labels.keys() & self.context.keys()):
             raise ValueError(f"a column must be of context or of labels, got {both[0]!r} for both")
-        named = {} if self.columns is None else self.columns.model_dump()
-        for role, name in named.items():
-            if name in self.labels:
-                raise ValueError(f"a column of labels must have no role, got {name!r} for {role}")
+        if self.columns is not None and (told := told_twice(self)):
+            raise ValueError(told)
         return self
 
     @model_validator(mode="after")
@@ -316,3 +314,19 @@ class Data(TextFormat):
         features = {} if table is None else table.features
         domain = {} if self.roles.domain is None else {DOMAIN: Feature(kind="categorical")}
         return features | domain
+
+
+def told_twice(settings: Data) -> str | None:
+    """Return what is wrong with a column that has a role and is told as a feature, if one is.
+
+    A further label must be none of what an event is. Context is told of candidates, so it must be
+    neither which item it is nor how it was liked; who meets it and when are known before.
+    """
+    for role, name in (settings.columns or Columns()).model_dump().items():
+        if name in settings.labels:
+            return f"a column of labels must have no role, got {name!r} for {role}"
+    predicted = settings.roles.model_dump(include={"item", "label", "event"})
+    for role, name in predicted.items():
+        if name in settings.context:
+            return f"a column of context must be known before the event, got {name!r} for {role}"
+    return None

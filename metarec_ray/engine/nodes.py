@@ -72,12 +72,13 @@ def require_cpus(
     """
     found = nodes() if found is None else found
     held = ENTRYPOINT_CPUS if _JOB in environ else 0.0
+    each = max(each, 1e-6)  # less is as good as nothing, and overflows
     slots = [int((node.cpus + 1e-9) // each) for node in found]
     if len(found) == 1:  # of several the job may sit on any
         slots = [int((found[0].cpus - held + 1e-9) // each)]
     if sum(slots) >= together:
         return
-    has = ", ".join(f"{node.cpus:g} on {node.name}" for node in found)
+    has = ", ".join(f"{node.cpus:g} on {node.name}" for node in found) or "no node"
     beside = f", beside the {held:g} of the job itself" if held else ""
     raise MachineError(
         f"a cluster must have {each:g} CPUs for each of {together} workers at once ({key})"

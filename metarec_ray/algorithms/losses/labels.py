@@ -92,8 +92,8 @@ class GeneralisedCrossEntropy(LabelLoss):
     power: Power = 0.7
 
     def of_labels(self, scores: Tensor, label: Tensor, mask: Tensor) -> Tensor:
-        click = 1 - torch.exp(self.power * logsigmoid(scores))
-        skip = 1 - torch.exp(self.power * logsigmoid(-scores))
+        click = -torch.expm1(self.power * logsigmoid(scores))
+        skip = -torch.expm1(self.power * logsigmoid(-scores))
         return losses.masked_mean((label * click + (1 - label) * skip) / self.power, mask)
 
     def derivatives(self, label: Tensor, weight: Tensor) -> LossDerivatives:

@@ -19,7 +19,7 @@ from metarec_ray.data.files.paths import File
 from metarec_ray.data.log import selection, survey
 from metarec_ray.data.log.roles import Ids
 from metarec_ray.data.log.selection import SelectionFiles
-from metarec_ray.data.settings import Columns, Data, SideTable
+from metarec_ray.data.settings import Columns, Data, SideTable, told_twice
 from metarec_ray.errors import DataError
 
 SYNTHETIC = "synthetic"
@@ -84,6 +84,8 @@ def find(settings: Data, *, data_dir: Path | None = None) -> Source:
     # First the side files: the log may have to be fetched, for nothing if these are missing.
     files = selection.locate(settings, data_dir)
     source = _find(settings, data_dir)
+    if (told := told_twice(source.settings)) is not None:  # by the columns of a known layout
+        raise DataError(f"{told} (data.labels, data.context; {settings.path})")
     for name in ("session_gap", "since", "until"):
         if getattr(source.settings, name) is not None:
             require_time(source.settings, f"data.{name}")

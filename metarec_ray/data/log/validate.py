@@ -124,7 +124,9 @@ def _reason(frame: pl.DataFrame, settings: Data) -> pl.Expr:
         rules.append((pl.col(name).is_null(), f"{name} is missing"))
     for column, feature in settings.event_features.items():
         broken = encode.is_not_finite(column, feature)
-        rules.append((broken, f"{column.partition('.')[2]} is not a finite number"))
+        name = column.partition(".")[2]
+        told = column if name in Columns.model_fields else name  # a role has that name already
+        rules.append((broken, f"{told} is not a finite number"))
     for broken, reason in rules:
         found = pl.when(broken.fill_null(False)).then(pl.lit(reason)).otherwise(found)
     return found.alias("reason")
@@ -155,6 +157,7 @@ def _rejected(bad: pl.DataFrame, raw: pl.DataFrame, columns: Columns, file: str)
     for position, reason in zip(bad["position"], bad["reason"], strict=True):
         subject = reason.rpartition(" is ")[0]  # the name of a feature may have spaces
         name = named.get(subject, subject)
+        name = name if name in raw.columns else name.partition(".")[2]
         value = raw[name][position] if name in raw.columns else None
         shown.append("null" if value is None else str(value))
     return _listed(file, bad["row"], bad["reason"], pl.Series(shown, dtype=pl.String))

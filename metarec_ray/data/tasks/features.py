@@ -120,7 +120,8 @@ def on_one_scale(values: np.ndarray, field: FeatureField) -> np.ndarray:
     """
     if not field.knots:
         return (values - field.mean) / field.std
-    return (np.interp(values, field.knots, field.ranks) - 0.5) * math.sqrt(12)
+    ranks = np.interp(values, field.knots, field.ranks)  # of one knot it knows no NaN
+    return (np.where(np.isnan(values), np.nan, ranks) - 0.5) * math.sqrt(12)
 
 
 def _bag(column: pa.ListArray, first_row: int) -> tuple[np.ndarray, np.ndarray]:

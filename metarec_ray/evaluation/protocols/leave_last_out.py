@@ -103,9 +103,11 @@ def last_event_tasks(
     tasks = cut_tasks(training, whole, settings)
     found = len(tasks.entity)
     if found == 0 or (found < MIN_ENTITIES and not force):
+        least, events = (1 if force else MIN_ENTITIES), 3 if part == "test" else 4
+        more = "" if force else " (evaluate.force takes fewer)"
         raise DataError(
-            f"the {NAME} protocol needs {MIN_ENTITIES} entities with 3 events or more whose last "
-            f"item is a new one, got {found} of {whole.n_entities} (evaluate.force takes fewer)"
+            f"the {NAME} protocol needs {least} entities with {events} events or more whose query "
+            f"is a new item, got {found} of {whole.n_entities}{more}"
         )
     return tasks
 

@@ -63,7 +63,7 @@ class _Verdict(NamedTuple):
 
     Attributes:
         first: mean NDCG@10 [K] of the first stage's order.
-        second: of the fits'.
+        second: of the fits'; NaN where one has diverged, which helps nowhere.
 
     """
 
@@ -77,7 +77,7 @@ class _Verdict(NamedTuple):
 
     def metrics(self) -> dict[str, float]:
         """Return the means over all sizes, of what is served after each."""
-        served = torch.maximum(self.first, self.second)
+        served = torch.where(self.helps, self.second, self.first)
         return {
             f"first_stage_{METRIC}": round(self.first.mean().item(), 5),
             f"second_stage_{METRIC}": round(served.mean().item(), 5),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 NAME = "metrics.jsonl"
+_NUMBERS = ("step", "steps", "query_loss")
 
 
 class Progress(NamedTuple):
@@ -52,13 +53,15 @@ def forget_after(path: Path, step: int) -> None:
 
 
 def read(path: Path) -> Iterator[dict]:
-    """Yield the lines of the file, oldest first, without incomplete ones."""
+    """Yield the lines of progress in the file, oldest first, without incomplete ones."""
     if not path.exists():
         return
     for line in path.read_text("utf-8", errors="replace").splitlines(keepends=True):
         if line.endswith("}\n"):
             with suppress(json.JSONDecodeError):
-                yield json.loads(line)
+                found = json.loads(line)
+                if all(isinstance(found.get(name), int | float) for name in _NUMBERS):
+                    yield found
 
 
 def render(line: dict) -> str:

@@ -4,6 +4,7 @@ Knows their steps and metrics; does not know what trained them.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -50,6 +51,7 @@ def _best(found: Sequence[Path], count: int) -> list[Path]:
 
 def _metric(path: Path) -> float | None:
     with suppress(OSError, ValueError):
-        value = json.loads((path / METRICS).read_text("utf-8")).get(METRIC)
-        return float(value) if isinstance(value, int | float) else None
+        metrics = json.loads((path / METRICS).read_text("utf-8"))
+        value = metrics.get(METRIC) if isinstance(metrics, dict) else None
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
     return None

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import torch
 
+from metarec_ray import checkpoint as checkpoints
 from metarec_ray.config.experiment import parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import RequestError
@@ -15,6 +16,8 @@ from metarec_ray.evaluation.protocols.strict import StrictTasks
 from metarec_ray.evaluation.validation import validation
 from metarec_ray.inference.recommender import Recommender, SupportEvent
 from metarec_ray.training.fit import fit
+from metarec_ray.training.meta_step.step import Alone
+from metarec_ray.training.trainer import Trainer
 from tests.unit.training.rating_log import store_of
 
 USERS, ITEMS, EVENTS = 500, 40, 12
@@ -101,3 +104,35 @@ def test_a_request_with_labels_is_answered_as_a_table_is_made(
     assert silent.items[0].score != ranked.items[0].score
     with pytest.raises(RequestError, match="dwel"):
         recommender.rank([events[0]._replace(labels={"dwel": 1.0})])
+
+
+def test_a_warm_start_copies_labels_by_their_names(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    user, item = np.repeat(np.arange(20), 5), np.tile(np.arange(5), 20)
+    stores = {}
+    for names in (("dwell", "finish"), ("alpha", "dwell")):
+        (tmp_path / names[0]).mkdir()
+        stores[names[0]] = store_of(
+            tmp_path / names[0],
+            user,
+            item,
+            rng.standard_normal(100),
+            further={name: rng.standard_normal(100) for name in names},
+            labels={name: {} for name in names},
+        )
+    tree = {
+        "model": {"dim": 3},
+        "algorithm": {"name": "multi_output_head"},
+        "train": {"num_workers": 1, "steps": 3, "lanes": 1, "lane_tasks": 4},
+    }
+    source = Trainer(parse(tree, "the source"), stores["dwell"])
+    for _ in range(3):
+        source.train_step(Alone())
+    checkpoints.save(source.checkpoint({}), tmp_path / "source")
+    train = tree["train"] | {"init_from": str(tmp_path / "source")}
+    warm = Trainer(parse(tree | {"train": train}, "the target"), stores["alpha"])
+    fresh = Trainer(parse(tree, "the target"), stores["alpha"])
+    for name in ("loading", "precision", "noise", "mean", "of_rating"):
+        own, given, before = (one.state.dense[f"labels.{name}"] for one in (warm, source, fresh))
+        assert torch.equal(own[1], given[0])  # dwell
+        assert torch.equal(own[0], before[0])

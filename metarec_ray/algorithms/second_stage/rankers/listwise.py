@@ -70,11 +70,14 @@ def listwise_derivatives(scores: Tensor, shortlists: LabelledShortlists) -> tupl
 def ndcg_of(scores: Tensor, shortlists: LabelledShortlists, *, depth: int) -> Tensor:
     """Return the NDCG [G] of the first `depth` items of each list by scores [G, C].
 
-    Relevant items that a list has not count as missed.
+    Relevant items that a list has not count as missed. Equal scores are in the order of the list,
+    as they are served; a list with a score that is no number has none.
     """
     listed = min(depth, scores.shape[1])
     inside = scores.masked_fill(~shortlists.inputs.real, -torch.inf)
-    found = shortlists.relevant.gather(1, inside.topk(listed, 1).indices).double()
+    order = inside.argsort(dim=1, descending=True, stable=True)[:, :listed]
+    found = shortlists.relevant.gather(1, order).double()
+    found = found.masked_fill(inside.isnan().any(1, keepdim=True), torch.nan)
     discount = 1 / torch.log2(torch.arange(depth, dtype=torch.float64) + 2)
     ideal = discount.cumsum(0)[shortlists.n_relevant.long().clamp(1, depth) - 1]
     return (found @ discount[:listed]) / ideal

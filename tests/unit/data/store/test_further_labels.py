@@ -150,6 +150,10 @@ def test_a_store_says_which_labels_it_has(store: TaskStore) -> None:
     [
         ({"context": {"dwell": Feature(kind="numeric")}}, "context or of labels, got 'dwell'"),
         ({"labels": {"stars": {}}}, "must have no role, got 'stars' for label"),
+        (
+            {"context": {"stars": Feature(kind="numeric")}},
+            "before the event, got 'stars' for label",
+        ),
         ({"labels": {"dwell": {"kind": "vector"}}}, "kind"),
     ],
 )

@@ -111,6 +111,15 @@ def test_a_list_that_is_shorter_than_the_depth_misses_what_it_has_no_place_for()
     assert found.tolist() == pytest.approx(right)
 
 
+def test_equal_scores_are_in_the_order_of_the_list_and_no_number_is_no_quality() -> None:
+    shortlists = two_lists()
+    equal = torch.zeros(len(SCORES), len(SCORES[0]))
+    served = torch.arange(equal.shape[1], 0.0, -1.0).expand_as(equal)
+    assert torch.equal(ndcg_of(equal, shortlists, depth=3), ndcg_of(served, shortlists, depth=3))
+    equal[1, 0] = torch.nan
+    assert ndcg_of(equal, shortlists, depth=3).isnan().tolist() == [False, True]
+
+
 def test_concatenated_lists_are_the_lists_one_after_another() -> None:
     parts = [planted(3, 14), planted(2, 15)]
     whole = concatenated(parts)
