@@ -1,5 +1,6 @@
 """A verb as a job on a local cluster: its log, its exit code, and what Ctrl-C leaves running."""
 
+import json
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,9 +64,11 @@ def test_a_wrong_input_is_the_verbs_sentence_and_exit_2(workplace: Path) -> None
 
 
 def test_an_unknown_job_is_one_sentence(workplace: Path) -> None:
-    done = metarec(workplace, "submit", "follow", "nobody")
-    assert done.returncode == 2
-    assert done.stderr.endswith("metarec: a job must be known to the cluster, 'nobody' is not\n")
+    for words in (("logs", "nobody"), ("logs", "nobody", "--follow"), ("stop", "nobody")):
+        done = metarec(workplace, "jobs", *words)
+        assert done.returncode == 2
+        said = "metarec: a job must be known to the cluster, 'nobody' is not\n"
+        assert done.stderr.endswith(said)
 
 
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_end_it(workplace: Path) -> None:
@@ -86,9 +90,20 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_end_it(workplace: Path) -
     following.send_signal(signal.SIGINT)
     said = following.communicate(timeout=100)[1]
     assert following.returncode == 130
-    assert f"metarec submit stop {job} --address http://127.0.0.1:" in said
-    stopped = metarec(workplace, "submit", "stop", job)
-    assert stopped.stdout == f"{job} is asked to stop\n"
-    after = metarec(workplace, "submit", "follow", job)
+    assert f"metarec jobs stop {job} --address http://127.0.0.1:" in said
+    (listed,) = [one for one in listing(workplace) if one["id"] == job]
+    assert (listed["verb"], listed["state"]) == ("train", "running")
+    assert listed["run"] == str(workplace / "runs" / "b")
+    stopped = metarec(workplace, "jobs", "stop", job)
+    assert stopped.stdout.startswith(f"{job} has stopped; the same line goes on in {workplace}")
+    assert job in metarec(workplace, "jobs", "list").stdout
+    assert "ended by SIGTERM" in metarec(workplace, "jobs", "logs", job).stdout
+    after = metarec(workplace, "jobs", "logs", job, "--follow")
     assert after.returncode == 1
     assert after.stderr.endswith(f"the job must run to its end, it was stopped: {job}\n")
+
+
+def listing(folder: Path) -> list[dict[str, Any]]:
+    done = metarec(folder, "jobs", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["jobs"]
