@@ -6,6 +6,7 @@ Knows options and how a job is shown; does not know the Jobs API.
 import os
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from metarec_ray.cli.arguments import Address, Json, show
+from metarec_ray.cli.arguments import Address, Json, say, show
 from metarec_ray.cli.submitting import follow, write
 
 if TYPE_CHECKING:
@@ -68,6 +69,38 @@ def stop(job: JobId, address: Address = None, as_json: Json = False) -> None:
     ended = run(_jobs(address), job)
     text = "\n".join(one.sentence() for one in ended)
     show({"stopped": [one._asdict() for one in ended]}, as_json, text)
+
+
+@app.command(hidden=True)
+def supervise(
+    words: Annotated[list[str], typer.Argument(metavar="-- LINE", help="Of the verb.")],
+    job_id: Annotated[str, typer.Option("--id", help="Of the job that this process is.")],
+    verb: Annotated[str, typer.Option(help="For people.")],
+    run: Annotated[str, typer.Option(help="The folder that the job writes.")],
+    python: Annotated[str, typer.Option(help="The interpreter of the cluster.")],
+    retries: Annotated[int, typer.Option(help="In a row, without anything new.")],
+    stalled_after: Annotated[
+        float | None, typer.Option(help="Seconds; default: however long it takes.")
+    ] = None,
+) -> None:
+    """Be the supervisor that `metarec submit --supervise` sends."""
+    from metarec_ray.engine.cluster.job import CONFIG, Job
+    from metarec_ray.engine.jobs import client
+    from metarec_ray.engine.jobs.supervise import Policy, Supervisor
+
+    jobs = client.connect(client.own_address(os.environ))
+    config = Path(CONFIG).read_text("utf-8") if CONFIG in words else None
+    data = {name: os.environ[name] for name in ("METAREC_DATA",) if name in os.environ}
+    supervisor = Supervisor(
+        jobs,
+        Job(verb, words, config, data, run),
+        python,
+        own_id=job_id,
+        policy=Policy(retries, stalled_after),
+        say=say,
+        write=write,
+    )
+    raise typer.Exit(supervisor.run())
 
 
 def _jobs(address: str | None) -> "Jobs":

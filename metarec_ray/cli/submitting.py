@@ -15,9 +15,12 @@ import typer
 from metarec_ray.cli import lines
 from metarec_ray.cli.arguments import Address, say
 from metarec_ray.cli.process import reader_is_gone
+from metarec_ray.errors import ConfigError
 
 if TYPE_CHECKING:
-    from metarec_ray.engine.cluster.job import Target
+    from metarec_ray.engine.cluster.job import Job, Target
+
+RETRIES = 3
 
 
 def submit(
@@ -36,20 +39,58 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be sent, send nothing.")
     ] = False,
+    supervise: Annotated[
+        bool,
+        typer.Option(
+            "--supervise", help="Submit it again when its process, a worker or a node is lost."
+        ),
+    ] = False,
+    retries: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help=f"With --supervise: how often in a row without anything new; default {RETRIES}.",
+        ),
+    ] = None,
+    stalled_after: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES",
+            min=0.1,
+            help="With --supervise: also when the run has not moved for so long.",
+        ),
+    ] = None,
 ) -> None:
     """Run the same line as a Ray job: follow its log, return its exit code."""
     line = lines.read(context.find_root().command, [verb, *(words or ())])
+    if not supervise and (retries, stalled_after) != (None, None):
+        raise ConfigError("--retries and --stalled-after are of a supervisor: add --supervise")
     from metarec_ray.engine.cluster.job import find_target
     from metarec_ray.engine.jobs.plan import plan
 
-    job = plan(line)
-    if dry_run:
+    job, job_id = plan(line), None
+    target = None if dry_run else find_target(address, os.environ)
+    if supervise:
+        stalled_after_s = None if stalled_after is None else stalled_after * 60
+        python = target.python if target else "python"
+        asked = RETRIES if retries is None else retries
+        job, job_id = _supervising(job, python, asked, stalled_after_s)
+    if target is None:
         print(f"# {job.line('python')}\n{job.config or ''}".rstrip())
         return
     from metarec_ray.engine.jobs.submit import send
 
-    target = find_target(address, os.environ)
-    follow(send(job, target), target)
+    follow(send(job, target, job_id=job_id, on_head=supervise), target)
+
+
+def _supervising(
+    job: "Job", python: str, retries: int, stalled_after_s: float | None
+) -> "tuple[Job, str]":
+    from metarec_ray.engine.jobs.submit import new_id
+    from metarec_ray.engine.jobs.supervise import Policy, supervising
+
+    job_id = new_id(job.verb)
+    return supervising(job, python, Policy(retries, stalled_after_s), job_id), job_id
 
 
 def follow(job_id: str, target: "Target") -> NoReturn:

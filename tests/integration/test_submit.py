@@ -6,7 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,53 @@ def listing(folder: Path) -> list[dict[str, Any]]:
     done = metarec(folder, "jobs", "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["jobs"]
+
+
+def test_a_killed_driver_is_begun_again_and_a_supervisor_stops_its_job_first(
+    workplace: Path,
+) -> None:
+    folder = workplace / "runs" / "c"
+    sets = ("run.dir=runs/c", "train.steps=1000000", "train.checkpoint_every=5")
+    options = [word for one in sets for word in ("--set", one)]
+    following = subprocess.Popen(
+        _line("submit", "train", "experiment.yaml", "--supervise", "--retries", "1", *options),
+        cwd=workplace,
+        env=_environment(workplace),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert following.stdout is not None
+    (supervisor,) = re.findall(r"job (train-\w+) at ", following.stdout.readline())
+    _until(lambda: any(folder.glob("checkpoints/step-*/COMMITTED")), following)
+    driver = int((folder / ".writer").read_text().split()[1])
+    os.kill(driver, signal.SIGKILL)
+    _until(lambda: len(_events(folder)) > 2, following)
+    first, second, third = _events(folder)[:3]
+    assert (first["kind"], second["kind"], third["kind"]) == ("started", "resubmitted", "started")
+    assert f"{supervisor}-1 is submitted again (1 of 1 without" in second["sentence"]
+    assert "ended by signal 9" in second["sentence"]
+    assert third["step"] >= 5
+    states = {one["id"]: one["state"] for one in listing(workplace)}
+    assert states[f"{supervisor}-1"] == "failed"
+    assert states[f"{supervisor}-2"] == states[supervisor] == "running"
+    stopped = metarec(workplace, "jobs", "stop", supervisor, "--json")
+    assert stopped.returncode == 0, stopped.stderr
+    ended = json.loads(stopped.stdout)["stopped"]
+    assert ended[0]["id"] == f"{supervisor}-2"
+    assert {one["id"]: one["state"] for one in listing(workplace)}[supervisor] != "running"
+    log = following.communicate(timeout=100)[0]
+    assert following.returncode == 1
+    assert "train: resuming at step" in log
+    assert "Traceback" not in log
+
+
+def _until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    while not there():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.2)
+
+
+def _events(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "events.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

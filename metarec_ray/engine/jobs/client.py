@@ -7,10 +7,11 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from typing import Any, TypeVar
 
 from aiohttp import ClientError
+from ray.dashboard.utils import get_address_for_submission_client
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
@@ -170,6 +171,23 @@ def connect(address: str) -> Jobs:
         raise MachineError(_refused(address)) from None
     except (OSError, RuntimeError, ValueError, KeyError):  # refused, or no dashboard of Ray
         raise MachineError(f"a cluster must answer at the address, none does: {address}") from None
+
+
+def own_address(environ: MutableMapping[str, str]) -> str:
+    """Return the address of the dashboard of the cluster that this process is a job of.
+
+    Raises:
+        MachineError: it is no job.
+
+    """
+    own = environ.get("RAY_ADDRESS")
+    if not own:
+        raise MachineError("a supervisor must be a job itself: metarec submit --supervise")
+    environ.pop("RAY_API_SERVER_ADDRESS", None)
+    try:
+        return get_address_for_submission_client(own)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Unreachable(f"the cluster of this job must answer, got: {error} ({own})") from None
 
 
 def _refused(address: str) -> str:

@@ -21,9 +21,19 @@ VERSION, VERB, RUN, SUPERVISOR = "metarec", "verb", "run", "supervisor"
 """Keys of a job's metadata: of our version, and of what `jobs list` shows."""
 
 
-def send(job: Job, target: Target) -> str:
-    """Submit the job and return its id."""
-    return submit(connect(target.address), job, target.python)
+def send(job: Job, target: Target, *, job_id: str | None = None, on_head: bool = False) -> str:
+    """Submit the job and return its id; its own process can be kept to the head."""
+    cpus = 0.0 if on_head else ENTRYPOINT_CPUS
+    return submit(connect(target.address), job, target.python, job_id=job_id, cpus=cpus)
+
+
+def new_id(verb: str) -> str:
+    """Return an id for a job that no other job has.
+
+    >>> new_id("data append")[:12]
+    'data-append-'
+    """
+    return f"{verb.replace(' ', '-')}-{secrets.token_hex(4)}"
 
 
 def submit(
@@ -41,7 +51,7 @@ def submit(
         jobs: of the cluster.
         job: what is sent.
         python: the cluster's interpreter.
-        job_id: None for `VERB-XXXXXXXX`.
+        job_id: None for a new one.
         cpus: of the job's own process; with 0 Ray runs it on the head.
         more: metadata beside that of every job.
 
@@ -54,7 +64,7 @@ def submit(
         return jobs.submit(
             entrypoint=job.line(python),
             runtime_env=runtime_env,
-            submission_id=job_id or f"{job.verb.replace(' ', '-')}-{secrets.token_hex(4)}",
+            submission_id=job_id or new_id(job.verb),
             entrypoint_num_cpus=cpus or None,
             metadata={VERSION: __version__, VERB: job.verb, RUN: job.run, **(more or {})},
         )

@@ -17,6 +17,8 @@ from metarec_ray.training.run_folder import events_log, metrics_log
 from metarec_ray.training.run_folder.events_log import Event
 
 MEMBERS = "members"
+FAILED = ("failed", "resubmitted")
+"""Events after which workers start again."""
 PATIENCE_S = 60.0
 """Without a line, a checkpoint or an event for so long, a run waits for something."""
 
@@ -89,7 +91,7 @@ def status(folder: Path, *, clock: Callable[[], float] = time.time) -> Status:
     writer, now = holder(folder), clock()
     since = max(0.0, now - (max(moved.values()) or now))
     state = _state(folder, writer, since)
-    failures = [event for event in events if event.kind == "failed"]
+    failures = [event for event in events if event.kind in FAILED]
     starts = [event for event in events if event.kind == "started"]
     return Status(
         state=state,
@@ -134,7 +136,7 @@ def _is_finished(folder: Path) -> bool:
 def _waiting_for(events: list[Event], last: dict[str, Any]) -> str:
     if not events and not last:
         return "workers to start"
-    if events and events[-1].kind == "failed":
+    if events and events[-1].kind in FAILED:
         return "workers to start again"
     return "the next line of progress"
 
