@@ -138,6 +138,11 @@ def test_a_killed_driver_is_begun_again_and_a_supervisor_stops_its_job_first(
     states = {one["id"]: one["state"] for one in listing(workplace)}
     assert states[f"{supervisor}-1"] == "failed"
     assert states[f"{supervisor}-2"] == states[supervisor] == "running"
+    there = metarec(workplace, "status", "runs/c", "--address", _address(workplace))
+    assert there.returncode == 0, there.stderr
+    assert re.search(
+        r"^running, moved .* step \d+ of 1000000, .*; its job \S+: running$", there.stdout
+    )
     stopped = metarec(workplace, "jobs", "stop", supervisor, "--json")
     assert stopped.returncode == 0, stopped.stderr
     ended = json.loads(stopped.stdout)["stopped"]
@@ -153,6 +158,10 @@ def _until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     while not there():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.2)
+
+
+def _address(folder: Path) -> str:
+    return json.loads((folder / "home" / "cluster.json").read_text())["address"]
 
 
 def _events(folder: Path) -> list[dict[str, Any]]:
