@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from metarec_ray.engine.cluster.job import Job, Target
 
 RETRIES = 3
+HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a verb."""
 
 
 def submit(
@@ -80,7 +82,7 @@ def submit(
         return
     from metarec_ray.engine.jobs.submit import send
 
-    follow(send(job, target, job_id=job_id, on_head=supervise), target)
+    _read_on(send(job, target, job_id=job_id, on_head=supervise), target)
 
 
 def _supervising(
@@ -93,6 +95,18 @@ def _supervising(
     return supervising(job, python, Policy(retries, stalled_after_s), job_id), job_id
 
 
+def _read_on(job_id: str, target: "Target") -> NoReturn:
+    """Become `metarec jobs logs JOB --follow`, which has not read a configuration: no torch."""
+    if sys.argv[1:2] != ["submit"]:  # part of another program
+        follow(job_id, target)
+    sys.stdout.flush()
+    # Ctrl-C while it starts is heard once it can say where the job is.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    before = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv[1:])]
+    words = ["jobs", "logs", job_id, "--follow", "--address", target.address]
+    os.execv(sys.executable, [*before, *words])
+
+
 def follow(job_id: str, target: "Target") -> NoReturn:
     """Show the log of a job as it grows, and exit with the job's code, or with 130 for Ctrl-C."""
     from metarec_ray.engine.jobs.submit import follow as run
@@ -100,6 +114,7 @@ def follow(job_id: str, target: "Target") -> NoReturn:
     where = f"{job_id} --address {target.address}"
     try:
         with _heard_twice() as check:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
 
             def show(text: str) -> None:
                 write(text)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from ray.job_submission import JobDetails, JobStatus
 
-from metarec_ray.engine.jobs import progress
 from metarec_ray.engine.jobs.client import Jobs
 from metarec_ray.engine.jobs.submit import RUN, SUPERVISOR, VERB
 from metarec_ray.errors import RunFailed
+from metarec_ray.training.run_folder import movement
 
 STOP_S, PAUSE_S = 60.0, 0.3
 """A job that is asked to stop gets Ray's 3 s for it, and is killed then."""
@@ -129,7 +129,7 @@ def _stop(
     by_us = by_us and details.status == JobStatus.STOPPED
     about = details.metadata or {}
     run = about.get(RUN) or None
-    newest = progress.newest_checkpoint(Path(run)) if run else None
+    newest = movement.newest_checkpoint(Path(run)) if run else None
     return Stopped(job_id, by_us, about.get(VERB), run, newest)
 
 

@@ -14,12 +14,11 @@ from typing import NamedTuple
 from ray.job_submission import JobDetails, JobStatus
 
 from metarec_ray.engine.cluster.job import Job
-from metarec_ray.engine.jobs import progress
 from metarec_ray.engine.jobs.client import Jobs, Unreachable
 from metarec_ray.engine.jobs.listing import is_ended, stop
 from metarec_ray.engine.jobs.submit import SUPERVISOR, exit_code, follow_on, submit
 from metarec_ray.errors import ConfigError, MetarecError, RunFailed
-from metarec_ray.training.run_folder import events_log
+from metarec_ray.training.run_folder import events_log, movement
 
 LOG_S = 10.0
 """The rest of an ended job's log is waited for so long."""
@@ -144,10 +143,10 @@ class Supervisor:
                 events_log.append(self.folder, "resubmitted", sentence)
 
     def _kept(self) -> float:
-        return progress.kept(self.folder) if self.folder else 0.0
+        return movement.kept(self.folder) if self.folder else 0.0
 
     def _moved(self) -> float:
-        return progress.moved(self.folder) if self.folder else 0.0
+        return movement.moved(self.folder) if self.folder else 0.0
 
 
 def reason(details: JobDetails) -> str | None:
@@ -189,10 +188,10 @@ def supervising(job: Job, python: str, policy: Policy, own_id: str) -> Job:
     words = ["jobs", "supervise", "--id", own_id, "--verb", job.verb, "--run", job.run]
     words += ["--python", python, "--retries", str(policy.retries)]
     if policy.stalled_after_s is not None:
-        if job.verb not in progress.WATCHED:
+        if job.verb not in movement.WATCHED:
             raise ConfigError(
                 "--stalled-after must be for a verb that writes while it runs, "
-                f"{', '.join(progress.WATCHED)}, got {job.verb}"
+                f"{', '.join(movement.WATCHED)}, got {job.verb}"
             )
         words += ["--stalled-after", f"{policy.stalled_after_s:g}"]
     return job._replace(verb=f"supervise {job.verb}", words=[*words, "--", *job.words])

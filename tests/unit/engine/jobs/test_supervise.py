@@ -10,12 +10,11 @@ from metarec_ray.checkpoint import CHECKPOINTS, COMMITTED, step_path
 from metarec_ray.engine.bench import CELLS
 from metarec_ray.engine.bench_cells import TUNED
 from metarec_ray.engine.cluster.job import Job
-from metarec_ray.engine.jobs import progress
 from metarec_ray.engine.jobs.supervise import Policy, Supervisor, supervising
 from metarec_ray.engine.train.driver import MEMBERS
 from metarec_ray.engine.tune.driver import SWEEP
 from metarec_ray.errors import ConfigError, RunFailed
-from metarec_ray.training.run_folder import events_log, metrics_log
+from metarec_ray.training.run_folder import events_log, metrics_log, movement
 from tests.unit.engine.jobs.played import Cluster, played
 
 KILLED = {"status": "FAILED", "driver_exit_code": 137}
@@ -205,11 +204,11 @@ def test_a_supervisor_is_a_job_on_the_head_with_the_line_inside() -> None:
     ],
 )
 def test_what_a_run_writes_moves_it(path: str, keeps: bool, tmp_path: Path) -> None:
-    assert (progress.moved(tmp_path), progress.kept(tmp_path)) == (0, 0)
+    assert (movement.moved(tmp_path), movement.kept(tmp_path)) == (0, 0)
     (tmp_path / path).mkdir(parents=True)
     os.utime(tmp_path / path, (5, 5))
-    assert progress.moved(tmp_path) == 5
-    assert progress.kept(tmp_path) == (5 if keeps else 0)
+    assert movement.moved(tmp_path) == 5
+    assert movement.kept(tmp_path) == (5 if keeps else 0)
 
 
 def test_names_of_files_are_those_that_runs_write() -> None:
