@@ -20,8 +20,10 @@ from metarec_ray.cli import (
     crash,
     datasets,
     guessing,
+    jobs,
     learning,
     serving,
+    submitting,
 )
 from metarec_ray.cli.process import as_process, is_ending
 from metarec_ray.errors import MetarecError, RunFailed
@@ -59,7 +61,9 @@ app.command()(learning.report)
 app.command()(learning.config)
 app.command()(serving.serve)
 app.command()(serving.rank)
-app.command()(clusters.submit)
+# What the verb of the job takes is unknown to `submit`, and handed to that verb.
+app.command(context_settings={"ignore_unknown_options": True})(submitting.submit)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(clusters.app, name="cluster")
 app.command()(clusters.doctor)
 

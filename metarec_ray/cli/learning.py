@@ -1,5 +1,6 @@
 """From a log to a table: quickstart, prepare, train, distil, tune, evaluate, status, report ..."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -159,16 +160,36 @@ def status(
     run: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN", parser=local_path, help="A run's folder.", show_default=False
+            metavar="RUN|JOB",
+            parser=local_path,
+            help="A run's folder; with --address also a job.",
+            show_default=False,
         ),
     ],
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask the head of this cluster, not this machine."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say whether a run moves: its state, step, newest checkpoint, nodes and last failure."""
+    if address is not None:
+        print(_asked_there(run, address, as_json))
+        return
     from metarec_ray.engine.train.status import status as find
 
     found = find(run)
     show(found._asdict(), as_json, found.sentence())
+
+
+def _asked_there(run: Path, address: str, as_json: bool) -> str:
+    from metarec_ray.engine.cluster.job import find_target
+    from metarec_ray.engine.jobs import remote
+    from metarec_ray.engine.jobs.client import connect
+
+    target = find_target(address, os.environ)
+    jobs = connect(target.address)
+    return remote.status(jobs, target.python, str(run), str(run.resolve()), as_json=as_json)
 
 
 def report(

@@ -84,12 +84,23 @@ def _options(words: list[str]) -> Iterator[str]:
             return
         verb = verb.commands[names[0]]
     known = {option for one in verb.params for option in one.opts} | {"--help", "--"}
+    # The line of another verb, which is more than a placeholder.
+    if verb.name == "submit" and words and re.fullmatch("[a-z]+", words[0]):
+        known |= {option for one in _named(words).params for option in one.opts}
     yield from (word for word in map(_bare, words) if word.startswith("-") and word not in known)
     for key, value in pairwise(words):
         if key == "--set" and not OWN.match(value):
             section = value.partition(".")[0]
             if section not in Experiment.model_fields and section != "section":
                 yield value
+
+
+def _named(words: list[str]) -> Any:
+    """Return the verb that words begin with."""
+    verb: Any = typer.main.get_command(app)
+    while hasattr(verb, "commands"):
+        verb, words = verb.commands[words[0]], words[1:]
+    return verb
 
 
 def _paths(words: list[str], runs: set[str]) -> Iterator[str]:

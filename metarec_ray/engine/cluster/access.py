@@ -12,7 +12,6 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from metarec_ray.data.store.versions import CACHE
 from metarec_ray.errors import MachineError
 from metarec_ray.service.auth import usable_secret
 
@@ -50,6 +49,9 @@ def cache(environ: Environ, store: Path) -> Path | None:
 
     None if that folder is read-only.
     """
+    # Everything of ours that uses Ray imports this module; the store's brings polars, 70 MB.
+    from metarec_ray.data.store.versions import CACHE
+
     named = environ.get("METAREC_CACHE")
     if named:
         return Path(named).expanduser().resolve()

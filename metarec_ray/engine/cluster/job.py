@@ -1,23 +1,18 @@
 """A verb of the command line as a job: where it goes, the line it runs, the experiment it reads.
 
-Knows configurations and paths; does not know Ray. All that is sent is the resolved experiment, a
-file of some kilobytes: no code is uploaded, no package installed, no URI fetched.
+Knows addresses and words; does not know Ray, nor what the words mean (`engine.jobs.plan`).
 """
 
-import os
 import shlex
-from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from metarec_ray.config.experiment import absolute, dump, load
 from metarec_ray.engine.cluster import access, local_cluster
-from metarec_ray.errors import ConfigError, MachineError
+from metarec_ray.errors import MachineError
 
-VERBS = ("prepare", "train", "tune", "evaluate")
 ENTRYPOINT_CPUS = 0.1
 """Of the job's own process, which mostly waits: a whole CPU would keep a worker waiting."""
 CONFIG = "config.yaml"
+"""Name of the sent experiment, which a job's working folder holds."""
 
 
 class Target(NamedTuple):
@@ -28,11 +23,22 @@ class Target(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What is sent: words of the command line, their experiment if any, environment variables."""
+    """What is sent.
 
+    Attributes:
+        verb: for people, `data append`.
+        words: of the command line.
+        config: the experiment of the line, if it has one: the text of a file.
+        environment: variables.
+        run: the folder that it writes, absolute.
+
+    """
+
+    verb: str
     words: list[str]
     config: str | None
     environment: dict[str, str]
+    run: str
 
     def line(self, python: str) -> str:
         """Return the shell line for an interpreter of the cluster."""
@@ -57,26 +63,3 @@ def find_target(address: str | None, environ: access.Environ) -> Target:
     if local.token_path and not environ.get("RAY_AUTH_TOKEN"):
         environ["RAY_AUTH_TOKEN_PATH"] = str(local.token_path)
     return Target(asked, local.python)
-
-
-def plan(
-    verb: str, subject: Path, overrides: Sequence[str] = (), options: Sequence[str] = ()
-) -> Job:
-    """Return the job of `metarec VERB SUBJECT OPTIONS`; reads the configuration, sends nothing.
-
-    A configuration is checked here, with its overrides, before a cluster is asked. Its paths
-    become absolute; all machines of a cluster must see them.
-    """
-    if verb not in VERBS:
-        raise ConfigError(f"what is submitted must be one of {', '.join(VERBS)}, got {verb!r}")
-    if verb == "evaluate" and subject.is_dir():
-        sets = [word for override in overrides for word in ("--set", override)]
-        return Job([verb, str(subject.resolve()), *sets, *options], None, _variables())
-    config = dump(absolute(load(subject, overrides), Path.cwd()))
-    return Job([verb, CONFIG, *options], config, _variables())
-
-
-def _variables() -> dict[str, str]:
-    """Return the variables of this shell that a job needs: where data sets lie."""
-    data = os.environ.get("METAREC_DATA")
-    return {"METAREC_DATA": str(Path(data).expanduser().resolve())} if data else {}

@@ -1,4 +1,4 @@
-"""Whether a run moves: what its folder says, without asking the cluster.
+"""Whether a run, a sweep or a bench moves: what its folder says, without asking the cluster.
 
 Knows the files of a run; does not know who computes it.
 """
@@ -12,11 +12,14 @@ from typing import Any, Literal, NamedTuple
 
 from metarec_ray.checkpoint import CHECKPOINTS, CONFIG, STATE, committed
 from metarec_ray.engine.cluster.one_writer import holder
+from metarec_ray.engine.train.counts import Count, count
 from metarec_ray.errors import DataError
-from metarec_ray.training.run_folder import events_log, metrics_log
+from metarec_ray.training.run_folder import events_log, metrics_log, movement
 from metarec_ray.training.run_folder.events_log import Event
 
 MEMBERS = "members"
+FAILED = ("failed", "resubmitted")
+"""Events after which workers start again."""
 PATIENCE_S = 60.0
 """Without a line, a checkpoint or an event for so long, a run waits for something."""
 
@@ -37,6 +40,7 @@ class Status(NamedTuple):
         nodes: that compute it, or did, each once.
         writer: the process that drives it.
         last_failure: the last one, in a sentence.
+        done: trials of a sweep or cells of a bench in the folder; None without any.
 
     """
 
@@ -51,33 +55,43 @@ class Status(NamedTuple):
     nodes: tuple[str, ...]
     writer: str | None
     last_failure: str | None
+    done: Count | None = None
 
     def sentence(self) -> str:
         """Return the whole in one line for people."""
-        said = [f"{self.state} for {_duration(self.since_s)}"]
-        if self.state == "running":
-            said = [f"running, moved {_duration(self.since_s)} ago"]
-        if self.waiting_for:
-            said.append(f"waiting for {self.waiting_for}")
-        if self.step is not None:
-            of = f"step {self.step} of {self.steps}, loss {self.loss:.4f}"
-            said.append(f"{of} ({self.member})" if self.member else of)
-        if self.checkpoint_age_s is not None:
-            said.append(f"checkpoint of {_duration(self.checkpoint_age_s)} ago")
-        if self.nodes:
-            said.append(f"on {', '.join(self.nodes)}")
-        if self.writer:
-            said.append(f"driven by {self.writer}")
-        if self.last_failure:
-            said.append(f"last failure: {self.last_failure}")
-        return "; ".join(said)
+        moved = _duration(self.since_s)
+        running = self.state == "running"
+        said = (
+            f"running, moved {moved} ago" if running else f"{self.state} for {moved}",
+            self.waiting_for and f"waiting for {self.waiting_for}",
+            self._progress(),
+            self.done.sentence() if self.done else None,
+            self._checkpoint(),
+            f"on {', '.join(self.nodes)}" if self.nodes else None,
+            self.writer and f"driven by {self.writer}",
+            self.last_failure and f"last failure: {self.last_failure}",
+        )
+        return "; ".join(part for part in said if part)
+
+    def _progress(self) -> str | None:
+        if self.step is None:
+            return None
+        of = f"step {self.step} of {self.steps}, loss {self.loss:.4f}"
+        return f"{of} ({self.member})" if self.member else of
+
+    def _checkpoint(self) -> str | None:
+        age = self.checkpoint_age_s
+        return None if age is None else f"checkpoint of {_duration(age)} ago"
 
 
 def status(folder: Path, *, clock: Callable[[], float] = time.time) -> Status:
     """Return what is known of the run in `folder`; DataError if there is none."""
+    if not folder.is_dir():
+        raise DataError(f"a run is a folder, {folder} is none, or is not seen from this machine")
     parts = [folder, *sorted((folder / MEMBERS).glob("*/"))]
     moved = {part: max((_time(path) for path in _files(part)), default=0.0) for part in parts}
-    if not any(moved.values()) and holder(folder) is None:
+    last_move = max(*moved.values(), movement.moved(folder))
+    if not last_move and holder(folder) is None:
         raise DataError(
             f"a run has metrics, events or checkpoints, {folder} holds none of them: is it a "
             "run.dir, and seen from this machine?"
@@ -87,9 +101,10 @@ def status(folder: Path, *, clock: Callable[[], float] = time.time) -> Status:
     last: dict[str, Any] = lines[-1] if lines else {}
     checkpoints = committed(folder / CHECKPOINTS) or committed(at / CHECKPOINTS)
     writer, now = holder(folder), clock()
-    since = max(0.0, now - (max(moved.values()) or now))
-    state = _state(folder, writer, since)
-    failures = [event for event in events if event.kind == "failed"]
+    since = max(0.0, now - (last_move or now))
+    done = count(folder)
+    state = _state(folder, writer, since, done)
+    failures = [event for event in events if event.kind in FAILED]
     starts = [event for event in events if event.kind == "started"]
     return Status(
         state=state,
@@ -98,19 +113,21 @@ def status(folder: Path, *, clock: Callable[[], float] = time.time) -> Status:
         steps=last.get("steps"),
         loss=last.get("query_loss"),
         since_s=round(since, 1),
-        waiting_for=_waiting_for(events, last) if state == "waiting" else None,
-        checkpoint_age_s=round(now - _time(checkpoints[-1]), 1) if checkpoints else None,
+        waiting_for=_waiting_for(events, last, done) if state == "waiting" else None,
+        checkpoint_age_s=round(max(0.0, now - _time(checkpoints[-1])), 1) if checkpoints else None,
         nodes=tuple(dict.fromkeys(starts[-1].nodes)) if starts else (),
         writer=writer,
         last_failure=failures[-1].sentence if failures else None,
+        done=done,
     )
 
 
 def _state(
-    folder: Path, writer: str | None, since: float
+    folder: Path, writer: str | None, since: float, done: Count | None
 ) -> Literal["running", "waiting", "stopped", "finished"]:
     if writer is None:
-        return "finished" if _is_finished(folder) else "stopped"
+        finished = done.finished if done else _is_finished(folder)
+        return "finished" if finished else "stopped"
     return "running" if since < PATIENCE_S else "waiting"
 
 
@@ -131,10 +148,12 @@ def _is_finished(folder: Path) -> bool:
     return False
 
 
-def _waiting_for(events: list[Event], last: dict[str, Any]) -> str:
+def _waiting_for(events: list[Event], last: dict[str, Any], done: Count | None) -> str:
+    if done is not None:
+        return f"the next of {done.unit}"
     if not events and not last:
         return "workers to start"
-    if events and events[-1].kind == "failed":
+    if events and events[-1].kind in FAILED:
         return "workers to start again"
     return "the next line of progress"
 

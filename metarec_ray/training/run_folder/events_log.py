@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 NAME = "events.jsonl"
-Kind = Literal["started", "failed", "finished"]
+Kind = Literal["started", "failed", "resubmitted", "finished"]
 
 
 class Event(NamedTuple):
     """One thing that happened.
 
     Attributes:
-        kind: `started`: workers begin, or begin again; `failed`: some of them are gone.
+        kind: `started`: workers begin, or begin again; `failed`: some of them are gone;
+            `resubmitted`: its driver was, and a supervisor begins it again.
         time: seconds since 1970.
         sentence: for people.
         step: of the run, where it is known.

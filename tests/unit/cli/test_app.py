@@ -15,7 +15,7 @@ import pytest
 import metarec_ray
 from metarec_ray import __version__
 from metarec_ray.cli.app import app, main
-from metarec_ray.cli.clusters import _heard_twice
+from metarec_ray.cli.submitting import _heard_twice
 from metarec_ray.errors import ConfigError, RunFailed
 
 VERBS = [
@@ -32,7 +32,7 @@ VERBS = [
         "report",
         "config",
     ),
-    *("serve", "rank", "submit", "cluster", "doctor"),
+    *("serve", "rank", "submit", "jobs", "cluster", "doctor"),
 ]
 
 

@@ -1,5 +1,6 @@
 """What a run's folder says of whether it moves: files with times of their own."""
 
+import json
 import os
 from pathlib import Path
 
@@ -111,3 +112,37 @@ def test_looking_at_who_writes_keeps_nobody_out(tmp_path: Path) -> None:
     with one_writer(tmp_path):
         assert str(os.getpid()) in (holder(tmp_path) or "")
     assert holder(tmp_path) is None
+
+
+def test_a_sweep_is_told_by_its_trials(tmp_path: Path) -> None:
+    (tmp_path / "sweep" / "trial_1").mkdir(parents=True)
+    space = "{train.outer_lr: {low: 0.1, high: 1.0}}"
+    (tmp_path / "sweep.yaml").write_text(f"sweep: {{trials: 4, space: {space}}}\n")
+    (tmp_path / "sweep" / "trial_1" / "result.json").touch()
+    states = ["TERMINATED", "ERROR", "RUNNING", "PENDING"]
+    trials = [[json.dumps({"status": one}), "{}"] for one in states]
+    state = tmp_path / "sweep" / "experiment_state-2.json"
+    state.write_text(json.dumps({"trial_data": trials}))
+    at(tmp_path / "sweep" / "trial_1" / "result.json", 90)
+    with one_writer(tmp_path):
+        told = found(tmp_path)
+    assert (told.state, told.since_s, told.waiting_for) == ("waiting", 90.0, "the next of trials")
+    assert told.done == ("trials", 2, 4, False)
+    assert "2 of 4 trials ended" in told.sentence()
+    assert found(tmp_path).state == "stopped"
+    state.write_text(json.dumps({"trial_data": trials[:1] * 4}))
+    (tmp_path / "sweep.json").touch()
+    assert found(tmp_path).state == "finished"
+
+
+def test_a_bench_is_told_by_its_cells(tmp_path: Path) -> None:
+    cells = tmp_path / "bench" / "melu" / "cells"
+    cells.mkdir(parents=True)
+    for name, ago in (("ease-s0-1.json", 40), ("ease-s0-1.parquet", 40), ("anil-s0-1.json", 10)):
+        (cells / name).touch()
+        at(cells / name, ago)
+    told = found(tmp_path)
+    assert (told.state, told.since_s) == ("stopped", 10.0)
+    assert told.done == ("cells", 2, None, False)
+    (tmp_path / "bench" / "melu" / "results.json").touch()
+    assert found(tmp_path).state == "finished"
