@@ -26,6 +26,11 @@ HUNG_AFTER_S = 45.0
 Its answers come from a thread of their own: neither a long step nor a checkpoint delays them.
 """
 
+_GONE = {  # private classes of Ray's
+    "WorkerHealthCheckTimeoutError": "it hangs, its process has not answered for too long",
+    "WorkerHealthCheckFailedError": "its process died: a kill, a crash or no memory left",
+}
+
 
 class Failures(UserCallback):
     """Writes down which workers failed, and why: it runs in Ray's controller."""
@@ -40,21 +45,24 @@ class Failures(UserCallback):
 
 
 def failure(errors: dict[int, Exception], events: Sequence[Event]) -> str:
-    """Return which ranks failed, on which nodes where that is known, and why, in a sentence."""
+    """Return which ranks failed, on which nodes where that is known, and why, in a sentence.
+
+    Beside a process that died or hangs, what the others say of it is left out.
+    """
     started = events[-1] if events and events[-1].kind == "started" else None
     on = dict(enumerate(started.nodes)) if started else {}
+    gone = {rank: error for rank, error in errors.items() if type(error).__name__ in _GONE}
     return "; ".join(
         f"rank {rank}{f' on {on[rank]}' if rank in on else ''}: {cause(error)}"
-        for rank, error in errors.items()
+        for rank, error in (gone or errors).items()
     )
 
 
 def cause(error: BaseException) -> str:
-    """Return why a worker failed: that it hangs, or the last line, which names the error."""
-    if type(error).__name__ == "WorkerHealthCheckTimeoutError":  # a private class of Ray's
-        return "it hangs, its process has not answered for too long"
+    """Return why a worker failed: what became of its process, or the line that names the error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    last = lines[-1] if lines else type(error).__name__
+    return _GONE.get(type(error).__name__, last)
 
 
 def awaited(workers: int, cpus: float, found: list[Node], free: float) -> str:

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 from ray.train import ControllerError, WorkerGroupError
-from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
+from ray.train.v2._internal.exceptions import (
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 
 from metarec_ray.engine.nodes import Node
 from metarec_ray.engine.train.following import (
@@ -33,6 +36,14 @@ def follower(folder: Path, said: list[str]) -> Follower:
 def test_a_worker_that_hangs_is_told_with_its_rank_and_node() -> None:
     assert failure({1: HUNG}, [STARTED]) == (
         "rank 1 on b: it hangs, its process has not answered for too long"
+    )
+
+
+def test_what_others_say_of_a_worker_that_died_is_left_out() -> None:
+    died = WorkerHealthCheckFailedError("x", RuntimeError("a paragraph of guesses"))
+    others = {0: RuntimeError("Connection closed by peer"), 1: died}
+    assert failure(others, [STARTED]) == (
+        "rank 1 on b: its process died: a kill, a crash or no memory left"
     )
 
 
