@@ -19,7 +19,7 @@ from metarec_ray.training.run_folder.events_log import Event
 
 PATIENCE_S = 8.0
 """Workers that have not started for so long are waited for, which is told."""
-AGAIN_S = 60.0
+AGAIN_S = 30.0
 HUNG_AFTER_S = 45.0
 """A worker whose process does not answer Ray for so long is replaced.
 
@@ -62,16 +62,17 @@ def cause(error: BaseException) -> str:
     """Return why a worker failed: what became of its process, or the line that names the error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     last = lines[-1] if lines else type(error).__name__
+    last = last.partition(" This is typically caused")[0]  # gloo's advice
     return _GONE.get(type(error).__name__, last)
 
 
 def awaited(workers: int, cpus: float, found: list[Node], free: float) -> str:
     """Return what a group of workers waits for that has not started."""
-    has = ", ".join(f"{node.name} ({node.cpus:g} CPUs)" for node in found) or "none"
-    asked = f"{workers} {'worker' if workers == 1 else 'workers'} with {cpus:g} CPUs each"
+    has = ", ".join(f"{node.cpus:g} on {node.name}" for node in found) or "none"
+    asked = f"{workers} {'worker' if workers == 1 else 'workers'} of {cpus:g} CPU"
     if sum(int((node.cpus + 1e-9) // cpus) for node in found) < workers:
-        return f"a node, for {asked}; alive: {has}"
-    return f"{asked} to start; alive: {has}, {free:g} CPUs are free"
+        return f"a node, for {asked}; CPUs of living nodes: {has}"
+    return f"{asked} to start; CPUs of living nodes: {has}, free: {free:g}"
 
 
 class Wait:

@@ -59,7 +59,8 @@ def process_group(backend: str) -> Iterator[None]:
     if world == 1:
         yield
         return
-    address = ray.util.get_node_ip_address()
+    together = context.get_local_world_size() == world
+    address = "127.0.0.1" if together else ray.util.get_node_ip_address()  # closed to others
     name_interface(os.environ, backend, interface_of(address, interfaces()))
     try:
         store = _meeting_place(address, rank, world)

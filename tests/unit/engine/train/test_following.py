@@ -50,6 +50,8 @@ def test_what_others_say_of_a_worker_that_died_is_left_out() -> None:
 def test_the_last_line_of_an_error_is_its_cause() -> None:
     assert cause(RuntimeError("Traceback\n  at\nValueError: x\n")) == "ValueError: x"
     assert cause(RuntimeError()) == "RuntimeError"
+    advice = "Connection closed by peer. This is typically caused by a remote worker crashing."
+    assert cause(RuntimeError(advice)) == "Connection closed by peer."
 
 
 def test_nodes_of_an_earlier_group_are_not_those_of_the_next() -> None:
@@ -71,12 +73,12 @@ def test_a_failure_is_written_down(tmp_path: Path) -> None:
 
 def test_what_is_waited_for_is_a_node_or_the_workers_themselves() -> None:
     assert awaited(2, 1.0, TWO, 3.0) == (
-        "2 workers with 1 CPUs each to start; alive: a (1 CPUs), b (2 CPUs), 3 CPUs are free"
+        "2 workers of 1 CPU to start; CPUs of living nodes: 1 on a, 2 on b, free: 3"
     )
     assert awaited(2, 1.0, TWO[:1], 1.0) == (
-        "a node, for 2 workers with 1 CPUs each; alive: a (1 CPUs)"
+        "a node, for 2 workers of 1 CPU; CPUs of living nodes: 1 on a"
     )
-    assert awaited(1, 0.5, [], 0.0) == "a node, for 1 worker with 0.5 CPUs each; alive: none"
+    assert awaited(1, 0.5, [], 0.0) == "a node, for 1 worker of 0.5 CPU; CPUs of living nodes: none"
 
 
 def test_waiting_is_told_soon_and_then_now_and_again() -> None:
