@@ -4,6 +4,7 @@ Nothing is measured; each test prints how long it and the failure in it took.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from metarec_ray.training.run_folder import events_log
 from metarec_ray.training.run_folder.events_log import Event
 from metarec_ray.training.segments import segments_of, train_segments
 from metarec_ray.training.trainer import Trainer
-from tests.chaos.two_nodes import NAMES, Nodes, impossible, two_nodes, workers_of
+from tests.chaos.two_nodes import NAMES, Nodes, impossible, kill, two_nodes, workers_of
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 STEPS = 400
@@ -102,8 +103,8 @@ def send(nodes: Nodes, config: Path, *words: str) -> subprocess.CompletedProcess
     )
 
 
-def submit(nodes: Nodes, config: Path) -> Run:
-    done = send(nodes, config)
+def submit(nodes: Nodes, config: Path, *words: str) -> Run:
+    done = send(nodes, config, *words)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     run = config.parent / "run"
@@ -147,6 +148,37 @@ def test_a_worker_that_dies_or_hangs_is_named_and_replaced(
     assert run.sha256 == alone
     with capsys.disabled():
         print(f" told after {failed.time - at:.0f} s, on after {again.time - at:.0f} s", end="")
+
+
+def test_a_node_that_dies_is_waited_for_and_the_run_goes_on(
+    nodes: Nodes, alone: str, synthetic_store: Path, tmp_path: Path
+) -> None:
+    config, run = config_of(tmp_path, synthetic_store), tmp_path / "run"
+    replacing = threading.Thread(target=_replace_a_node, args=(nodes, run))
+    replacing.start()
+    # More than half a CPU each: both nodes are needed.
+    done = submit(nodes, config, "--set", "train.cpus_per_worker=0.6")
+    replacing.join()
+    waiting = (
+        r"train: waiting for a node, for 2 workers of 0.6 CPU; CPUs of living nodes: 1 on \S+$"
+    )
+    assert re.search(waiting, done.said, re.MULTILINE), done.said
+    assert sorted(done.events[-1].nodes) == list(NAMES)
+    assert done.sha256 == alone
+
+
+def _replace_a_node(nodes: Nodes, run: Path) -> None:
+    """End the second node once a checkpoint is there; start it again when that is known."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not any((run / CHECKPOINTS).glob("step-*/COMMITTED")):
+        time.sleep(0.05)
+    kill(nodes.heads[NAMES[1]])
+    while time.monotonic() < deadline:
+        if "failed" in [event.kind for event in events_log.read(run)]:
+            time.sleep(45)
+            break
+        time.sleep(0.5)
+    nodes.begin(1)
 
 
 def _hit(

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +39,8 @@ class Nodes(NamedTuple):
     dashboard: str
     environment: dict[str, str]
     heads: dict[str, "subprocess.Popen[bytes]"]
+    begin: Callable[[int], None]
+    """Starts the node of a number."""
 
 
 def impossible() -> str | None:
@@ -68,13 +70,17 @@ def two_nodes(cpus: int, **variables: str) -> Iterator[Nodes]:
     places = Places(network, f"mr{tag}", (f"mr{tag}a", f"mr{tag}b"), folder)
     environment = _environment()
     heads: dict[str, subprocess.Popen[bytes]] = {}
+
+    def begin(number: int) -> None:
+        heads[NAMES[number]] = _start(places, number, cpus, environment | variables)
+
     try:
         _connect(places)
-        heads[NAMES[0]] = _start(places, 0, cpus, environment | variables)
+        begin(0)
         dashboard = f"http://{network}.11:8265"
         _wait_until_it_answers(dashboard)
-        heads[NAMES[1]] = _start(places, 1, cpus, environment | variables)
-        yield Nodes(dashboard, environment, heads)
+        begin(1)
+        yield Nodes(dashboard, environment, heads, begin)
     finally:
         _end(places, heads)
 
@@ -89,6 +95,16 @@ def workers_of(nodes: Nodes, name: str) -> list[psutil.Process]:
         except psutil.Error:  # it has ended meanwhile
             continue
     return found
+
+
+def kill(head: "subprocess.Popen[bytes]") -> None:
+    """End a node, all of its processes at once, as a power cut does."""
+    for process in [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+    head.wait()
 
 
 def _environment() -> dict[str, str]:
@@ -164,13 +180,7 @@ def _wait_until_it_answers(dashboard: str) -> None:
 
 def _end(places: Places, heads: Mapping[str, "subprocess.Popen[bytes]"]) -> None:
     for head in heads.values():
-        family = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
-        for process in family:
-            try:
-                process.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                continue
-        head.wait()
+        kill(head)
     for namespace in places.namespaces:
         for pid in _ip(f"netns pids {namespace}", check=False).split():
             os.kill(int(pid), signal.SIGKILL)  # what lost its parent
