@@ -43,8 +43,8 @@ test-unit: $(READY) ## seconds, without Ray
 test: test-unit ## unit and integration tests, and the quick commands of the README
 	$(PYTEST) -m 'not slow and not chaos and not gpu' --ignore tests/unit tests
 
-test-chaos: $(READY) ## tests that kill processes
-	$(PYTEST) -m chaos --timeout 600 tests
+test-chaos: $(READY) ## tests that kill and stop processes, on two machines too (network namespaces, which need root)
+	$(PYTEST) -m chaos --timeout 600 -rs --durations=0 tests
 
 test-cases: $(READY) ## ten thousand random logs, written and read back, and as many adversarial catalogues
 	METAREC_CASES=10000 $(PYTEST) tests/unit/data/log/test_round_trip.py tests/unit/inference/test_exactness.py

@@ -18,6 +18,7 @@ HOW = frozenset(
         "train.num_workers",
         "train.device",
         "train.cpus_per_worker",
+        "train.placement",
         "train.max_failures",
         "train.log_every",
         "train.checkpoint_every",

@@ -131,6 +131,7 @@ class Train(Settings):
         tasks: how a history is cut into tasks.
         augmentation: how tasks are changed at random; None for tasks as they are cut.
         cpus_per_worker: CPUs a worker asks for; fractions let two cores hold all actors.
+        placement: `pack` takes as few machines as hold the workers, `spread` as many as there are.
         init_from: a run's folder or a checkpoint; its parameters are copied where they mean the
             same: parameters of one name and shape, rows of tokens by their values and of items by
             their raw ids. The rest, and the optimizer, is fresh.
@@ -168,6 +169,7 @@ class Train(Settings):
     reference_items: PositiveInt = 512
     loss: AnyLoss | None = None
     cpus_per_worker: PositiveFloat = 0.5
+    placement: Literal["pack", "spread"] = "pack"
     max_failures: NonNegativeInt = 3
     parts: Literal["train", "train+valid"] = "train+valid"
     without: Fold | None = None

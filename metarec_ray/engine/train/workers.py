@@ -1,13 +1,12 @@
 """A group of Ray Train workers, which Ray restarts after a failure.
 
-Knows scaling, process groups and failures; `training` knows what a step does. A restarted group
-resumes from our own checkpoints in `run.dir`.
+Knows scaling and failures; `training` knows what a step does. A restarted group resumes from our
+own checkpoints in `run.dir`.
 """
 
 import json
 import os
 import socket
-import threading
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -17,8 +16,8 @@ from typing import Any
 import ray
 import ray.train
 import torch.distributed as dist
-from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device
 
 from metarec_ray.checkpoint import CHECKPOINTS
 from metarec_ray.config.experiment import Experiment, parse
@@ -26,6 +25,8 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster import access
 from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.nodes import require_cpus, require_shared
+from metarec_ray.engine.train.following import HUNG_AFTER_S, Failures, Follower, cause
+from metarec_ray.engine.train.process_group import OwnGroup, process_group
 from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.training.meta_step.exchange import AllGather
 from metarec_ray.training.meta_step.step import Alone
@@ -41,7 +42,7 @@ from metarec_ray.training.segments import (
 )
 from metarec_ray.training.trainer import Trainer
 
-COLLECTIVE_TIMEOUT_S = 120
+_HUNG_AFTER = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 
 
 def train_on_workers(
@@ -62,19 +63,27 @@ def train_on_workers(
         key=f"train.num_workers {asked.num_workers}, cpus_per_worker {asked.cpus_per_worker:g}",
     )
     require_shared(directory, experiment.store)
+    os.environ.setdefault(_HUNG_AFTER, f"{HUNG_AFTER_S:g}")  # Ray's own is ten minutes
     trainer = _ray_trainer(experiment, directory)
-    with _Follower(directory, progress):
-        try:
-            with interruptible():
-                trainer.fit()
-        except KeyboardInterrupt:
-            progress("train: interrupted; the same command resumes")
-            raise
-        except ray.train.TrainingFailedError as error:
-            limit = experiment.train.max_failures
-            raise RunFailed(
-                f"training must not fail more than {limit} times: {_cause(error)}"
-            ) from error
+    told = Follower(directory, progress, workers=asked.num_workers, cpus=asked.cpus_per_worker)
+    try:
+        with told, interruptible():
+            trainer.fit()
+    except KeyboardInterrupt:
+        progress("train: interrupted; the same command resumes")
+        raise
+    except ray.train.TrainingFailedError as error:
+        raise RunFailed(_failed(error, told, asked.max_failures)) from error
+
+
+def _failed(error: ray.train.TrainingFailedError, told: Follower, limit: int) -> str:
+    """Return why a run was given up, and what goes on from here."""
+    if isinstance(error, ControllerError):  # workers did not start, or Ray itself failed
+        why = f"workers could not be started: {cause(error)}"
+    else:
+        times = "once" if told.failed == 1 else f"{told.failed} times"
+        why = f"workers failed {times}, train.max_failures is {limit}: {told.last_failure}"
+    return f"{why}; the same command resumes from the last checkpoint"
 
 
 def _ray_trainer(experiment: Experiment, directory: Path) -> TorchTrainer:
@@ -84,11 +93,13 @@ def _ray_trainer(experiment: Experiment, directory: Path) -> TorchTrainer:
         "experiment": json.loads(experiment.model_dump_json()),
         "directory": str(directory),
         "store": str(experiment.store.resolve()),
+        "backend": "nccl" if use_gpu else "gloo",
     }
     scaling = ScalingConfig(
         num_workers=settings.num_workers,
         use_gpu=use_gpu,
         resources_per_worker=_resources(experiment, use_gpu),
+        placement_strategy=settings.placement.upper(),
     )
     run = RunConfig(
         # A unique name: with the same one Ray would restore its own state, not our checkpoint.
@@ -97,19 +108,23 @@ def _ray_trainer(experiment: Experiment, directory: Path) -> TorchTrainer:
         failure_config=FailureConfig(
             max_failures=settings.max_failures, controller_failure_limit=settings.max_failures
         ),
-        callbacks=[_Failures(directory)],
+        callbacks=[Failures(directory)],
     )
-    backend = "nccl" if use_gpu else "gloo"
     return TorchTrainer(
         _worker,
         train_loop_config=config,
         scaling_config=scaling,
-        torch_config=TorchConfig(backend=backend, timeout_s=COLLECTIVE_TIMEOUT_S),
+        torch_config=OwnGroup(),
         run_config=run,
     )
 
 
 def _worker(config: dict[str, Any]) -> None:
+    with process_group(config["backend"]):
+        _train(config)
+
+
+def _train(config: dict[str, Any]) -> None:
     directory = Path(config["directory"])
     experiment = parse(config["experiment"], "the submitted experiment")
     path = Path(config["store"])
@@ -170,58 +185,3 @@ def _use_gpu(experiment: Experiment) -> bool:
 
 def _resources(experiment: Experiment, use_gpu: bool) -> dict[str, float]:
     return {"CPU": experiment.train.cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
-
-
-def _cause(error: BaseException) -> str:
-    """Return the last line of a failure: it names the error of the worker."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
-
-
-class _Failures(UserCallback):
-    """Writes down which workers failed, and why: it runs in Ray's controller."""
-
-    def __init__(self, directory: Path):
-        self.directory = directory
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        del run_context
-        told = [f"rank {rank}: {_cause(error)}" for rank, error in worker_exceptions.items()]
-        events_log.append(self.directory, "failed", "; ".join(told))
-
-
-class _Follower:
-    """Shows what is added to a run's metrics and events, while a `with` block runs."""
-
-    def __init__(self, directory: Path, progress: Callable[[str], None]):
-        self.directory, self.progress = directory, progress
-        self.path = directory / metrics_log.NAME
-        self.shown = max((line["step"] for line in metrics_log.read(self.path)), default=0)
-        self.events = len(list(events_log.read(directory)))
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._follow, daemon=True)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self.done.set()
-        self.thread.join()
-        self._show()
-
-    def _follow(self) -> None:
-        while not self.done.wait(0.5):
-            self._show()
-
-    def _show(self) -> None:
-        new = list(events_log.read(self.directory))[self.events :]
-        self.events += len(new)
-        for event in new:
-            if event.kind == "failed":
-                self.progress(f"train: failed: {event.sentence}; starting again from a checkpoint")
-            elif self.events > 1:  # the first start needs no line
-                self.progress(f"train: going on with {event.sentence}")
-        for line in metrics_log.read(self.path):
-            if line["step"] > self.shown:
-                self.shown = line["step"]
-                self.progress(f"train: {metrics_log.render(line)}")

@@ -45,6 +45,7 @@ def test_a_difference_names_its_key_with_both_values(values: dict, said: str) ->
         {"train.teacher": "/moved/teacher"},
         {"train.num_workers": 1, "train.device": "cpu", "train.max_failures": 0},
         {"train.cpus_per_worker": 1.0, "train.log_every": 1, "train.checkpoint_every": 1},
+        {"train.placement": "spread"},
         {"sweep.max_concurrent": 1, "sweep.cpus_per_trial": 1.0, "data.versions": 1},
         {"evaluate.ks": [0], "serve.port": 9},
         {"train.loss.name": "softmax"},
