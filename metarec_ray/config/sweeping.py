@@ -70,7 +70,8 @@ class Range(Settings):
 class Sweep(Settings):
     """The `sweep` section: Ray Tune over dotted keys.
 
-    Trials are judged on validation users as `evaluate` judges test users, after every rung.
+    Trials are judged on validation users, or on folds, as `evaluate` judges test users, after every
+    rung.
 
     Attributes:
         space: the values of each key.
@@ -81,6 +82,9 @@ class Sweep(Settings):
         trials: of a random search.
         steps: of each trial.
         rungs: equal parts of the steps after which a trial is judged.
+        folds: parts that the training users, those of validation among them, are dealt to: a trial
+            trains once without each, is judged on the users it was left without, and compared by
+            the mean. None for one training, judged on the validation users.
         max_concurrent: trials beside each other; None for one a CPU of the cluster.
         cpus_per_trial: CPUs that a trial asks for; less than one leaves room for whoever waits for
             it.
@@ -95,6 +99,7 @@ class Sweep(Settings):
     trials: PositiveInt = 8
     steps: PositiveInt = 200
     rungs: Annotated[int, Field(ge=1, le=10)] = 4
+    folds: Annotated[int, Field(ge=2, le=100)] | None = None
     max_concurrent: PositiveInt | None = None
     cpus_per_trial: PositiveFloat = 0.5
 
