@@ -54,11 +54,13 @@ def sweep(
         ConfigError: there is a sweep and `resume` is False, it was begun with another
             configuration, or a value of the space breaks a rule.
         DataError: no validation entity, or none of a fold, has enough events to judge by.
-        MachineError: the cluster has no CPUs for a trial, or a node does not see the run.
+        MachineError: the cluster has no CPUs for a trial, a node does not see the run, or the
+            search needs a package that is not installed.
         RunFailed: no trial finished with a number to be compared by.
         KeyboardInterrupt: Ctrl-C; the sweep is saved, and `resume` continues it.
 
     """
+    search.require_installed(experiment.sweep)  # before the log is prepared, not after
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     experiment = absolute(experiment, Path.cwd())  # trials run in another folder
     directory = experiment.directory
@@ -151,7 +153,7 @@ def _new(
             mode=mode,
             num_samples=search.samples(settings),
             scheduler=search.scheduler(settings),
-            search_alg=search.searcher(settings, experiment.run.seed),
+            search_alg=search.searcher(settings, experiment.run.seed, judge.objective),
         ),
         run_config=tune.RunConfig(
             name=SWEEP,
