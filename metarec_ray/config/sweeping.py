@@ -70,17 +70,21 @@ class Range(Settings):
 class Sweep(Settings):
     """The `sweep` section: Ray Tune over dotted keys.
 
-    Trials are judged on validation users as `evaluate` judges test users, after every rung.
+    Trials are judged on validation users, or on folds, as `evaluate` judges test users, after every
+    rung.
 
     Attributes:
         space: the values of each key.
-        search: `random` draws `trials` of them; `grid` tries every combination of all `choices` and
-            `points`.
+        search: `random` draws `trials` of them; `optuna` as many, the later ones near those that
+            were good; `grid` tries every combination of all `choices` and `points`.
         scheduler: which trials stop at a rung: of `asha` the worse half, of `median` those below
             the median of the others so far, of `none` none.
-        trials: of a random search.
+        trials: of a search that is no grid.
         steps: of each trial.
         rungs: equal parts of the steps after which a trial is judged.
+        folds: parts that the training users, those of validation among them, are dealt to: a trial
+            trains once without each, is judged on the users it was left without, and compared by
+            the mean. None for one training, judged on the validation users.
         max_concurrent: trials beside each other; None for one a CPU of the cluster.
         cpus_per_trial: CPUs that a trial asks for; less than one leaves room for whoever waits for
             it.
@@ -90,18 +94,19 @@ class Sweep(Settings):
     space: Annotated[dict[str, Range], Field(min_length=1)] = Field(
         default={"train.outer_lr": Range(low=1e-3, high=1e-1)}
     )
-    search: Literal["random", "grid"] = "random"
+    search: Literal["random", "grid", "optuna"] = "random"
     scheduler: Literal["asha", "median", "none"] = "asha"
     trials: PositiveInt = 8
     steps: PositiveInt = 200
     rungs: Annotated[int, Field(ge=1, le=10)] = 4
+    folds: Annotated[int, Field(ge=2, le=100)] | None = None
     max_concurrent: PositiveInt | None = None
     cpus_per_trial: PositiveFloat = 0.5
 
     @property
     def planned(self) -> int:
         """Number of trials."""
-        if self.search == "random":
+        if self.search != "grid":
             return self.trials
         return math.prod(len(values.grid()) for values in self.space.values())
 
@@ -109,7 +114,9 @@ class Sweep(Settings):
     def _a_grid_has_its_values(self) -> "Sweep":
         grid = self.search == "grid"
         if grid and self.trials != Sweep.model_fields["trials"].default:
-            raise ValueError(f"trials are of search random, a grid has its own, got {self.trials}")
+            raise ValueError(
+                f"trials are of search random or optuna, a grid has its own, got {self.trials}"
+            )
         for key, values in self.space.items():
             if values.choices is None and grid != (values.points is not None):
                 have = "have points in a grid" if grid else "have points in a grid only"

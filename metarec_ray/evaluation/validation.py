@@ -5,6 +5,8 @@ entities of the part `valid`, judged as the protocol `strict` judges test entiti
 read here: the whole catalogue is ranked, after each k of `evaluate.ks`. Where the last events of
 histories are held out, it is judged as `leave_last_out` does, on the event before the last. The
 learner must be fitted on the part `train` only.
+
+A sweep may be judged on folds of the training entities instead: `fold_validation`.
 """
 
 import math
@@ -16,11 +18,19 @@ from torch import Tensor
 from metarec_ray.algorithms.blending import ranking_quality
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.core import losses
+from metarec_ray.core.histories import Histories
 from metarec_ray.data.settings import Feedback
+from metarec_ray.data.tasks.folds import Fold, fold_of_entities
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import NotFinite
 from metarec_ray.evaluation.protocols.leave_last_out import LastEventTasks, last_event_tasks
-from metarec_ray.evaluation.protocols.strict import StrictTasks, cut_tasks, positive_threshold
+from metarec_ray.evaluation.protocols.strict import (
+    TRAINING,
+    Part,
+    StrictTasks,
+    cut_tasks,
+    positive_threshold,
+)
 from metarec_ray.evaluation.scoring import require_finite
 from metarec_ray.inference.predictor import Predictor
 
@@ -51,6 +61,7 @@ class Validation(NamedTuple):
         ranks: whether rankings are judged.
         ks: sizes of the support.
         method: whose scores are judged, for an error.
+        part: whose the entities are, in the name of the objective.
 
     """
 
@@ -59,14 +70,15 @@ class Validation(NamedTuple):
     ranks: bool
     ks: tuple[int, ...]
     method: str = "a method"
+    part: Part = "valid"
 
     @property
     def objective(self) -> Objective:
         """Return what `value` is called."""
         if self.ranks:
-            return Objective("valid_ndcg@10", "max")
+            return Objective(f"{self.part}_ndcg@10", "max")
         of = {"explicit": "squared_error", "binary": "log_loss"}
-        return Objective(f"valid_{of[self.feedback]}", "min")
+        return Objective(f"{self.part}_{of[self.feedback]}", "min")
 
     def value(self, predictor: Predictor) -> float:
         """Return the mean over k of the mean quality: of what is chosen from, the largest wins.
@@ -128,25 +140,59 @@ def validation(
         DataError: there is none.
 
     """
-    feedback = store.manifest.feedback
-    if ranks is None:
-        ranks = feedback == "implicit" or experiment.algorithm.ranks_only
     name, settings = experiment.algorithm.name, experiment.evaluate.leave_last_out
     most = experiment.evaluate.validation_entities
     if store.held_last:
         asked = settings.model_copy(update={"entities": min(most, settings.entities)})
         last = last_event_tasks(store, asked, part="valid", force=True)
-        return Validation(feedback, last, True, settings.ks, method=name)
-    # Without rankings the prediction of every label is judged.
-    positive_min = positive_threshold(experiment.evaluate, feedback) if ranks else None
+        return Validation(store.manifest.feedback, last, True, settings.ks, method=name)
+    training, judged = store.histories(("train",)), store.histories(("valid",))
+    return _judged(experiment, store, training, judged, part="valid", ranks=ranks, most=most)
+
+
+def fold_validation(
+    experiment: Experiment, store: TaskStore, fold: Fold, *, ranks: bool | None = None
+) -> Validation:
+    """Return the entities of a fold of training and validation entities, as `validation` does.
+
+    The learner must be fitted without the fold (`train.without`). Each fold has its share of
+    `evaluate.validation_entities`, at least one.
+
+    Raises:
+        DataError: none has enough events.
+
+    """
+    everything = store.histories(TRAINING)
+    dealt = fold_of_entities(store.manifest.tasks, fold.folds)[everything.task_id] == fold.fold
+    training, judged = (everything.take(own.nonzero().flatten()) for own in (~dealt, dealt))
+    most = max(1, experiment.evaluate.validation_entities // fold.folds)
+    return _judged(experiment, store, training, judged, part="fold", ranks=ranks, most=most)
+
+
+def _judged(
+    experiment: Experiment,
+    store: TaskStore,
+    training: Histories,
+    judged: Histories,
+    *,
+    part: Part,
+    ranks: bool | None,
+    most: int,
+) -> Validation:
+    """Return at most `most` of the entities `judged`, after what is learned from `training`."""
+    feedback, learner = store.manifest.feedback, experiment.algorithm
+    if ranks is None:
+        ranks = feedback == "implicit" or learner.ranks_only
     tasks = cut_tasks(
-        store.histories(("train",)),
-        store.histories(("valid",)),
+        training,
+        judged,
         experiment.evaluate.model_copy(update={"force": True}),
-        positive_min=positive_min,
-        part="valid",
+        # Without rankings the prediction of every label is judged.
+        positive_min=positive_threshold(experiment.evaluate, feedback) if ranks else None,
+        part=part,
     )
-    return Validation(feedback, _some(tasks, most), ranks, experiment.evaluate.ks, method=name)
+    ks, some = experiment.evaluate.ks, _some(tasks, most)
+    return Validation(feedback, some, ranks, ks, method=learner.name, part=part)
 
 
 def _some(tasks: StrictTasks, most: int) -> StrictTasks:

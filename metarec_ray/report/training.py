@@ -7,13 +7,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from metarec_ray.figures import charts
+from metarec_ray.figures import charts, trials
 from metarec_ray.report.page import Markup, chart, element, join, section, table
 from metarec_ray.report.run import Run, Sweep
 
 _TITLES = {"query_loss": "Query loss", "tasks_per_s": "Tasks a second"}
 _ASIDE = ("step", "steps", "outer_lr")
 _BEST = 10
+_OUTER, _INNER = "train.outer_lr", "algorithm.inner_lr"
 
 
 class Trial(NamedTuple):
@@ -22,6 +23,7 @@ class Trial(NamedTuple):
     values: Mapping[str, object]
     step: object
     metric: float
+    spread: float | None = None
 
 
 def curves(run: Run) -> Markup:
@@ -43,14 +45,14 @@ def curves(run: Run) -> Markup:
 
 
 def sweep(run: Run) -> Markup:
-    """Return the metric by each searched key, and the best trials."""
+    """Return the metric by each searched key, by all of them and by both rates; the best trials."""
     found = run.sweep
-    trials = _trials(found) if found else []
-    if not found or not trials:
+    ended = _trials(found) if found else []
+    if not found or not ended:
         return Markup()
-    keys = list(dict.fromkeys(key for trial in trials for key in trial.values))
-    drawn = [chart(_scatter(trials, key, found.metric)) for key in keys]
-    failed = len(found.trials) - len(trials)
+    keys = list(dict.fromkeys(key for trial in ended for key in trial.values))
+    drawn = [chart(_scatter(ended, key, found.metric)) for key in keys]
+    failed = len(found.trials) - len(ended)
     best = "largest" if found.mode == "max" else "smallest"
     words = (
         f"{len(found.trials)} trials, judged by the {best} {_title(found.metric)}; the star is the "
@@ -61,17 +63,51 @@ def sweep(run: Run) -> Markup:
             str(i + 1),
             *(_value(trial.values.get(key)) for key in keys),
             trial.step,
-            f"{trial.metric:.4f}",
+            _with_spread(trial),
         )
-        for i, trial in enumerate(trials[:_BEST])
+        for i, trial in enumerate(ended[:_BEST])
     ]
+    if any(trial.spread is not None for trial in ended):
+        words += " Behind ± the standard deviation over folds."
     return section(
         "Sweep",
         element("p", words),
+        *_together(ended, keys, found.metric),
         element("div", *drawn, css="charts"),
         table(("", *keys, "step", found.metric), body),
         _lost(found, keys),
     )
+
+
+def _together(ended: list[Trial], keys: list[str], metric: str) -> list[Markup]:
+    """Return the trials over all keys, if there are several, and over both rates, if searched."""
+    whole = [trial for trial in ended if all(key in trial.values for key in keys)]
+    if len(keys) < 2 or not whole:
+        return []
+    lines = trials.parallel(
+        [({key: trial.values[key] for key in keys}, trial.metric) for trial in whole],
+        metric=metric,
+        label="Trials by all keys",
+    )
+    drawn = [chart(lines, css="wide")]
+    rates = [(*_rates(trial), trial.metric) for trial in whole]
+    points = [(outer, inner, value) for outer, inner, value in rates if outer > 0 and inner > 0]
+    if points:
+        label = "Trials by inner and outer rate"
+        plane = trials.plane(points, x=_OUTER, y=_INNER, metric=metric, label=label)
+        drawn.append(element("div", chart(plane), css="charts"))
+    return drawn
+
+
+def _rates(trial: Trial) -> tuple[float, float]:
+    """Return the outer and the inner rate of a trial, 0 where it has none."""
+    outer, inner = (_number(trial.values.get(key)) or 0.0 for key in (_OUTER, _INNER))
+    return outer, inner
+
+
+def _with_spread(trial: Trial) -> str:
+    spread = "" if trial.spread is None else f" ± {trial.spread:.4f}"
+    return f"{trial.metric:.4f}{spread}"
 
 
 def _lost(found: Sweep, keys: Sequence[str]) -> Markup:
@@ -107,16 +143,17 @@ def _title(name: str) -> str:
 
 def _trials(found: Sweep) -> list[Trial]:
     """Return the trials with a value, best first."""
-    trials = []
+    ended = []
     for trial in found.trials:
         values, metric = trial.get("values"), _number(trial.get(found.metric))
         if isinstance(values, dict) and metric is not None:
-            trials.append(Trial(values, trial.get("step"), metric))
-    return sorted(trials, key=lambda trial: trial.metric, reverse=found.mode == "max")
+            spread = _number(trial.get("spread"))
+            ended.append(Trial(values, trial.get("step"), metric, spread))
+    return sorted(ended, key=lambda trial: trial.metric, reverse=found.mode == "max")
 
 
-def _scatter(trials: list[Trial], key: str, metric: str) -> str:
-    shown = [(trial.values[key], trial.metric) for trial in trials if key in trial.values]
+def _scatter(ended: list[Trial], key: str, metric: str) -> str:
+    shown = [(trial.values[key], trial.metric) for trial in ended if key in trial.values]
     return charts.scatter(shown, 0, title=key, metric=metric)
 
 

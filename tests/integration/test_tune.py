@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from metarec_ray.config.experiment import Experiment, load, override, parse
+from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.tune.driver import BEST, TRIALS, sweep
+from metarec_ray.engine.tune.judged import judged
 from metarec_ray.errors import ConfigError
+from metarec_ray.inference.recommender import Recommender
+from metarec_ray.training.trainer import Trainer
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
@@ -77,6 +81,34 @@ def test_a_sweep_that_is_interrupted_names_no_best_and_resumes(
     assert not (tmp_path / BEST).exists()
     found = sweep(settings, resume=True, data_dir=None, progress=print)
     assert len(found.trials) == 3
+
+
+def test_a_sweep_by_folds_that_was_interrupted_has_the_values_of_fits_without_each(
+    ray_session: None, synthetic_store: Path, tmp_path: Path
+) -> None:
+    keys = {"sweep.folds": 2, "sweep.max_concurrent": 1, "sweep.trials": 2}
+    asked = override(experiment(tmp_path, synthetic_store), keys)
+
+    def press(line: str) -> None:
+        if line.startswith("tune: trial 1/"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(asked, resume=False, data_dir=None, progress=press)
+    with pytest.raises(ConfigError, match=r"sweep.folds was 2 and is 3"):
+        sweep(override(asked, {"sweep.folds": 3}), resume=True, data_dir=None, progress=print)
+    sweep(asked, resume=True, data_dir=None, progress=print)
+    table = json.loads((tmp_path / TRIALS).read_text())
+    assert table["metric"] == "fold_ndcg@10"
+    store = TaskStore.open(synthetic_store)
+    for trial in table["trials"]:
+        alone = []
+        for part in judged(override(asked, {**trial["values"], "train.steps": 4}), store):
+            trainer = Trainer(part.experiment, store)
+            list(trainer.run(trial["step"]))
+            alone.append(part.judge.value(Recommender(trainer.checkpoint({})).predictor))
+        assert trial["folds"] == alone
+        assert trial["fold_ndcg@10"] == sum(alone) / 2
 
 
 def test_a_space_that_no_trial_could_take_is_refused_before_any_trial(

@@ -1,4 +1,4 @@
-"""Ray Tune: a sweep over dotted keys, judged on validation entities.
+"""Ray Tune: a sweep over dotted keys, judged on validation entities or folds.
 
 Knows searchers, schedulers and trials. A trial trains in one process, because two workers would
 take longer to start than the trial runs. Test entities are never read.
@@ -6,7 +6,6 @@ take longer to start than the trial runs. Test entities are never read.
 
 import json
 import logging
-import math
 import shutil
 import signal
 from collections.abc import Callable
@@ -22,16 +21,16 @@ from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.nodes import require_cpus, require_shared
 from metarec_ray.engine.prepare.ensure import ensure_store
 from metarec_ray.engine.tune import begun, search, space
-from metarec_ray.engine.tune.trial import WHY, run_trial
+from metarec_ray.engine.tune.judged import Judged, judged
+from metarec_ray.engine.tune.telling import TrialProgress, listen, row
+from metarec_ray.engine.tune.trial import run_trial
 from metarec_ray.errors import CheckpointError, ConfigError, RunFailed
-from metarec_ray.evaluation.validation import Validation, validation
 from metarec_ray.training.fit import require_suitable
 
 SWEEP, BEST, TRIALS = "sweep", "best.yaml", "sweep.json"
 FAILURES = 1  # of a trial's process, after which it goes on from its last rung
 # They call every signal Ctrl-C and say how Ray's own API would go on.
 CHATTY = ("ray.tune.tune", "ray.tune.analysis.experiment_analysis")
-_listening: list[Callable[[str], None]] = []
 
 
 class SweepResult(NamedTuple):
@@ -54,26 +53,28 @@ def sweep(
     Raises:
         ConfigError: there is a sweep and `resume` is False, it was begun with another
             configuration, or a value of the space breaks a rule.
-        DataError: no validation entity has enough events to judge by.
-        MachineError: the cluster has no CPUs for a trial, or a node does not see the run.
+        DataError: no validation entity, or none of a fold, has enough events to judge by.
+        MachineError: the cluster has no CPUs for a trial, a node does not see the run, or the
+            search needs a package that is not installed.
         RunFailed: no trial finished with a number to be compared by.
         KeyboardInterrupt: Ctrl-C; the sweep is saved, and `resume` continues it.
 
     """
+    search.require_installed(experiment.sweep)  # before the log is prepared, not after
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     experiment = absolute(experiment, Path.cwd())  # trials run in another folder
     directory = experiment.directory
     require_suitable(experiment, store)
     space.require_searchable(experiment)
-    judge = validation(experiment, store, ranks=space.any_ranks_only(experiment) or None)
-    metric, mode = judge.objective
+    parts = judged(experiment, store, ranks=space.any_ranks_only(experiment) or None)
+    metric, mode = parts[0].judge.objective
     each = experiment.sweep.cpus_per_trial
     require_cpus(each, 1, key=f"sweep.cpus_per_trial {each:g}")
     require_shared(directory, experiment.store)
-    tuner = _resumed(experiment, store, directory, judge, progress) if resume else None
-    tuner = tuner or _new(experiment, store, directory, judge, progress)
+    tuner = _resumed(experiment, store, directory, parts, progress) if resume else None
+    tuner = tuner or _new(experiment, store, directory, parts, progress)
     grid = _fit(tuner, experiment.sweep.planned, progress)
-    trials = [_row(result, metric) for result in grid]
+    trials = [row(result, metric) for result in grid]
     finished = [trial for trial in trials if trial[metric] is not None]
     if not finished:
         raise RunFailed(
@@ -126,7 +127,7 @@ def _new(
     experiment: Experiment,
     store: TaskStore,
     directory: Path,
-    judge: Validation,
+    parts: list[Judged],
     progress: Callable[[str], None],
 ) -> tune.Tuner:
     if is_resumable(directory):
@@ -137,29 +138,29 @@ def _new(
     # What a sweep that was killed at once has left; nobody else writes here (`one_writer`).
     shutil.rmtree(directory / SWEEP, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
+    judge = parts[0].judge
     begun.write(experiment, store.manifest, judge.objective, directory)
     settings, (metric, mode) = experiment.sweep, judge.objective
     progress(
         f"tune: {settings.planned} trials of up to {settings.steps} steps over "
-        f"{', '.join(settings.space)}, judged by {metric} of {len(judge.tasks.entity):,} "
-        "validation entities"
+        f"{', '.join(settings.space)}, judged by {metric} of {_whom(parts)}"
     )
     return tune.Tuner(
-        _trainable(experiment, ranks=judge.ranks),
+        _trainable(experiment, ranks=parts[0].judge.ranks),
         param_space=search.parameter_space(settings),
         tune_config=tune.TuneConfig(
             metric=metric,
             mode=mode,
             num_samples=search.samples(settings),
             scheduler=search.scheduler(settings),
-            search_alg=search.searcher(settings, experiment.run.seed),
+            search_alg=search.searcher(settings, experiment.run.seed, judge.objective),
         ),
         run_config=tune.RunConfig(
             name=SWEEP,
             storage_path=str(directory),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=FAILURES),
-            callbacks=[_TrialProgress(progress, metric, settings.planned)],
+            callbacks=[TrialProgress(progress, metric, settings.planned)],
         ),
     )
 
@@ -168,18 +169,18 @@ def _resumed(
     experiment: Experiment,
     store: TaskStore,
     directory: Path,
-    judge: Validation,
+    parts: list[Judged],
     progress: Callable[[str], None],
 ) -> tune.Tuner | None:
     """Return the unfinished sweep of this run; None if it has not begun."""
     if not is_resumable(directory):
         return None
-    begun.require_same(experiment, store.manifest, judge.objective, directory)
-    _listening[:] = [progress]
+    begun.require_same(experiment, store.manifest, parts[0].judge.objective, directory)
+    listen(progress)
     try:
         return tune.Tuner.restore(
             str(directory / SWEEP),
-            trainable=_trainable(experiment, ranks=judge.ranks),
+            trainable=_trainable(experiment, ranks=parts[0].judge.ranks),
             restart_errored=True,
         )
     except (AttributeError, ImportError) as error:  # Ray pickles what a sweep was begun with
@@ -187,6 +188,13 @@ def _resumed(
             f"a sweep resumes with the version of metarec_ray it began with, got another one "
             f"({directory / SWEEP}: {error}); choose another run.dir to begin anew"
         ) from None
+
+
+def _whom(parts: list[Judged]) -> str:
+    count = sum(len(part.judge.tasks.entity) for part in parts)
+    if len(parts) == 1:
+        return f"{count:,} validation entities"
+    return f"{count:,} entities, in {len(parts)} folds that each trial is trained without"
 
 
 def _trainable(experiment: Experiment, *, ranks: bool) -> Callable[[dict[str, Any]], None]:
@@ -197,65 +205,3 @@ def _trainable(experiment: Experiment, *, ranks: bool) -> Callable[[dict[str, An
         run_trial(tree, store, values, ranks=ranks)
 
     return tune.with_resources(trial, {"cpu": experiment.sweep.cpus_per_trial})
-
-
-def _row(result: Any, metric: str) -> dict[str, Any]:
-    metrics = result.metrics or {}
-    found = metrics.get(metric)
-    # A trial that diverged has no result, whatever it reached before: NaN is neither more nor less
-    # than a number.
-    lost = found is None or result.error is not None or not math.isfinite(found)
-    row = {"values": result.config, "step": metrics.get("step"), metric: None if lost else found}
-    why = metrics.get(WHY) if result.error is None else _told(result.error)
-    return row | ({WHY: why} if lost and why else {})
-
-
-def _told(error: object) -> str:
-    """Return the last line of a trial's error, None if it left none: the others are a traceback."""
-    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "its process ended"
-
-
-def _values(trial: Any) -> str:
-    return ", ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in trial.config.items()
-    )
-
-
-class _TrialProgress(tune.Callback):
-    """Reports how each trial ended, and which ones failed on the way."""
-
-    def __init__(self, progress: Callable[[str], None], metric: str, trials: int):
-        self.progress, self.metric, self.trials, self.ended = progress, metric, trials, 0
-
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._tell(trial, trial.last_result.get(WHY))
-
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._tell(trial, _told(trial.get_error()))
-
-    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.progress(
-            f"tune: a trial failed and goes on from its last rung  {_values(trial)}  "
-            f"({_told(trial.get_error())})"
-        )
-
-    def _tell(self, trial: Any, why: str | None) -> None:
-        self.ended += 1
-        found = trial.last_result.get(self.metric)
-        shown = "no result" if found is None or why else f"{found:.4f}"
-        self.progress(
-            f"tune: trial {self.ended}/{self.trials}  {self.metric} {shown}  "
-            f"after step {trial.last_result.get('step')}  {_values(trial)}"
-            f"{f'  ({why})' if why else ''}"
-        )
-
-    # Tune pickles the callback with its state; a progress function cannot be pickled, so that of
-    # a resumed sweep is the one of this process.
-    def __getstate__(self) -> dict[str, Any]:
-        return {"metric": self.metric, "trials": self.trials, "ended": self.ended}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.metric, self.trials, self.ended = state["metric"], state["trials"], state["ended"]
-        self.progress = _listening[-1] if _listening else lambda line: None

@@ -3,6 +3,8 @@
 Knows Tune's searchers and schedulers; does not know what a trial trains.
 """
 
+from importlib.util import find_spec
+
 import ray
 from ray import tune
 from ray.tune.schedulers import (
@@ -14,6 +16,18 @@ from ray.tune.schedulers import (
 from ray.tune.search import BasicVariantGenerator
 
 from metarec_ray.config.sweeping import Range, Sweep
+from metarec_ray.engine.tune.parzen import ParzenSearch
+from metarec_ray.errors import MachineError
+from metarec_ray.evaluation.validation import Objective
+
+
+def require_installed(sweep: Sweep) -> None:
+    """Raise a MachineError if the search needs a package that is not installed."""
+    if sweep.search == "optuna" and find_spec("optuna") is None:
+        raise MachineError(
+            "sweep.search optuna needs the package optuna, which is not installed: "
+            "pip install 'metarec_ray[optuna]'"
+        )
 
 
 def parameter_space(sweep: Sweep) -> dict[str, object]:
@@ -27,10 +41,16 @@ def samples(sweep: Sweep) -> int:
     return 1 if sweep.search == "grid" else sweep.trials
 
 
-def searcher(sweep: Sweep, seed: int) -> BasicVariantGenerator:
-    """Return what draws the values, the same for the same seed; needs a Ray session."""
-    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    return BasicVariantGenerator(max_concurrent=sweep.max_concurrent or cores, random_state=seed)
+def searcher(sweep: Sweep, seed: int, objective: Objective) -> BasicVariantGenerator | ParzenSearch:
+    """Return what draws the values, from the seed; needs a Ray session.
+
+    `optuna` learns from the trials that have ended: with one trial at a time it tries the same
+    values for the same seed.
+    """
+    beside = sweep.max_concurrent or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    if sweep.search == "optuna":
+        return ParzenSearch(objective, trials=sweep.trials, beside=beside, seed=seed)
+    return BasicVariantGenerator(max_concurrent=beside, random_state=seed)
 
 
 def scheduler(sweep: Sweep) -> TrialScheduler:

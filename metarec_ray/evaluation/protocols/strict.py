@@ -25,8 +25,13 @@ from metarec_ray.inference.supports import Supports
 
 TRAINING = ("train", "valid")
 MIN_ENTITIES = 100  # with fewer, the table is mostly noise
-Part = Literal["test", "valid", "train"]
-"""Whose tasks: of test entities, of validation entities, on which choices are made, or training."""
+Part = Literal["test", "valid", "train", "fold"]
+"""Whose tasks: of test entities, of those that choices are made on (validation entities, a fold of
+the training entities), or of training entities."""
+_CHOSEN_ON = {
+    "valid": ("a validation entity", "data.valid_share"),
+    "fold": ("an entity in each fold", "sweep.folds"),
+}
 
 
 class StrictTasks(NamedTuple):
@@ -224,10 +229,11 @@ def _check_size(eligible: int, entities: int, settings: Evaluate, part: Part) ->
             f"to learn from there must be an entity with >= {settings.min_positives} different "
             f"items that others met (evaluate.min_positives), got none among {entities}"
         )
-    if eligible == 0 and part == "valid":
+    if eligible == 0 and part in _CHOSEN_ON:
+        who, key = _CHOSEN_ON[part]
         raise DataError(
-            f"choices need a validation entity with >= {settings.min_positives} events to judge by "
-            f"(evaluate.min_positives), got none among {entities} (data.valid_share)"
+            f"choices need {who} with >= {settings.min_positives} events to judge by "
+            f"(evaluate.min_positives), got none among {entities} ({key})"
         )
     if eligible == 0 or (eligible < MIN_ENTITIES and not settings.force):
         raise DataError(

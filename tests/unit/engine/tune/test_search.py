@@ -58,11 +58,11 @@ def test_each_scheduler_is_the_one_that_is_named(name: str, kind: type) -> None:
         ({"space": {"a.b": RATE | {"points": 3}}}, "points in a grid only, got 3 for a.b"),
         (
             {"search": "grid", "trials": 9, "space": {"a.b": {"choices": [1]}}},
-            "trials are of search random, a grid has its own, got 9",
+            "trials are of search random or optuna, a grid has its own, got 9",
         ),
         ({"space": {"a.b": {"choices": [1], "points": 2}}}, "points are of an interval, got 2"),
         ({"space": {"a.b": {"choices": []}}}, "at least 1 item"),
-        ({"search": "annealing"}, "'random' or 'grid'"),
+        ({"search": "annealing"}, "'random', 'grid' or 'optuna'"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(keys: dict[str, Any], sentence: str) -> None:

@@ -10,7 +10,8 @@ import torch
 from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.tune import space
-from metarec_ray.engine.tune.trial import WHY, reported
+from metarec_ray.engine.tune.judged import WHY
+from metarec_ray.engine.tune.trial import reported
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.validation import Validation, validation
 from metarec_ray.inference.recommender import Recommender

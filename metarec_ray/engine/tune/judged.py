@@ -1,0 +1,94 @@
+"""What a trial trains, and on whom each of it is judged: once, or once without each fold.
+
+Knows entities and what a fit may have seen of them; does not know rungs, or the search.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from metarec_ray.config.experiment import Experiment, override
+from metarec_ray.data.tasks.folds import Fold
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.errors import ConfigError
+from metarec_ray.evaluation.validation import Validation, fold_validation, validation
+from metarec_ray.training.warm_start import find
+
+WHY = "why"
+"""Key of a report: why a trial has no value."""
+SPREAD, OF_FOLDS = "spread", "folds"
+"""Keys of a report: the standard deviation of the folds' values, and these, in order."""
+
+
+class Judged(NamedTuple):
+    """A fit, and the entities it is judged on, which it has not seen."""
+
+    experiment: Experiment
+    judge: Validation
+
+
+def judged(experiment: Experiment, store: TaskStore, *, ranks: bool | None = None) -> list[Judged]:
+    """Return what a trial trains: one fit on `train`, or one without each of `sweep.folds`.
+
+    With `ranks` all are judged by rankings; with None the feedback and the algorithm decide.
+
+    Raises:
+        ConfigError: folds cannot be left out of what the experiment learns from.
+        DataError: nobody has enough events to judge by.
+
+    """
+    folds = experiment.sweep.folds
+    if folds is None:
+        alone = override(experiment, {"train.parts": "train"})
+        return [Judged(alone, validation(alone, store, ranks=ranks))]
+    require_unseen(experiment, store)
+    found = []
+    for number in range(folds):
+        without = {"fold": number, "folds": folds}
+        fit = override(experiment, {"train.parts": "train+valid", "train.without": without})
+        judge = fold_validation(fit, store, Fold(**without), ranks=ranks)
+        found.append(Judged(fit, judge))
+    return found
+
+
+def require_unseen(experiment: Experiment, store: TaskStore) -> None:
+    """Raise a ConfigError unless fits without a fold know nothing of its entities."""
+    train = experiment.train
+    if store.held_last:
+        raise ConfigError(
+            "folds are of entities, which a store that holds out the last events of all histories "
+            "does not judge, got data.split=last (sweep.folds)"
+        )
+    if train.without is not None:
+        raise ConfigError(
+            "a sweep with folds leaves them out itself, train.without must be none, got fold "
+            f"{train.without.fold} of {train.without.folds} (sweep.folds)"
+        )
+    if train.teacher is not None:
+        raise ConfigError(
+            "a trial is judged on entities that it has not seen, which train.teacher has, got "
+            f"{train.teacher} (sweep.folds)"
+        )
+    if train.init_from is not None:
+        path, source = find(Path(train.init_from))
+        if source.state["store_sha256"] == store.manifest.store_sha256:
+            raise ConfigError(
+                "a trial is judged on entities that it has not seen, which train.init_from has, "
+                f"got {path} of the same store (sweep.folds)"
+            )
+
+
+def joined(reports: Sequence[dict[str, Any]], metric: str, *, fits: int) -> dict[str, Any]:
+    """Return the report of a trial of the reports of its fits, in the order of their folds.
+
+    The mean, with the standard deviation over folds beside it. Of the first fit without a value it
+    is that, and says which one it is of; those after it need not be reported.
+    """
+    if fits == 1:
+        return reports[0]
+    for number, report in enumerate(reports):
+        if WHY in report:
+            return report | {WHY: f"without fold {number} of {fits}: {report[WHY]}"}
+    values = [report[metric] for report in reports]
+    return reports[0] | {metric: fmean(values), SPREAD: stdev(values), OF_FOLDS: values}
