@@ -11,6 +11,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from metarec_ray.data.setting_types import Settings
 
 Value = bool | int | float | str | None
+MOST_TRIALS = 10_000
+"""Of a grid: each is a fit."""
 
 
 class Range(Settings):
@@ -33,8 +35,13 @@ class Range(Settings):
     @model_validator(mode="after")
     def _interval_or_choices(self) -> "Range":
         interval = self.low is not None and self.high is not None
-        if interval == (self.choices is not None):
+        half = not interval and not (self.low is None and self.high is None)
+        if half or interval == (self.choices is not None):
             raise ValueError("a range is either low and high, or choices")
+        if self.choices is not None and len({repr(one) for one in self.choices}) < len(
+            self.choices
+        ):
+            raise ValueError(f"choices must be different values, got {list(self.choices)}")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"low must be < high, got {self.low} and {self.high}")
         if self.log and self.low is not None and self.low <= 0:
@@ -64,7 +71,11 @@ class Range(Settings):
             between = [math.exp((1 - t) * math.log(low) + t * math.log(high)) for t in shares]
         else:
             between = [(1 - t) * low + t * high for t in shares]
-        return (low, *(float(f"{value:.6g}") for value in between), high)
+        shown = (float(f"{value:.6g}") for value in between)
+        # What people read is rounded, unless the interval is too narrow for that.
+        near = [a if low < a < high else b for a, b in zip(shown, between, strict=True)]
+        points = (low, *near, high)
+        return points if len(set(points)) == len(points) else (low, *between, high)
 
 
 class Sweep(Settings):
@@ -121,4 +132,6 @@ class Sweep(Settings):
             if values.choices is None and grid != (values.points is not None):
                 have = "have points in a grid" if grid else "have points in a grid only"
                 raise ValueError(f"intervals must {have}, got {values.points} for {key}")
+        if self.planned > MOST_TRIALS:
+            raise ValueError(f"a grid is of {MOST_TRIALS:,} trials at most, got {self.planned:,}")
         return self

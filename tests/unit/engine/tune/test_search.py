@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ray.tune.search.variant_generator import generate_variants
 
-from metarec_ray.config.sweeping import Sweep
+from metarec_ray.config.sweeping import Range, Sweep
 from metarec_ray.engine.tune import search
 
 RATE = {"low": 0.001, "high": 0.1}
@@ -62,9 +62,23 @@ def test_each_scheduler_is_the_one_that_is_named(name: str, kind: type) -> None:
         ),
         ({"space": {"a.b": {"choices": [1], "points": 2}}}, "points are of an interval, got 2"),
         ({"space": {"a.b": {"choices": []}}}, "at least 1 item"),
+        ({"space": {"a.b": {"choices": [1, 2, 1]}}}, "must be different values"),
+        ({"space": {"a.b": {"choices": [1], "low": 1}}}, "either low and high, or choices"),
+        (
+            {"search": "grid", "space": {name: RATE | {"points": 500} for name in ("a", "b")}},
+            "10,000 trials at most, got 250,000",
+        ),
         ({"search": "annealing"}, "'random', 'grid' or 'optuna'"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(keys: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         sweep(**keys)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e9, 1e9 + 100), (1.0, 1.00001), (1e-3, 1e-1)])
+def test_points_of_an_interval_are_different_and_within_it(low: float, high: float) -> None:
+    for log in (False, True):
+        points = [float(str(one)) for one in Range(low=low, high=high, points=5, log=log).grid()]
+        assert points == sorted(set(points))
+        assert (points[0], points[-1]) == (low, high)

@@ -84,3 +84,26 @@ def test_trials_of_learners_that_only_rank_are_all_judged_by_rankings() -> None:
 def test_a_sweep_of_several_models_at_once_is_refused(key: str, value: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=f"one model at once, got {told}"):
         space.require_searchable(asked(**{f"train__{key}": value}))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "evaluate.query_size",
+        "data.valid_share",
+        "run.dir",
+        "sweep.rungs",
+        "train.steps",
+        "train.periods",
+        "train.average.shards",
+        "train.num_workers",
+    ],
+)
+def test_a_key_that_changes_the_measure_or_nothing_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"keys of algorithm, model, train .* got {key} "):
+        space.require_searchable(asked(sweep__space={key: {"choices": [1, 2]}}))
+
+
+def test_an_interval_of_a_key_that_takes_whole_numbers_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model.dim.*integer"):
+        space.require_searchable(asked(sweep__space={"model.dim": {"low": 8, "high": 64}}))
