@@ -23,7 +23,8 @@ class ParzenSearch(OptunaSearch):
 
     def __init__(self, objective: Objective, *, trials: int, beside: int, seed: int):
         """Search `trials` values, at most `beside` of them at a time."""
-        import optuna  # missing unless the extra is installed
+        # Missing unless the extra is installed.
+        import optuna  # pyright: ignore[reportMissingImports]
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         drawn = min(_DRAWN, max(1, trials // 2))
