@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def bench(
     config: ConfigFile,
     protocol: Annotated[
-        str, typer.Option(help="strict, melu, item_kshot or cross_domain.")
+        str, typer.Option(help="strict, melu, item_kshot, cross_domain or leave_last_out.")
     ] = "strict",
     learners: Annotated[
         str | None,

@@ -23,7 +23,8 @@ USERS = pl.DataFrame({"id": range(1, 41), "town": ["x", "y"] * 20})
 
 
 def store(folder: Path, *, clock: bool = True, **more: Any) -> TaskStore:
-    for name, frame in (("log", LOG), ("items", ITEMS), ("users", USERS)):
+    log = LOG.with_columns(heat=pl.col("stars"), shelf=pl.col("item"))
+    for name, frame in (("log", log), ("items", ITEMS), ("users", USERS)):
         frame.write_parquet(folder / f"{name}.parquet")
     kind = Feature(kind="categorical")
     fields = {

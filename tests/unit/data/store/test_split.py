@@ -79,9 +79,9 @@ def test_context_of_events_on_cold_items_is_not_in_the_vocabulary(tmp_path: Path
         tmp_path,
         cold_items=0.25,
         cutoff_quantile=1.0,
-        context={"stars": Feature(kind="numeric"), "item": Feature(kind="categorical")},
+        context={"heat": Feature(kind="numeric"), "shelf": Feature(kind="categorical")},
     )
-    assert set(whole.vocabularies["context"]["item"]) == {str(i) for i in range(30)}
+    assert set(whole.vocabularies["context"]["shelf"]) == {str(i) for i in range(30)}
 
 
 def test_a_split_of_last_events_holds_out_no_entity_and_cuts_nothing_in_time() -> None:
