@@ -13,6 +13,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -54,6 +55,7 @@ _OUTER_LOOP = (
     *("average", "periods", "replay", "anchor", "loss", "augmentation"),
 )
 _FrozenPart = Annotated[Part, BeforeValidator(_part_not_prefix)]
+MOST_WORKERS = 4096
 
 
 class Run(Settings):
@@ -104,11 +106,16 @@ class Keep(Settings):
     best: NonNegativeInt = 0
 
 
+MOST = 4096
+"""Workers of a run."""
+
+
 class Train(Settings):
     """The `train` section.
 
     Attributes:
-        num_workers: Ray Train workers; the parameters do not depend on it.
+        num_workers: Ray Train workers, or the fewest and the most of them, for what the cluster has
+            room for; the parameters do not depend on it.
         device: `auto` takes a GPU a worker where the cluster has them.
         steps: meta-batches to train on, those of all shards and periods together.
         lanes: fixed shares of a meta-batch, each computed whole on one worker.
@@ -154,7 +161,7 @@ class Train(Settings):
 
     """
 
-    num_workers: Annotated[int, Field(ge=1, le=4096)] = 2
+    num_workers: int | tuple[int, int] = 2
     device: Literal["auto", "cpu", "cuda"] = "auto"
     steps: PositiveInt = 400
     lanes: PositiveInt = 4
@@ -199,11 +206,32 @@ class Train(Settings):
             asked["domains"] = self.domains.weights
         return asked
 
+    @field_validator("num_workers", mode="before")
+    @classmethod
+    def _a_number_or_two(cls, value: object) -> object:
+        asked = value if isinstance(value, list | tuple) else [value, value]
+        whole = all(type(one) is int and 1 <= one <= MOST_WORKERS for one in asked)
+        if len(asked) != 2 or not whole:
+            raise ValueError(
+                f"a number of workers from 1 to {MOST_WORKERS} is needed, or the fewest and the "
+                f"most, got {value}"
+            )
+        return value
+
     @model_validator(mode="after")
     def _a_lane_for_every_worker(self) -> "Train":
-        if self.num_workers > self.lanes:
-            raise ValueError(f"num_workers must be <= lanes {self.lanes}, got {self.num_workers}")
+        fewest, most = self.workers
+        if fewest > most:
+            raise ValueError(f"num_workers must be the fewest and the most, got {fewest}, {most}")
+        if most > self.lanes:
+            raise ValueError(f"num_workers must be <= lanes {self.lanes}, got {most}")
         return self
+
+    @property
+    def workers(self) -> tuple[int, int]:
+        """The fewest and the most workers."""
+        asked = self.num_workers
+        return (asked, asked) if isinstance(asked, int) else asked
 
     @model_validator(mode="after")
     def _replay_and_anchor_need_periods(self) -> "Train":

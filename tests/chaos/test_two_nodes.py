@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -63,13 +63,18 @@ def _time_of_the_test(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def alone(synthetic_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The hash of the parameters that one process computes, without Ray."""
-    experiment = load(config_of(tmp_path_factory.mktemp("alone"), synthetic_store), [])
-    trainer = Trainer(experiment, TaskStore.open(synthetic_store))
-    metrics = train_segments(segments_of(trainer, [STEPS]), report=lambda _: None)
+    return by_one_process(config_of(tmp_path_factory.mktemp("alone"), synthetic_store))
+
+
+def by_one_process(config: Path) -> str:
+    experiment = load(config, [])
+    trainer = Trainer(experiment, TaskStore.open(experiment.store))
+    segments = segments_of(trainer, [experiment.train.steps])
+    metrics = train_segments(segments, report=lambda _: None)
     return parameters_sha256(trainer.checkpoint(metrics).model)
 
 
-def experiment_of(folder: Path, store: Path) -> Experiment:
+def experiment_of(folder: Path, store: Path, **train: Any) -> Experiment:
     tree = {
         "run": {"dir": str(folder / "run"), "store": str(store)},
         "model": {"dim": 16},
@@ -81,14 +86,15 @@ def experiment_of(folder: Path, store: Path) -> Experiment:
             "num_workers": 2,
             "cpus_per_worker": 0.4,
             "placement": "spread",
+            **train,
         },
     }
     return parse(tree, "the test")
 
 
-def config_of(folder: Path, store: Path) -> Path:
+def config_of(folder: Path, store: Path, **train: Any) -> Path:
     path = folder / "experiment.yaml"
-    path.write_text(dump(experiment_of(folder, store)))
+    path.write_text(dump(experiment_of(folder, store, **train)))
     return path
 
 
@@ -165,6 +171,33 @@ def test_a_node_that_dies_is_waited_for_and_the_run_goes_on(
     assert re.search(waiting, done.said, re.MULTILINE), done.said
     assert sorted(done.events[-1].nodes) == list(NAMES)
     assert done.sha256 == alone
+
+
+def test_an_elastic_group_shrinks_and_grows_to_the_same_parameters(
+    nodes: Nodes, synthetic_store: Path, tmp_path: Path
+) -> None:
+    more = {"steps": 4000, "checkpoint_every": 200, "num_workers": [1, 2], "cpus_per_worker": 0.6}
+    config, run = config_of(tmp_path, synthetic_store, **more), tmp_path / "run"
+    ending = threading.Thread(target=_end_and_begin_a_node, args=(nodes, run))
+    ending.start()
+    done = submit(nodes, config)
+    ending.join()
+    widths = [len(event.nodes) for event in done.events if event.kind == "started"]
+    assert widths == [2, 1, 2]
+    assert done.sha256 == by_one_process(config)
+
+
+def _end_and_begin_a_node(nodes: Nodes, run: Path) -> None:
+    """End the second node once a checkpoint is there; start it when the other goes on alone."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not any((run / CHECKPOINTS).glob("step-*/COMMITTED")):
+        time.sleep(0.05)
+    kill(nodes.heads[NAMES[1]])
+    while time.monotonic() < deadline:
+        if len([event for event in events_log.read(run) if event.kind == "started"]) > 1:
+            break
+        time.sleep(0.5)
+    nodes.begin(1)
 
 
 def _replace_a_node(nodes: Nodes, run: Path) -> None:

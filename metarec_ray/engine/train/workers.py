@@ -42,6 +42,8 @@ from metarec_ray.training.segments import (
 )
 from metarec_ray.training.trainer import Trainer
 
+RESIZED_AFTER_S = 60.0
+"""An elastic group looks for room so often: a change costs the steps since the last checkpoint."""
 _HUNG_AFTER = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 
 
@@ -56,16 +58,16 @@ def train_on_workers(
         RunFailed: the workers failed more often than `train.max_failures`.
 
     """
-    asked = experiment.train
+    asked, (fewest, _) = experiment.train, experiment.train.workers
     require_cpus(
         asked.cpus_per_worker,
-        asked.num_workers,
+        fewest,
         key=f"train.num_workers {asked.num_workers}, cpus_per_worker {asked.cpus_per_worker:g}",
     )
     require_shared(directory, experiment.store)
     os.environ.setdefault(_HUNG_AFTER, f"{HUNG_AFTER_S:g}")  # Ray's own is ten minutes
     trainer = _ray_trainer(experiment, directory)
-    told = Follower(directory, progress, workers=asked.num_workers, cpus=asked.cpus_per_worker)
+    told = Follower(directory, progress, workers=fewest, cpus=asked.cpus_per_worker)
     try:
         with told, interruptible():
             trainer.fit()
@@ -97,6 +99,7 @@ def _ray_trainer(experiment: Experiment, directory: Path) -> TorchTrainer:
     }
     scaling = ScalingConfig(
         num_workers=settings.num_workers,
+        elastic_resize_monitor_interval_s=RESIZED_AFTER_S,
         use_gpu=use_gpu,
         resources_per_worker=_resources(experiment, use_gpu),
         placement_strategy=settings.placement.upper(),
@@ -174,7 +177,7 @@ def _start_sentence(step: int, nodes: tuple[str, ...]) -> str:
 
 
 def _use_gpu(experiment: Experiment) -> bool:
-    wanted, needed = experiment.train.device, experiment.train.num_workers
+    wanted, (needed, _) = experiment.train.device, experiment.train.workers
     found = ray.cluster_resources().get("GPU", 0)
     if wanted == "cuda" and found < needed:
         raise MachineError(

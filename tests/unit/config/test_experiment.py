@@ -129,6 +129,13 @@ BAD = [
     ("train: [1, 2]", r"train: input should be a valid dictionary.*, got \[1, 2\]"),
     ("data: {feedback: stars}", "data.feedback must be one of 'implicit', 'binary' or 'explicit'"),
     (
+        "train: {num_workers: [1, 5], lanes: 4}",
+        "num_workers must be <= lanes 4, got 5",
+    ),
+    ("train: {num_workers: [3, 2]}", "num_workers must be the fewest and the most, got 3, 2"),
+    ("train: {num_workers: [1]}", "a number of workers from 1 to 4096 is needed"),
+    ("train: {num_workers: 0}", "a number of workers from 1 to 4096 is needed"),
+    (
         "train: {num_workers: 5, lanes: 4}",
         "num_workers must be <= lanes 4, got 5",
     ),
