@@ -75,7 +75,6 @@ TABLES = {
         "random,popularity,item_knn,ease,windowed_ridge,transformer,sasrec",
         note=PUBLISHED,
     ),
-    "ml-1m-strict-sasrec": Table("ml-1m-strict.yaml", "strict", "sasrec"),
     "ml-1m-melu": Table("ml-1m-melu.yaml", "melu"),
     "ml-1m-melu-heads": Table("ml-1m-melu.yaml", "melu", f"constant,{HEADS},gp_head_cold", seeds=3),
     "ml-1m-melu-regime-a": Table("ml-1m-melu-maml.yaml", "melu", f"constant,{HEADS},maml", seeds=3),

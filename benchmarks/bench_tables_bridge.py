@@ -2,10 +2,10 @@
 
     METAREC_DATA=DIR python benchmarks/bench_tables_bridge.py [--out DIR]
 
-Reads the cells that bench_tables.py left in --out for `ml-1m-leave-last-out` and
-`ml-1m-strict-sasrec`. Copies of MovieLens-1M differ: some lack the timestamps of a fifth of the
-ratings, so that the histories of some users have holes. Means are told of all judged users and of
-those whose histories are whole, for whom the task is the published one.
+Reads the cells that bench_tables.py left in --out for `ml-1m-leave-last-out`, and those of
+`ml-1m-strict` that are of the same learners. Copies of MovieLens-1M differ: some lack the
+timestamps of a fifth of the ratings, so that the histories of some users have holes. Means are told
+of all judged users and of those whose histories are whole, for whom the task is the published one.
 Writes benchmarks/results/bridge_<hardware>_<date>.md.
 """
 
@@ -21,7 +21,7 @@ from machine import write_result
 from metarec_ray.data.datasets.by_name import DEFAULT_FOLDER
 from metarec_ray.data.tasks.task_store import TaskStore
 
-LEAKS, STRICT = "ml-1m-leave-last-out", "ml-1m-strict-sasrec"
+LEAKS, STRICT = "ml-1m-leave-last-out", "ml-1m-strict"
 METRICS = {"NDCG@10": "ndcg@10", "HR@10": "hr@10", "MRR": "mrr"}
 
 
@@ -61,16 +61,21 @@ def _leaking(out: Path, whole: set[str]) -> str:
 
 
 def _strict(out: Path) -> str:
-    lines: list[str] = []
+    methods = {cell.stem.rsplit("-", 2)[0] for cell in _cells(out, LEAKS)}
+    rows: dict[str, list[pl.DataFrame]] = {}
     for cell in _cells(out, STRICT):
-        values = pl.read_parquet(cell.with_suffix(".parquet"))
-        means = values.group_by("k").agg(pl.col("ndcg@10").mean()).sort("k")
-        shown = (f"k = {k}: {mean:.4f}" for k, mean in means.iter_rows())
-        lines.append(f"- {cell.stem.rsplit('-', 1)[0]}: {', '.join(shown)}")
+        if (name := cell.stem.rsplit("-", 2)[0]) in methods:
+            rows.setdefault(name, []).append(pl.read_parquet(cell.with_suffix(".parquet")))
+    lines = []
+    for name, seeds in rows.items():
+        means = pl.concat(seeds).group_by("k").agg(pl.col("ndcg@10").mean()).sort("k")
+        shown = (f"{mean:.4f}" for _, mean in means.iter_rows())
+        lines.append(f"| {name} | {len(seeds)} | {' | '.join(shown)} |")
+    ks = " | ".join(f"k = {k}" for k in means["k"])
     return (
         "## `strict`\n\nRatings of 4 and more, users that training never saw, nothing after the "
         "cut in time, ten later positives to find: NDCG@10, test users, looked at once.\n\n"
-        + "\n".join(lines)
+        + "\n".join([f"| method | seeds | {ks} |", "|---|---:|" + "---:|" * len(means), *lines])
     )
 
 

@@ -27,7 +27,6 @@ SHOWN = {
     "ml-1m-strict": "MovieLens-1M `strict`, NDCG@10",
     "ml-1m-melu": "MovieLens-1M `melu` (B), RMSE",
     "ml-1m-item-kshot": "MovieLens-1M `item_kshot`, RMSE",
-    "ml-1m-strict-sasrec": "MovieLens-1M `strict`, NDCG@10",
     "ml-1m-leave-last-out": "MovieLens-1M `leave_last_out` (leaks time), NDCG@10",
     "amazon-cross-domain": "Amazon `cross_domain`, NDCG@10",
 }
