@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 MODEL, OPTIMIZER, CATALOGUE = "model.safetensors", "optimizer.safetensors", "catalogue.parquet"
 CONFIG, SCHEMA, METRICS, STATE = "config.json", "schema.json", "metrics.json", "state.json"
 BUFFER = "buffer."  # what a buffer's name begins with, beside the parameters
-REPLACED = ".replaced"
+REPLACED, TEMPORARY = ".replaced", ".tmp"
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds its checkpoints."""
 
@@ -59,7 +60,7 @@ class Checkpoint(NamedTuple):
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write `checkpoint` at `path`, whole or not at all; an older one of that name is replaced."""
     described = _described(checkpoint)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}{TEMPORARY}")
     replaced = path.with_name(path.name + REPLACED)
     try:
         shutil.rmtree(temporary, ignore_errors=True)

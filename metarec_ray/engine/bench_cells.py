@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 from metarec_ray.atomic import replace_text
 from metarec_ray.engine.cluster import machine
 from metarec_ray.engine.cluster.session import ray_session
+from metarec_ray.engine.nodes import require_cpus, require_shared
 from metarec_ray.evaluation.bench import run
 from metarec_ray.evaluation.bench.cells import Cell, read_cell
 from metarec_ray.evaluation.bench.run import Tuned
@@ -34,7 +35,12 @@ class State(NamedTuple):
 
 
 def compute(cells: Sequence[Cell], watch: Callable[[State], None]) -> dict[str, str]:
-    """Compute what is missing; return what went wrong with each cell that failed."""
+    """Compute what is missing; return what went wrong with each cell that failed.
+
+    Raises:
+        MachineError: the cluster has no CPU for a cell, or a node does not see its folder or store.
+
+    """
     missing = [cell for cell in cells if read_cell(cell) is None]
     done = len(cells) - len(missing)
     watch(State(done, 0, len(cells), [], None, f"{done} of {len(cells)} cells are on disk"))
@@ -42,6 +48,8 @@ def compute(cells: Sequence[Cell], watch: Callable[[State], None]) -> dict[str, 
     if not missing:
         return failed
     with ray_session(num_cpus=machine.cpus()):
+        require_cpus(1, 1, key="a cell of a bench")
+        require_shared(missing[0].folder, missing[0].store)
         tuning: dict[str, Any] = {}
         waiting: dict[Any, Cell] = {}
         for cell in missing:

@@ -31,6 +31,7 @@ from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.training.meta_step.exchange import AllGather
 from metarec_ray.training.meta_step.step import Alone
 from metarec_ray.training.run_folder import events_log, metrics_log
+from metarec_ray.training.run_folder.fence import Fence
 from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.run_folder.saver import Saver
 from metarec_ray.training.segments import (
@@ -135,6 +136,7 @@ def _train(config: dict[str, Any]) -> None:
     trainer = Trainer(experiment, store, device=str(get_device()))
     exchange = AllGather() if dist.is_initialized() else Alone()
     folder, log = directory / CHECKPOINTS, directory / metrics_log.NAME
+    fence = Fence(directory) if exchange.rank == 0 else None
     start = resume(trainer, folder)
     nodes = _nodes()
     if exchange.rank == 0:
@@ -144,7 +146,8 @@ def _train(config: dict[str, Any]) -> None:
         )
 
     def report(line: Progress) -> None:
-        if exchange.rank == 0:
+        if fence is not None:
+            fence.require()
             metrics_log.append(log, line)
 
     def at_end(trainer: Trainer, metrics: Metrics) -> None:
@@ -156,7 +159,8 @@ def _train(config: dict[str, Any]) -> None:
     steps = checkpoint_steps(experiment.train.steps, experiment.train.checkpoint_every)
     advance = partial(Trainer.run, exchange=exchange)
     segments = segments_of(trainer, steps, advance=advance, at_end=at_end)
-    with Saver(folder, experiment.train.keep) as saver:
+    allow = None if fence is None else fence.require
+    with Saver(folder, experiment.train.keep, allow=allow) as saver:
         train_segments(segments, report=report)
 
 

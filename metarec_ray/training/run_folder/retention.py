@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from metarec_ray import checkpoint as checkpoints
-from metarec_ray.checkpoint import METRICS
+from metarec_ray.checkpoint import METRICS, TEMPORARY
 from metarec_ray.config.running import Keep
 
 METRIC = "query_loss"
@@ -24,12 +24,14 @@ def retain(folder: Path, keep: Keep) -> list[Path]:
 
     Kept are the `last` newest, and the `best` by `METRIC`, of equal ones the newest; one whose
     metrics cannot be read is not among the best. A checkpoint is renamed before it is removed:
-    whoever looks finds it whole, or not at all. What a kill left half removed goes, too.
+    whoever looks finds it whole, or not at all. What a kill left half removed or half written goes,
+    too: nobody else writes while this runs.
     """
     found = checkpoints.committed(folder)
     kept = {*found[-keep.last :], *_best(found, keep.best)}
-    for path in folder.glob(f".step-*{_REMOVED}"):
-        shutil.rmtree(path, ignore_errors=True)
+    for ending in (_REMOVED, TEMPORARY):
+        for path in folder.glob(f".step-*{ending}"):
+            shutil.rmtree(path, ignore_errors=True)
     gone: list[Path] = []
     for path in found:
         if path in kept:

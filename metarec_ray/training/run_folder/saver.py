@@ -3,6 +3,7 @@
 Knows when a write may begin and where its failure is told; does not know what trains.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
@@ -25,8 +26,17 @@ class Saver:
     wait for each other with a time-out thus never wait for a disk.
     """
 
-    def __init__(self, folder: Path, keep: Keep, *, patience_s: float = PATIENCE_S):
+    def __init__(
+        self,
+        folder: Path,
+        keep: Keep,
+        *,
+        allow: Callable[[], None] | None = None,
+        patience_s: float = PATIENCE_S,
+    ):
+        """`allow` is called before each write, and raises an error if it must not be made."""
         self.folder, self.keep, self.patience_s = folder, keep, patience_s
+        self.allow = allow
         self._writing: Thread | None = None
         self._failure: BaseException | None = None
 
@@ -62,6 +72,8 @@ class Saver:
 
     def _write(self, checkpoint: Checkpoint) -> None:
         try:
+            if self.allow is not None:
+                self.allow()
             checkpoints.save_step(checkpoint, self.folder)
             retain(self.folder, self.keep)
         except BaseException as error:  # told where it is waited for
