@@ -110,6 +110,7 @@ def listing(folder: Path) -> list[dict[str, Any]]:
     return json.loads(done.stdout)["jobs"]
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(480)
 def test_a_killed_driver_is_begun_again_and_a_supervisor_stops_its_job_first(
     workplace: Path,
