@@ -62,20 +62,24 @@ def _leaking(out: Path, whole: set[str]) -> str:
 
 def _strict(out: Path) -> str:
     methods = {cell.stem.rsplit("-", 2)[0] for cell in _cells(out, LEAKS)}
-    rows: dict[str, list[pl.DataFrame]] = {}
+    seeds: dict[str, list[pl.DataFrame]] = {}
     for cell in _cells(out, STRICT):
         if (name := cell.stem.rsplit("-", 2)[0]) in methods:
-            rows.setdefault(name, []).append(pl.read_parquet(cell.with_suffix(".parquet")))
-    lines = []
-    for name, seeds in rows.items():
-        means = pl.concat(seeds).group_by("k").agg(pl.col("ndcg@10").mean()).sort("k")
-        shown = (f"{mean:.4f}" for _, mean in means.iter_rows())
-        lines.append(f"| {name} | {len(seeds)} | {' | '.join(shown)} |")
-    ks = " | ".join(f"k = {k}" for k in means["k"])
+            seeds.setdefault(name, []).append(pl.read_parquet(cell.with_suffix(".parquet")))
+    means = {
+        name: pl.concat(some).group_by("k").agg(pl.col("ndcg@10").mean()).sort("k")
+        for name, some in seeds.items()
+    }
+    ks = sorted({k for found in means.values() for k in found["k"]})
+    head = f"| method | seeds | {' | '.join(f'k = {k}' for k in ks)} |"
+    rows = [
+        f"| {name} | {len(seeds[name])} | {' | '.join(f'{v:.4f}' for v in found['ndcg@10'])} |"
+        for name, found in means.items()
+    ]
     return (
         "## `strict`\n\nRatings of 4 and more, users that training never saw, nothing after the "
         "cut in time, ten later positives to find: NDCG@10, test users, looked at once.\n\n"
-        + "\n".join([f"| method | seeds | {ks} |", "|---|---:|" + "---:|" * len(means), *lines])
+        + "\n".join([head, "|---|---:|" + "---:|" * len(ks), *rows])
     )
 
 
