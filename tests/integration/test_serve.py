@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,10 +121,25 @@ def listening(family: list[psutil.Process]) -> dict[int, str]:
     """Return address by port of every TCP socket that the processes listen on."""
     found: dict[int, str] = {}
     for process in family:
-        for connection in process.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr:
-                found[connection.laddr.port] = connection.laddr.ip
+        with suppress(psutil.NoSuchProcess):  # one that has ended meanwhile listens no more
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr:
+                    found[connection.laddr.port] = connection.laddr.ip
     return found
+
+
+def haproxies_of(family: list[psutil.Process]) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for process in family:
+        with suppress(psutil.NoSuchProcess):  # workers of Ray come and go
+            found += [one for one in process.children(recursive=True) if is_haproxy(one)]
+    return found
+
+
+def is_haproxy(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.name() == "haproxy"
+    return False
 
 
 @pytest.fixture(scope="module")
@@ -179,13 +194,7 @@ def test_front_end_statistics_metrics_and_replicas_listen_on_loopback_only(
     endpoint: Endpoint,
 ) -> None:
     family = [process for process in endpoint.family if process.is_running()]
-    haproxies = [
-        child
-        for process in family
-        for child in process.children(recursive=True)
-        if child.name() == "haproxy"
-    ]
-    found = listening(haproxies)
+    found = listening(haproxies_of(family))
     assert found == dict.fromkeys(endpoint.ports, "127.0.0.1")
     replicas = {port: at for port, at in listening(family).items() if 30000 <= port <= 31000}
     assert set(replicas.values()) == {"127.0.0.1"}
