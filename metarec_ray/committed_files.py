@@ -7,10 +7,11 @@ is written last.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from metarec_ray.data.files.hashes import sha256_file
 from metarec_ray.errors import CheckpointError
 
 MANIFEST, COMMITTED = "manifest.json", "COMMITTED"
@@ -26,13 +27,13 @@ def write(path: Path, data: bytes) -> None:
 
 def commit(folder: Path, names: Iterable[str]) -> None:
     """Write the manifest of the files `names` of a folder, and what commits it."""
-    manifest = as_json({name: _sha256(folder / name) for name in names})
+    manifest = as_json({name: sha256_file(folder / name) for name in names})
     write(folder / MANIFEST, manifest)
     write(folder / COMMITTED, _commitment(manifest))
 
 
-def verify(folder: Path, names: Sequence[str] | None = None) -> None:
-    """Raise a CheckpointError unless all files, or those of `names`, are as they were written."""
+def verify(folder: Path) -> None:
+    """Raise a CheckpointError unless all files are as they were written."""
     if not (folder / COMMITTED).is_file():
         what = "was never committed" if folder.is_dir() else "does not exist"
         raise CheckpointError(f"a checkpoint must be a committed directory, {folder} {what}")
@@ -43,8 +44,6 @@ def verify(folder: Path, names: Sequence[str] | None = None) -> None:
             f"altered ({folder})"
         )
     for name, expected in json.loads(manifest).items():
-        if names is not None and name not in names:
-            continue
         if (found := _found_sha256(folder / name)) != expected:
             raise CheckpointError(
                 "every file of a checkpoint must have the hash of its manifest, "
@@ -67,15 +66,9 @@ def as_json(value: dict[str, Any]) -> bytes:
 
 def _found_sha256(path: Path) -> str:
     try:
-        return _sha256(path)
+        return sha256_file(path)
     except OSError as error:
         raise _unreadable(error) from error
-
-
-def _sha256(path: Path) -> str:
-    """Return the sha256 of a file, which is never whole in memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _commitment(manifest: bytes) -> bytes:

@@ -46,3 +46,13 @@ class RunFailed(RuntimeError):
 
 class NotFinite(RunFailed):
     """A model's scores are NaN or infinite: nothing can be ranked, judged or chosen by them."""
+
+
+def last_line(error: object, otherwise: str) -> str:
+    """Return the last line of an error's text, which names it; the others are a traceback.
+
+    >>> last_line(ValueError("no such thing"), "an error"), last_line(None, "an error")
+    ('no such thing', 'an error')
+    """
+    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
+    return lines[-1] if lines else otherwise

@@ -56,6 +56,7 @@ _OUTER_LOOP = (
 )
 _FrozenPart = Annotated[Part, BeforeValidator(_part_not_prefix)]
 MOST_WORKERS = 4096
+"""Of a run."""
 
 
 class Run(Settings):
@@ -104,10 +105,6 @@ class Keep(Settings):
 
     last: PositiveInt = 3
     best: NonNegativeInt = 0
-
-
-MOST = 4096
-"""Workers of a run."""
 
 
 class Train(Settings):

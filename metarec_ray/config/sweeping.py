@@ -35,7 +35,7 @@ class Range(Settings):
     @model_validator(mode="after")
     def _interval_or_choices(self) -> "Range":
         interval = self.low is not None and self.high is not None
-        half = not interval and not (self.low is None and self.high is None)
+        half = (self.low is None) != (self.high is None)
         if half or interval == (self.choices is not None):
             raise ValueError("a range is either low and high, or choices")
         if self.choices is not None and len({repr(one) for one in self.choices}) < len(

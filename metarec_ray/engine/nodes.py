@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metarec_ray import __version__
 from metarec_ray.engine.cluster.job import ENTRYPOINT_CPUS
-from metarec_ray.errors import MachineError
+from metarec_ray.errors import MachineError, last_line
 
 PATIENCE_S = 60.0
 """A node that does not answer for so long cannot be used: its first worker takes seconds."""
@@ -52,6 +52,12 @@ def nodes() -> list[Node]:
     ]
 
 
+def room(found: Iterable[Node], each: float) -> int:
+    """Return how many workers of `each` CPUs the nodes hold at once, each on one node."""
+    each = max(each, 1e-6)  # less is as good as nothing, and overflows
+    return sum(int((node.cpus + 1e-9) // each) for node in found)
+
+
 def require_cpus(
     each: float,
     together: int,
@@ -72,11 +78,10 @@ def require_cpus(
     """
     found = nodes() if found is None else found
     held = ENTRYPOINT_CPUS if _JOB in environ else 0.0
-    each = max(each, 1e-6)  # less is as good as nothing, and overflows
-    slots = [int((node.cpus + 1e-9) // each) for node in found]
+    free = found
     if len(found) == 1:  # of several the job may sit on any
-        slots = [int((found[0].cpus - held + 1e-9) // each)]
-    if sum(slots) >= together:
+        free = [found[0]._replace(cpus=found[0].cpus - held)]
+    if room(free, each) >= together:
         return
     has = ", ".join(f"{node.cpus:g} on {node.name}" for node in found) or "no node"
     beside = f", beside the {held:g} of the job itself" if held else ""
@@ -149,7 +154,7 @@ def _ask(others: Iterable[Node], look: Look) -> None:
         except GetTimeoutError:
             why = f"has not answered for {PATIENCE_S:g} s"
         except RayError as error:
-            why = f"cannot run a task: {str(error).strip().splitlines()[-1]}"
+            why = f"cannot run a task: {last_line(error, type(error).__name__)}"
         if why is not None:
             raise MachineError(
                 f"every node must see a run's folder and store, with the driver's versions: "

@@ -18,6 +18,7 @@ from metarec_ray.algorithms.base import MetaLearner
 from metarec_ray.algorithms.label_scale import LabelScale
 from metarec_ray.checkpoint import BUFFER, Checkpoint
 from metarec_ray.config.experiment import Experiment
+from metarec_ray.config.running import Train
 from metarec_ray.core.parameters import Declared, Rows, of_part, split
 from metarec_ray.data.fields import FeatureField
 from metarec_ray.data.tasks.task_store import TaskStore
@@ -108,6 +109,24 @@ def find(path: Path, *, key: str = "train.init_from") -> tuple[Path, Checkpoint]
             f"{key} must be a checkpoint or the folder of a trained run, got {path}"
         )
     return found
+
+
+def seen_through(train: Train, store: TaskStore) -> str | None:
+    """Return what has seen entities that a fit is trained without, "KEY has, got VALUE".
+
+    None if all it begins with, and learns from, is the store without them.
+
+    Raises:
+        CheckpointError: `train.init_from` has no good checkpoint.
+
+    """
+    if train.teacher is not None:
+        return f"train.teacher has, got {train.teacher}"
+    if train.init_from is not None:
+        path, source = find(Path(train.init_from))
+        if source.state["store_sha256"] == store.manifest.store_sha256:
+            return f"train.init_from has, got {path} of the same store"
+    return None
 
 
 def copy(declared: Declared, own: Layout, source: Checkpoint, path: Path) -> Copied:

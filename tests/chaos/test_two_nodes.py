@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,7 +160,7 @@ def test_a_node_that_dies_is_waited_for_and_the_run_goes_on(
     nodes: Nodes, alone: str, synthetic_store: Path, tmp_path: Path
 ) -> None:
     config, run = config_of(tmp_path, synthetic_store), tmp_path / "run"
-    replacing = threading.Thread(target=_replace_a_node, args=(nodes, run))
+    replacing = threading.Thread(target=_kill_and_begin_a_node, args=(nodes, run, _is_told, 45))
     replacing.start()
     # More than half a CPU each: both nodes are needed.
     done = submit(nodes, config, "--set", "train.cpus_per_worker=0.6")
@@ -178,7 +178,7 @@ def test_an_elastic_group_shrinks_and_grows_to_the_same_parameters(
 ) -> None:
     more = {"steps": 4000, "checkpoint_every": 200, "num_workers": [1, 2], "cpus_per_worker": 0.6}
     config, run = config_of(tmp_path, synthetic_store, **more), tmp_path / "run"
-    ending = threading.Thread(target=_end_and_begin_a_node, args=(nodes, run))
+    ending = threading.Thread(target=_kill_and_begin_a_node, args=(nodes, run, _goes_on, 0))
     ending.start()
     done = submit(nodes, config)
     ending.join()
@@ -187,31 +187,28 @@ def test_an_elastic_group_shrinks_and_grows_to_the_same_parameters(
     assert done.sha256 == by_one_process(config)
 
 
-def _end_and_begin_a_node(nodes: Nodes, run: Path) -> None:
-    """End the second node once a checkpoint is there; start it when the other goes on alone."""
+def _kill_and_begin_a_node(
+    nodes: Nodes, run: Path, known: Callable[[list[str]], bool], pause_s: float
+) -> None:
+    """End the second node once a checkpoint is there; start it when the kinds of events say so."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and not any((run / CHECKPOINTS).glob("step-*/COMMITTED")):
         time.sleep(0.05)
     kill(nodes.heads[NAMES[1]])
     while time.monotonic() < deadline:
-        if len([event for event in events_log.read(run) if event.kind == "started"]) > 1:
+        if known([event.kind for event in events_log.read(run)]):
+            time.sleep(pause_s)
             break
         time.sleep(0.5)
     nodes.begin(1)
 
 
-def _replace_a_node(nodes: Nodes, run: Path) -> None:
-    """End the second node once a checkpoint is there; start it again when that is known."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not any((run / CHECKPOINTS).glob("step-*/COMMITTED")):
-        time.sleep(0.05)
-    kill(nodes.heads[NAMES[1]])
-    while time.monotonic() < deadline:
-        if "failed" in [event.kind for event in events_log.read(run)]:
-            time.sleep(45)
-            break
-        time.sleep(0.5)
-    nodes.begin(1)
+def _is_told(kinds: list[str]) -> bool:
+    return "failed" in kinds
+
+
+def _goes_on(kinds: list[str]) -> bool:
+    return kinds.count("started") > 1
 
 
 def _hit(

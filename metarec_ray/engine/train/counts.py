@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from metarec_ray.config.experiment import load
 from metarec_ray.errors import MetarecError
+from metarec_ray.training.run_folder.movement import changed
 
 ENDED = ("TERMINATED", "ERROR")
 """Of Ray Tune, for a trial."""
@@ -41,8 +42,8 @@ def count(folder: Path) -> Count | None:
     if not cells:
         return None
     tables = [*folder.glob("results.json"), *folder.glob("bench/*/results.json")]
-    newest = max(_time(path) for path in tables) if tables else 0.0
-    finished = newest >= max(map(_time, cells))
+    newest = max(changed(path) for path in tables) if tables else 0.0
+    finished = newest >= max(map(changed, cells))
     return Count("cells", len(cells), None, finished)
 
 
@@ -57,9 +58,3 @@ def _trials(folder: Path) -> Count:
             ended = sum(json.loads(trial)["status"] in ENDED for trial, *_ in trials)
     table = (folder / "sweep.json").is_file()
     return Count("trials", ended, planned, table and (planned is None or ended >= planned))
-
-
-def _time(path: Path) -> float:
-    with suppress(OSError):
-        return path.stat().st_mtime
-    return 0.0

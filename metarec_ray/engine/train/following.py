@@ -13,7 +13,8 @@ import ray
 from ray.exceptions import RayError
 from ray.train import UserCallback
 
-from metarec_ray.engine.nodes import Node, nodes
+from metarec_ray.engine.nodes import Node, nodes, room
+from metarec_ray.errors import last_line
 from metarec_ray.training.run_folder import events_log, metrics_log
 from metarec_ray.training.run_folder.events_log import Event
 
@@ -60,8 +61,7 @@ def failure(errors: dict[int, Exception], events: Sequence[Event]) -> str:
 
 def cause(error: BaseException) -> str:
     """Return why a worker failed: what became of its process, or the line that names the error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    last = lines[-1] if lines else type(error).__name__
+    last = last_line(error, type(error).__name__)
     last = last.partition(" This is typically caused")[0]  # gloo's advice
     return _GONE.get(type(error).__name__, last)
 
@@ -70,7 +70,7 @@ def awaited(workers: int, cpus: float, found: list[Node], free: float) -> str:
     """Return what a group of workers waits for that has not started."""
     has = ", ".join(f"{node.cpus:g} on {node.name}" for node in found) or "none"
     asked = f"{workers} {'worker' if workers == 1 else 'workers'} of {cpus:g} CPU"
-    if sum(int((node.cpus + 1e-9) // cpus) for node in found) < workers:
+    if room(found, cpus) < workers:
         return f"a node, for {asked}; CPUs of living nodes: {has}"
     return f"{asked} to start; CPUs of living nodes: {has}, free: {free:g}"
 

@@ -89,7 +89,7 @@ def status(folder: Path, *, clock: Callable[[], float] = time.time) -> Status:
     if not folder.is_dir():
         raise DataError(f"a run is a folder, {folder} is none, or is not seen from this machine")
     parts = [folder, *sorted((folder / MEMBERS).glob("*/"))]
-    moved = {part: max((_time(path) for path in _files(part)), default=0.0) for part in parts}
+    moved = {part: max(map(movement.changed, _files(part)), default=0.0) for part in parts}
     last_move = max(*moved.values(), movement.moved(folder))
     if not last_move and holder(folder) is None:
         raise DataError(
@@ -114,7 +114,7 @@ def status(folder: Path, *, clock: Callable[[], float] = time.time) -> Status:
         loss=last.get("query_loss"),
         since_s=round(since, 1),
         waiting_for=_waiting_for(events, last, done) if state == "waiting" else None,
-        checkpoint_age_s=round(max(0.0, now - _time(checkpoints[-1])), 1) if checkpoints else None,
+        checkpoint_age_s=_age(checkpoints[-1], now) if checkpoints else None,
         nodes=tuple(dict.fromkeys(starts[-1].nodes)) if starts else (),
         writer=writer,
         last_failure=failures[-1].sentence if failures else None,
@@ -158,17 +158,15 @@ def _waiting_for(events: list[Event], last: dict[str, Any], done: Count | None) 
     return "the next line of progress"
 
 
+def _age(path: Path, now: float) -> float:
+    return round(max(0.0, now - movement.changed(path)), 1)
+
+
 def _files(folder: Path) -> list[Path]:
     """Return what shows that a run's folder moves."""
     names = (metrics_log.NAME, events_log.NAME)
     found = [folder / name for name in names if (folder / name).is_file()]
     return found + committed(folder / CHECKPOINTS)
-
-
-def _time(path: Path) -> float:
-    with suppress(OSError):  # removed meanwhile
-        return path.stat().st_mtime
-    return 0.0
 
 
 def _duration(seconds: float) -> str:

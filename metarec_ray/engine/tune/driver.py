@@ -146,7 +146,7 @@ def _new(
         f"{', '.join(settings.space)}, judged by {metric} of {_whom(parts)}"
     )
     return tune.Tuner(
-        _trainable(experiment, ranks=parts[0].judge.ranks),
+        _trainable(experiment, ranks=judge.ranks),
         param_space=search.parameter_space(settings),
         tune_config=tune.TuneConfig(
             metric=metric,

@@ -4,7 +4,6 @@ Knows entities and what a fit may have seen of them; does not know rungs, or the
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from metarec_ray.data.tasks.folds import Fold
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.validation import Validation, fold_validation, validation
-from metarec_ray.training.warm_start import find
+from metarec_ray.training.warm_start import seen_through
 
 WHY = "why"
 """Key of a report: why a trial has no value."""
@@ -65,18 +64,10 @@ def require_unseen(experiment: Experiment, store: TaskStore) -> None:
             "a sweep with folds leaves them out itself, train.without must be none, got fold "
             f"{train.without.fold} of {train.without.folds} (sweep.folds)"
         )
-    if train.teacher is not None:
+    if (known := seen_through(train, store)) is not None:
         raise ConfigError(
-            "a trial is judged on entities that it has not seen, which train.teacher has, got "
-            f"{train.teacher} (sweep.folds)"
+            f"a trial is judged on entities that it has not seen, which {known} (sweep.folds)"
         )
-    if train.init_from is not None:
-        path, source = find(Path(train.init_from))
-        if source.state["store_sha256"] == store.manifest.store_sha256:
-            raise ConfigError(
-                "a trial is judged on entities that it has not seen, which train.init_from has, "
-                f"got {path} of the same store (sweep.folds)"
-            )
 
 
 def joined(reports: Sequence[dict[str, Any]], metric: str, *, fits: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from ray import tune
 
 from metarec_ray.engine.tune.judged import OF_FOLDS, SPREAD, WHY
+from metarec_ray.errors import last_line
 
 _listening: list[Callable[[str], None]] = []
 
@@ -34,9 +35,7 @@ def row(result: Any, metric: str) -> dict[str, Any]:
 
 
 def _told(error: object) -> str:
-    """Return the last line of a trial's error, None if it left none: the others are a traceback."""
-    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "its process ended"
+    return last_line(error, "its process ended")
 
 
 def _values(trial: Any) -> str:

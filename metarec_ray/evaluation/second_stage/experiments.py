@@ -3,15 +3,13 @@
 Knows folds and members; does not know how anything is fitted.
 """
 
-from pathlib import Path
-
 from metarec_ray.config.experiment import Experiment
 from metarec_ray.config.running import Train
 from metarec_ray.data.tasks.folds import Fold
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.blend import member_experiments
-from metarec_ray.training.warm_start import find
+from metarec_ray.training.warm_start import seen_through
 
 
 def stage_experiments(experiment: Experiment, store: TaskStore) -> dict[str, Experiment]:
@@ -77,15 +75,8 @@ def _require_unseen(train: Train, whole: Train, store: TaskStore) -> None:
             f"members of a first stage learn from the same entities, got train.parts {train.parts} "
             f"beside {whole.parts} (second_stage)"
         )
-    if train.teacher is not None:
+    if (known := seen_through(train, store)) is not None:
         raise ConfigError(
             "a second stage learns from entities that its first stage has not seen, which "
-            f"train.teacher has, got {train.teacher} (second_stage)"
+            f"{known} (second_stage)"
         )
-    if train.init_from is not None:
-        path, source = find(Path(train.init_from))
-        if source.state["store_sha256"] == store.manifest.store_sha256:
-            raise ConfigError(
-                "a second stage learns from entities that its first stage has not seen, which "
-                f"train.init_from has, got {path} of the same store (second_stage)"
-            )

@@ -42,10 +42,12 @@ def newest_checkpoint(folder: Path) -> str | None:
     return found[-1] if found else None
 
 
+def changed(path: Path) -> float:
+    """Return when a file or folder last changed; 0 if there is none."""
+    with suppress(OSError):  # removed meanwhile
+        return path.stat().st_mtime
+    return 0.0
+
+
 def _newest(folder: Path, patterns: Iterable[str]) -> float:
-    times = [0.0]
-    for pattern in patterns:
-        for path in folder.glob(pattern):
-            with suppress(OSError):  # removed meanwhile
-                times.append(path.stat().st_mtime)
-    return max(times)
+    return max((changed(path) for one in patterns for path in folder.glob(one)), default=0.0)
