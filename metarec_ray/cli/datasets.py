@@ -77,13 +77,17 @@ def append(
     """Add what is new in the log to its store: ids stay, buckets without news are shared."""
     from metarec_ray.config.experiment import load, require_log
     from metarec_ray.data.store.append import instant
+    from metarec_ray.engine.cluster.writing import writing_store
     from metarec_ray.engine.prepare.driver import append as run
 
     experiment = load(config, listed(sets))
     require_log(experiment, config)
     begin = None if since is None else instant(since, experiment.data)
-    made = run(experiment.data, experiment.store, since=begin, data_dir=data_folder(), progress=say)
-    show({"store": experiment.store, "version": made.version, **made.summary()}, as_json)
+    with writing_store(experiment, say):
+        made = run(
+            experiment.data, experiment.store, since=begin, data_dir=data_folder(), progress=say
+        )
+    show({"store": experiment.store_place, "version": made.version, **made.summary()}, as_json)
 
 
 @app.command()

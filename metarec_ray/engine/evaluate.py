@@ -35,6 +35,7 @@ from metarec_ray.evaluation.scoring import Method, recommender_method
 from metarec_ray.evaluation.table.rows import Header, Row
 from metarec_ray.evaluation.table.rows import evaluate as judge
 from metarec_ray.evaluation.table.text import render
+from metarec_ray.storage.places import at_hand, bring
 
 
 class Evaluation(NamedTuple):
@@ -45,7 +46,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    target: Path,
+    target: str | Path,
     *,
     protocol: str,
     rivals_only: bool,
@@ -53,7 +54,7 @@ def evaluate(
     data_dir: Path | None,
     progress: Callable[[str], None],
 ) -> Evaluation:
-    """Return the table of `target`: a checkpoint, a run's folder, or a configuration.
+    """Return the table of `target`: a checkpoint, a run's folder or its URI, or a configuration.
 
     Raises:
         ConfigError: an unknown protocol, or one that does not suit this log.
@@ -63,12 +64,13 @@ def evaluate(
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-    experiment, path, run = _find(target.expanduser(), overrides, rivals_only=rivals_only)
+    experiment, path, run = _find(at_hand(target), overrides, rivals_only=rivals_only)
     asked = _strict if protocol == "strict" else partial(protocol_rows, protocol=protocol)
     rows = asked(experiment, path, data_dir=data_dir, progress=progress)
     if path is not None and run is not None:
         lines = json.dumps({"rows": rows}, indent=1)
         replace_text(run / results_name(protocol), lines + "\n")
+        bring(run / results_name(protocol))
     elif path is not None:
         progress(f"evaluate: {path} lies in no run, its table is not kept")
     return Evaluation(rows, render(rows))
