@@ -14,6 +14,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.union import name_of
 from metarec_ray.atomic import replace_text
 from metarec_ray.config.experiment import (
+    STORE,
     Experiment,
     beside,
     load,
@@ -22,6 +23,7 @@ from metarec_ray.config.experiment import (
     parse,
     require_log,
 )
+from metarec_ray.data.files.paths import is_remote
 from metarec_ray.data.store.manifest import MANIFEST
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.evaluate_protocol import load_trained, protocol_rows
@@ -116,6 +118,10 @@ def _find(
     """
     if target.is_file():
         experiment = load(target, overrides)
+        if is_remote(experiment.run.dir):  # judged as it lies there
+            run = at_hand(experiment.run.dir)
+            own_store = experiment.run.store or str(run / STORE)
+            experiment = override(experiment, {"run.store": own_store})
         if experiment.run.store is None:
             require_log(experiment, target)
         path = None if rivals_only else _newest(experiment.directory)

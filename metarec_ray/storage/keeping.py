@@ -101,7 +101,7 @@ class Keeper:
                 self.tell(f"storage: {error}")
                 return
             except OSError as error:  # this machine's disk, which the run itself will meet, too
-                self.tell(f"storage: {self.copy.folder} must be readable, got {error}")
+                self._hear(error)
 
     def _beat(self) -> None:
         """Say that the writer lives, however long an object takes on its way."""
@@ -110,7 +110,7 @@ class Keeper:
                 leases.require(self.copy.objects, str(self.copy.lease))
                 leases.beat(self.copy.objects, str(self.copy.lease))
 
-    def _hear(self, error: MachineError) -> None:
+    def _hear(self, error: Exception) -> None:
         if not self._silent:
             self._silent = True
             self.tell(f"storage: {error}; the run goes on, its files are in {self.copy.folder}")

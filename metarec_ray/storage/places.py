@@ -3,13 +3,12 @@
 Knows which folders are working copies; does not know what lies in them.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from metarec_ray.data.files.paths import is_remote
 from metarec_ray.storage.uris import inside
-from metarec_ray.storage.working_copy import STATE, WorkingCopy
+from metarec_ray.storage.working_copy import WorkingCopy, state_of
 
 
 def at_hand(place: str | Path) -> Path:
@@ -53,6 +52,10 @@ class Located(NamedTuple):
         """Return the working copy on this machine; None for a path that all machines see."""
         return None if self.uri is None else WorkingCopy(self.uri, lease=self.lease)
 
+    def to_read(self) -> "Located":
+        """Return the place of one that writes nothing there."""
+        return self._replace(lease=None)
+
     def here(self) -> Path:
         """Return the path on this machine, after bringing the folder here."""
         copy = self.copy()
@@ -69,8 +72,8 @@ def located(path: Path) -> Located:
     """Return how other machines find a path of this one."""
     path = path.resolve()
     for folder in (path, *path.parents):
-        if (folder / STATE).is_file():
-            state = json.loads((folder / STATE).read_text("utf-8"))
+        state = state_of(folder)
+        if state is not None:
             name = path.relative_to(folder).as_posix()
-            return Located(str(path), state["uri"], "" if name == "." else name, state["lease"])
+            return Located(str(path), state.uri, "" if name == "." else name, state.taken)
     return Located(str(path), None, "", None)

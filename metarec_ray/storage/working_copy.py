@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from metarec_ray.atomic import lock, replace_text
 from metarec_ray.errors import MachineError
@@ -49,25 +50,39 @@ class WorkingCopy:
 
         """
         with self._locked():
-            before = self._lease()
-            last = leases.holder(self.objects)
-            self.lease = leases.take(self.objects, own=before)
+            state, last = self._state(), leases.holder(self.objects)
+            self.lease = leases.take(self.objects, own=state.taken)
             try:
-                self._settle(own=before is not None and before == last)
+                self._settle(state, is_last=state.content == last)
+                self._remember(self._state()._replace(taken=self.lease, content=self.lease))
             except BaseException:
                 with suppress(MachineError):
                     leases.beat(self.objects, self.lease, ended=True)
                 raise
 
     def join(self) -> None:
-        """Write beside the process that has taken the right to, on whatever machine."""
+        """Write beside the process that has taken the right to, on whatever machine.
+
+        Raises:
+            RunFailed: another one has taken it since.
+            MachineError: the store does not answer.
+
+        """
         with self._locked():
-            self._settle(own=self._lease() == self.lease)
+            leases.require(self.objects, str(self.lease))
+            state = self._state()
+            self._settle(state, is_last=state.content == self.lease)
+            self._remember(self._state()._replace(content=self.lease))
 
     def read(self) -> Path:
-        """Bring the folder here for reading, and return it; what was written here stays."""
+        """Bring the folder here for reading, and return it; what is written here meanwhile stays.
+
+        A MachineError if the store does not answer.
+        """
         with self._locked():
-            self._settle(own=True, only_here=True)
+            state, last = self._state(), leases.holder(self.objects)
+            self._settle(state, is_last=state.content == last, only_here=True)
+            self._remember(self._state()._replace(content=last))
         return self.folder
 
     def keep(self, *, allow: Callable[[], None] | None = None) -> None:
@@ -86,24 +101,27 @@ class WorkingCopy:
                 leases.require(self.objects, self.lease)
             if allow is not None:
                 allow()
-            self._keep(self._marks(), scan(self.folder), only_here=False)
+            self._keep(self._state(), scan(self.folder))
 
-    def _settle(self, *, own: bool, only_here: bool = False) -> None:
-        """Bring the folder here; unless what lies here is our `own`, the store alone is right."""
+    def _settle(self, state: "State", *, is_last: bool, only_here: bool = False) -> None:
+        """Bring the folder here.
+
+        Unless whoever wrote the store last `is_last` that this folder knows of, the store alone is
+        right: what was written here since is left out.
+        """
         here = scan(self.folder)
-        marks = self._marks() if own else {}
-        if not own:
+        if not is_last:
             there = self._there()
             for name in here:
                 if name not in there:
                     self._unlink(name)
-            here = {}
-        self._keep(marks, here, only_here=only_here)
+            here, state = {}, state._replace(marks={})
+        self._keep(state, here, only_here=only_here)
 
-    def _keep(self, marks: dict[str, Mark], here: Infos, *, only_here: bool) -> None:
+    def _keep(self, state: "State", here: Infos, *, only_here: bool = False) -> None:
         there = self._there()
-        found = changes(here, there, marks)
-        marks = {name: mark for name, mark in marks.items() if name in here or name in there}
+        found = changes(here, there, state.marks)
+        marks = {name: mark for name, mark in state.marks.items() if name in here or name in there}
         try:
             if not only_here:
                 self._upload(found.upload, here, marks)
@@ -116,7 +134,7 @@ class WorkingCopy:
                 self._unlink(name)
                 marks.pop(name, None)
         finally:
-            self._remember(marks)
+            self._remember(state._replace(marks=marks))
 
     def _upload(self, names: list[str], here: Infos, marks: dict[str, Mark]) -> None:
         def upload(name: str) -> Info | None:
@@ -168,21 +186,38 @@ class WorkingCopy:
             lock(stream, wait=True)
             yield
 
-    def _lease(self) -> str | None:
-        return self._state().get("lease")
+    def _state(self) -> "State":
+        return state_of(self.folder) or State(self.objects.uri, None, None, {})
 
-    def _marks(self) -> dict[str, Mark]:
-        found = self._state().get("marks", {})
-        return {name: Mark(Info(*one[0]), Info(*one[1])) for name, one in found.items()}
+    def _remember(self, state: "State") -> None:
+        replace_text(self.folder / STATE, json.dumps(state._asdict()))
 
-    def _state(self) -> dict:
-        with suppress(OSError, ValueError):
-            return json.loads((self.folder / STATE).read_text("utf-8"))
-        return {}
 
-    def _remember(self, marks: dict[str, Mark]) -> None:
-        state = {"uri": self.objects.uri, "lease": self.lease or self._lease(), "marks": marks}
-        replace_text(self.folder / STATE, json.dumps(state))
+class State(NamedTuple):
+    """What a copy knows of itself.
+
+    Attributes:
+        uri: that it is a copy of.
+        taken: the lease that a process of this machine has taken last.
+        content: the lease under which its objects were written last, as far as is known here.
+        marks: what was equal, and when.
+
+    """
+
+    uri: str
+    taken: str | None
+    content: str | None
+    marks: dict[str, Mark]
+
+
+def state_of(folder: Path) -> State | None:
+    """Return the state of a working copy; None of any other folder."""
+    try:
+        found = json.loads((folder / STATE).read_text("utf-8"))
+        marks = {name: Mark(Info(*one[0]), Info(*one[1])) for name, one in found["marks"].items()}
+        return State(found["uri"], found["taken"], found["content"], marks)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _announcing_first(names: Iterable[str]) -> Iterator[str]:

@@ -98,7 +98,7 @@ def _ray_trainer(experiment: Experiment, directory: Path) -> TorchTrainer:
     config = {
         "experiment": json.loads(experiment.model_dump_json()),
         "directory": located(directory),
-        "store": located(experiment.store),
+        "store": located(experiment.store).to_read(),
         "backend": "nccl" if use_gpu else "gloo",
     }
     scaling = ScalingConfig(

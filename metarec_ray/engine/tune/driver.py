@@ -212,7 +212,7 @@ def _whom(parts: list[Judged]) -> str:
 
 def _trainable(experiment: Experiment, *, ranks: bool) -> Callable[[dict[str, Any]], None]:
     tree = json.loads(experiment.model_dump_json())
-    store = located(experiment.store)
+    store = located(experiment.store).to_read()
 
     def trial(values: dict[str, Any]) -> None:
         run_trial(tree, store.here(), values, ranks=ranks)

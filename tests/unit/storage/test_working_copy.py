@@ -117,6 +117,53 @@ def test_what_a_killed_process_left_is_brought_if_nobody_wrote_since(tmp_path: P
     assert objects.shared() == {"metrics.jsonl": b"not there yet"}
 
 
+def test_who_has_only_read_or_joined_cannot_take_over_a_living_writer(tmp_path: Path) -> None:
+    objects = MemoryObjects()
+    with machine(tmp_path / "a"):
+        own = copy_of(objects)
+        own.take()
+        put(own, "a", "1")
+        own.keep()
+    with machine(tmp_path / "b"):
+        copy_of(objects).read()
+        WorkingCopy(URI, lease=own.lease, objects=objects).join()
+        with pytest.raises(ConfigError, match="one process at a time"):
+            copy_of(objects).take()
+
+
+def test_a_second_look_brings_only_what_is_new(tmp_path: Path) -> None:
+    objects = MemoryObjects()
+    with machine(tmp_path / "a"):
+        own = copy_of(objects)
+        own.take()
+        put(own, "a", "1")
+        put(own, "b", "1")
+        own.keep()
+    with machine(tmp_path / "b"):
+        copy_of(objects).read()
+        put(own, "b", "22")
+        own.keep()
+        objects.calls.clear()
+        assert files(copy_of(objects).read()) == {"a": b"1", "b": b"22"}
+        assert [name for call, name in objects.calls if call == "read"] == [".writer", "b"]
+
+
+def test_what_another_machine_wrote_since_is_read_not_what_was_left_here(tmp_path: Path) -> None:
+    objects = MemoryObjects()
+    with machine(tmp_path / "a"):
+        killed = copy_of(objects)
+        killed.take()
+        put(killed, "metrics.jsonl", "left here")
+    with machine(tmp_path / "b"):
+        objects.clock += int(leases.EXPIRES_S * 1e9) + 1
+        other = copy_of(objects)
+        other.take()
+        put(other, "metrics.jsonl", "went on")
+        other.keep()
+    with machine(tmp_path / "a"):
+        assert files(copy_of(objects).read()) == {"metrics.jsonl": b"went on"}
+
+
 def saved(folder: Path, text: str) -> None:
     """Save a checkpoint as it is laid out: a file, its manifest, the mark."""
     for name in ("model", "manifest.json", "COMMITTED"):
