@@ -18,6 +18,16 @@ def local_path(text: str | Path) -> Path:
     return Path(os.path.expanduser(text))
 
 
+def place(text: str) -> str:
+    """Return a path, `~` as the home folder, or a URI, of which its store is asked later."""
+    return text if "://" in text else os.path.expanduser(text)
+
+
+def absolute(text: str) -> str:
+    """Return an absolute path; a URI as it is."""
+    return text if "://" in text else str(Path(text).resolve())
+
+
 ConfigFile = Annotated[
     Path,
     typer.Argument(

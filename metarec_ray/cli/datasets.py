@@ -12,6 +12,7 @@ from metarec_ray.cli.arguments import (
     data_folder,
     listed,
     local_path,
+    place,
     say,
     show,
 )
@@ -77,34 +78,40 @@ def append(
     """Add what is new in the log to its store: ids stay, buckets without news are shared."""
     from metarec_ray.config.experiment import load, require_log
     from metarec_ray.data.store.append import instant
+    from metarec_ray.engine.cluster.writing import writing_store
     from metarec_ray.engine.prepare.driver import append as run
 
     experiment = load(config, listed(sets))
     require_log(experiment, config)
     begin = None if since is None else instant(since, experiment.data)
-    made = run(experiment.data, experiment.store, since=begin, data_dir=data_folder(), progress=say)
-    show({"store": experiment.store, "version": made.version, **made.summary()}, as_json)
+    with writing_store(experiment, say):
+        made = run(
+            experiment.data, experiment.store, since=begin, data_dir=data_folder(), progress=say
+        )
+    show({"store": experiment.store_place, "version": made.version, **made.summary()}, as_json)
+
+
+Store = Annotated[
+    str, typer.Argument(metavar="STORE", parser=place, help="Folder or URI of a task store.")
+]
 
 
 @app.command()
 def describe(
-    store: Annotated[
-        Path, typer.Argument(metavar="STORE", parser=local_path, help="Folder of a task store.")
-    ],
+    store: Store,
     version: Annotated[int | None, typer.Option(help="Not the present version but this.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print what a task store holds, and the proof that no query precedes its support."""
     from metarec_ray.data.inspection.describe import describe as run
+    from metarec_ray.storage.places import at_hand
 
-    show(run(store, version), as_json)
+    show(run(at_hand(store), version), as_json)
 
 
 @app.command()
 def prune(
-    store: Annotated[
-        Path, typer.Argument(metavar="STORE", parser=local_path, help="Folder of a task store.")
-    ],
+    store: Store,
     keep: Annotated[int, typer.Option(min=1, help="How many of the newest versions stay.")] = 1,
     as_json: Json = False,
 ) -> None:
@@ -112,8 +119,12 @@ def prune(
     from metarec_ray.data.store.manifest import load
     from metarec_ray.data.store.versions import prune as run
     from metarec_ray.data.store.versions import versions
+    from metarec_ray.engine.cluster.writing import writing_place
+    from metarec_ray.storage.uris import local
 
-    load(store)
-    gone = run(store, keep=keep)
-    kept = versions(store)
+    folder = local(store)
+    with writing_place(store, say):
+        load(folder)
+        gone = run(folder, keep=keep)
+        kept = versions(folder)
     show({"removed": gone, "kept": kept}, as_json, f"removed {len(gone)}, kept {kept}")

@@ -10,9 +10,11 @@ from metarec_ray.cli.arguments import (
     ConfigFile,
     Json,
     Overrides,
+    absolute,
     data_folder,
     listed,
     local_path,
+    place,
     say,
     show,
 )
@@ -45,10 +47,12 @@ def prepare(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -
 
     experiment = load(config, listed(sets))
     require_log(experiment, config)
+    from metarec_ray.engine.cluster.writing import writing_store
     from metarec_ray.engine.prepare.driver import prepare as run
 
-    manifest = run(experiment.data, experiment.store, data_dir=data_folder(), progress=say)
-    show({"store": experiment.store, **manifest.summary()}, as_json)
+    with writing_store(experiment, say):
+        manifest = run(experiment.data, experiment.store, data_dir=data_folder(), progress=say)
+    show({"store": experiment.store_place, **manifest.summary()}, as_json)
 
 
 def train(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> None:
@@ -60,10 +64,10 @@ def train(config: ConfigFile, sets: Overrides = None, as_json: Json = False) -> 
 
 def distil(
     teacher: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="TEACHER",
-            parser=local_path,
+            parser=place,
             help="A run's folder or a checkpoint, of any learner or blend.",
             show_default=False,
         ),
@@ -76,7 +80,7 @@ def distil(
     from metarec_ray.config.experiment import load
 
     # Absolute: the path is of this command line, whatever the paths of the file begin with.
-    asked = [*listed(sets), f"train.teacher={teacher.resolve()}"]
+    asked = [*listed(sets), f"train.teacher={absolute(teacher)}"]
     _train(load(config, asked), config, as_json)
 
 
@@ -86,15 +90,16 @@ def _train(experiment: "Experiment", config: Path, as_json: bool) -> None:
 
     if experiment.run.store is None:
         require_log(experiment, config)
-    from metarec_ray.engine.cluster.one_writer import one_writer
     from metarec_ray.engine.cluster.session import ray_session
+    from metarec_ray.engine.cluster.writing import writing
     from metarec_ray.engine.train.driver import train as run
+    from metarec_ray.storage.places import named
 
-    with one_writer(experiment.directory), ray_session():
+    with writing(experiment, say), ray_session():
         result = run(experiment, data_dir=data_folder(), progress=say)
     show(
         {
-            "checkpoint": result.checkpoint,
+            "checkpoint": named(result.checkpoint),
             "parameters_sha256": result.parameters_sha256,
             **result.metrics,
         },
@@ -116,21 +121,21 @@ def tune(
     experiment = load(config, listed(sets))
     if experiment.run.store is None:
         require_log(experiment, config)
-    from metarec_ray.engine.cluster.one_writer import one_writer
     from metarec_ray.engine.cluster.session import ray_session
+    from metarec_ray.engine.cluster.writing import writing
     from metarec_ray.engine.tune.driver import sweep as run
 
-    with one_writer(experiment.directory), ray_session():
+    with writing(experiment, say), ray_session():
         result = run(experiment, resume=resume, data_dir=data_folder(), progress=say)
     show(result._asdict(), as_json, str(result.best))
 
 
 def evaluate(
     target: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="CHECKPOINT|RUN|CONFIG",
-            parser=local_path,
+            parser=place,
             help="What to judge.",
             show_default=False,
         ),
@@ -158,11 +163,11 @@ def evaluate(
 
 def status(
     run: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="RUN|JOB",
-            parser=local_path,
-            help="A run's folder; with --address also a job.",
+            parser=place,
+            help="A run's folder or URI; with --address also a job.",
             show_default=False,
         ),
     ],
@@ -177,34 +182,37 @@ def status(
         print(_asked_there(run, address, as_json))
         return
     from metarec_ray.engine.train.status import status as find
+    from metarec_ray.storage.places import at_hand
 
-    found = find(run)
+    found = find(at_hand(run))
     show(found._asdict(), as_json, found.sentence())
 
 
-def _asked_there(run: Path, address: str, as_json: bool) -> str:
+def _asked_there(run: str, address: str, as_json: bool) -> str:
     from metarec_ray.engine.cluster.job import find_target
     from metarec_ray.engine.jobs import remote
     from metarec_ray.engine.jobs.client import connect
 
     target = find_target(address, os.environ)
     jobs = connect(target.address)
-    return remote.status(jobs, target.python, str(run), str(run.resolve()), as_json=as_json)
+    return remote.status(jobs, target.python, run, absolute(run), as_json=as_json)
 
 
 def report(
     run: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="RUN", parser=local_path, help="A run's folder.", show_default=False
+            metavar="RUN", parser=place, help="A run's folder or URI.", show_default=False
         ),
     ],
     as_json: Json = False,
 ) -> None:
     """Write the run's report: one HTML file that needs no network."""
     from metarec_ray.report.write import write_report
+    from metarec_ray.storage.places import at_hand, bring
 
-    path = write_report(run)
+    path = write_report(at_hand(run))
+    bring(path)
     show({"report": path}, as_json, str(path))
 
 

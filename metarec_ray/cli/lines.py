@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from metarec_ray.cli.arguments import absolute
 from metarec_ray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 VERBS = ("prepare", "train", "distil", "tune", "evaluate", "bench", "data append")
 """Those that need a cluster, or are what one is fed with, and end by themselves."""
+
+PLACES = ("target", "teacher")
+"""Arguments that are a path or a URI."""
 
 # Whichever click typer brings: what a parser raises for words that it does not take.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -40,9 +44,9 @@ def read(root: Any, words: Sequence[str]) -> "Line":
     except UsageError as error:
         said = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
         raise ConfigError(f"metarec {verb} must be able to read its line, got: {said}") from None
-    values = {name: _absolute(value) for name, value in context.params.items()}
+    values = {name: _absolute(name, value) for name, value in context.params.items()}
     named = "target" if verb == "evaluate" else "config"
-    config = None if values[named].is_dir() and verb == "evaluate" else values[named]
+    config = None if verb == "evaluate" and _is_run(values[named]) else Path(values[named])
     if config is not None:
         values[named] = CONFIG
     sets = [str(one) for one in values.pop("sets", None) or ()]
@@ -57,8 +61,14 @@ def _verb(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     raise ConfigError(f"what is submitted must be one of {', '.join(VERBS)}, got {words[0]!r}")
 
 
-def _absolute(value: Any) -> Any:
+def _absolute(name: str, value: Any) -> Any:
+    if name in PLACES:
+        return absolute(value)
     return value.resolve() if isinstance(value, Path) else value
+
+
+def _is_run(place: str) -> bool:
+    return "://" in place or Path(place).is_dir()
 
 
 def _words(command: Any, context: Any, values: dict[str, Any]) -> Iterator[str]:

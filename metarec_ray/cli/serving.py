@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from metarec_ray.cli.arguments import Json, Overrides, listed, local_path, say, show
+from metarec_ray.cli.arguments import Json, Overrides, listed, place, say, show
 
 
 def serve(
     checkpoint: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="CHECKPOINT|RUN", parser=local_path, help="What to serve.", show_default=False
+            metavar="CHECKPOINT|RUN", parser=place, help="What to serve.", show_default=False
         ),
     ],
     port: Annotated[
@@ -31,10 +31,11 @@ def serve(
     from metarec_ray.engine.cluster import ports
     from metarec_ray.service.auth import find_or_make_key
     from metarec_ray.service.settings import choose_run_dir, serve_environment
+    from metarec_ray.storage.places import at_hand
 
-    checkpoint, _ = checkpoints.find(checkpoint)
+    path, _ = checkpoints.find(at_hand(checkpoint))
     chosen = listed(sets) + ([f"serve.port={port}"] if port is not None else [])
-    settings = load(checkpoint / "config.json", chosen).serve
+    settings = load(path / "config.json", chosen).serve
     api_key = find_or_make_key(os.environ, _key_file())
     stats_port, metrics_port = ports.free(2)
     # Ray Serve reads these only when it is imported.
@@ -48,7 +49,7 @@ def serve(
 
     say(f"starting; the API key is in METAREC_API_KEY or {_key_file()}")
     run(
-        checkpoint,
+        path,
         name=settings.name,
         host=settings.host,
         port=settings.port,

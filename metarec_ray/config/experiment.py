@@ -26,7 +26,10 @@ from metarec_ray.data.settings import Data
 from metarec_ray.errors import ConfigError
 from metarec_ray.models.encoders.token_sum import TokenSum
 from metarec_ray.models.towers import Towers
+from metarec_ray.storage.uris import inside, local
 
+STORE = "store"
+"""Folder of a run that holds its task store."""
 _NAMED = {"model": ("encoder", TokenSum().name), "second_stage": ("ranker", Networks().name)}
 """Parts of sections that are unions, and the member that is meant where none is named."""
 
@@ -65,13 +68,22 @@ class Experiment(Settings):
 
     @property
     def directory(self) -> Path:
-        """Folder of the run."""
-        return Path(self.run.dir)
+        """Folder of the run on this machine; of one in an object store its working copy."""
+        return local(self.run.dir)
 
     @property
     def store(self) -> Path:
-        """Folder of the run's task store."""
-        return Path(self.run.store) if self.run.store else self.directory / "store"
+        """Folder of the run's task store on this machine."""
+        return local(self.run.store) if self.run.store else self.directory / STORE
+
+    def of_run(self, name: str) -> str:
+        """Return the path or URI of a name in the run's folder."""
+        return inside(self.run.dir, name)
+
+    @property
+    def store_place(self) -> str:
+        """Path or URI of the run's task store."""
+        return self.run.store or self.of_run(STORE)
 
 
 def load(path: Path | None, overrides: Sequence[str] = ()) -> Experiment:

@@ -3,7 +3,6 @@
 Knows values and their rules; does not know what is trained.
 """
 
-import os
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -19,21 +18,30 @@ from pydantic import (
 
 from metarec_ray.algorithms.losses.union import AnyLoss
 from metarec_ray.core.parameters import Part
-from metarec_ray.data.setting_types import Settings
+from metarec_ray.data.files.paths import identity, is_remote, split
+from metarec_ray.data.setting_types import Place, Settings
 from metarec_ray.data.tasks.augmentation import Augmentation
 from metarec_ray.data.tasks.cuts import Cut
 from metarec_ray.data.tasks.domains import Domains
 from metarec_ray.data.tasks.folds import Fold
+from metarec_ray.storage.uris import SCHEMES
 
 
-def _local(path: str) -> str:
-    if "://" in path:
-        raise ValueError(f"a folder of a file system that is mounted is needed, got {path!r}")
-    return os.path.expanduser(path)
+def _folder(path: str) -> str:
+    if not is_remote(path):
+        return path
+    scheme = path.partition("://")[0]
+    if scheme == "file":
+        return identity(path)
+    if scheme not in SCHEMES:
+        raise ValueError(f"a local path or a URI of {', '.join(SCHEMES)} is needed, got {path!r}")
+    if not split(path)[0].partition("://")[2].strip("/").partition("/")[2]:
+        raise ValueError(f"a URI must name a folder in a bucket, got {path!r}")
+    return path
 
 
-Folder = Annotated[str, Field(min_length=1), AfterValidator(_local)]
-"""A local path; `~` is the home folder."""
+Folder = Annotated[Place, Field(min_length=1), AfterValidator(_folder)]
+"""A local path, from `~` the home folder, or a URI of an object store, without a password."""
 
 
 def _part_not_prefix(value: object) -> object:

@@ -16,7 +16,7 @@ from metarec_ray.atomic import replace_text
 from metarec_ray.config.experiment import Experiment, load, override, require_log
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.bench_cells import State, compute
-from metarec_ray.engine.cluster.one_writer import one_writer
+from metarec_ray.engine.cluster.writing import writing
 from metarec_ray.engine.prepare.ensure import ensure_store
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.bench.cells import Cell, make_cell, read_cell
@@ -97,7 +97,7 @@ def bench(asked: Asked, *, data_dir: Path | None, watch: Callable[[State], None]
         require_log(experiment, asked.config)
     out = asked.out or experiment.directory / "bench" / asked.protocol
     base = experiment.run.seed
-    with one_writer(asked.out or experiment.directory):
+    with writing(experiment, lambda line: _tell(watch, line), out=asked.out):
         stores = _Stores(experiment, asked.protocol, data_dir, watch)
         store = stores.at(base)
         opened = open_protocol(asked.protocol, experiment, store, seed=base, data_dir=data_dir)
@@ -138,7 +138,11 @@ class _Stores:
         return override(self.experiment.model_copy(update={"data": data}), run)
 
     def _say(self, line: str) -> None:
-        self.watch(State(0, 0, 0, [], None, line))
+        _tell(self.watch, line)
+
+
+def _tell(watch: Callable[[State], None], line: str) -> None:
+    watch(State(0, 0, 0, [], None, line))
 
 
 def _cells(

@@ -14,6 +14,7 @@ from ray.exceptions import RayError
 
 from metarec_ray.atomic import replace_text
 from metarec_ray.engine.cluster import machine
+from metarec_ray.engine.cluster.parallel import where
 from metarec_ray.engine.cluster.session import ray_session
 from metarec_ray.engine.nodes import require_cpus, require_shared
 from metarec_ray.evaluation.bench import run
@@ -50,12 +51,13 @@ def compute(cells: Sequence[Cell], watch: Callable[[State], None]) -> dict[str, 
     with ray_session(num_cpus=machine.cpus()):
         require_cpus(1, 1, key="a cell of a bench")
         require_shared(missing[0].folder, missing[0].store)
+        at = where(missing[0].folder)
         tuning: dict[str, Any] = {}
         waiting: dict[Any, Cell] = {}
         for cell in missing:
             if cell.tuning_key not in tuning:
-                tuning[cell.tuning_key] = _tuned(cell)
-            waiting[_run.remote(cell, tuning[cell.tuning_key])] = cell
+                tuning[cell.tuning_key] = _tuned(cell, at)
+            waiting[_run.options(**at).remote(cell, tuning[cell.tuning_key])] = cell
         started = time.monotonic()
         while waiting:
             (finished,), _ = ray.wait(list(waiting), num_returns=1)
@@ -75,11 +77,11 @@ def compute(cells: Sequence[Cell], watch: Callable[[State], None]) -> dict[str, 
     return failed
 
 
-def _tuned(cell: Cell) -> Any:
+def _tuned(cell: Cell, at: dict[str, Any]) -> Any:
     """Return what was tuned for a method, or the Ray reference to it; kept beside the cells."""
     if not cell.entry.grid:
         return Tuned({})
-    return _tune.remote(cell, cell.folder.parent / TUNED)
+    return _tune.options(**at).remote(cell, cell.folder.parent / TUNED)
 
 
 @ray.remote(num_cpus=1, max_retries=1)

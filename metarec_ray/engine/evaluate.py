@@ -14,6 +14,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.algorithms.union import name_of
 from metarec_ray.atomic import replace_text
 from metarec_ray.config.experiment import (
+    STORE,
     Experiment,
     beside,
     load,
@@ -22,6 +23,7 @@ from metarec_ray.config.experiment import (
     parse,
     require_log,
 )
+from metarec_ray.data.files.paths import is_remote
 from metarec_ray.data.store.manifest import MANIFEST
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.evaluate_protocol import load_trained, protocol_rows
@@ -35,6 +37,7 @@ from metarec_ray.evaluation.scoring import Method, recommender_method
 from metarec_ray.evaluation.table.rows import Header, Row
 from metarec_ray.evaluation.table.rows import evaluate as judge
 from metarec_ray.evaluation.table.text import render
+from metarec_ray.storage.places import at_hand, bring
 
 
 class Evaluation(NamedTuple):
@@ -45,7 +48,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    target: Path,
+    target: str | Path,
     *,
     protocol: str,
     rivals_only: bool,
@@ -53,7 +56,7 @@ def evaluate(
     data_dir: Path | None,
     progress: Callable[[str], None],
 ) -> Evaluation:
-    """Return the table of `target`: a checkpoint, a run's folder, or a configuration.
+    """Return the table of `target`: a checkpoint, a run's folder or its URI, or a configuration.
 
     Raises:
         ConfigError: an unknown protocol, or one that does not suit this log.
@@ -63,12 +66,13 @@ def evaluate(
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-    experiment, path, run = _find(target.expanduser(), overrides, rivals_only=rivals_only)
+    experiment, path, run = _find(at_hand(target), overrides, rivals_only=rivals_only)
     asked = _strict if protocol == "strict" else partial(protocol_rows, protocol=protocol)
     rows = asked(experiment, path, data_dir=data_dir, progress=progress)
     if path is not None and run is not None:
         lines = json.dumps({"rows": rows}, indent=1)
         replace_text(run / results_name(protocol), lines + "\n")
+        bring(run / results_name(protocol))
     elif path is not None:
         progress(f"evaluate: {path} lies in no run, its table is not kept")
     return Evaluation(rows, render(rows))
@@ -114,6 +118,10 @@ def _find(
     """
     if target.is_file():
         experiment = load(target, overrides)
+        if is_remote(experiment.run.dir):  # judged as it lies there
+            run = at_hand(experiment.run.dir)
+            own_store = experiment.run.store or str(run / STORE)
+            experiment = override(experiment, {"run.store": own_store})
         if experiment.run.store is None:
             require_log(experiment, target)
         path = None if rivals_only else _newest(experiment.directory)

@@ -19,7 +19,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metarec_ray import __version__
 from metarec_ray.engine.cluster.job import ENTRYPOINT_CPUS
-from metarec_ray.errors import MachineError, last_line
+from metarec_ray.errors import MachineError, MetarecError, last_line
+from metarec_ray.storage.objects import Objects
+from metarec_ray.storage.places import located
+from metarec_ray.storage.working_copy import WorkingCopy
 
 PATIENCE_S = 60.0
 """A node that does not answer for so long cannot be used: its first worker takes seconds."""
@@ -35,12 +38,16 @@ class Node(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a node is asked to see."""
+    """What a node is asked to see: a marker with a text, a store, versions; `uri` if it is remote.
+
+    The marker is a path, below a `uri` an object's name.
+    """
 
     marker: str
     text: str
     store: str | None
     versions: dict[str, str]
+    uri: str | None = None
 
 
 def nodes() -> list[Node]:
@@ -102,6 +109,10 @@ def require_shared(folder: Path, store: Path | None, *, found: list[Node] | None
     others = [node for node in found if node.id != here]
     if not others:
         return
+    copy = located(folder).copy()
+    if copy is not None:
+        _require_reached(copy, others)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / f".seen-{uuid.uuid4().hex[:8]}"
     text = uuid.uuid4().hex
@@ -112,6 +123,16 @@ def require_shared(folder: Path, store: Path | None, *, found: list[Node] | None
     finally:
         with suppress(OSError):
             marker.unlink()
+
+
+def _require_reached(copy: WorkingCopy, others: list[Node]) -> None:
+    """Ask of every node what it sees of the object store that a run lies in."""
+    name, text = f".seen-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+    copy.objects.write(name, text.encode())
+    try:
+        _ask(others, Look(name, text, None, versions(), copy.objects.uri))
+    finally:
+        copy.objects.remove(name)
 
 
 def versions() -> dict[str, str]:
@@ -126,12 +147,15 @@ def versions() -> dict[str, str]:
 
 def seen(look: Look, *, own: Callable[[], dict[str, str]] = versions) -> str | None:
     """Return why this node cannot take part, None if it can."""
+    folder = look.uri or Path(look.marker).parent
     try:
-        text = Path(look.marker).read_text("utf-8")
+        text = _marker(look)
     except OSError as error:
-        return f"does not see the run's folder ({error.strerror}: {Path(look.marker).parent})"
+        return f"does not see the run's folder ({error.strerror}: {folder})"
+    except MetarecError as error:
+        return f"does not see the run's folder ({error})"
     if text != look.text:
-        return f"sees another folder under the name of the run's ({Path(look.marker).parent})"
+        return f"sees another folder under the name of the run's ({folder})"
     if look.store is not None and not os.path.exists(os.path.join(look.store, "manifest.json")):
         return f"does not see the task store ({look.store})"
     theirs = own()
@@ -139,6 +163,12 @@ def seen(look: Look, *, own: Callable[[], dict[str, str]] = versions) -> str | N
         if theirs[name] != version:
             return f"has {name} {theirs[name]}, the driver {version}"
     return None
+
+
+def _marker(look: Look) -> str:
+    if look.uri is None:
+        return Path(look.marker).read_text("utf-8")
+    return (Objects(look.uri).read(look.marker) or b"").decode()
 
 
 def _ask(others: Iterable[Node], look: Look) -> None:

@@ -25,6 +25,7 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
 from metarec_ray.models.encoders.base import Side
 from metarec_ray.models.towers import Sides
+from metarec_ray.storage.places import at_hand
 from metarec_ray.training.artifact import features_of
 
 
@@ -90,7 +91,7 @@ def begin(
     declared |= of_part("learner", added)
     if experiment.train.init_from is None:
         return declared, None
-    path, source = find(Path(experiment.train.init_from))
+    path, source = find(at_hand(experiment.train.init_from))
     return declared, copy(declared, own_layout(store), source, path)
 
 
@@ -123,7 +124,7 @@ def seen_through(train: Train, store: TaskStore) -> str | None:
     if train.teacher is not None:
         return f"train.teacher has, got {train.teacher}"
     if train.init_from is not None:
-        path, source = find(Path(train.init_from))
+        path, source = find(at_hand(train.init_from))
         if source.state["store_sha256"] == store.manifest.store_sha256:
             return f"train.init_from has, got {path} of the same store"
     return None

@@ -56,13 +56,23 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+def split(path: str) -> tuple[str, str]:
+    """Return a path without the options of its URI, and the options with their `?`.
+
+    >>> split("s3://bucket/log?region=eu"), split("what?.csv")
+    (('s3://bucket/log', '?region=eu'), ('what?.csv', ''))
+    """
+    plain, mark, options = path.partition("?") if is_remote(path) else (path, "", "")
+    return plain, mark + options
+
+
 def folder(path: str) -> str:
     """Return the folder below which to look for files: of a pattern, the part before its first `*`.
 
     >>> folder("s3://bucket/log/day=*/part-1.csv"), folder("log")
     ('s3://bucket/log', 'log')
     """
-    plain, options = _parts(path)
+    plain, options = split(path)
     found = _wild(path)
     before = plain if found is None else plain[: found.start()].rpartition("/")[0] or "."
     if is_remote(path) and not is_remote(before):
@@ -76,7 +86,7 @@ def parent(path: str) -> str:
     >>> parent("s3://bucket/log/a.csv?region=eu"), parent("a.csv")
     ('s3://bucket/log?region=eu', '.')
     """
-    plain, options = _parts(path)
+    plain, options = split(path)
     return (plain.rpartition("/")[0] or ".") + options
 
 
@@ -87,8 +97,8 @@ def find(path: str, suffixes: tuple[str, ...]) -> list[File]:
     name begins with `.` or `_`.
     """
     if is_file(path):
-        return [File(path, _parts(path)[0].rpartition("/")[2], {})]
-    base, options = _parts(folder(path))
+        return [File(path, split(path)[0].rpartition("/")[2], {})]
+    base, options = split(folder(path))
     system, inside = _system(folder(path))
     inside = inside.rstrip("/")
     try:
@@ -154,7 +164,7 @@ def local(path: str) -> Iterator[Path]:
         yield Path(path)
         return
     with tempfile.TemporaryDirectory() as place:
-        name = Path(place) / _GLOB.sub("_", _parts(path)[0].rpartition("/")[2])
+        name = Path(place) / _GLOB.sub("_", split(path)[0].rpartition("/")[2])
         if is_remote(path):
             with opened(path) as stream, name.open("wb") as target:
                 shutil.copyfileobj(stream, target)
@@ -171,7 +181,7 @@ def identity(path: str) -> str:
     """
     if not is_remote(path):
         return os.path.normpath(Path(path).expanduser().absolute())
-    scheme, _, inside = _parts(path)[0].partition("://")
+    scheme, _, inside = split(path)[0].partition("://")
     inside = posixpath.normpath(unquote(inside))
     return inside if scheme == "file" else f"{scheme}://{inside}"
 
@@ -182,7 +192,7 @@ def inside(folder: str, name: str) -> str:
     >>> inside("s3://bucket/log/?region=eu", "items.csv")
     's3://bucket/log/items.csv?region=eu'
     """
-    base, options = _parts(folder)
+    base, options = split(folder)
     return f"{base.rstrip('/')}/{name}{options}"
 
 
@@ -192,7 +202,7 @@ def name(path: str, folder: str) -> str:
     >>> name("s3://bucket/log/day=1/a.csv?region=eu", "s3://bucket/log/?region=eu")
     'day=1/a.csv'
     """
-    plain, base = _parts(path)[0], _parts(folder)[0].rstrip("/") + "/"
+    plain, base = split(path)[0], split(folder)[0].rstrip("/") + "/"
     return plain.removeprefix(base) if plain.startswith(base) else plain.rpartition("/")[2]
 
 
@@ -219,17 +229,11 @@ def _decoded(text: str) -> str:
         return text
 
 
-def _parts(path: str) -> tuple[str, str]:
-    """Return a path without the options of its URI, and the options with their `?`."""
-    plain, mark, options = path.partition("?") if is_remote(path) else (path, "", "")
-    return plain, mark + options
-
-
 def _wild(path: str) -> re.Match | None:
     """Return where the pattern in a path begins; a local path that exists is no pattern."""
     if not is_remote(path) and Path(path).exists():
         return None
-    return (_REMOTELY_WILD if is_remote(path) else _WILD).search(_parts(path)[0])
+    return (_REMOTELY_WILD if is_remote(path) else _WILD).search(split(path)[0])
 
 
 def _joined(base: str, name: str) -> str:
@@ -240,7 +244,7 @@ def _pattern(path: str, base: str) -> str | None:
     """Return the pattern of a path relative to its folder `base`; None if it has none."""
     if not _wild(path):
         return None
-    pattern = _parts(path)[0].removeprefix(base.rstrip("/")).lstrip("/")
+    pattern = split(path)[0].removeprefix(base.rstrip("/")).lstrip("/")
     return unquote(pattern) if is_remote(path) else pattern
 
 
@@ -271,4 +275,4 @@ def _info(path: str) -> fs.FileInfo:
 def _system(path: str) -> tuple[fs.FileSystem, str]:
     if not is_remote(path):
         return fs.LocalFileSystem(), str(Path(path).absolute())
-    return file_systems.at(*_parts(path))
+    return file_systems.at(*split(path))

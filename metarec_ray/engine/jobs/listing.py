@@ -5,7 +5,6 @@ Knows what `submit` wrote into a job's metadata; does not know what a job does.
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from ray.job_submission import JobDetails, JobStatus
@@ -13,6 +12,7 @@ from ray.job_submission import JobDetails, JobStatus
 from metarec_ray.engine.jobs.client import Jobs
 from metarec_ray.engine.jobs.submit import RUN, SUPERVISOR, VERB
 from metarec_ray.errors import RunFailed
+from metarec_ray.storage.uris import local
 from metarec_ray.training.run_folder import movement
 
 STOP_S, PAUSE_S = 60.0, 0.3
@@ -129,7 +129,7 @@ def _stop(
     by_us = by_us and details.status == JobStatus.STOPPED
     about = details.metadata or {}
     run = about.get(RUN) or None
-    newest = movement.newest_checkpoint(Path(run)) if run else None
+    newest = movement.newest_checkpoint(local(run)) if run else None
     return Stopped(job_id, by_us, about.get(VERB), run, newest)
 
 

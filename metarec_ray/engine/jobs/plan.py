@@ -55,7 +55,7 @@ def plan(line: Line) -> Job:
     since = line.values.get("since")
     if isinstance(since, str):
         instant(since, experiment.data)
-    run = str(_run(line, experiment))
+    run = _run(line, experiment)
     return Job(line.verb, line.words, dump(experiment), _variables(), run)
 
 
@@ -72,12 +72,12 @@ def _told(line: Line) -> list[str]:
     return told if seeds is None else [*told, f"bench.seeds={seeds}"]
 
 
-def _run(line: Line, experiment: Experiment) -> Path:
-    """Return the folder that the job writes."""
+def _run(line: Line, experiment: Experiment) -> str:
+    """Return the folder, or its URI, that the job writes."""
     if line.verb in ("prepare", "data append"):
-        return experiment.store
+        return experiment.store_place
     out = line.values.get("out")
-    return out if isinstance(out, Path) else experiment.directory
+    return str(out) if isinstance(out, Path) else experiment.run.dir
 
 
 def _variables() -> dict[str, str]:

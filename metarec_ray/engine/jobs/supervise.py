@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 from ray.job_submission import JobDetails, JobStatus
 
+from metarec_ray.data.files.paths import is_remote
 from metarec_ray.engine.cluster.job import Job
 from metarec_ray.engine.jobs.client import Jobs, Unreachable
 from metarec_ray.engine.jobs.listing import is_ended, stop
 from metarec_ray.engine.jobs.submit import SUPERVISOR, exit_code, follow_on, submit
-from metarec_ray.errors import ConfigError, MetarecError, RunFailed
+from metarec_ray.errors import ConfigError, MachineError, MetarecError, RunFailed
+from metarec_ray.storage.places import at_hand, bring
+from metarec_ray.storage.uris import local
 from metarec_ray.training.run_folder import events_log, movement
 
 LOG_S = 10.0
@@ -62,7 +65,7 @@ class Supervisor:
         self.jobs, self.job, self.python, self.own_id = jobs, job, python, own_id
         self.policy, self.say, self.write = policy, say, write
         self.clock, self.sleep = clock, sleep
-        self.folder = Path(job.run) if job.run else None
+        self.folder = local(job.run) if job.run else None
         self.begun = 0
 
     def run(self) -> int:
@@ -130,7 +133,7 @@ class Supervisor:
             if limit is not None and still > limit:
                 (ended,) = stop(self.jobs, child)
                 if ended.by_us:
-                    return f"nothing moved in {self.folder} for {still:.0f} s"
+                    return f"nothing moved in {self.job.run} for {still:.0f} s"
                 continue  # it ended by itself meanwhile
             self.sleep(self.policy.poll_s)
 
@@ -139,14 +142,22 @@ class Supervisor:
         sentence = f"{child} is submitted again ({count}): {why}"
         self.say(f"supervisor: {sentence}")
         if self.folder is not None and self.folder.is_dir():
-            with suppress(OSError):  # a full disk is the run's own failure
+            with suppress(OSError, MachineError):  # a full disk is the run's own failure
                 events_log.append(self.folder, "resubmitted", sentence)
+                bring(self.folder / events_log.NAME)
 
     def _kept(self) -> float:
-        return movement.kept(self.folder) if self.folder else 0.0
+        return movement.kept(folder) if (folder := self._seen()) else 0.0
 
     def _moved(self) -> float:
-        return movement.moved(self.folder) if self.folder else 0.0
+        return movement.moved(folder) if (folder := self._seen()) else 0.0
+
+    def _seen(self) -> Path | None:
+        """Return the run's folder, after bringing here what other machines have written."""
+        if self.folder is not None and is_remote(self.job.run):
+            with suppress(MachineError):  # the run itself tells that its store does not answer
+                at_hand(self.job.run)
+        return self.folder
 
 
 def reason(details: JobDetails) -> str | None:

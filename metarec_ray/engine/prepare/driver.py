@@ -2,8 +2,9 @@
 
 Ray Data reads and checks the chunks of the log; Ray tasks then group and write the buckets. `data`
 knows what is done to rows; this module knows where. Every worker must be able to write to the
-store's folder: rows travel through it, not through the object store. Ray is started if there is
-work to do and the caller has not started it.
+store's folder: rows travel through it, not through the memory of Ray. A store that is made in a
+working copy is made by the node that has it. Ray is started if there is work to do and the caller
+has not started it.
 """
 
 import json
@@ -25,7 +26,7 @@ from metarec_ray.data.store.append import append as add
 from metarec_ray.data.store.manifest import Manifest, load, verify
 from metarec_ray.data.store.planning import Run
 from metarec_ray.data.store.stages import Done
-from metarec_ray.engine.cluster.parallel import as_they_end
+from metarec_ray.engine.cluster.parallel import as_they_end, where
 from metarec_ray.engine.cluster.session import ray_session
 from metarec_ray.engine.nodes import require_cpus, require_shared
 from metarec_ray.engine.prepare import table_formats
@@ -49,7 +50,7 @@ def prepare(
         return present
     with ray_session(), log.files(store_path) as source:
         _begin(store_path)
-        return pipeline.build(source, store_path, Run(read, each, progress))
+        return pipeline.build(source, store_path, _run(store_path, progress))
 
 
 def append(
@@ -64,11 +65,19 @@ def append(
     log = _log(settings, data_dir)
     with ray_session(), log.files(store_path) as source:
         _begin(store_path)
-        return add(source, store_path, Run(read, each, progress), since=since)
+        return add(source, store_path, _run(store_path, progress), since=since)
 
 
-def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Done]:
+def _run(store: Path, progress: Progress) -> Run:
+    return Run(partial(read, folder=store), partial(each, folder=store), progress)
+
+
+def read(
+    function: Callable[[Any], Done], chunks: Sequence[Any], *, folder: Path | None = None
+) -> Iterator[Done]:
     """Yield `function` of every chunk of a log, as they end; a chunk is a block of a Ray data set.
+
+    With a `folder`, what runs does so where that is seen.
 
     Raises:
         DataError: of the first chunk that could not be read.
@@ -91,7 +100,7 @@ def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Don
         return pa.table([pa.array(one, pa.string()) for one in columns], ["done", "error"])
 
     dataset = ray.data.range(len(chunks), override_num_blocks=len(chunks))
-    dataset = dataset.map_batches(run, batch_format="pyarrow", batch_size=1)
+    dataset = dataset.map_batches(run, batch_format="pyarrow", batch_size=1, **where(folder))
     for row in dataset.iter_rows():
         if row["error"] is not None:
             said = json.loads(row["error"])
@@ -99,14 +108,16 @@ def read(function: Callable[[Any], Done], chunks: Sequence[Any]) -> Iterator[Don
         yield Done.load(row["done"])
 
 
-def each(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Any]:
-    """Yield `function` of every unit, as they end; each has one CPU.
+def each(
+    function: Callable[[Any], Any], units: Sequence[Any], *, folder: Path | None = None
+) -> Iterator[Any]:
+    """Yield `function` of every unit, as they end; each has one CPU; `folder` as for `read`.
 
     Raises:
         MetarecError: of the first unit that failed.
 
     """
-    for found in as_they_end(_Guarded(function), units):
+    for found in as_they_end(_Guarded(function), units, folder=folder):
         if isinstance(found, MetarecError):
             raise found
         yield found

@@ -11,6 +11,7 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster import access
 from metarec_ray.engine.prepare.driver import Progress, prepare
 from metarec_ray.errors import ConfigError
+from metarec_ray.storage.places import at_hand
 
 
 def ensure_store(experiment: Experiment, *, data_dir: Path | None, progress: Progress) -> TaskStore:
@@ -18,8 +19,10 @@ def ensure_store(experiment: Experiment, *, data_dir: Path | None, progress: Pro
 
     A store named by `run.store` belongs to another run and is taken as it is.
     """
-    path = experiment.store
-    if experiment.run.store is None:
+    if experiment.run.store is not None:
+        path = at_hand(experiment.run.store)
+    else:
+        path = experiment.store
         prepare(experiment.data, path, data_dir=data_dir, progress=progress)
     store = TaskStore.open(path, cache=access.cache(os.environ, path))
     if store.manifest.feedback != experiment.data.feedback:

@@ -17,6 +17,7 @@ from metarec_ray.inference.recommender import Recommender
 from metarec_ray.service.app import build_app
 from metarec_ray.service.auth import Keyring
 from metarec_ray.service.settings import QUEUES, REQUEST_TIMEOUT_S
+from metarec_ray.storage.places import Located, located
 
 # A driver, the controller, the proxy and the replicas must fit on two cores.
 CPUS_PER_REPLICA = 0.2
@@ -26,8 +27,8 @@ QUIET = LoggingConfig(enable_access_log=False)
 class Replica:
     """One copy of the model in one process; once it is loaded, Serve runs its application."""
 
-    def __init__(self, checkpoint: str, name: str, keys: Keyring) -> None:
-        self.model = Recommender.load(Path(checkpoint), name=name)
+    def __init__(self, checkpoint: Located, name: str, keys: Keyring) -> None:
+        self.model = Recommender.load(checkpoint.here(), name=name)
         self.model.rank([])  # prepares the catalogue, or the first request would wait for it
         self.keys = keys
 
@@ -74,7 +75,7 @@ def deploy(checkpoint: Path, name: str, keys: Keyring, *, replicas: int, haproxy
         logging_config=QUIET,
     )(serve.ingress()(Replica))
     try:
-        serve.run(deployment.bind(str(checkpoint.resolve()), name, keys), name=name)
+        serve.run(deployment.bind(located(checkpoint).to_read(), name, keys), name=name)
     except RuntimeError as error:
         raise RunFailed(f"every replica must load the model, one does not: {_why(name)}") from error
 

@@ -89,7 +89,9 @@ def _fit(
         progress(f"train: {name} is fitted already")
         return found[0], found[1].metrics
     progress(f"train: fitting {name}")
-    fitting = Fitting(each=each, progress=lambda line: progress(f"train: {line}"))
+    fitting = Fitting(
+        each=partial(each, folder=directory), progress=lambda line: progress(f"train: {line}")
+    )
     started = time.perf_counter()
     if experiment.second_stage is not None:
         asked = stage_experiments(experiment, store)
@@ -191,7 +193,9 @@ def _train_here(
     with interruptible():
         if experiment.train.average is not None:
             progress(f"train: {budget(experiment.train)}")
-            segments = round_segments(trainer, Fitting(each=each), at_end=partial(save, folder))
+            segments = round_segments(
+                trainer, Fitting(each=partial(each, folder=directory)), at_end=partial(save, folder)
+            )
         else:
             run = PeriodRun(experiment, store, learned=learned)
             run.resume(folder)

@@ -42,7 +42,9 @@ def train_folds(
     """
     asked = list(experiments.items())
     with interruptible():
-        for number, name in enumerate(as_they_end(_train_alone, asked), 1):
+        for number, name in enumerate(
+            as_they_end(_train_alone, asked, folder=asked[0][1].directory), 1
+        ):
             progress(f"train: fold {name} is fitted ({number} of {len(asked)})")
     return {name: checkpoints.find(experiment.directory)[1] for name, experiment in asked}
 

@@ -33,11 +33,27 @@ _GONE = {  # private classes of Ray's
 }
 
 
+STARTED = "started"
+"""Key of what workers report when they begin, with `step` and `nodes`."""
+
+
 class Failures(UserCallback):
-    """Writes down which workers failed, and why: it runs in Ray's controller."""
+    """Writes down when workers began, which failed, and why: it runs in Ray's controller.
+
+    The controller is on the driver's node, whose files alone it writes.
+    """
 
     def __init__(self, directory: Path):
         self.directory = directory
+
+    def after_report(
+        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: object
+    ) -> None:
+        del run_context, checkpoint
+        said = metrics[0]
+        if STARTED in said:
+            at, nodes = said["step"], tuple(said["nodes"])
+            events_log.append(self.directory, "started", said[STARTED], step=at, nodes=nodes)
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         del run_context

@@ -14,6 +14,8 @@ from metarec_ray.checkpoint import CHECKPOINTS, CONFIG, STATE, committed
 from metarec_ray.engine.cluster.one_writer import holder
 from metarec_ray.engine.train.counts import Count, count
 from metarec_ray.errors import DataError
+from metarec_ray.storage import lease as leases
+from metarec_ray.storage.places import located
 from metarec_ray.training.run_folder import events_log, metrics_log, movement
 from metarec_ray.training.run_folder.events_log import Event
 
@@ -100,7 +102,7 @@ def status(folder: Path, *, clock: Callable[[], float] = time.time) -> Status:
     events, lines = list(events_log.read(at)), list(metrics_log.read(at / metrics_log.NAME))
     last: dict[str, Any] = lines[-1] if lines else {}
     checkpoints = committed(folder / CHECKPOINTS) or committed(at / CHECKPOINTS)
-    writer, now = holder(folder), clock()
+    writer, now = holder(folder) or _writer_elsewhere(folder), clock()
     since = max(0.0, now - (last_move or now))
     done = count(folder)
     state = _state(folder, writer, since, done)
@@ -120,6 +122,12 @@ def status(folder: Path, *, clock: Callable[[], float] = time.time) -> Status:
         last_failure=failures[-1].sentence if failures else None,
         done=done,
     )
+
+
+def _writer_elsewhere(folder: Path) -> str | None:
+    """Return who writes a run in an object store, on whatever machine."""
+    copy = located(folder).copy()
+    return None if copy is None else leases.living(copy.objects)
 
 
 def _state(

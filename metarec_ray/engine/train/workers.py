@@ -9,6 +9,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,14 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster import access
 from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.nodes import require_cpus, require_shared
-from metarec_ray.engine.train.following import HUNG_AFTER_S, Failures, Follower, cause
+from metarec_ray.engine.train.following import HUNG_AFTER_S, STARTED, Failures, Follower, cause
 from metarec_ray.engine.train.process_group import OwnGroup, process_group
 from metarec_ray.errors import MachineError, RunFailed
+from metarec_ray.storage.keeping import Keeper
+from metarec_ray.storage.places import located
 from metarec_ray.training.meta_step.exchange import AllGather
 from metarec_ray.training.meta_step.step import Alone
-from metarec_ray.training.run_folder import events_log, metrics_log
+from metarec_ray.training.run_folder import metrics_log
 from metarec_ray.training.run_folder.fence import Fence
 from metarec_ray.training.run_folder.metrics_log import Progress
 from metarec_ray.training.run_folder.saver import Saver
@@ -94,8 +97,8 @@ def _ray_trainer(experiment: Experiment, directory: Path) -> TorchTrainer:
     use_gpu = _use_gpu(experiment)
     config = {
         "experiment": json.loads(experiment.model_dump_json()),
-        "directory": str(directory),
-        "store": str(experiment.store.resolve()),
+        "directory": located(directory),
+        "store": located(experiment.store).to_read(),
         "backend": "nccl" if use_gpu else "gloo",
     }
     scaling = ScalingConfig(
@@ -129,21 +132,23 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _train(config: dict[str, Any]) -> None:
-    directory = Path(config["directory"])
+    copy = config["directory"].copy()
+    directory, path = config["directory"].here(), config["store"].here()
+    if copy is not None and dist.is_initialized():  # whoever had something brought it by now
+        dist.barrier()
+        copy.join()
     experiment = parse(config["experiment"], "the submitted experiment")
-    path = Path(config["store"])
     store = TaskStore.open(path, cache=access.cache(os.environ, path))
     trainer = Trainer(experiment, store, device=str(get_device()))
     exchange = AllGather() if dist.is_initialized() else Alone()
     folder, log = directory / CHECKPOINTS, directory / metrics_log.NAME
-    fence = Fence(directory) if exchange.rank == 0 else None
+    fence = Fence(directory, copy) if exchange.rank == 0 else None
     start = resume(trainer, folder)
     nodes = _nodes()
     if exchange.rank == 0:
         metrics_log.forget_after(log, start)
-        events_log.append(
-            directory, "started", _start_sentence(start, nodes), step=start, nodes=nodes
-        )
+    sentence = _start_sentence(start, nodes)
+    ray.train.report({STARTED: sentence, "step": start, "nodes": nodes})
 
     def report(line: Progress) -> None:
         if fence is not None:
@@ -160,7 +165,13 @@ def _train(config: dict[str, Any]) -> None:
     advance = partial(Trainer.run, exchange=exchange)
     segments = segments_of(trainer, steps, advance=advance, at_end=at_end)
     allow = None if fence is None else fence.require
-    with Saver(folder, experiment.train.keep, allow=allow) as saver:
+    with ExitStack() as stack:
+        soon = None
+        if copy is not None and fence is not None:
+            keeper = Keeper(copy, print, allow=fence.require_there)
+            soon = stack.enter_context(keeper).soon
+        saver = Saver(folder, experiment.train.keep, allow=allow, written=soon)
+        stack.enter_context(saver)
         train_segments(segments, report=report)
 
 

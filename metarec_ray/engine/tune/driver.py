@@ -25,6 +25,7 @@ from metarec_ray.engine.tune.judged import Judged, judged
 from metarec_ray.engine.tune.telling import TrialProgress, listen, row
 from metarec_ray.engine.tune.trial import run_trial
 from metarec_ray.errors import CheckpointError, ConfigError, RunFailed
+from metarec_ray.storage.places import located
 from metarec_ray.training.fit import require_suitable
 
 SWEEP, BEST, TRIALS = "sweep", "best.yaml", "sweep.json"
@@ -97,8 +98,8 @@ def is_resumable(directory: Path) -> bool:
 def _run_of(experiment: Experiment, values: dict[str, Any]) -> Experiment:
     """Return the experiment with chosen values, as a run of its own on the same store."""
     places = {
-        "run.dir": str(experiment.directory / "best"),
-        "run.store": str(experiment.store),
+        "run.dir": experiment.of_run("best"),
+        "run.store": experiment.store_place,
     }
     return override(experiment, {**values, **places})
 
@@ -157,7 +158,7 @@ def _new(
         ),
         run_config=tune.RunConfig(
             name=SWEEP,
-            storage_path=str(directory),
+            **_storage(directory),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=FAILURES),
             callbacks=[TrialProgress(progress, metric, settings.planned)],
@@ -177,9 +178,11 @@ def _resumed(
         return None
     begun.require_same(experiment, store.manifest, parts[0].judge.objective, directory)
     listen(progress)
+    kept = _storage(directory)
     try:
         return tune.Tuner.restore(
-            str(directory / SWEEP),
+            f"{kept['storage_path']}/{SWEEP}",
+            storage_filesystem=kept.get("storage_filesystem"),
             trainable=_trainable(experiment, ranks=parts[0].judge.ranks),
             restart_errored=True,
         )
@@ -188,6 +191,16 @@ def _resumed(
             f"a sweep resumes with the version of metarec_ray it began with, got another one "
             f"({directory / SWEEP}: {error}); choose another run.dir to begin anew"
         ) from None
+
+
+def _storage(directory: Path) -> dict[str, Any]:
+    """Return where Tune keeps a sweep: where every node of its trials sees it."""
+    copy = located(directory).copy()
+    if copy is None:
+        return {"storage_path": str(directory)}
+    inside = directory.resolve().relative_to(copy.folder).as_posix()
+    base = "/".join(filter(None, (copy.objects.base, inside.strip("."))))
+    return {"storage_path": base, "storage_filesystem": copy.objects.system}
 
 
 def _whom(parts: list[Judged]) -> str:
@@ -199,9 +212,9 @@ def _whom(parts: list[Judged]) -> str:
 
 def _trainable(experiment: Experiment, *, ranks: bool) -> Callable[[dict[str, Any]], None]:
     tree = json.loads(experiment.model_dump_json())
-    store = str(experiment.store.resolve())
+    store = located(experiment.store).to_read()
 
     def trial(values: dict[str, Any]) -> None:
-        run_trial(tree, store, values, ranks=ranks)
+        run_trial(tree, store.here(), values, ranks=ranks)
 
     return tune.with_resources(trial, {"cpu": experiment.sweep.cpus_per_trial})

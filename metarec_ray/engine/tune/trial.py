@@ -29,7 +29,7 @@ from metarec_ray.training.segments import segments_of, train_segments
 from metarec_ray.training.trainer import Trainer
 
 
-def run_trial(tree: dict[str, Any], store: str, values: dict[str, Any], *, ranks: bool) -> None:
+def run_trial(tree: dict[str, Any], store: Path, values: dict[str, Any], *, ranks: bool) -> None:
     """Train the experiment with `values` for its keys; report at every rung.
 
     With `ranks` it is judged by rankings, whatever it learns. A trial without a finite value ends.
@@ -39,7 +39,7 @@ def run_trial(tree: dict[str, Any], store: str, values: dict[str, Any], *, ranks
     base = parse(tree, "the sweep's experiment")
     settings = base.sweep
     experiment = override(base, {**values, "train.steps": settings.steps})
-    opened = TaskStore.open(Path(store), cache=access.cache(os.environ, Path(store)))
+    opened = TaskStore.open(store, cache=access.cache(os.environ, store))
     parts = judged(experiment, opened, ranks=ranks)
     metric = parts[0].judge.objective.metric
     if isinstance(experiment.algorithm, FittedLearner):  # without an outer loop: a single rung

@@ -32,11 +32,16 @@ class Saver:
         keep: Keep,
         *,
         allow: Callable[[], None] | None = None,
+        written: Callable[[], None] | None = None,
         patience_s: float = PATIENCE_S,
     ):
-        """`allow` is called before each write, and raises an error if it must not be made."""
+        """Make one for the checkpoints in `folder`.
+
+        `allow` is called before each write, and raises an error if it must not be made; `written`
+        after each.
+        """
         self.folder, self.keep, self.patience_s = folder, keep, patience_s
-        self.allow = allow
+        self.allow, self.written = allow, written
         self._writing: Thread | None = None
         self._failure: BaseException | None = None
 
@@ -76,6 +81,8 @@ class Saver:
                 self.allow()
             checkpoints.save_step(checkpoint, self.folder)
             retain(self.folder, self.keep)
+            if self.written is not None:
+                self.written()
         except BaseException as error:  # told where it is waited for
             self._failure = error
 

@@ -114,9 +114,36 @@ def test_a_tilde_is_the_home_folder_of_side_files_and_configurations_too(
 
 
 @pytest.mark.parametrize("key", ["run.dir", "run.store", "train.init_from", "train.teacher"])
-def test_a_uri_is_no_folder_of_a_run(key: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{key}: a folder of .* mounted .* got 's3://b/x'"):
-        load(None, [f"{key}=s3://b/x"])
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("ftp://b/x", "a local path or a URI of s3, gs, .* is needed, got 'ftp://b/x'"),
+        ("s3://b", "a URI must name a folder in a bucket, got 's3://b'"),
+        ("s3://b/?region=eu", "a URI must name a folder in a bucket"),
+        ("s3://key:secret@b/x", "a URI must not hold a password"),
+    ],
+)
+def test_what_is_no_folder_of_an_object_store_is_refused(key: str, uri: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}: {why}") as error:
+        load(None, [f"{key}={uri}"])
+    assert "secret" not in str(error.value)
+
+
+def test_a_run_at_a_uri_has_a_place_on_each_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METAREC_CACHE", str(tmp_path))
+    run = load(None, ["run.dir=s3://b/runs/a?region=eu"])
+    assert run.directory.parent == tmp_path / "copies"
+    assert run.store == run.directory / "store"
+    assert (run.of_run("best"), run.store_place) == (
+        "s3://b/runs/a/best?region=eu",
+        "s3://b/runs/a/store?region=eu",
+    )
+    other = load(None, ["run.store=s3://b/store"])
+    assert other.store.parent == tmp_path / "copies"
+    assert other.store_place == "s3://b/store"
+    assert load(None, [f"run.dir=file://{tmp_path}/a%20b"]).directory == tmp_path / "a b"
 
 
 def test_what_a_run_writes_can_be_moved_with_it(home: Path) -> None:
