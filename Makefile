@@ -38,7 +38,7 @@ lint: $(READY) ## ruff, pyright, import-linter
 	$(BIN)/lint-imports
 
 test-unit: $(READY) ## seconds, without Ray
-	$(PYTEST) -n 2 tests/unit
+	$(PYTEST) -n 2 --dist worksteal tests/unit
 
 test: test-unit ## unit and integration tests, and the quick commands of the README
 	$(PYTEST) -m 'not slow and not chaos and not gpu' --ignore tests/unit tests

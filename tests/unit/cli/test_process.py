@@ -222,6 +222,6 @@ def _runs(pid: int) -> bool:
 
 
 def test_with_a_closed_stderr_nothing_but_results_is_on_stdout() -> None:
-    line = f"{sys.executable} -m metarec_ray config nope.yaml 2>&-"
+    line = f"{sys.executable} -m metarec_ray init nope.csv 2>&-"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")

@@ -22,22 +22,23 @@ DROPOUT = ("attention_dropout", "embedding_dropout", "item_dropout")
 OWN = {
     "transformer": {
         "model.dim": 16,
-        "train.outer_lr": 0.01,
+        "train.outer_lr": 0.02,
         "train.weight_decay": 0.0,
-        "train.steps": 200,
+        "train.steps": 80,
         **{f"algorithm.{name}": 0.0 for name in DROPOUT},
-    }
+    },
+    "recurrent": {"train.steps": 60},
 }
 """Learners that the common settings do not teach enough."""
 SETTINGS = {
     "model": {"dim": 4},
     "train": {
         "num_workers": 1,
-        "steps": 80,
+        "steps": 40,
         "lanes": 1,
         "lane_tasks": 24,
         "log_every": 1000,
-        "outer_lr": 0.03,
+        "outer_lr": 0.05,
         "weight_decay": 0.03,
         "parts": "train",
         "tasks": {"ks": [0, 5, 10], "window": 10, "query_size": 6},

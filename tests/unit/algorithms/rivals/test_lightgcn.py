@@ -120,6 +120,15 @@ def test_the_loss_falls_with_steps():
     assert values == sorted(values, reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("positives", "steps"),
+    [(0, 0), (1, 1), (300, 37), (12_279, 1_499), (12_280, 1_500), (400_000, 1_500)],
+)
+def test_a_log_is_passed_over_a_thousand_times_at_most(positives: int, steps: int):
+    # 1,000 passes over n positives in batches of 8,192 are 1,000 n / 8,192 steps, rounded up.
+    assert LightGcn().steps_of(positives) == steps
+
+
 def test_without_evidence_the_ranking_is_popularity():
     data = clicks([0, 1, 2], [1, 2], [2], n_items=4)
     learner = LightGcn(factors=2, steps=3, batch=4)

@@ -140,7 +140,7 @@ def test_no_lane_and_no_statistic_of_items_has_the_held_out_events(
     assert met(source.histories) == set(range(held))
     assert not source.trained[held:].any()
     assert int(source.buffers["reference.items"].max()) < held
-    lanes = [lane for n in (0, 1) for lane in source.sampler().epoch(n, lane_tasks=4)]
+    lanes = [lane for n in (0, 1) for lane in source.sampler().epoch(n, lane_tasks=40)]
     assert lanes
     assert max(int(lane.items.max()) for lane in lanes) < held
 

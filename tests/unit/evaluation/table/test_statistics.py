@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from scipy import stats
 
 from metarec_ray.errors import DataError
 from metarec_ray.evaluation.table.statistics import (
@@ -84,6 +83,8 @@ def test_methods_equal_in_expectation_are_seldom_called_different(seeds: tuple[i
 
 
 def test_over_seeds_alone_p_is_that_of_students_test():
+    from scipy import stats  # a second to import, in each worker if it stood above
+
     # Entities are all alike, so that only seeds differ.
     off = torch.tensor([[0.3], [0.1], [0.25], [-0.1], [0.15]])
     one, other = fits(off.expand(5, 50)), Sample.of(torch.zeros(50))
