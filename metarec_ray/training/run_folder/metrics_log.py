@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from metarec_ray.atomic import replace_text
+
 NAME = "metrics.jsonl"
 _NUMBERS = ("step", "steps", "query_loss")
 
@@ -47,9 +49,7 @@ def forget_after(path: Path, step: int) -> None:
     """Drop lines after `step`, whose steps a resumed run takes again, and incomplete lines."""
     if path.exists():
         kept = [json.dumps(line) + "\n" for line in read(path) if line["step"] <= step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(path)
+        replace_text(path, "".join(kept))
 
 
 def read(path: Path) -> Iterator[dict]:

@@ -31,10 +31,10 @@ class Saver:
         folder: Path,
         keep: Keep,
         *,
-        allow: Callable[[], None] | None = None,
+        allow: Callable[[], None] = lambda: None,
         patience_s: float = PATIENCE_S,
     ):
-        """`allow` is called before each write, and raises an error if it must not be made."""
+        """`allow` raises RunFailed if nothing must be written; it is asked before each change."""
         self.folder, self.keep, self.patience_s = folder, keep, patience_s
         self.allow = allow
         self._writing: Thread | None = None
@@ -72,10 +72,10 @@ class Saver:
 
     def _write(self, checkpoint: Checkpoint) -> None:
         try:
-            if self.allow is not None:
-                self.allow()
-            checkpoints.save_step(checkpoint, self.folder)
-            retain(self.folder, self.keep)
+            self.allow()
+            written = checkpoints.save_step(checkpoint, self.folder, allow=self.allow)
+            self.allow()  # others may have taken over: what they are writing looks left over
+            retain(self.folder, self.keep, written=written)
         except BaseException as error:  # told where it is waited for
             self._failure = error
 
