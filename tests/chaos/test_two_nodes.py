@@ -123,7 +123,7 @@ def test_two_nodes_compute_what_one_process_does(
 ) -> None:
     run = submit(nodes, config_of(tmp_path, synthetic_store))
     assert [event.kind for event in run.events] == ["started"]
-    assert sorted(run.events[0].nodes) == list(NAMES)
+    assert sorted(run.events[0].nodes) == list(NAMES[:2])
     assert run.sha256 == alone
 
 
@@ -149,7 +149,7 @@ def test_a_worker_that_dies_or_hangs_is_named_and_replaced(
         rank = first.nodes.index(NAMES[1])
         assert failed.sentence.startswith(f"rank {rank} on {NAMES[1]}: it hangs")
     assert f"train: failed: {failed.sentence}" in run.said
-    assert sorted(again.nodes) == list(NAMES)
+    assert sorted(again.nodes) == list(NAMES[:2])
     assert not process.is_running()
     assert run.sha256 == alone
     with capsys.disabled():
@@ -169,10 +169,11 @@ def test_a_node_that_dies_is_waited_for_and_the_run_goes_on(
         r"train: waiting for a node, for 2 workers of 0.6 CPU; CPUs of living nodes: 1 on \S+$"
     )
     assert re.search(waiting, done.said, re.MULTILINE), done.said
-    assert sorted(done.events[-1].nodes) == list(NAMES)
+    assert sorted(done.events[-1].nodes) == list(NAMES[:2])
     assert done.sha256 == alone
 
 
+@pytest.mark.timeout(1500)  # it takes minutes, and one process computes all of it once more
 def test_an_elastic_group_shrinks_and_grows_to_the_same_parameters(
     nodes: Nodes, synthetic_store: Path, tmp_path: Path
 ) -> None:
@@ -185,6 +186,40 @@ def test_an_elastic_group_shrinks_and_grows_to_the_same_parameters(
     widths = [len(event.nodes) for event in done.events if event.kind == "started"]
     assert widths == [2, 1, 2]
     assert done.sha256 == by_one_process(config)
+
+
+def test_a_node_that_is_cut_off_is_given_up_and_training_goes_on_without_it(
+    nodes: Nodes, synthetic_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"steps": 1000, "num_workers": [1, 2], "cpus_per_worker": 0.6}
+    config, run = config_of(tmp_path, synthetic_store, **more), tmp_path / "run"
+    cut: list[float] = []
+    cutting = threading.Thread(target=_cut_off, args=(nodes, run, cut))
+    cutting.start()
+    try:
+        done = submit(nodes, config)
+    finally:
+        cutting.join()
+        nodes.plug(1, True)
+        kill(nodes.heads[NAMES[1]])
+        nodes.begin(1)
+    first, failed, again = done.events[:3]
+    assert [one.kind for one in done.events[:3]] == ["started", "failed", "started"]
+    assert sorted(first.nodes) == list(NAMES[:2])
+    assert again.nodes == (NAMES[0],)
+    assert done.sha256 == by_one_process(config)
+    with capsys.disabled():
+        told, on = failed.time - cut[0], again.time - cut[0]
+        print(f" told after {told:.0f} s, on after {on:.0f} s", end="")
+
+
+def _cut_off(nodes: Nodes, run: Path, cut: list[float]) -> None:
+    """Cut the second node off once a checkpoint is there."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not any((run / CHECKPOINTS).glob("step-*/COMMITTED")):
+        time.sleep(0.05)
+    cut.append(time.time())
+    nodes.plug(1, False)
 
 
 def _kill_and_begin_a_node(

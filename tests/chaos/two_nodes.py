@@ -1,4 +1,4 @@
-"""Two nodes of a Ray cluster on one machine: network namespaces with a bridge between them.
+"""Nodes of a Ray cluster on one machine: network namespaces with a bridge between them.
 
 Each has its own address, a host name that means loopback (as on every Debian), its own /dev/shm and
 folder of the session; the file system is shared. Needs root and `ip`.
@@ -20,7 +20,10 @@ from typing import NamedTuple
 
 import psutil
 
-NAMES = ("node-a", "node-b")
+from metarec_ray.engine.cluster.local_cluster import HEALTH
+
+NAMES = ("node-a", "node-b", "node-c")
+"""The first two are started, the third if a test asks for it."""
 _ROOT = Path(__file__).parents[2]
 
 
@@ -29,7 +32,7 @@ class Places(NamedTuple):
 
     network: str
     bridge: str
-    namespaces: tuple[str, str]
+    namespaces: tuple[str, ...]
     folder: Path
 
 
@@ -41,6 +44,8 @@ class Nodes(NamedTuple):
     heads: dict[str, "subprocess.Popen[bytes]"]
     begin: Callable[[int], None]
     """Starts the node of a number."""
+    plug: Callable[[int, bool], None]
+    """Cuts the node of a number off from the others, or connects it again."""
 
 
 def impossible() -> str | None:
@@ -67,9 +72,12 @@ def two_nodes(cpus: int, **variables: str) -> Iterator[Nodes]:
     tag = secrets.token_hex(2)
     folder = Path(f"/tmp/mr{tag}")  # short: Ray's sockets lie below it
     network = f"10.213.{secrets.randbelow(254) + 1}"
-    places = Places(network, f"mr{tag}", (f"mr{tag}a", f"mr{tag}b"), folder)
+    places = Places(network, f"mr{tag}", tuple(f"mr{tag}{n}" for n in "abc"), folder)
     environment = _environment()
     heads: dict[str, subprocess.Popen[bytes]] = {}
+
+    def plug(number: int, connected: bool) -> None:
+        _ip(f"link set {places.namespaces[number]} {'up' if connected else 'down'}")
 
     def begin(number: int) -> None:
         heads[NAMES[number]] = _start(places, number, cpus, environment | variables)
@@ -80,7 +88,7 @@ def two_nodes(cpus: int, **variables: str) -> Iterator[Nodes]:
         dashboard = f"http://{network}.11:8265"
         _wait_until_it_answers(dashboard)
         begin(1)
-        yield Nodes(dashboard, environment, heads, begin)
+        yield Nodes(dashboard, environment, heads, begin, plug)
     finally:
         _end(places, heads)
 
@@ -113,6 +121,7 @@ def _environment() -> dict[str, str]:
     return clean | {
         "PATH": path,  # a job's `python` is looked for here
         "PYTHONPATH": str(_ROOT),
+        **HEALTH,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
