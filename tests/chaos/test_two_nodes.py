@@ -21,7 +21,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import CHECKPOINTS, parameters_sha256
 from metarec_ray.config.experiment import Experiment, dump, load, parse
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.training.run_folder import events_log
+from metarec_ray.training.run_folder import events_log, metrics_log
 from metarec_ray.training.run_folder.events_log import Event
 from metarec_ray.training.segments import segments_of, train_segments
 from metarec_ray.training.trainer import Trainer
@@ -201,7 +201,7 @@ def test_a_node_that_is_cut_off_is_given_up_and_training_goes_on_without_it(
     finally:
         cutting.join()
         nodes.plug(1, True)
-        kill(nodes.heads[NAMES[1]])
+        nodes.end(1)
         nodes.begin(1)
     first, failed, again = done.events[:3]
     assert [one.kind for one in done.events[:3]] == ["started", "failed", "started"]
@@ -211,6 +211,43 @@ def test_a_node_that_is_cut_off_is_given_up_and_training_goes_on_without_it(
     with capsys.disabled():
         told, on = failed.time - cut[0], again.time - cut[0]
         print(f" told after {told:.0f} s, on after {on:.0f} s", end="")
+
+
+@pytest.mark.timeout(1500)
+def test_a_worker_that_is_cut_off_and_goes_on_writes_nothing_once_another_has_begun(
+    nodes: Nodes, synthetic_store: Path, tmp_path: Path
+) -> None:
+    # More than the head has beside the job: the worker is on the second node, then on the third.
+    more = {"steps": 3000, "checkpoint_every": 100, "num_workers": 1, "cpus_per_worker": 0.95}
+    config, run = config_of(tmp_path, synthetic_store, **more), tmp_path / "run"
+    overlapped: list[bool] = []
+    cutting = threading.Thread(target=_cut_off_and_replace, args=(nodes, run, overlapped))
+    cutting.start()
+    try:
+        done = submit(nodes, config)
+    finally:
+        cutting.join()
+        nodes.plug(1, True)
+        nodes.end(2)
+        nodes.end(1)
+        nodes.begin(1)
+    starts = [one for one in done.events if one.kind == "started"]
+    assert [one.nodes for one in starts] == [(NAMES[1],), (NAMES[2],)]
+    assert overlapped == [True]
+    steps = [line["step"] for line in metrics_log.read(run / metrics_log.NAME)]
+    assert steps == [*range(20, 3001, 20)]
+    assert done.sha256 == by_one_process(config)
+
+
+def _cut_off_and_replace(nodes: Nodes, run: Path, overlapped: list[bool]) -> None:
+    """Cut the second node off, start a third; say whether the old worker ran beside the new one."""
+    _cut_off(nodes, run, [])
+    (old,) = workers_of(nodes, NAMES[1])
+    nodes.begin(2)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not _goes_on([e.kind for e in events_log.read(run)]):
+        time.sleep(0.05)
+    overlapped.append(old.is_running() and old.status() != psutil.STATUS_ZOMBIE)
 
 
 def _cut_off(nodes: Nodes, run: Path, cut: list[float]) -> None:

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +46,8 @@ class Nodes(NamedTuple):
     """Starts the node of a number."""
     plug: Callable[[int, bool], None]
     """Cuts the node of a number off from the others, or connects it again."""
+    end: Callable[[int], None]
+    """Ends all processes of the node of a number, those that lost their parent too."""
 
 
 def impossible() -> str | None:
@@ -79,6 +81,10 @@ def two_nodes(cpus: int, **variables: str) -> Iterator[Nodes]:
     def plug(number: int, connected: bool) -> None:
         _ip(f"link set {places.namespaces[number]} {'up' if connected else 'down'}")
 
+    def end(number: int) -> None:
+        kill(heads[NAMES[number]])
+        _end_all(places.namespaces[number])
+
     def begin(number: int) -> None:
         heads[NAMES[number]] = _start(places, number, cpus, environment | variables)
 
@@ -88,7 +94,7 @@ def two_nodes(cpus: int, **variables: str) -> Iterator[Nodes]:
         dashboard = f"http://{network}.11:8265"
         _wait_until_it_answers(dashboard)
         begin(1)
-        yield Nodes(dashboard, environment, heads, begin, plug)
+        yield Nodes(dashboard, environment, heads, begin, plug, end)
     finally:
         _end(places, heads)
 
@@ -191,12 +197,17 @@ def _end(places: Places, heads: Mapping[str, "subprocess.Popen[bytes]"]) -> None
     for head in heads.values():
         kill(head)
     for namespace in places.namespaces:
-        for pid in _ip(f"netns pids {namespace}", check=False).split():
-            os.kill(int(pid), signal.SIGKILL)  # what lost its parent
+        _end_all(namespace)
         _ip(f"netns del {namespace}", check=False)
         shutil.rmtree(Path("/etc/netns") / namespace, ignore_errors=True)
     _ip(f"link del {places.bridge}", check=False)
     shutil.rmtree(places.folder, ignore_errors=True)
+
+
+def _end_all(namespace: str) -> None:
+    for pid in _ip(f"netns pids {namespace}", check=False).split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)  # what lost its parent
 
 
 def _ip(words: str, *, check: bool = True) -> str:
