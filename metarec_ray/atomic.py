@@ -35,6 +35,15 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add one line of UTF-8 to a file, on a line of its own after one that was cut short."""
+    with path.open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        torn = file.read(1) not in (b"", b"\n")
+        file.write(b"\n" * torn + line.encode() + b"\n")
+
+
 def lock(stream: IO, *, wait: bool, shared: bool = False) -> None:
     """Lock an open file for as long as it is open; a file system without locks has none.
 

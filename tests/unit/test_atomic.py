@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from metarec_ray.atomic import replace, replace_text
+from metarec_ray.atomic import append_line, replace, replace_text
 from metarec_ray.training.run_folder import metrics_log
 from metarec_ray.training.run_folder.fence import Fence
 from metarec_ray.training.run_folder.metrics_log import Progress
@@ -82,6 +82,23 @@ def test_a_group_that_could_not_take_a_run_leaves_it_to_the_one_before_or_to_nob
             Fence(tmp_path)
         text = path.read_text("utf-8")
         assert len(text) == len(before.own)
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_line_that_was_cut_short_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = tmp_path / "events.jsonl"
+    for at in range(5):
+        path.unlink(missing_ok=True)
+        append_line(path, '"first"')
+        with suppress(OSError, Killed), failing(monkeypatch, at, FAULTS[kind]):
+            append_line(path, '"torn"')
+        append_line(path, '"last"')
+        lines = path.read_text("utf-8").splitlines()
+        assert lines[0] == '"first"'
+        assert lines[-1] == '"last"'
+        assert len(lines) in (2, 3)
 
 
 def test_two_that_write_one_file_leave_one_of_them_whole(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from metarec_ray.atomic import replace_text
+from metarec_ray.atomic import append_line, replace_text
 
 NAME = "metrics.jsonl"
 _NUMBERS = ("step", "steps", "query_loss")
@@ -29,8 +29,7 @@ class Progress(NamedTuple):
 
 def append(path: Path, progress: Progress) -> None:
     """Add one line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(as_line(progress)) + "\n")
+    append_line(path, json.dumps(as_line(progress)))
 
 
 def as_line(progress: Progress) -> dict:
