@@ -113,11 +113,11 @@ def workers_of(nodes: Nodes, name: str) -> list[psutil.Process]:
 
 def kill(head: "subprocess.Popen[bytes]") -> None:
     """End a node, all of its processes at once, as a power cut does."""
-    for process in [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]:
-        try:
-            process.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            continue
+    with suppress(psutil.NoSuchProcess):  # it was ended before
+        own = psutil.Process(head.pid)
+        for process in [*own.children(recursive=True), own]:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
     head.wait()
 
 

@@ -138,13 +138,14 @@ class Follower:
                 self.progress(f"train: waiting for {self._awaited()}")
 
     def _show(self) -> None:
-        for event in list(events_log.read(self.directory))[self.seen :]:
-            self.seen += 1
-            self._tell(event)
-        for line in metrics_log.read(self.path):
-            if line["step"] > self.shown:
-                self.shown = line["step"]
-                self.progress(f"train: {metrics_log.render(line)}")
+        with suppress(OSError):  # of a shared folder: it is looked at again
+            for event in list(events_log.read(self.directory))[self.seen :]:
+                self.seen += 1
+                self._tell(event)
+            for line in metrics_log.read(self.path):
+                if line["step"] > self.shown:
+                    self.shown = line["step"]
+                    self.progress(f"train: {metrics_log.render(line)}")
 
     def _tell(self, event: Event) -> None:
         if event.kind == "failed":

@@ -28,6 +28,7 @@ from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.nodes import require_cpus, require_shared
 from metarec_ray.engine.train.following import HUNG_AFTER_S, Failures, Follower, cause, failure
 from metarec_ray.engine.train.process_group import OwnGroup, process_group
+from metarec_ray.engine.train.reservation import take_over
 from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.training.meta_step.exchange import AllGather
 from metarec_ray.training.meta_step.step import Alone
@@ -74,6 +75,7 @@ def train_on_workers(
     )
     require_shared(directory, experiment.store)
     trainer = _ray_trainer(experiment, directory)
+    take_over(directory, trainer.train_run_context.run_id)
     told = Follower(directory, progress, workers=fewest, cpus=asked.cpus_per_worker)
     try:
         with _patience(elastic=most > fewest), told, interruptible():
