@@ -3,16 +3,45 @@
 import errno
 import fcntl
 import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 beside `path` and rename it; makes the folder if there is none."""
+    """Write `text` as UTF-8 in place of the file at `path`, as `replace` does."""
+    replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `path`, sync and rename it; makes the folder if there is none.
+
+    After an error, of which none is caught, and after a kill or a power cut the file is the old one
+    or the new one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    # Of this process alone: two that write one file must not rename each other's half.
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line of UTF-8 to a file, on a line of its own after one that was cut short."""
+    with path.open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        torn = file.read(1) not in (b"", b"\n")
+        file.write(b"\n" * torn + line.encode() + b"\n")
 
 
 def lock(stream: IO, *, wait: bool, shared: bool = False) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from metarec_ray.atomic import sync
 from metarec_ray.committed_files import COMMITTED, as_json, commit, read, verify, write
 from metarec_ray.core.batch import Params
-from metarec_ray.errors import CheckpointError
+from metarec_ray.errors import CheckpointError, RunFailed
 
 log = logging.getLogger(__name__)
 MODEL, OPTIMIZER, CATALOGUE = "model.safetensors", "optimizer.safetensors", "catalogue.parquet"
@@ -57,8 +57,12 @@ class Checkpoint(NamedTuple):
     catalogue: bytes
 
 
-def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write `checkpoint` at `path`, whole or not at all; an older one of that name is replaced."""
+def save(checkpoint: Checkpoint, path: Path, *, allow: Callable[[], None] = lambda: None) -> None:
+    """Write `checkpoint` at `path`, whole or not at all; an older one of that name is replaced.
+
+    `allow` is called when all is written, just before it gets its name, and raises RunFailed if it
+    must not.
+    """
     described = _described(checkpoint)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}{TEMPORARY}")
     replaced = path.with_name(path.name + REPLACED)
@@ -71,12 +75,16 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
             write(temporary / name, data)
         commit(temporary, (MODEL, OPTIMIZER, *described))
         sync(temporary)
+        allow()
         if path.exists():
             # Renamed, not deleted: there is a whole checkpoint of this step at every moment.
             shutil.rmtree(replaced, ignore_errors=True)
             path.rename(replaced)
         temporary.rename(path)
         sync(path.parent)
+    except RunFailed:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if not path.exists():
@@ -86,10 +94,12 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def save_step(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Write `checkpoint` into a run's folder of checkpoints; return its path."""
+def save_step(
+    checkpoint: Checkpoint, folder: Path, *, allow: Callable[[], None] = lambda: None
+) -> Path:
+    """Write `checkpoint` into a run's folder of checkpoints, as `save` does; return its path."""
     path = step_path(folder, checkpoint.state["step"])
-    save(checkpoint, path)
+    save(checkpoint, path, allow=allow)
     return path
 
 
@@ -139,12 +149,14 @@ def committed(folder: Path) -> list[Path]:
 
     One that a kill left half replaced stands just before its successor.
     """
-    found = (path for path in folder.glob("step-*") if (path / COMMITTED).is_file())
-    return sorted(found, key=lambda path: (path.stem, path.suffix != REPLACED))
+    return [path for path in _written(folder) if (path / COMMITTED).is_file()]
 
 
 def latest(folder: Path) -> tuple[Path, Checkpoint] | None:
-    """Return the newest good checkpoint, None if there is none; log each damaged one it skips."""
+    """Return the newest good checkpoint, None if there is none; log each damaged one it skips.
+
+    One that has lost the mark that commits it is damaged, too.
+    """
     return _newest(folder, load)
 
 
@@ -207,8 +219,14 @@ def parameters_sha256(model: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def _written(folder: Path) -> list[Path]:
+    found = (path for path in folder.glob("step-*") if path.is_dir())
+    return sorted(found, key=lambda path: (path.stem, path.suffix != REPLACED))
+
+
 def _newest(folder: Path, read: Callable[[Path], Checkpoint]) -> tuple[Path, Checkpoint] | None:
-    for path in reversed(committed(folder)):
+    # One without its mark was damaged later: none is renamed to such a name before it has it.
+    for path in reversed(_written(folder)):
         try:
             return path, read(path)
         except CheckpointError as error:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from metarec_ray.atomic import replace_text
+from metarec_ray.atomic import replace, replace_text
 from metarec_ray.config.experiment import Experiment, load, override, require_log
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.bench_cells import State, compute
@@ -242,8 +242,7 @@ def _write(out: Path, rows: Sequence[Row]) -> None:
         }
         for row in rows
     ]
-    temporary = out / f".{RESULTS}.parquet.tmp"
-    pl.DataFrame(flat, infer_schema_length=None).write_parquet(temporary)
-    temporary.replace(out / f"{RESULTS}.parquet")
+    frame = pl.DataFrame(flat, infer_schema_length=None)
+    replace(out / f"{RESULTS}.parquet", frame.write_parquet)
     replace_text(out / f"{RESULTS}.json", json.dumps({"rows": rows}, indent=1) + "\n")
     write_bench(out, rows)

@@ -90,5 +90,5 @@ def resume(trainer: Trainer, folder: Path) -> int:
 
 def save(folder: Path, trainer: Trainer, metrics: Metrics) -> None:
     """Save a checkpoint of the trainer in `folder`, and remove those that it need not keep."""
-    checkpoints.save_step(trainer.checkpoint(metrics), folder)
-    retain(folder, trainer.experiment.train.keep)
+    written = checkpoints.save_step(trainer.checkpoint(metrics), folder)
+    retain(folder, trainer.experiment.train.keep, written=written)

@@ -28,7 +28,8 @@ def start(folder: Path, port: int) -> "subprocess.Popen[str]":
         text=True,
     )
     assert server.stdout is not None
-    assert server.stdout.readline().startswith("http")
+    told = server.stdout.readline()
+    assert told.startswith("http"), server.communicate()
     return server
 
 

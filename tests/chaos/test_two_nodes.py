@@ -21,7 +21,7 @@ from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import CHECKPOINTS, parameters_sha256
 from metarec_ray.config.experiment import Experiment, dump, load, parse
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.training.run_folder import events_log
+from metarec_ray.training.run_folder import events_log, metrics_log
 from metarec_ray.training.run_folder.events_log import Event
 from metarec_ray.training.segments import segments_of, train_segments
 from metarec_ray.training.trainer import Trainer
@@ -123,7 +123,7 @@ def test_two_nodes_compute_what_one_process_does(
 ) -> None:
     run = submit(nodes, config_of(tmp_path, synthetic_store))
     assert [event.kind for event in run.events] == ["started"]
-    assert sorted(run.events[0].nodes) == list(NAMES)
+    assert sorted(run.events[0].nodes) == list(NAMES[:2])
     assert run.sha256 == alone
 
 
@@ -149,7 +149,7 @@ def test_a_worker_that_dies_or_hangs_is_named_and_replaced(
         rank = first.nodes.index(NAMES[1])
         assert failed.sentence.startswith(f"rank {rank} on {NAMES[1]}: it hangs")
     assert f"train: failed: {failed.sentence}" in run.said
-    assert sorted(again.nodes) == list(NAMES)
+    assert sorted(again.nodes) == list(NAMES[:2])
     assert not process.is_running()
     assert run.sha256 == alone
     with capsys.disabled():
@@ -169,10 +169,11 @@ def test_a_node_that_dies_is_waited_for_and_the_run_goes_on(
         r"train: waiting for a node, for 2 workers of 0.6 CPU; CPUs of living nodes: 1 on \S+$"
     )
     assert re.search(waiting, done.said, re.MULTILINE), done.said
-    assert sorted(done.events[-1].nodes) == list(NAMES)
+    assert sorted(done.events[-1].nodes) == list(NAMES[:2])
     assert done.sha256 == alone
 
 
+@pytest.mark.timeout(1500)  # it takes minutes, and one process computes all of it once more
 def test_an_elastic_group_shrinks_and_grows_to_the_same_parameters(
     nodes: Nodes, synthetic_store: Path, tmp_path: Path
 ) -> None:
@@ -185,6 +186,77 @@ def test_an_elastic_group_shrinks_and_grows_to_the_same_parameters(
     widths = [len(event.nodes) for event in done.events if event.kind == "started"]
     assert widths == [2, 1, 2]
     assert done.sha256 == by_one_process(config)
+
+
+def test_a_node_that_is_cut_off_is_given_up_and_training_goes_on_without_it(
+    nodes: Nodes, synthetic_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"steps": 1000, "num_workers": [1, 2], "cpus_per_worker": 0.6}
+    config, run = config_of(tmp_path, synthetic_store, **more), tmp_path / "run"
+    cut: list[float] = []
+    cutting = threading.Thread(target=_cut_off, args=(nodes, run, cut))
+    cutting.start()
+    try:
+        done = submit(nodes, config)
+    finally:
+        cutting.join()
+        nodes.plug(1, True)
+        nodes.end(1)
+        nodes.begin(1)
+    first, failed, again = done.events[:3]
+    assert [one.kind for one in done.events[:3]] == ["started", "failed", "started"]
+    assert sorted(first.nodes) == list(NAMES[:2])
+    assert again.nodes == (NAMES[0],)
+    assert done.sha256 == by_one_process(config)
+    with capsys.disabled():
+        told, on = failed.time - cut[0], again.time - cut[0]
+        print(f" told after {told:.0f} s, on after {on:.0f} s", end="")
+
+
+@pytest.mark.timeout(1500)
+def test_a_worker_that_is_cut_off_and_goes_on_writes_nothing_once_another_has_begun(
+    nodes: Nodes, synthetic_store: Path, tmp_path: Path
+) -> None:
+    # More than the head has beside the job: the worker is on the second node, then on the third.
+    more = {"steps": 3000, "checkpoint_every": 100, "num_workers": 1, "cpus_per_worker": 0.95}
+    config, run = config_of(tmp_path, synthetic_store, **more), tmp_path / "run"
+    overlapped: list[bool] = []
+    cutting = threading.Thread(target=_cut_off_and_replace, args=(nodes, run, overlapped))
+    cutting.start()
+    try:
+        done = submit(nodes, config)
+    finally:
+        cutting.join()
+        nodes.plug(1, True)
+        nodes.end(2)
+        nodes.end(1)
+        nodes.begin(1)
+    starts = [one for one in done.events if one.kind == "started"]
+    assert [one.nodes for one in starts] == [(NAMES[1],), (NAMES[2],)]
+    assert overlapped == [True]
+    steps = [line["step"] for line in metrics_log.read(run / metrics_log.NAME)]
+    assert steps == [*range(20, 3001, 20)]
+    assert done.sha256 == by_one_process(config)
+
+
+def _cut_off_and_replace(nodes: Nodes, run: Path, overlapped: list[bool]) -> None:
+    """Cut the second node off, start a third; say whether the old worker ran beside the new one."""
+    _cut_off(nodes, run, [])
+    (old,) = workers_of(nodes, NAMES[1])
+    nodes.begin(2)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not _goes_on([e.kind for e in events_log.read(run)]):
+        time.sleep(0.05)
+    overlapped.append(old.is_running() and old.status() != psutil.STATUS_ZOMBIE)
+
+
+def _cut_off(nodes: Nodes, run: Path, cut: list[float]) -> None:
+    """Cut the second node off once a checkpoint is there."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not any((run / CHECKPOINTS).glob("step-*/COMMITTED")):
+        time.sleep(0.05)
+    cut.append(time.time())
+    nodes.plug(1, False)
 
 
 def _kill_and_begin_a_node(

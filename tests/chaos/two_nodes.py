@@ -1,4 +1,4 @@
-"""Two nodes of a Ray cluster on one machine: network namespaces with a bridge between them.
+"""Nodes of a Ray cluster on one machine: network namespaces with a bridge between them.
 
 Each has its own address, a host name that means loopback (as on every Debian), its own /dev/shm and
 folder of the session; the file system is shared. Needs root and `ip`.
@@ -14,13 +14,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
-NAMES = ("node-a", "node-b")
+from metarec_ray.engine.cluster.local_cluster import HEALTH
+
+NAMES = ("node-a", "node-b", "node-c")
+"""The first two are started, the third if a test asks for it."""
 _ROOT = Path(__file__).parents[2]
 
 
@@ -29,7 +32,7 @@ class Places(NamedTuple):
 
     network: str
     bridge: str
-    namespaces: tuple[str, str]
+    namespaces: tuple[str, ...]
     folder: Path
 
 
@@ -41,6 +44,10 @@ class Nodes(NamedTuple):
     heads: dict[str, "subprocess.Popen[bytes]"]
     begin: Callable[[int], None]
     """Starts the node of a number."""
+    plug: Callable[[int, bool], None]
+    """Cuts the node of a number off from the others, or connects it again."""
+    end: Callable[[int], None]
+    """Ends all processes of the node of a number, those that lost their parent too."""
 
 
 def impossible() -> str | None:
@@ -67,9 +74,16 @@ def two_nodes(cpus: int, **variables: str) -> Iterator[Nodes]:
     tag = secrets.token_hex(2)
     folder = Path(f"/tmp/mr{tag}")  # short: Ray's sockets lie below it
     network = f"10.213.{secrets.randbelow(254) + 1}"
-    places = Places(network, f"mr{tag}", (f"mr{tag}a", f"mr{tag}b"), folder)
+    places = Places(network, f"mr{tag}", tuple(f"mr{tag}{n}" for n in "abc"), folder)
     environment = _environment()
     heads: dict[str, subprocess.Popen[bytes]] = {}
+
+    def plug(number: int, connected: bool) -> None:
+        _ip(f"link set {places.namespaces[number]} {'up' if connected else 'down'}")
+
+    def end(number: int) -> None:
+        kill(heads[NAMES[number]])
+        _end_all(places.namespaces[number])
 
     def begin(number: int) -> None:
         heads[NAMES[number]] = _start(places, number, cpus, environment | variables)
@@ -80,7 +94,7 @@ def two_nodes(cpus: int, **variables: str) -> Iterator[Nodes]:
         dashboard = f"http://{network}.11:8265"
         _wait_until_it_answers(dashboard)
         begin(1)
-        yield Nodes(dashboard, environment, heads, begin)
+        yield Nodes(dashboard, environment, heads, begin, plug, end)
     finally:
         _end(places, heads)
 
@@ -99,11 +113,11 @@ def workers_of(nodes: Nodes, name: str) -> list[psutil.Process]:
 
 def kill(head: "subprocess.Popen[bytes]") -> None:
     """End a node, all of its processes at once, as a power cut does."""
-    for process in [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]:
-        try:
-            process.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            continue
+    with suppress(psutil.NoSuchProcess):  # it was ended before
+        own = psutil.Process(head.pid)
+        for process in [*own.children(recursive=True), own]:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
     head.wait()
 
 
@@ -113,6 +127,7 @@ def _environment() -> dict[str, str]:
     return clean | {
         "PATH": path,  # a job's `python` is looked for here
         "PYTHONPATH": str(_ROOT),
+        **HEALTH,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -182,12 +197,17 @@ def _end(places: Places, heads: Mapping[str, "subprocess.Popen[bytes]"]) -> None
     for head in heads.values():
         kill(head)
     for namespace in places.namespaces:
-        for pid in _ip(f"netns pids {namespace}", check=False).split():
-            os.kill(int(pid), signal.SIGKILL)  # what lost its parent
+        _end_all(namespace)
         _ip(f"netns del {namespace}", check=False)
         shutil.rmtree(Path("/etc/netns") / namespace, ignore_errors=True)
     _ip(f"link del {places.bridge}", check=False)
     shutil.rmtree(places.folder, ignore_errors=True)
+
+
+def _end_all(namespace: str) -> None:
+    for pid in _ip(f"netns pids {namespace}", check=False).split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)  # what lost its parent
 
 
 def _ip(words: str, *, check: bool = True) -> str:

@@ -2,17 +2,14 @@ import hashlib
 import json
 import logging
 import math
-import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+import metarec_ray.checkpoint
 from metarec_ray.checkpoint import (
     Checkpoint,
     StoredParameters,
@@ -27,6 +24,7 @@ from metarec_ray.checkpoint import (
     step_path,
 )
 from metarec_ray.errors import CheckpointError
+from tests.unit.failing_disk import FAULTS, NOTHING, Killed, failing
 
 FILES = [
     "COMMITTED",
@@ -211,42 +209,13 @@ def test_what_was_never_committed_is_no_checkpoint(tmp_path: Path) -> None:
     assert committed(tmp_path) == []
 
 
-class Killed(BaseException):
-    """What no `except OSError` sees: the process ends here."""
-
-
-CALLS = ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir")
-
-
-@contextmanager
-def failing(
-    monkeypatch: pytest.MonkeyPatch, at: int, failure: Callable[[], BaseException]
-) -> Iterator[list]:
-    """Raise `failure` instead of the `at`-th call of the operating system; list what was called."""
-    calls: list[str] = []
-
-    def counted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **more: Any) -> Any:
-            calls.append(name)
-            if len(calls) > at:
-                raise failure()
-            return real(*args, **more)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        for name in CALLS:
-            patch.setattr(os, name, counted(name, getattr(os, name)))
-        yield calls
-
-
 def calls_of_a_save(monkeypatch: pytest.MonkeyPatch, folder: Path, *, again: bool) -> int:
     saved(folder, 1)
     target = step_path(folder, 1 if again else 2)
-    with failing(monkeypatch, 10**9, Killed) as calls:
+    with failing(monkeypatch, -1, NOTHING, TENSORS) as disk:
         save(content(2), target)
     shutil.rmtree(folder)
-    return len(calls)
+    return disk.calls
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["a new step", "a step that exists"])
@@ -254,13 +223,13 @@ def test_a_kill_at_any_call_leaves_the_old_or_the_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
     total = calls_of_a_save(monkeypatch, tmp_path / "count", again=again)
-    assert total >= 9 + 2  # an fsync a file, a mkdir, a rename
+    assert total >= 9 * 4 + 2  # each file is opened, written, closed, synced; a mkdir, a rename
     seen = set()
     for at in range(total):
         folder = tmp_path / str(at)
         saved(folder, 1)
         target = step_path(folder, 1 if again else 2)
-        with failing(monkeypatch, at, Killed), pytest.raises(Killed):
+        with failing(monkeypatch, at, FAULTS["a kill"], TENSORS), pytest.raises(Killed):
             save(content(2), target)
         found = latest(folder)
         assert found is not None
@@ -274,6 +243,9 @@ def test_a_kill_at_any_call_leaves_the_old_or_the_new(
     assert seen == {1, 2}
 
 
+TENSORS = ((metarec_ray.checkpoint, "save_file", 1),)
+
+
 def outcome_of_a_save(path: Path) -> str:
     try:
         save(content(2), path)
@@ -283,19 +255,22 @@ def outcome_of_a_save(path: Path) -> str:
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["a new step", "a step that exists"])
+@pytest.mark.parametrize("kind", ["one error", "a full disk"])
 def test_an_error_of_the_disk_at_any_call_is_one_sentence_and_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool, kind: str
 ) -> None:
-    total = calls_of_a_save(monkeypatch, tmp_path / "count", again=again)
+    total, outcomes = calls_of_a_save(monkeypatch, tmp_path / "count", again=again), set()
     for at in range(total):
         folder = tmp_path / str(at)
         saved(folder, 1)
-        with failing(monkeypatch, at, lambda: OSError(28, "No space left")):
+        with failing(monkeypatch, at, FAULTS[kind], TENSORS):
             outcome = outcome_of_a_save(step_path(folder, 1 if again else 2))
-        assert outcome == "saved" or "a checkpoint must be writable, got [Errno 28]" in outcome
         found = latest(folder)
         assert found is not None
         assert_holds(found[1], found[1].state["step"])
+        assert outcome != "saved" or found[1].state["step"] == 2
+        outcomes.add(outcome.partition(", got [")[0])
+    assert outcomes <= {"saved", "a checkpoint must be writable"}
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

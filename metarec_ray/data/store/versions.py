@@ -100,9 +100,13 @@ def publish(staging: Staging, manifest: Manifest, *, keep: int) -> None:
 
     """
     save(staging.files, manifest)
+    sync(staging.files)
+    named = staging.store / version_name(staging.version)
     try:
-        staging.files.rename(staging.store / version_name(staging.version))
+        staging.files.rename(named)
     except OSError as error:
+        if not named.exists():  # the disk refuses
+            raise
         raise overtaken(staging.store, staging.version) from error
     sync(staging.store)
     save(staging.store, manifest)
@@ -157,7 +161,8 @@ def _prune(store: Path, *, keep: int) -> list[int]:
     needed = {entry.path for manifest in readable for entry in manifest.files.values()}
     needed |= {f"{version_name(version)}/{MANIFEST}" for version in kept}
     for folder in (path for path in store.iterdir() if _VERSION.fullmatch(path.name)):
-        for path in folder.iterdir():
+        # The manifest first: what is half removed is no version that can be asked for.
+        for path in sorted(folder.iterdir(), key=lambda path: path.name != MANIFEST):
             if f"{folder.name}/{path.name}" not in needed:
                 path.unlink()
         if not any(folder.iterdir()):

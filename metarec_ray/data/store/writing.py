@@ -15,6 +15,7 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow as pa
 
+from metarec_ray.atomic import sync
 from metarec_ray.data.files.hashes import sha256_file, sha256_json
 from metarec_ray.data.log import quarantine, sessions
 from metarec_ray.data.log.quarantine import refuse_bad_share
@@ -176,6 +177,7 @@ def _whole_log_files(staging: Staging, plan: StorePlan) -> dict[str, FileEntry]:
     vocabularies = staging.files / VOCABULARIES
     text = json.dumps(plan.vocabularies(), indent=0, sort_keys=True)
     vocabularies.write_text(text, encoding="utf-8")
+    sync(vocabularies)
     return {
         ENTITIES: staging.write_table(ENTITIES, entities.to_arrow().cast(schema)),
         ITEMS: staging.write_table(ITEMS, plan.catalogue.table),

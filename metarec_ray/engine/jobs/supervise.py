@@ -26,6 +26,8 @@ from metarec_ray.training.run_folder import events_log, movement
 LOG_S = 10.0
 """The rest of an ended job's log is waited for so long."""
 WRONG_INPUT = 2
+REFUSED_S = 30.0
+"""One that ran before and is refused is begun again after this, then after twice as long."""
 KILLED = 128
 """A shell's exit code for a signal is this and the signal's number."""
 
@@ -90,9 +92,11 @@ class Supervisor:
             child = self._submit()
             with _relayed(self.jobs, child, self.write):
                 why = self._watch(child)
-            if why is None:
-                return exit_code(self.jobs.details(child))
             before, kept = kept, self._kept()
+            refused = why is None and self._is_refused(child) and (self.begun > 1 or kept > before)
+            if why is None and not refused:
+                return exit_code(self.jobs.details(child))
+            why = why or "it was refused, which it was not before: a node or a disk may be missing"
             failed = 1 if kept > before else failed + 1
             if failed > self.policy.retries:
                 raise RunFailed(
@@ -100,6 +104,11 @@ class Supervisor:
                     f"anything new, {child} was one too many: {why}"
                 )
             self._tell(child, why, failed)
+            if refused:
+                self.sleep(REFUSED_S * 2 ** (failed - 1))
+
+    def _is_refused(self, child: str) -> bool:
+        return self.jobs.details(child).driver_exit_code == WRONG_INPUT
 
     def _child(self) -> str:
         return f"{self.own_id}-{self.begun}"

@@ -6,6 +6,7 @@ Knows the files of a run's folder; does not know what workers compute.
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from metarec_ray.training.run_folder.events_log import Event
 PATIENCE_S = 8.0
 """Workers that have not started for so long are waited for, which is told."""
 AGAIN_S = 30.0
-HUNG_AFTER_S = 45.0
+HUNG_AFTER_S = 30.0
 """A worker whose process does not answer Ray for so long is replaced.
 
 Its answers come from a thread of their own: neither a long step nor a checkpoint delays them.
@@ -53,12 +54,14 @@ class Failures(UserCallback):
         said = metrics[0]
         if STARTED in said:
             at, nodes = said["step"], tuple(said["nodes"])
-            events_log.append(self.directory, "started", said[STARTED], step=at, nodes=nodes)
+            with suppress(OSError):  # a full disk, which must not fail the controller, too
+                events_log.append(self.directory, "started", said[STARTED], step=at, nodes=nodes)
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         del run_context
         sentence = failure(worker_exceptions, list(events_log.read(self.directory)))
-        events_log.append(self.directory, "failed", sentence)
+        with suppress(OSError):
+            events_log.append(self.directory, "failed", sentence)
 
 
 def failure(errors: dict[int, Exception], events: Sequence[Event]) -> str:
@@ -152,13 +155,14 @@ class Follower:
                 self.progress(f"train: waiting for {self._awaited()}")
 
     def _show(self) -> None:
-        for event in list(events_log.read(self.directory))[self.seen :]:
-            self.seen += 1
-            self._tell(event)
-        for line in metrics_log.read(self.path):
-            if line["step"] > self.shown:
-                self.shown = line["step"]
-                self.progress(f"train: {metrics_log.render(line)}")
+        with suppress(OSError):  # of a shared folder: it is looked at again
+            for event in list(events_log.read(self.directory))[self.seen :]:
+                self.seen += 1
+                self._tell(event)
+            for line in metrics_log.read(self.path):
+                if line["step"] > self.shown:
+                    self.shown = line["step"]
+                    self.progress(f"train: {metrics_log.render(line)}")
 
     def _tell(self, event: Event) -> None:
         if event.kind == "failed":

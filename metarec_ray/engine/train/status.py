@@ -148,7 +148,7 @@ def _is_finished(folder: Path) -> bool:
     found = committed(folder / CHECKPOINTS)
     if not found:
         return False
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError, KeyError, TypeError):
         state, asked = (
             json.loads((found[-1] / name).read_text("utf-8")) for name in (STATE, CONFIG)
         )

@@ -8,8 +8,8 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import ray
 import ray.train
 import torch.distributed as dist
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer, get_device
 
 from metarec_ray.checkpoint import CHECKPOINTS
@@ -26,8 +26,16 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster import access
 from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.nodes import require_cpus, require_shared
-from metarec_ray.engine.train.following import HUNG_AFTER_S, STARTED, Failures, Follower, cause
+from metarec_ray.engine.train.following import (
+    HUNG_AFTER_S,
+    STARTED,
+    Failures,
+    Follower,
+    cause,
+    failure,
+)
 from metarec_ray.engine.train.process_group import OwnGroup, process_group
+from metarec_ray.engine.train.reservation import take_over
 from metarec_ray.errors import MachineError, RunFailed
 from metarec_ray.storage.keeping import Keeper
 from metarec_ray.storage.places import located
@@ -48,7 +56,13 @@ from metarec_ray.training.trainer import Trainer
 
 RESIZED_AFTER_S = 60.0
 """An elastic group looks for room so often: a change costs the steps since the last checkpoint."""
+ROOM_FOR_S = 21.0
+"""An elastic group waits so long for the room it was decided to have.
+
+Ray decides by what it knew of the nodes up to 20 s ago: one that is gone is waited for once.
+"""
 _HUNG_AFTER = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
+_ROOM_FOR = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 def train_on_workers(
@@ -62,18 +76,18 @@ def train_on_workers(
         RunFailed: the workers failed more often than `train.max_failures`.
 
     """
-    asked, (fewest, _) = experiment.train, experiment.train.workers
+    asked, (fewest, most) = experiment.train, experiment.train.workers
     require_cpus(
         asked.cpus_per_worker,
         fewest,
         key=f"train.num_workers {asked.num_workers}, cpus_per_worker {asked.cpus_per_worker:g}",
     )
     require_shared(directory, experiment.store)
-    os.environ.setdefault(_HUNG_AFTER, f"{HUNG_AFTER_S:g}")  # Ray's own is ten minutes
     trainer = _ray_trainer(experiment, directory)
+    take_over(directory, trainer.train_run_context.run_id)
     told = Follower(directory, progress, workers=fewest, cpus=asked.cpus_per_worker)
     try:
-        with told, interruptible():
+        with _patience(elastic=most > fewest), told, interruptible():
             trainer.fit()
     except KeyboardInterrupt:
         progress("train: interrupted; the same command resumes")
@@ -82,13 +96,31 @@ def train_on_workers(
         raise RunFailed(_failed(error, told, asked.max_failures)) from error
 
 
+@contextmanager
+def _patience(*, elastic: bool) -> Iterator[None]:
+    """Tell Ray how long to wait for a `with` block, unless the user's environment does."""
+    ours = {_HUNG_AFTER: f"{HUNG_AFTER_S:g}"}  # Ray's own is ten minutes
+    if elastic:
+        ours[_ROOM_FOR] = f"{ROOM_FOR_S:g}"
+    added = {name: value for name, value in ours.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
 def _failed(error: ray.train.TrainingFailedError, told: Follower, limit: int) -> str:
     """Return why a run was given up, and what goes on from here."""
     if isinstance(error, ControllerError):  # workers did not start, or Ray itself failed
         why = f"workers could not be started: {cause(error)}"
     else:
         times = "once" if told.failed == 1 else f"{told.failed} times"
-        why = f"workers failed {times}, train.max_failures is {limit}: {told.last_failure}"
+        last = told.last_failure
+        if not told.failed and isinstance(error, WorkerGroupError):  # nothing could be written
+            times, last = f"more than {limit} times", failure(error.worker_failures, [])
+        why = f"workers failed {times}, train.max_failures is {limit}: {last}"
     return f"{why}; the same command resumes from the last checkpoint"
 
 
@@ -144,7 +176,7 @@ def _train(config: dict[str, Any]) -> None:
     folder, log = directory / CHECKPOINTS, directory / metrics_log.NAME
     fence = Fence(directory, copy) if exchange.rank == 0 else None
     start = resume(trainer, folder)
-    nodes = _nodes()
+    nodes = _nodes(start)
     if exchange.rank == 0:
         metrics_log.forget_after(log, start)
     sentence = _start_sentence(start, nodes)
@@ -164,9 +196,9 @@ def _train(config: dict[str, Any]) -> None:
     steps = checkpoint_steps(experiment.train.steps, experiment.train.checkpoint_every)
     advance = partial(Trainer.run, exchange=exchange)
     segments = segments_of(trainer, steps, advance=advance, at_end=at_end)
-    allow = None if fence is None else fence.require
+    allow = _nothing if fence is None else fence.require
     with ExitStack() as stack:
-        soon = None
+        soon = _nothing
         if copy is not None and fence is not None:
             keeper = Keeper(copy, print, allow=fence.require_there)
             soon = stack.enter_context(keeper).soon
@@ -175,14 +207,35 @@ def _train(config: dict[str, Any]) -> None:
         train_segments(segments, report=report)
 
 
-def _nodes() -> tuple[str, ...]:
-    """Return the name of the node of each worker, in the order of ranks."""
-    own = socket.gethostname()
+def _nothing() -> None:
+    """Do nothing: another rank writes, or there is nobody to tell."""
+
+
+def _nodes(step: int) -> tuple[str, ...]:
+    """Return the name of the node of each worker, in the order of ranks.
+
+    Raises:
+        RunFailed: workers found another checkpoint than others, as where a node's view of a shared
+            folder is late; lanes of different steps must never be added up.
+
+    """
+    own = (socket.gethostname(), step)
     if not dist.is_initialized():
-        return (own,)
-    names: list[str] = [own] * dist.get_world_size()
-    dist.all_gather_object(names, own)
-    return tuple(names)
+        return own[:1]
+    found = [own] * dist.get_world_size()
+    dist.all_gather_object(found, own)
+    require_one_start(found)
+    return tuple(name for name, _ in found)
+
+
+def require_one_start(found: Sequence[tuple[str, int]]) -> None:
+    """Raise RunFailed unless all workers, of a node's name and a step, begin at the same step."""
+    if len({step for _, step in found}) > 1:
+        told = ", ".join(f"{step} on {name}" for name, step in found)
+        raise RunFailed(
+            f"all workers must begin from the same checkpoint, they found those of step {told}: "
+            "do all nodes see the same folder?"
+        )
 
 
 def _start_sentence(step: int, nodes: tuple[str, ...]) -> str:

@@ -84,9 +84,9 @@ def sweep(
         )
     best = (max if mode == "max" else min)(finished, key=lambda trial: trial[metric])
     table = {"metric": metric, "mode": mode, "trials": trials}
-    replace_text(directory / TRIALS, json.dumps(table, indent=1) + "\n")
     path = directory / BEST
     replace_text(path, dump(relative(_run_of(experiment, best["values"]), directory)))
+    replace_text(directory / TRIALS, json.dumps(table, indent=1) + "\n")  # last: it says finished
     return SweepResult(path, best["values"], trials)
 
 

@@ -4,6 +4,7 @@ Knows entities and what a fit may have seen of them; does not know rungs, or the
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -12,7 +13,8 @@ from metarec_ray.data.tasks.folds import Fold
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.validation import Validation, fold_validation, validation
-from metarec_ray.training.warm_start import seen_through
+from metarec_ray.training.artifact import GIVEN
+from metarec_ray.training.warm_start import find, seen_through
 
 WHY = "why"
 """Key of a report: why a trial has no value."""
@@ -33,12 +35,14 @@ def judged(experiment: Experiment, store: TaskStore, *, ranks: bool | None = Non
     With `ranks` all are judged by rankings; with None the feedback and the algorithm decide.
 
     Raises:
-        ConfigError: folds cannot be left out of what the experiment learns from.
+        CheckpointError: what the experiment begins with or learns from has no good checkpoint.
+        ConfigError: that has seen the entities, or folds cannot be left out of it.
         DataError: nobody has enough events to judge by.
 
     """
     folds = experiment.sweep.folds
     if folds is None:
+        require_unseen_validation(experiment, store)
         alone = override(experiment, {"train.parts": "train"})
         return [Judged(alone, validation(alone, store, ranks=ranks))]
     require_unseen(experiment, store)
@@ -49,6 +53,29 @@ def judged(experiment: Experiment, store: TaskStore, *, ranks: bool | None = Non
         judge = fold_validation(fit, store, Fold(**without), ranks=ranks)
         found.append(Judged(fit, judge))
     return found
+
+
+def require_unseen_validation(experiment: Experiment, store: TaskStore) -> None:
+    """Raise a ConfigError if a trial would begin with, or learn from, what has seen validation.
+
+    Of the same store is asked, the one that can be recognised: there a run that learned from
+    `train+valid`, or chose weights on validation entities, knows their answers.
+    """
+    for key in GIVEN:
+        given = getattr(experiment.train, key)
+        if given is None:
+            continue
+        path, source = find(Path(given), key=f"train.{key}")
+        if source.state["store_sha256"] != store.manifest.store_sha256:
+            continue
+        was = source.config
+        joins = was.get("blend", {}).get("members") or was.get("second_stage")
+        if joins or was.get("train", {}).get("parts") != "train":
+            raise ConfigError(
+                "a trial is judged on validation entities that it has not seen, which "
+                f"train.{key} has, got {path} of the same store: train that with "
+                "train.parts=train, as one learner"
+            )
 
 
 def require_unseen(experiment: Experiment, store: TaskStore) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import polars as pl
 import torch
 
-from metarec_ray.atomic import replace_text
+from metarec_ray.atomic import replace, replace_text
 from metarec_ray.checkpoint import parameters_sha256
 from metarec_ray.config.experiment import Experiment, override
 from metarec_ray.config.running import Keep
@@ -153,9 +153,7 @@ def write_cell(cell: Cell, measured: Sequence[Measured], facts: dict[str, Any]) 
     """Write both files of a cell; `facts` is its provenance, plain JSON."""
     cell.folder.mkdir(parents=True, exist_ok=True)
     table = pl.concat([_frame(one) for one in measured], how="diagonal")
-    temporary = cell.folder / f".{cell.name}.parquet.tmp"
-    table.write_parquet(temporary)
-    temporary.replace(cell.folder / f"{cell.name}.parquet")
+    replace(cell.folder / f"{cell.name}.parquet", table.write_parquet)
     conditions = [
         {"method": one.method, "kind": one.kind, **one.condition._asdict(), "facts": one.facts}
         for one in measured

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from metarec_ray.atomic import append_line
+
 NAME = "events.jsonl"
 Kind = Literal["started", "failed", "resubmitted", "finished"]
 
@@ -39,8 +41,7 @@ def append(
 ) -> Event:
     """Add one event of now to a run's folder, and return it."""
     event = Event(kind, round(time.time(), 3), sentence, step, nodes)
-    with (folder / NAME).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(event._asdict()) + "\n")
+    append_line(folder / NAME, json.dumps(event._asdict()))
     return event
 
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from metarec_ray.atomic import append_line, replace_text
+
 NAME = "metrics.jsonl"
 _NUMBERS = ("step", "steps", "query_loss")
 
@@ -27,8 +29,7 @@ class Progress(NamedTuple):
 
 def append(path: Path, progress: Progress) -> None:
     """Add one line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(as_line(progress)) + "\n")
+    append_line(path, json.dumps(as_line(progress)))
 
 
 def as_line(progress: Progress) -> dict:
@@ -47,9 +48,7 @@ def forget_after(path: Path, step: int) -> None:
     """Drop lines after `step`, whose steps a resumed run takes again, and incomplete lines."""
     if path.exists():
         kept = [json.dumps(line) + "\n" for line in read(path) if line["step"] <= step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(path)
+        replace_text(path, "".join(kept))
 
 
 def read(path: Path) -> Iterator[dict]:

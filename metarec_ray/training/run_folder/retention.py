@@ -19,16 +19,18 @@ METRIC = "query_loss"
 _REMOVED = ".removed"
 
 
-def retain(folder: Path, keep: Keep) -> list[Path]:
+def retain(folder: Path, keep: Keep, *, written: Path) -> list[Path]:
     """Remove all checkpoints of a run's folder but those to keep; return the removed ones.
 
-    Kept are the `last` newest, and the `best` by `METRIC`, of equal ones the newest; one whose
-    metrics cannot be read is not among the best. A checkpoint is renamed before it is removed:
-    whoever looks finds it whole, or not at all. What a kill left half removed or half written goes,
-    too: nobody else writes while this runs.
+    Kept are the `last` newest of those up to `written`, the one that was written last, and the
+    `best` by `METRIC`, of equal ones the newest; one whose metrics cannot be read is not among the
+    best. A checkpoint is renamed before it is removed: whoever looks finds it whole, or not at all.
+    What a kill left half removed or half written goes, too: nobody else writes while this runs.
     """
     found = checkpoints.committed(folder)
-    kept = {*found[-keep.last :], *_best(found, keep.best)}
+    # A run that went on from before others found them damaged: it will replace them.
+    own = [path for path in found if path.stem <= written.stem]
+    kept = {*own[-keep.last :], *found[len(own) :], *_best(found, keep.best)}
     for ending in (_REMOVED, TEMPORARY):
         for path in folder.glob(f".step-*{ending}"):
             shutil.rmtree(path, ignore_errors=True)

@@ -31,14 +31,14 @@ class Saver:
         folder: Path,
         keep: Keep,
         *,
-        allow: Callable[[], None] | None = None,
-        written: Callable[[], None] | None = None,
+        allow: Callable[[], None] = lambda: None,
+        written: Callable[[], None] = lambda: None,
         patience_s: float = PATIENCE_S,
     ):
         """Make one for the checkpoints in `folder`.
 
-        `allow` is called before each write, and raises an error if it must not be made; `written`
-        after each.
+        `allow` raises RunFailed if nothing must be written, and is asked before each change;
+        `written` is called after each write.
         """
         self.folder, self.keep, self.patience_s = folder, keep, patience_s
         self.allow, self.written = allow, written
@@ -77,12 +77,11 @@ class Saver:
 
     def _write(self, checkpoint: Checkpoint) -> None:
         try:
-            if self.allow is not None:
-                self.allow()
-            checkpoints.save_step(checkpoint, self.folder)
-            retain(self.folder, self.keep)
-            if self.written is not None:
-                self.written()
+            self.allow()
+            written = checkpoints.save_step(checkpoint, self.folder, allow=self.allow)
+            self.allow()  # others may have taken over: what they are writing looks left over
+            retain(self.folder, self.keep, written=written)
+            self.written()
         except BaseException as error:  # told where it is waited for
             self._failure = error
 

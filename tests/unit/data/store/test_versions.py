@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from metarec_ray.data.store import versions
 from metarec_ray.data.store.manifest import SCHEMA_VERSION, FileEntry, Manifest, load, verify
 from metarec_ray.data.store.versions import Staging, building, complete, prune, publish
 from metarec_ray.errors import DataError
+from tests.unit.failing_disk import FAULTS, NOTHING, Killed, failing
 
 
 def written(staging: Staging, like: Manifest, content: str, **older: FileEntry) -> Manifest:
@@ -152,6 +154,51 @@ def test_a_publication_that_was_cut_short_is_completed(tmp_path: Path, like: Man
     (store / "manifest.json").unlink()
     complete(store)
     assert load(store) == second
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_writer_that_fails_at_any_call_leaves_the_old_version_or_the_new(
+    tmp_path: Path, like: Manifest, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    base, seen = tmp_path / "base", set()
+    before = [published(base, like, content, keep=2) for content in ("0", "00")][1]
+    shutil.copytree(base, tmp_path / "count")
+    with failing(monkeypatch, -1, NOTHING) as disk:
+        published(tmp_path / "count", like, "new", keep=2)
+    for at in range(disk.calls):
+        store = tmp_path / f"store-{at}"
+        shutil.copytree(base, store)
+        with suppress(OSError, DataError, Killed), failing(monkeypatch, at, FAULTS[kind]):
+            published(store, like, "new", keep=2)
+        found = load(store)
+        verify(store, found)
+        assert found == before or found.tasks == len("new")
+        seen.add(found == before)
+        for number in versions.versions(store):  # every one that can be asked for is whole
+            verify(store, load(store, number))
+        complete(store)
+        verify(store, load(store))
+        assert published(store, like, "last", keep=1).tasks == len("last")
+        assert len(versions.versions(store)) == 1
+    assert seen == {True, False}
+
+
+def test_a_disk_that_refuses_is_not_said_to_be_another_writer(
+    tmp_path: Path, like: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+
+    def full(path: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    with building(store, "a") as staging:
+        made = written(staging, like, "a")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", full)
+            with pytest.raises(OSError, match="No space left"):
+                publish(staging, made, keep=1)
+        publish(staging, made, keep=1)  # once there is room
+    assert load(store) == made
 
 
 def test_versions_are_not_removed_while_one_is_written(tmp_path: Path, like: Manifest) -> None:

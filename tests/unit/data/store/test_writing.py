@@ -1,4 +1,7 @@
 import json
+import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +14,9 @@ from metarec_ray.data.store.manifest import Manifest, load, verify
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.errors import DataError
 from tests.unit.data.store.small import store
+from tests.unit.failing_disk import FAULTS, NOTHING, Killed, failing
+
+CASES = int(os.environ.get("METAREC_CASES", "60"))
 
 # Entities 1..10 begin at 1..10 s: the cutoff is 9 s (0.8 * 9 = 7.2, rounded up to place 8), so 9
 # and 10 are test; of the other 8 the one that began last is valid. All meet item 5 at 20 s.
@@ -225,3 +231,25 @@ def test_the_settings_of_a_store_of_items_read_the_same_log_again(tmp_path: Path
     assert build_store(read_log(asked), asked, tmp_path / "again").store_sha256 == (
         whole.manifest.store_sha256
     )
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_store_whose_writing_fails_anywhere_is_the_old_one_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    old, new = settings(tmp_path), settings(tmp_path, buckets=2)
+    logs = [read_log(asked) for asked in (old, new)]
+    base = tmp_path / "base"
+    hashes = [build_store(logs[0], old, base).store_sha256]
+    shutil.copytree(base, tmp_path / "count")
+    with failing(monkeypatch, -1, NOTHING) as disk:
+        hashes.append(build_store(logs[1], new, tmp_path / "count").store_sha256)
+    for at in range(0, disk.calls, max(1, 16 * disk.calls // CASES)):
+        path = tmp_path / f"store-{at}"
+        shutil.copytree(base, path)
+        with suppress(OSError, DataError, Killed), failing(monkeypatch, at, FAULTS[kind]):
+            build_store(logs[1], new, path)
+        found = load(path)
+        verify(path, found)
+        assert found.store_sha256 in hashes
+        assert build_store(logs[1], new, path).store_sha256 == hashes[1]

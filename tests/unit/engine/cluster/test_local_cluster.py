@@ -41,6 +41,15 @@ def test_the_head_listens_for_jobs_on_the_loopback_interface_only(tmp_path: Path
     assert "--block" in line
 
 
+def test_a_silent_node_is_given_up_within_half_a_minute_unless_the_shell_says_otherwise() -> None:
+    # A period may just have begun; each check waits for its time-out, and a period for the next.
+    found = local_cluster._environment({}, "mark")
+    period, timeout, times = (float(found[name]) for name in local_cluster.HEALTH)
+    assert (period + times * timeout + (times - 1) * period) / 1000 == 21
+    own = {"RAY_health_check_timeout_ms": "60000"}
+    assert local_cluster._environment(own, "mark")["RAY_health_check_timeout_ms"] == "60000"
+
+
 def test_no_state_file_is_no_cluster(environ: dict[str, str]) -> None:
     assert local_cluster.current(environ) is None
 

@@ -100,6 +100,22 @@ def test_a_wrong_configuration_is_not_tried_again(tmp_path: Path) -> None:
     assert len(cluster.submitted) == 1
 
 
+def test_one_that_ran_and_is_refused_then_waits_for_what_is_missing(tmp_path: Path) -> None:
+    # The node of the driver and of a worker is gone: there are too few CPUs until it is back.
+    refused = {"status": "FAILED", "driver_exit_code": 2}
+    cluster = Played(LOST, refused, DONE)
+    said, supervisor = supervised(cluster, tmp_path)
+    assert supervisor.run() == 0
+    assert "train-1-2 is submitted again (2 of 2 without anything new): it was refused" in said[3]
+    assert cluster.now == 1000 + 30 * 2
+    cluster = Played(*[LOST, refused, refused, refused])
+    with pytest.raises(RunFailed, match=r"train-1-3 was one too many: it was refused, which"):
+        supervised(cluster, tmp_path)[1].run()
+    # What a first one kept was no wrong input, whatever it ended with.
+    cluster = Played(refused, DONE, folder=tmp_path, keeps=True)
+    assert supervised(cluster, tmp_path)[1].run() == 0
+
+
 def test_what_the_user_stopped_stays_stopped(tmp_path: Path) -> None:
     cluster = Played({"status": "STOPPED"})
     with pytest.raises(RunFailed, match="it was stopped: train-1-1"):

@@ -20,9 +20,11 @@ from metarec_ray.engine.train.following import (
     cause,
     failure,
 )
-from metarec_ray.engine.train.workers import _failed
+from metarec_ray.engine.train.workers import _failed, require_one_start
+from metarec_ray.errors import CheckpointError, RunFailed
 from metarec_ray.training.run_folder import events_log
 from metarec_ray.training.run_folder.events_log import Event
+from tests.unit.failing_disk import FAULTS, failing
 
 STARTED = Event("started", 0.0, "2 workers on a, b from step 0", 0, ("a", "b"))
 HUNG = WorkerHealthCheckTimeoutError("A worker health check has been hanging")
@@ -119,6 +121,24 @@ def test_a_run_that_is_given_up_says_how_often_it_failed(
         f"workers failed {word}, train.max_failures is {times - 1}: rank 1: killed; "
         "the same command resumes from the last checkpoint"
     )
+
+
+def test_a_run_on_a_full_disk_says_why_it_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: dict[int, Exception] = {0: CheckpointError("a checkpoint must be writable, got [28]")}
+    with failing(monkeypatch, 0, FAULTS["a full disk"]):
+        Failures(tmp_path).after_exception(None, errors)
+    assert _failed(WorkerGroupError("x", errors), follower(tmp_path, []), 3) == (
+        "workers failed more than 3 times, train.max_failures is 3: rank 0: a checkpoint must be "
+        "writable, got [28]; the same command resumes from the last checkpoint"
+    )
+
+
+def test_workers_that_found_different_checkpoints_do_not_begin() -> None:
+    require_one_start([("a", 40), ("b", 40)])
+    with pytest.raises(RunFailed, match=r"found those of step 40 on a, 80 on b: do all nodes see"):
+        require_one_start([("a", 40), ("b", 80)])
 
 
 def test_workers_that_never_started_have_not_failed(tmp_path: Path) -> None:

@@ -90,6 +90,18 @@ def test_a_run_whose_last_checkpoint_is_the_last_is_finished(
     assert found(tmp_path).state == state
 
 
+@pytest.mark.parametrize("name", ["state.json", "config.json"])
+@pytest.mark.parametrize(
+    "text", ["null", "[]", "3", '"x"', '{"train": null}', '{"step": null}', "{"]
+)
+def test_a_run_whose_last_checkpoint_is_damaged_is_not_finished(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    saved(tmp_path, 100, ago=5)
+    (tmp_path / CHECKPOINTS / "step-00000100" / name).write_text(text)
+    assert found(tmp_path).state == "stopped"
+
+
 def test_the_member_that_moved_last_is_what_is_told(tmp_path: Path) -> None:
     line(tmp_path / "members" / "ridge", 100, ago=50)
     line(tmp_path / "members" / "attention", 7, ago=2)

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
+from metarec_ray.checkpoint import save_step
 from metarec_ray.config.experiment import Experiment, override, parse
 from metarec_ray.data.tasks.folds import fold_of_entities
 from metarec_ray.data.tasks.task_store import TaskStore
-from metarec_ray.engine.tune.judged import joined, judged, require_unseen
+from metarec_ray.engine.tune.judged import joined, judged, require_unseen, require_unseen_validation
 from metarec_ray.engine.tune.trial import reported
 from metarec_ray.errors import ConfigError, DataError
 from metarec_ray.training.fit import fit
 
+MEMBERS = {"a": {"algorithm.name": "popularity"}, "b": {"algorithm.name": "item_knn"}}
 EVALUATE = {"ks": [0, 2], "query_size": 2, "min_positives": 4}
 
 
@@ -90,6 +92,34 @@ def test_what_has_seen_the_folds_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         require_unseen(asked(**keys), store)
+
+
+@pytest.mark.parametrize("key", ["init_from", "teacher"])
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({}, True),
+        ({"train__parts": "train"}, False),
+        ({"train__parts": "train", "blend__members": MEMBERS}, True),
+    ],
+)
+def test_what_has_seen_validation_is_refused_without_folds(
+    store: TaskStore, tmp_path: Path, key: str, changes: dict[str, Any], refused: bool
+) -> None:
+    source = asked(sweep__folds=None, algorithm__name="popularity", **changes)
+    plain = override(source, {"blend.members": {}})
+    made = fit(plain, store)._replace(config=source.model_dump(mode="json"))
+    path = save_step(made, tmp_path / "checkpoints")
+    sweep = asked(sweep__folds=None, **{f"train__{key}": str(tmp_path)})
+    if not refused:
+        require_unseen_validation(sweep, store)
+        return
+    told = rf"which train.{key} has, got {path} of the same store: train that with train.parts=tr"
+    with pytest.raises(ConfigError, match=told):
+        require_unseen_validation(sweep, store)
+    elsewhere = made._replace(state=made.state | {"store_sha256": "of another store"})
+    save_step(elsewhere, tmp_path / "checkpoints")
+    require_unseen_validation(sweep, store)
 
 
 def test_folds_of_entities_need_entities_that_are_judged(store: TaskStore) -> None:

@@ -1,18 +1,23 @@
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from metarec_ray.config.experiment import override
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import NotFinite
-from metarec_ray.evaluation.bench.cells import make_cell, read_cell
+from metarec_ray.evaluation.bench.cells import make_cell, read_cell, write_cell
 from metarec_ray.evaluation.bench.lineup import Entry
 from metarec_ray.evaluation.bench.run import Tuned, run, tune
 from metarec_ray.evaluation.validation import validation
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.training.fit import fit_histories
 from tests.unit.evaluation.bench.small import EASE, cell, experiment
+from tests.unit.failing_disk import FAULTS, NOTHING, Killed, failing
+
+TABLES = ((pl.DataFrame, "write_parquet", 1),)
 
 
 def ticking(*times: float) -> Callable[[], float]:
@@ -96,3 +101,25 @@ def test_a_cell_of_ratings_has_a_row_a_scenario(ratings: TaskStore, tmp_path: Pa
     assert found is not None
     assert found[0][0].condition.scenario == "user_cold"
     assert found[0][0].values["squared_error"].mean() > 0
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_cell_that_could_not_be_written_is_whole_or_none(
+    store: TaskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    ours = cell(store, tmp_path, experiment())
+    run(ours, Tuned({"algorithm.penalty": 5.0}))
+    made = read_cell(ours)
+    assert made is not None
+    measured, facts = made
+    with failing(monkeypatch, -1, NOTHING, TABLES) as disk:
+        write_cell(ours, measured, facts)
+    for at in range(disk.calls):
+        for path in tmp_path.glob(f"{ours.name}*"):
+            path.unlink()
+        with suppress(OSError, Killed), failing(monkeypatch, at, FAULTS[kind], TABLES):
+            write_cell(ours, measured, facts)
+        found = read_cell(ours)
+        assert found is None or found[1] == facts
+    write_cell(ours, measured, facts)
+    assert read_cell(ours) is not None

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from metarec_ray.checkpoint import METRICS, Checkpoint, committed, latest, save_step
+from metarec_ray.checkpoint import step_path as at
 from metarec_ray.config.running import Keep, Train
 from metarec_ray.training.run_folder.retention import retain
 
@@ -38,17 +39,17 @@ def steps(folder: Path) -> list[int]:
 )
 def test_the_newest_and_the_best_stay(tmp_path: Path, keep: Keep, left: list[int]) -> None:
     saved(tmp_path)
-    gone = retain(tmp_path, keep)
+    gone = retain(tmp_path, keep, written=at(tmp_path, 50))
     assert steps(tmp_path) == left
     assert sorted([*left, *(int(path.name.removeprefix("step-")) for path in gone)]) == [*LOSSES]
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-{n:08d}" for n in left]
-    assert retain(tmp_path, keep) == []
+    assert retain(tmp_path, keep, written=at(tmp_path, 50)) == []
 
 
 def test_one_without_a_loss_or_with_unreadable_metrics_is_not_the_best(tmp_path: Path) -> None:
     saved(tmp_path, {1: None, 2: 5.0, 3: 0.5, 4: 9.0})
     (tmp_path / "step-00000003" / METRICS).write_text("{")
-    retain(tmp_path, Keep(last=1, best=1))
+    retain(tmp_path, Keep(last=1, best=1), written=at(tmp_path, 4))
     assert steps(tmp_path) == [2, 4]
 
 
@@ -57,8 +58,20 @@ def test_what_a_kill_left_half_removed_is_removed_and_never_read(tmp_path: Path)
     (tmp_path / "step-00000010").rename(tmp_path / ".step-00000010.removed")
     (tmp_path / ".step-00000010.removed" / METRICS).unlink()
     assert steps(tmp_path) == [20, 30, 40, 50]
-    retain(tmp_path, Keep(last=9))
+    retain(tmp_path, Keep(last=9), written=at(tmp_path, 50))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_one_that_was_just_written_stays_beside_damaged_later_ones(tmp_path: Path) -> None:
+    # A run that went on from step 20, past damage, has written step 30 anew.
+    saved(tmp_path)
+    for step in (40, 50):
+        (at(tmp_path, step) / METRICS).write_text("{}")
+    retain(tmp_path, Keep(last=1), written=at(tmp_path, 30))
+    assert steps(tmp_path) == [30, 40, 50]
+    found = latest(tmp_path)
+    assert found is not None
+    assert found[1].state["step"] == 30
 
 
 def test_a_disk_that_refuses_to_remove_stops_nothing(
@@ -70,7 +83,7 @@ def test_a_disk_that_refuses_to_remove_stops_nothing(
         raise PermissionError(path, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    assert retain(tmp_path, Keep(last=2)) == []
+    assert retain(tmp_path, Keep(last=2), written=at(tmp_path, 50)) == []
     found = latest(tmp_path)
     assert found is not None
     assert found[1].state["step"] == 50

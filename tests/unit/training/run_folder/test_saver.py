@@ -1,6 +1,7 @@
 """Checkpoints written beside training: in order, of the moment they were asked for, and told."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,9 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Let writes wait for the event."""
     go, real = threading.Event(), checkpoints.save_step
 
-    def waiting(checkpoint: Checkpoint, folder: Path) -> Path:
+    def waiting(checkpoint: Checkpoint, folder: Path, *, allow: Callable[[], None]) -> Path:
         assert go.wait(30)
-        return real(checkpoint, folder)
+        return real(checkpoint, folder, allow=allow)
 
     monkeypatch.setattr(checkpoints, "save_step", waiting)
     return go
