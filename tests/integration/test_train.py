@@ -9,10 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from metarec_ray.checkpoint import CHECKPOINTS
+from metarec_ray.checkpoint import CHECKPOINTS, parameters_sha256
 from metarec_ray.config.experiment import Experiment, override, parse
-from metarec_ray.engine.train.driver import train
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.engine.train.driver import TrainResult, train
 from metarec_ray.errors import CheckpointError, ConfigError
+from metarec_ray.training.fit import fit
 from metarec_ray.training.run_folder import metrics_log
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -44,11 +46,17 @@ def run(settings: Experiment) -> str:
 
 
 @pytest.fixture(scope="module")
-def clean(
+def finished(
     ray_session: None, synthetic_store: Path, tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    folder = tmp_path_factory.mktemp("clean")
-    return run(experiment(folder, synthetic_store))
+) -> tuple[Experiment, TrainResult]:
+    """A run of two workers that nothing happened to."""
+    settings = experiment(tmp_path_factory.mktemp("clean"), synthetic_store)
+    return settings, train(settings, data_dir=None, progress=quiet)
+
+
+@pytest.fixture
+def clean(finished: tuple[Experiment, TrainResult]) -> str:
+    return finished[1].parameters_sha256
 
 
 def test_one_and_two_workers_give_the_same_parameters(
@@ -62,9 +70,9 @@ def test_sampled_negatives_and_touched_rows_give_the_same_parameters_too(
     ray_session: None, synthetic_store: Path, tmp_path: Path
 ) -> None:
     sampled = {"train.tasks": {"negatives": 20}, "train.reference_items": 10, "train.steps": 10}
-    two = experiment(tmp_path / "two", synthetic_store, **sampled)
-    one = experiment(tmp_path / "one", synthetic_store, **{**sampled, "train.num_workers": 1})
-    assert run(two) == run(one)
+    two = experiment(tmp_path, synthetic_store, **sampled)
+    alone = fit(two, TaskStore.open(synthetic_store))
+    assert run(two) == parameters_sha256(alone.model)
 
 
 def test_a_killed_worker_restarts_and_ends_with_the_same_parameters(
@@ -88,14 +96,12 @@ def test_a_killed_worker_restarts_and_ends_with_the_same_parameters(
 
 
 def test_the_same_command_again_has_nothing_to_do(
-    clean: str, synthetic_store: Path, tmp_path: Path
+    finished: tuple[Experiment, TrainResult],
 ) -> None:
     said: list[str] = []
-    settings = experiment(tmp_path, synthetic_store, **{"train.steps": 10})
-    first = train(settings, data_dir=None, progress=quiet)
-    again = train(settings, data_dir=None, progress=said.append)
-    assert again == first
-    assert said == ["train: already at step 10 of 10"]
+    settings, first = finished
+    assert train(settings, data_dir=None, progress=said.append) == first
+    assert said == [f"train: already at step {STEPS} of {STEPS}"]
 
 
 def test_ctrl_c_is_an_interrupt_and_the_run_resumes_to_the_same_parameters(
@@ -117,11 +123,9 @@ def test_ctrl_c_is_an_interrupt_and_the_run_resumes_to_the_same_parameters(
 
 
 def test_a_run_does_not_resume_with_another_configuration(
-    clean: str, synthetic_store: Path, tmp_path: Path
+    finished: tuple[Experiment, TrainResult],
 ) -> None:
-    settings = experiment(tmp_path, synthetic_store, **{"train.steps": 10})
-    run(settings)
-    changed = override(settings, {"train.outer_lr": 0.5})
+    changed = override(finished[0], {"train.outer_lr": 0.5})
     with pytest.raises(CheckpointError, match=r"train.outer_lr was .* choose another run.dir"):
         run(changed)
 
