@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -80,11 +79,15 @@ def test_a_killed_worker_restarts_and_ends_with_the_same_parameters(
 ) -> None:
     killed: list[int] = []
     settings = experiment(tmp_path, synthetic_store)
-    killer = threading.Thread(target=_kill_a_worker, args=(tmp_path, killed))
+    ended = threading.Event()
+    killer = threading.Thread(target=_kill_a_worker, args=(tmp_path, killed, ended))
     killer.start()
     said: list[str] = []
-    found = train(settings, data_dir=None, progress=said.append).parameters_sha256
-    killer.join()
+    try:
+        found = train(settings, data_dir=None, progress=said.append).parameters_sha256
+    finally:
+        ended.set()
+        killer.join()
     assert len(killed) == 1
     assert found == clean
     told = [line for line in said if line.startswith(("train: failed", "train: going on"))]
@@ -138,16 +141,14 @@ def test_a_named_store_of_another_feedback_is_refused(
         run(ratings)
 
 
-def _kill_a_worker(folder: Path, killed: list[int]) -> None:
+def _kill_a_worker(folder: Path, killed: list[int], ended: threading.Event) -> None:
     """Send SIGKILL to one train worker once a checkpoint is there."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        workers = _workers()
-        if workers and any((folder / CHECKPOINTS).glob("step-*/COMMITTED")):
+    while not ended.wait(0.02):
+        # To look through all processes takes longer than to look for a file: the file first.
+        if any((folder / CHECKPOINTS).glob("step-*/COMMITTED")) and (workers := _workers()):
             os.kill(workers[-1].pid, signal.SIGKILL)
             killed.append(workers[-1].pid)
             return
-        time.sleep(0.02)
 
 
 def _workers() -> list[psutil.Process]:
