@@ -88,7 +88,7 @@ def test_a_second_stage_takes_up_the_folds_it_has_and_gives_the_bits_of_one_proc
         synthetic_store,
         algorithm={"name": "maml"},
         model={"dim": 4},
-        train={"steps": 2, "lanes": 2},
+        train={"steps": 2, "lanes": 2, "num_workers": 1},
         second_stage={"folds": 2, "candidates": 10, "ranker": {"epochs": 1}},
     )
     said: list[str] = []

@@ -3,16 +3,17 @@
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from metarec_ray.checkpoint import CHECKPOINTS
+from metarec_ray.checkpoint import CHECKPOINTS, parameters_sha256
 from metarec_ray.config.experiment import Experiment, override, parse
-from metarec_ray.engine.train.driver import train
+from metarec_ray.data.tasks.task_store import TaskStore
+from metarec_ray.engine.train.driver import TrainResult, train
 from metarec_ray.errors import CheckpointError, ConfigError
+from metarec_ray.training.fit import fit
 from metarec_ray.training.run_folder import metrics_log
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -44,11 +45,17 @@ def run(settings: Experiment) -> str:
 
 
 @pytest.fixture(scope="module")
-def clean(
+def finished(
     ray_session: None, synthetic_store: Path, tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    folder = tmp_path_factory.mktemp("clean")
-    return run(experiment(folder, synthetic_store))
+) -> tuple[Experiment, TrainResult]:
+    """A run of two workers that nothing happened to."""
+    settings = experiment(tmp_path_factory.mktemp("clean"), synthetic_store)
+    return settings, train(settings, data_dir=None, progress=quiet)
+
+
+@pytest.fixture
+def clean(finished: tuple[Experiment, TrainResult]) -> str:
+    return finished[1].parameters_sha256
 
 
 def test_one_and_two_workers_give_the_same_parameters(
@@ -62,9 +69,9 @@ def test_sampled_negatives_and_touched_rows_give_the_same_parameters_too(
     ray_session: None, synthetic_store: Path, tmp_path: Path
 ) -> None:
     sampled = {"train.tasks": {"negatives": 20}, "train.reference_items": 10, "train.steps": 10}
-    two = experiment(tmp_path / "two", synthetic_store, **sampled)
-    one = experiment(tmp_path / "one", synthetic_store, **{**sampled, "train.num_workers": 1})
-    assert run(two) == run(one)
+    two = experiment(tmp_path, synthetic_store, **sampled)
+    alone = fit(two, TaskStore.open(synthetic_store))
+    assert run(two) == parameters_sha256(alone.model)
 
 
 def test_a_killed_worker_restarts_and_ends_with_the_same_parameters(
@@ -72,11 +79,15 @@ def test_a_killed_worker_restarts_and_ends_with_the_same_parameters(
 ) -> None:
     killed: list[int] = []
     settings = experiment(tmp_path, synthetic_store)
-    killer = threading.Thread(target=_kill_a_worker, args=(tmp_path, killed))
+    ended = threading.Event()
+    killer = threading.Thread(target=_kill_a_worker, args=(tmp_path, killed, ended))
     killer.start()
     said: list[str] = []
-    found = train(settings, data_dir=None, progress=said.append).parameters_sha256
-    killer.join()
+    try:
+        found = train(settings, data_dir=None, progress=said.append).parameters_sha256
+    finally:
+        ended.set()
+        killer.join()
     assert len(killed) == 1
     assert found == clean
     told = [line for line in said if line.startswith(("train: failed", "train: going on"))]
@@ -88,14 +99,12 @@ def test_a_killed_worker_restarts_and_ends_with_the_same_parameters(
 
 
 def test_the_same_command_again_has_nothing_to_do(
-    clean: str, synthetic_store: Path, tmp_path: Path
+    finished: tuple[Experiment, TrainResult],
 ) -> None:
     said: list[str] = []
-    settings = experiment(tmp_path, synthetic_store, **{"train.steps": 10})
-    first = train(settings, data_dir=None, progress=quiet)
-    again = train(settings, data_dir=None, progress=said.append)
-    assert again == first
-    assert said == ["train: already at step 10 of 10"]
+    settings, first = finished
+    assert train(settings, data_dir=None, progress=said.append) == first
+    assert said == [f"train: already at step {STEPS} of {STEPS}"]
 
 
 def test_ctrl_c_is_an_interrupt_and_the_run_resumes_to_the_same_parameters(
@@ -117,11 +126,9 @@ def test_ctrl_c_is_an_interrupt_and_the_run_resumes_to_the_same_parameters(
 
 
 def test_a_run_does_not_resume_with_another_configuration(
-    clean: str, synthetic_store: Path, tmp_path: Path
+    finished: tuple[Experiment, TrainResult],
 ) -> None:
-    settings = experiment(tmp_path, synthetic_store, **{"train.steps": 10})
-    run(settings)
-    changed = override(settings, {"train.outer_lr": 0.5})
+    changed = override(finished[0], {"train.outer_lr": 0.5})
     with pytest.raises(CheckpointError, match=r"train.outer_lr was .* choose another run.dir"):
         run(changed)
 
@@ -134,16 +141,14 @@ def test_a_named_store_of_another_feedback_is_refused(
         run(ratings)
 
 
-def _kill_a_worker(folder: Path, killed: list[int]) -> None:
+def _kill_a_worker(folder: Path, killed: list[int], ended: threading.Event) -> None:
     """Send SIGKILL to one train worker once a checkpoint is there."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        workers = _workers()
-        if workers and any((folder / CHECKPOINTS).glob("step-*/COMMITTED")):
+    while not ended.wait(0.02):
+        # To look through all processes takes longer than to look for a file: the file first.
+        if any((folder / CHECKPOINTS).glob("step-*/COMMITTED")) and (workers := _workers()):
             os.kill(workers[-1].pid, signal.SIGKILL)
             killed.append(workers[-1].pid)
             return
-        time.sleep(0.02)
 
 
 def _workers() -> list[psutil.Process]:
