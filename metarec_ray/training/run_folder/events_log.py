@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 NAME = "events.jsonl"
-Kind = Literal["started", "failed", "resubmitted", "finished"]
+Kind = Literal["started", "failed", "resubmitted", "finished", "tracking"]
 
 
 class Event(NamedTuple):
@@ -19,7 +19,8 @@ class Event(NamedTuple):
 
     Attributes:
         kind: `started`: workers begin, or begin again; `failed`: some of them are gone;
-            `resubmitted`: its driver was, and a supervisor begins it again.
+            `resubmitted`: its driver was, and a supervisor begins it again; `tracking`: who is told
+            of the run does not answer, which changes nothing in it.
         time: seconds since 1970.
         sentence: for people.
         step: of the run, where it is known.
@@ -42,6 +43,11 @@ def append(
     with (folder / NAME).open("a", encoding="utf-8") as file:
         file.write(json.dumps(event._asdict()) + "\n")
     return event
+
+
+def read_own(folder: Path) -> Iterator[Event]:
+    """Yield the events of the run itself, as `read`, without those of who is told of it."""
+    return (event for event in read(folder) if event.kind != "tracking")
 
 
 def read(folder: Path) -> Iterator[Event]:
