@@ -49,8 +49,8 @@ test-chaos: $(READY) ## tests that kill and stop processes, on two machines too 
 test-cases: $(READY) ## ten thousand random logs, written and read back, as many adversarial catalogues and damaged checkpoints
 	METAREC_CASES=10000 $(PYTEST) tests/unit/data/log/test_round_trip.py tests/unit/inference/test_exactness.py tests/unit/test_checkpoint_damage.py tests/unit/data/store/test_writing.py
 
-test-extras: $(READY) $(EXTRAS)/.ready ## tests of Delta, Iceberg, S3 and optuna, with packages of their own in .extras
-	PYTHONPATH='$(CURDIR)/$(EXTRAS)' $(PYTEST) tests/integration/test_table_formats.py tests/integration/test_object_stores.py tests/integration/test_remote_runs.py tests/integration/test_optuna.py tests/unit/engine/tune/test_parzen.py
+test-extras: $(READY) $(EXTRAS)/.ready ## tests of Delta, Iceberg, S3, optuna and MLflow, with packages of their own in .extras
+	PYTHONPATH='$(CURDIR)/$(EXTRAS)' $(PYTEST) tests/integration/test_table_formats.py tests/integration/test_object_stores.py tests/integration/test_remote_runs.py tests/integration/test_optuna.py tests/integration/test_mlflow.py tests/unit/engine/tune/test_parzen.py
 
 # Apart from .venv and without dependencies: what .venv has stays as constraints.txt pins it.
 $(EXTRAS)/.ready: constraints-extras.txt $(READY)

@@ -24,8 +24,13 @@ HOW = frozenset(
         "train.checkpoint_every",
         "train.keep.last",
         "train.keep.best",
+        "train.mlflow",
+        "train.tensorboard",
         "sweep.max_concurrent",
         "sweep.cpus_per_trial",
+        "sweep.mlflow",
+        "bench.mlflow",
+        "bench.tensorboard",
     )
 )
 """Keys that say how a run is computed, not what it computes."""

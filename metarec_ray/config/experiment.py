@@ -110,7 +110,7 @@ def parse(tree: dict[str, Any], place: str) -> Experiment:
     """
     may_be_none = [key for key, field in Experiment.model_fields.items() if field.default is None]
     tree = {k: {} if v is None and k not in may_be_none else v for k, v in tree.items()}
-    tree = _named(tree, "algorithm", BayesianHead().name)
+    tree = _swept(_named(tree, "algorithm", BayesianHead().name), place)
     for section, (part, name) in _NAMED.items():
         if isinstance(tree.get(section), dict):
             tree = {**tree, section: _named(tree[section], part, name)}
@@ -158,6 +158,25 @@ def override_from(experiment: Experiment, overrides: Sequence[str]) -> Experimen
 def override(experiment: Experiment, values: dict[str, Any]) -> Experiment:
     """Return the experiment with dotted keys replaced; ConfigError as in `load`."""
     return parse(assigned(tree_of(experiment), values), "an override")
+
+
+def _swept(tree: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return the tree with `tune.mlflow` as `sweep.mlflow`: what `metarec tune` reads is `sweep`.
+
+    Raises:
+        ConfigError: `tune` holds another key, or both are set.
+
+    """
+    given = tree.get("tune")
+    if given is None:
+        return tree
+    if not isinstance(given, dict) or set(given) != {"mlflow"}:
+        raise ConfigError(f"what metarec tune reads is the section sweep, got tune ({place}: tune)")
+    sweep = tree.get("sweep", {})
+    if not isinstance(sweep, dict) or sweep.get("mlflow", given["mlflow"]) != given["mlflow"]:
+        raise ConfigError(f"tune.mlflow is sweep.mlflow, which is set too ({place}: tune.mlflow)")
+    rest = {key: value for key, value in tree.items() if key != "tune"}
+    return rest | {"sweep": {**sweep, **given}}
 
 
 def _named(tree: dict[str, Any], section: str, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydantic import (
 
 from metarec_ray.algorithms.second_stage.rankers.networks import Networks
 from metarec_ray.algorithms.second_stage.rankers.union import AnyRanker
+from metarec_ray.config.tracking import TrackingUri
 from metarec_ray.data.protocol_settings import (
     CrossDomain,
     ItemKshot,
@@ -157,6 +158,8 @@ class Bench(Settings):
         cpu_minutes: a cell (one learner, one seed) that takes more is flagged in its rows; tuning a
             rival stops before its next candidate once half of it is spent.
         learners: name -> a learner; adds to the known ones, or replaces one.
+        mlflow: tracking URI of MLflow, for the bench and its cells; None for no tracking there.
+        tensorboard: write event files for TensorBoard into the folder `tensorboard` of the bench.
 
     """
 
@@ -165,3 +168,5 @@ class Bench(Settings):
     learners: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")], BenchLearner] = Field(
         default={}
     )
+    mlflow: TrackingUri | None = None
+    tensorboard: bool = False

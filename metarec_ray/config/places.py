@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from metarec_ray.config import tracking
 from metarec_ray.data.datasets import by_name
 from metarec_ray.data.log.sources import SYNTHETIC
 from metarec_ray.errors import DataError
@@ -30,6 +31,8 @@ ROWS = (
 )
 KEYS = (*OWN, LOG, *TABLES, *ROWS)
 """Every key that is a path."""
+TRACKING = (("train", "mlflow"), ("sweep", "mlflow"), ("bench", "mlflow"))
+"""Tracking URIs, which may hold one: what a run tells stays where it is when the run is moved."""
 
 
 def beside(tree: Tree, folder: Path) -> Tree:
@@ -76,6 +79,9 @@ def absolute(tree: Tree, folder: Path) -> Tree:
         return str((folder / path).resolve())
 
     _replace(tree, (*TABLES, *ROWS), side)
+    for section, last in _sections(tree, TRACKING):
+        if section.get(last) is not None:
+            section[last] = tracking.absolute(section[last], str(folder))
     return tree
 
 

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from metarec_ray.algorithms.losses.union import AnyLoss
+from metarec_ray.config.tracking import TrackingUri
 from metarec_ray.core.parameters import Part
 from metarec_ray.data.files.paths import identity, is_remote, split
 from metarec_ray.data.setting_types import Place, Settings
@@ -163,6 +164,8 @@ class Train(Settings):
             this period included; the others are of this period alone.
         anchor: how strongly the parameters of a period are drawn to those it began with (L2-SP), in
             the units of `weight_decay`; 0 for not at all.
+        mlflow: tracking URI of MLflow; None for no tracking there.
+        tensorboard: write event files for TensorBoard into the run's folder `tensorboard`.
 
     """
 
@@ -197,6 +200,8 @@ class Train(Settings):
     periods: Annotated[int, Field(ge=1, le=1000)] = 1
     replay: Annotated[float, Field(ge=0, le=1)] = 1.0
     anchor: Annotated[float, Field(ge=0)] = 1.0
+    mlflow: TrackingUri | None = None
+    tensorboard: bool = False
 
     def outer_loop(self) -> dict[str, Any]:
         """Return the keys set here that a learner without an outer loop cannot follow."""

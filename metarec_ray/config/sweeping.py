@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from metarec_ray.config.tracking import TrackingUri
 from metarec_ray.data.setting_types import Settings
 
 Value = bool | int | float | str | None
@@ -99,6 +100,8 @@ class Sweep(Settings):
         max_concurrent: trials beside each other; None for one a CPU of the cluster.
         cpus_per_trial: CPUs that a trial asks for; less than one leaves room for whoever waits for
             it.
+        mlflow: tracking URI of MLflow, for the sweep and its trials; None for no tracking there.
+            Also called `tune.mlflow`.
 
     """
 
@@ -113,6 +116,7 @@ class Sweep(Settings):
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
     max_concurrent: PositiveInt | None = None
     cpus_per_trial: PositiveFloat = 0.5
+    mlflow: TrackingUri | None = None
 
     @property
     def planned(self) -> int:

@@ -16,8 +16,10 @@ from metarec_ray.atomic import replace, replace_text
 from metarec_ray.config.experiment import Experiment, load, override, require_log
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.bench_cells import State, compute
+from metarec_ray.engine.bench_tracked import tracked_bench
 from metarec_ray.engine.cluster.writing import writing
 from metarec_ray.engine.prepare.ensure import ensure_store
+from metarec_ray.engine.tracking.mlflow_client import require_installed
 from metarec_ray.errors import ConfigError
 from metarec_ray.evaluation.bench.cells import Cell, make_cell, read_cell
 from metarec_ray.evaluation.bench.lineup import chosen, lineup
@@ -93,6 +95,7 @@ def bench(asked: Asked, *, data_dir: Path | None, watch: Callable[[State], None]
     svg.require()  # before hours of work whose charts could not be drawn
     seeds = [] if asked.seeds is None else [f"bench.seeds={asked.seeds}"]
     experiment = load(asked.config, [*asked.overrides, *seeds])
+    require_installed(experiment.bench.mlflow, "bench.mlflow")
     if experiment.run.store is None:
         require_log(experiment, asked.config)
     out = asked.out or experiment.directory / "bench" / asked.protocol
@@ -102,8 +105,9 @@ def bench(asked: Asked, *, data_dir: Path | None, watch: Callable[[State], None]
         store = stores.at(base)
         opened = open_protocol(asked.protocol, experiment, store, seed=base, data_dir=data_dir)
         cells = _cells(asked, experiment, stores, out, data_dir)
-        failed = compute(cells, watch)
-        return _results(asked, experiment, store, opened, cells, out, failed)
+        with tracked_bench(experiment, store.manifest, cells, out, stores.say) as failed:
+            failed |= compute(cells, watch)
+            return _results(asked, experiment, store, opened, cells, out, failed)
 
 
 class _Stores:
@@ -125,7 +129,7 @@ class _Stores:
         place = seed if self.by_seed else self.experiment.run.seed
         if place not in self.opened:
             self.opened[place] = ensure_store(
-                self._of(place), data_dir=self.data_dir, progress=self._say
+                self._of(place), data_dir=self.data_dir, progress=self.say
             )
         return self.opened[place]
 
@@ -137,7 +141,8 @@ class _Stores:
         run = {"run.dir": folder, "run.store": None, "run.seed": seed}
         return override(self.experiment.model_copy(update={"data": data}), run)
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Show a line that is of no cell."""
         _tell(self.watch, line)
 
 

@@ -19,7 +19,10 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.parallel import each
 from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.prepare.ensure import ensure_store
+from metarec_ray.engine.tracking.mlflow_client import require_installed
+from metarec_ray.engine.tracking.tracking import Asked, tracked
 from metarec_ray.engine.train.folds import train_folds
+from metarec_ray.engine.train.tracked import TrainingRuns
 from metarec_ray.engine.train.workers import train_on_workers
 from metarec_ray.errors import RunFailed
 from metarec_ray.evaluation.blend import blend, member_experiments
@@ -54,21 +57,35 @@ def train(
 
     Raises:
         CheckpointError: the run was begun with another configuration or other data.
-        MachineError: `train.device` asks for GPUs the cluster has not.
+        MachineError: `train.device` asks for GPUs the cluster has not, or tracking for a package.
         RunFailed: the workers failed more often than `train.max_failures`.
 
     """
+    require_installed(experiment.train.mlflow, "train.mlflow")  # before the log is prepared
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     require_suitable(experiment, store)
     experiment = absolute(experiment, Path.cwd())  # workers run in another folder
+    directory, asked = experiment.directory, experiment.train
+    runs = TrainingRuns(experiment, store.manifest)
+    with tracked(runs, Asked("train", directory, asked.mlflow, asked.tensorboard), progress):
+        path, metrics = _trained(experiment, store, data_dir, progress)
+        sha256 = checkpoints.parameters_sha256(StoredParameters(path))
+        runs.finish(path, metrics, sha256)
+    return TrainResult(path, metrics, sha256)
+
+
+def _trained(
+    experiment: Experiment,
+    store: TaskStore,
+    data_dir: Path | None,
+    progress: Callable[[str], None],
+) -> tuple[Path, dict[str, Any]]:
+    """Train or fit; return the last checkpoint and its metrics."""
     directory = experiment.directory
     joins = experiment.blend.members or experiment.second_stage is not None
     if joins or isinstance(experiment.algorithm, FittedLearner):
-        path, metrics = _fit(experiment, store, directory, data_dir, progress)
-    else:
-        path, metrics = _meta_train(experiment, store, directory, progress)
-    sha256 = checkpoints.parameters_sha256(StoredParameters(path))
-    return TrainResult(path, metrics, sha256)
+        return _fit(experiment, store, directory, data_dir, progress)
+    return _meta_train(experiment, store, directory, progress)
 
 
 def _fit(
@@ -123,6 +140,7 @@ def _train_members(
     wholes = sum(member.train.without is None for member in asked.values())
     for name, member in asked.items():
         own = {"run.dir": str(directory / MEMBERS / name), "run.store": str(store.path.resolve())}
+        own |= {"train.mlflow": None, "train.tensorboard": False}  # the whole is tracked
         placed = override(member, own)
         if member.train.without is not None:
             folds[name] = placed

@@ -59,7 +59,7 @@ class Failures(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         del run_context
-        sentence = failure(worker_exceptions, list(events_log.read(self.directory)))
+        sentence = failure(worker_exceptions, list(events_log.read_own(self.directory)))
         with suppress(OSError):
             events_log.append(self.directory, "failed", sentence)
 
@@ -132,7 +132,7 @@ class Follower:
         self.workers, self.cpus = workers, cpus
         self.path = directory / metrics_log.NAME
         self.shown = max((line["step"] for line in metrics_log.read(self.path)), default=0)
-        self.seen = len(list(events_log.read(directory)))
+        self.seen = len(list(events_log.read_own(directory)))
         self.failed, self.last_failure = 0, ""
         self.wait = Wait()
         self.done = threading.Event()
@@ -156,7 +156,7 @@ class Follower:
 
     def _show(self) -> None:
         with suppress(OSError):  # of a shared folder: it is looked at again
-            for event in list(events_log.read(self.directory))[self.seen :]:
+            for event in list(events_log.read_own(self.directory))[self.seen :]:
                 self.seen += 1
                 self._tell(event)
             for line in metrics_log.read(self.path):

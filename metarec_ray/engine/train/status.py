@@ -99,7 +99,7 @@ def status(folder: Path, *, clock: Callable[[], float] = time.time) -> Status:
             "run.dir, and seen from this machine?"
         )
     at = max(parts, key=lambda part: moved[part])
-    events, lines = list(events_log.read(at)), list(metrics_log.read(at / metrics_log.NAME))
+    events, lines = list(events_log.read_own(at)), list(metrics_log.read(at / metrics_log.NAME))
     last: dict[str, Any] = lines[-1] if lines else {}
     checkpoints = committed(folder / CHECKPOINTS) or committed(at / CHECKPOINTS)
     writer, now = holder(folder) or _writer_elsewhere(folder), clock()

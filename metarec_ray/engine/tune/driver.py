@@ -20,14 +20,19 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.nodes import require_cpus, require_shared
 from metarec_ray.engine.prepare.ensure import ensure_store
+from metarec_ray.engine.tracking.mlflow_client import require_installed
+from metarec_ray.engine.tracking.tracking import Asked, tracked
 from metarec_ray.engine.tune import begun, search, space
 from metarec_ray.engine.tune.judged import Judged, judged
 from metarec_ray.engine.tune.telling import TrialProgress, listen, row
+from metarec_ray.engine.tune.tracked import SweepRuns
 from metarec_ray.engine.tune.trial import run_trial
 from metarec_ray.errors import CheckpointError, ConfigError, RunFailed
+from metarec_ray.evaluation.validation import Objective
 from metarec_ray.storage.places import located
 from metarec_ray.training.fit import require_suitable
 
+AGAIN = "the same command with --resume tells it the rest"
 SWEEP, BEST, TRIALS = "sweep", "best.yaml", "sweep.json"
 FAILURES = 1  # of a trial's process, after which it goes on from its last rung
 # They call every signal Ctrl-C and say how Ray's own API would go on.
@@ -62,6 +67,7 @@ def sweep(
 
     """
     search.require_installed(experiment.sweep)  # before the log is prepared, not after
+    require_installed(experiment.sweep.mlflow, "sweep.mlflow")
     store = ensure_store(experiment, data_dir=data_dir, progress=progress)
     experiment = absolute(experiment, Path.cwd())  # trials run in another folder
     directory = experiment.directory
@@ -74,20 +80,31 @@ def sweep(
     require_shared(directory, experiment.store)
     tuner = _resumed(experiment, store, directory, parts, progress) if resume else None
     tuner = tuner or _new(experiment, store, directory, parts, progress)
-    grid = _fit(tuner, experiment.sweep.planned, progress)
-    trials = [row(result, metric) for result in grid]
+    runs = SweepRuns(experiment, store.manifest, directory / SWEEP, metric)
+    with tracked(runs, Asked("sweep", directory, experiment.sweep.mlflow, again=AGAIN), progress):
+        grid = _fit(tuner, experiment.sweep.planned, progress)
+        trials = [row(result, metric) for result in grid]
+        best = _best(trials, parts[0].judge.objective, grid)
+        table = {"metric": metric, "mode": mode, "trials": trials}
+        path = directory / BEST
+        replace_text(path, dump(relative(_run_of(experiment, best["values"]), directory)))
+        replace_text(directory / TRIALS, json.dumps(table, indent=1) + "\n")  # last: it ends all
+        runs.finish(best, path)
+    return SweepResult(path, best["values"], trials)
+
+
+def _best(
+    trials: list[dict[str, Any]], objective: Objective, grid: tune.ResultGrid
+) -> dict[str, Any]:
+    """Return the row of the best trial; RunFailed if none has a finite value."""
+    metric, mode = objective
     finished = [trial for trial in trials if trial[metric] is not None]
     if not finished:
         raise RunFailed(
             f"a sweep needs one finished trial with a finite {metric}, all of {len(trials)} failed "
             f"or diverged: {grid.errors[:1]}"
         )
-    best = (max if mode == "max" else min)(finished, key=lambda trial: trial[metric])
-    table = {"metric": metric, "mode": mode, "trials": trials}
-    path = directory / BEST
-    replace_text(path, dump(relative(_run_of(experiment, best["values"]), directory)))
-    replace_text(directory / TRIALS, json.dumps(table, indent=1) + "\n")  # last: it says finished
-    return SweepResult(path, best["values"], trials)
+    return (max if mode == "max" else min)(finished, key=lambda trial: trial[metric])
 
 
 def is_resumable(directory: Path) -> bool:

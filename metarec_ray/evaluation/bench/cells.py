@@ -42,6 +42,8 @@ _NEWER = {
     ("evaluate", "validation_entities"): 2000,
 }
 """Keys that came after SCHEMA: with their defaults, cells are those of before."""
+_TOLD = ("mlflow", "tensorboard")
+"""Keys of `train` that say where a run is tracked, of which no number depends."""
 _SECTIONS = ("model", "algorithm", "train", "evaluate", "blend", "second_stage", "bench")
 """A section that is none is left out: cells are those of before there was one."""
 _KEYS = ("k", "scenario", "entity", "weight")  # columns that are not metrics
@@ -119,6 +121,8 @@ def _tuning(
     for (section, key), default in _NEWER.items():
         if tree[section][key] == default:
             del tree[section][key]
+    for key in _TOLD:
+        del tree["train"][key]
     names = [name for name in _SECTIONS if tree[name] is not None]
     # Other learners of the same file, and how many seeds they have, do not change this one.
     bench = {"cpu_minutes": tree["bench"]["cpu_minutes"]}

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from metarec_ray.atomic import append_line
 
 NAME = "events.jsonl"
-Kind = Literal["started", "failed", "resubmitted", "finished"]
+Kind = Literal["started", "failed", "resubmitted", "finished", "tracking"]
 
 
 class Event(NamedTuple):
@@ -21,7 +21,8 @@ class Event(NamedTuple):
 
     Attributes:
         kind: `started`: workers begin, or begin again; `failed`: some of them are gone;
-            `resubmitted`: its driver was, and a supervisor begins it again.
+            `resubmitted`: its driver was, and a supervisor begins it again; `tracking`: who is told
+            of the run does not answer, which changes nothing in it.
         time: seconds since 1970.
         sentence: for people.
         step: of the run, where it is known.
@@ -43,6 +44,11 @@ def append(
     event = Event(kind, round(time.time(), 3), sentence, step, nodes)
     append_line(folder / NAME, json.dumps(event._asdict()))
     return event
+
+
+def read_own(folder: Path) -> Iterator[Event]:
+    """Yield the events of the run itself, as `read`, without those of who is told of it."""
+    return (event for event in read(folder) if event.kind != "tracking")
 
 
 def read(folder: Path) -> Iterator[Event]:
