@@ -20,7 +20,8 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.engine.cluster.session import interruptible
 from metarec_ray.engine.nodes import require_cpus, require_shared
 from metarec_ray.engine.prepare.ensure import ensure_store
-from metarec_ray.engine.tune import begun, search, space
+from metarec_ray.engine.tune import begun, groups, search, space
+from metarec_ray.engine.tune.group import run_group
 from metarec_ray.engine.tune.judged import Judged, judged
 from metarec_ray.engine.tune.telling import TrialProgress, listen, row
 from metarec_ray.engine.tune.trial import run_trial
@@ -66,6 +67,8 @@ def sweep(
     directory = experiment.directory
     require_suitable(experiment, store)
     space.require_searchable(experiment)
+    if experiment.sweep.vectorised:
+        groups.require_vectorisable(experiment)
     parts = judged(experiment, store, ranks=space.any_ranks_only(experiment) or None)
     metric, mode = parts[0].judge.objective
     each = experiment.sweep.cpus_per_trial
@@ -73,8 +76,8 @@ def sweep(
     require_shared(directory, experiment.store)
     tuner = _resumed(experiment, store, directory, parts, progress) if resume else None
     tuner = tuner or _new(experiment, store, directory, parts, progress)
-    grid = _fit(tuner, experiment.sweep.planned, progress)
-    trials = [row(result, metric) for result in grid]
+    grid = _fit(tuner, _fits(experiment), progress)
+    trials = _rows(experiment, grid, metric)
     finished = [trial for trial in trials if trial[metric] is not None]
     if not finished:
         raise RunFailed(
@@ -145,13 +148,14 @@ def _new(
         f"tune: {settings.planned} trials of up to {settings.steps} steps over "
         f"{', '.join(settings.space)}, judged by {metric} of {_whom(parts)}"
     )
+    tried, told = _tried(experiment, metric, progress)
     return tune.Tuner(
         _trainable(experiment, ranks=judge.ranks),
-        param_space=search.parameter_space(settings),
+        param_space=tried,
         tune_config=tune.TuneConfig(
             metric=metric,
             mode=mode,
-            num_samples=search.samples(settings),
+            num_samples=1 if settings.vectorised else search.samples(settings),
             scheduler=search.scheduler(settings),
             search_alg=search.searcher(settings, experiment.run.seed, judge.objective),
         ),
@@ -160,7 +164,7 @@ def _new(
             storage_path=str(directory),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=FAILURES),
-            callbacks=[TrialProgress(progress, metric, settings.planned)],
+            callbacks=[told],
         ),
     )
 
@@ -197,11 +201,40 @@ def _whom(parts: list[Judged]) -> str:
     return f"{count:,} entities, in {len(parts)} folds that each trial is trained without"
 
 
+def _tried(
+    experiment: Experiment, metric: str, progress: Callable[[str], None]
+) -> tuple[dict[str, object], TrialProgress]:
+    """Return what Tune takes the values of its trials from, and who tells how they end."""
+    settings = experiment.sweep
+    if not settings.vectorised:
+        return search.parameter_space(settings), TrialProgress(progress, metric, settings.planned)
+    asked = groups.asked(experiment)
+    numbers = list(range(len(asked)))
+    return {groups.GROUP: tune.grid_search(numbers)}, groups.GroupProgress(progress, metric, asked)
+
+
+def _fits(experiment: Experiment) -> int:
+    """Return how many trials Tune runs: those of the sweep, or groups of them."""
+    settings = experiment.sweep
+    return len(groups.asked(experiment)) if settings.vectorised else settings.planned
+
+
+def _rows(experiment: Experiment, grid: tune.ResultGrid, metric: str) -> list[dict[str, Any]]:
+    if experiment.sweep.vectorised:
+        return groups.rows(grid, metric, experiment)
+    return [row(result, metric) for result in grid]
+
+
 def _trainable(experiment: Experiment, *, ranks: bool) -> Callable[[dict[str, Any]], None]:
     tree = json.loads(experiment.model_dump_json())
     store = str(experiment.store.resolve())
+    asked = groups.asked(experiment) if experiment.sweep.vectorised else []
 
     def trial(values: dict[str, Any]) -> None:
         run_trial(tree, store, values, ranks=ranks)
 
-    return tune.with_resources(trial, {"cpu": experiment.sweep.cpus_per_trial})
+    def group(values: dict[str, Any]) -> None:
+        run_group(tree, store, asked[values[groups.GROUP]], ranks=ranks)
+
+    trained = group if experiment.sweep.vectorised else trial
+    return tune.with_resources(trained, {"cpu": experiment.sweep.cpus_per_trial})
