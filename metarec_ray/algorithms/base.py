@@ -126,6 +126,9 @@ class MetaLearner(Learner):
     needs_derivatives: ClassVar[bool] = False
     """Whether the batched form asks the loss for its derivatives by hand."""
 
+    mapped: ClassVar[bool] = False
+    """Whether vmap maps `objective_mapped` over runs that differ in rates alone."""
+
     def init(self, params: Params, generator: Generator) -> Declared:
         """Return the meta-parameters the learner adds to the model's (learned rates, a prior).
 
@@ -170,6 +173,12 @@ class MetaLearner(Learner):
     ) -> tuple[Tensor, Tensor]:
         """Return the objective [T] and the query loss to report [T]."""
         return self.objective(problem, meta, support, query, loss)
+
+    def objective_mapped(
+        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
+    ) -> Tensor:
+        """Return the objective [T] in one of many runs; rates that differ are tensors []."""
+        return self.objective_batch(problem, meta, support, query, loss)[0]
 
 
 def in_turn(function: Callable[[T], R], values: Sequence[T]) -> list[R]:

@@ -97,6 +97,10 @@ class Sweep(Settings):
         folds: parts that the training users, those of validation among them, are dealt to: a trial
             trains once without each, is judged on the users it was left without, and compared by
             the mean. None for one training, judged on the validation users.
+        vectorised: trials that differ in rates alone (`train.outer_lr`, `train.weight_decay`,
+            `train.max_gradient_norm`, `model.init_scale`, numbers of the learner that are not
+            whole) are trained together in one process, on the same tasks. Choices of other keys
+            make groups of their own, and stopping at a rung is decided within a group.
         max_concurrent: trials beside each other; None for one a CPU of the cluster.
         cpus_per_trial: CPUs that a trial asks for; less than one leaves room for whoever waits for
             it.
@@ -114,6 +118,7 @@ class Sweep(Settings):
     steps: PositiveInt = 200
     rungs: Annotated[int, Field(ge=1, le=10)] = 4
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
+    vectorised: bool = False
     max_concurrent: PositiveInt | None = None
     cpus_per_trial: PositiveFloat = 0.5
     mlflow: TrackingUri | None = None

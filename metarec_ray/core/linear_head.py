@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vecdot
 
-from metarec_ray.core.gram import combine, pair_columns, solve_gram
+from metarec_ray.core.matrices.gram import combine, pair_columns, solve_gram
 
 _REFINEMENTS = 3  # of a step's length; a fourth gains nothing on ordinary scales
 

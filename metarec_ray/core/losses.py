@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from metarec_ray.core.matrices.shared import shared_times
+
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of `values` where `mask`, 0 if there is none; `mask` may hold weights."""
@@ -72,7 +74,7 @@ def competing(others: Tensor, competes: Tensor) -> Tensor:
     """Return the logsumexp [*T, N] of the scores that each positive competes with in `softmax`."""
     # One exponential for each item, not for each pair. Where it is 0, the positive is far larger.
     top = others.detach().amax(-1, keepdim=True)
-    total = competes.to(others.dtype) @ torch.exp(others - top).unsqueeze(-1)
+    total = shared_times(competes.to(others.dtype), torch.exp(others - top).unsqueeze(-1))
     return top + torch.log(total.squeeze(-1).clamp(min=torch.finfo(total.dtype).tiny))
 
 

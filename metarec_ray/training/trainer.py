@@ -5,6 +5,7 @@ Knows experiments, stores and checkpoints; does not know ray: workers come in as
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from functools import partial
 from pathlib import Path
 
@@ -102,12 +103,25 @@ class Trainer:
             self.teaching = Teaching(train.teacher_weight, train.teacher_temperature)
         self.draw_from(self.sampler.share)
         self.after_step: AfterStep | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Draw the parameters of step 0."""
+        train, learner = self.experiment.train, self.recipe.learner
         self.step, self.seconds = 0, 0.0
-        self.declared, self.copied = begin(experiment, store, learner, self.trained)
+        self.declared, self.copied = begin(self.experiment, self.store, learner, self.trained)
         self.state = fresh_state(self.declared, self.device)
         self.table_rows = table_rows(self.declared)
         self.decay = {n: train.weight_decay * p.decays for n, p in self.declared.items()}
         self.trainable, self.frozen = divide(self.state, self.declared, train.freeze)
+
+    def beside(self, experiment: Experiment) -> "Trainer":
+        """Return a run at its step 0 on the same tasks, which its other settings do not change."""
+        own = copy(self)
+        own.experiment = experiment
+        own.recipe = self.recipe._replace(learner=meta_learner(experiment), model=experiment.model)
+        own._begin()
+        return own
 
     def run(self, until: int, exchange: Exchange = _ALONE) -> Iterator[Progress]:
         """Train up to step `until`; yield a line every `log_every` steps and at the end."""
@@ -135,23 +149,35 @@ class Trainer:
 
     def train_step(self, exchange: Exchange) -> Tensor:
         """Take one meta-step; return the mean [query loss, query metric] of its tasks."""
-        train = self.experiment.train
-        lanes, lr = self._next_lanes(exchange), self.outer_lr()
+        return self.step_on(self.lanes_of(self.step, exchange), exchange)
+
+    def step_on(self, lanes: dict[int, Lane], exchange: Exchange) -> Tensor:
+        """Take one meta-step on this worker's lanes, by number; return what `train_step` does."""
         with self.on_device:
             own = {index: self._lane_result(index, lane) for index, lane in lanes.items()}
-            results = exchange.gather(own, train.lanes)
-            metrics = apply(
-                self.trainable,
-                results,
-                step=self.step,
-                lr=lr,
-                decay=self.decay,
-                max_norm=train.max_gradient_norm,
-            )
-            if self.after_step is not None:
-                self.after_step(results, lr)
+            return self.update(exchange.gather(own, self.experiment.train.lanes))
+
+    def update(self, results: list[LaneResult]) -> Tensor:
+        """Take a step by the gradients of its lanes; return the mean of their metrics."""
+        lr = self.outer_lr()
+        metrics = apply(
+            self.trainable,
+            results,
+            step=self.step,
+            lr=lr,
+            decay=self.decay,
+            max_norm=self.experiment.train.max_gradient_norm,
+        )
+        if self.after_step is not None:
+            self.after_step(results, lr)
         self.step += 1
         return metrics
+
+    def lanes_of(self, step: int, exchange: Exchange) -> dict[int, Lane]:
+        """Return this worker's lanes of a step; start to prefetch those of the one after."""
+        worker, after = (exchange.rank, exchange.world), step + 1
+        following = (after, *worker) if after < self.experiment.train.steps else None
+        return self._lanes.get(step, *worker, following=following)
 
     def outer_lr(self) -> float:
         """Return the outer learning rate of the next step."""
@@ -214,12 +240,6 @@ class Trainer:
         """Return the hashes of the parameters that other checkpoints gave, by key of `train`."""
         found = {"init_from": self.copied, "teacher": self.teacher}
         return {key: one.sha256 for key, one in found.items() if one is not None}
-
-    def _next_lanes(self, exchange: Exchange) -> dict[int, Lane]:
-        """Return this worker's lanes of the next step; start to prefetch those of the one after."""
-        worker, after = (exchange.rank, exchange.world), self.step + 1
-        following = (after, *worker) if after < self.experiment.train.steps else None
-        return self._lanes.get(self.step, *worker, following=following)
 
     def _lane_result(self, index: int, lane: Lane) -> LaneResult:
         return lane_result(

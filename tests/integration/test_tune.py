@@ -111,6 +111,33 @@ def test_a_sweep_by_folds_that_was_interrupted_has_the_values_of_fits_without_ea
         assert trial["fold_ndcg@10"] == sum(alone) / 2
 
 
+def test_a_vectorised_sweep_finds_what_its_trials_find_alone_and_resumes(
+    ray_session: None, synthetic_store: Path, tmp_path: Path
+) -> None:
+    keys = {"sweep.vectorised": True, "sweep.scheduler": "none"}
+    asked = override(experiment(tmp_path, synthetic_store), keys)
+    said: list[str] = []
+    found = sweep(asked, resume=False, data_dir=None, progress=said.append)
+    assert len([line for line in said if line.startswith("tune: trial")]) == 3
+    table = json.loads((tmp_path / TRIALS).read_text())
+    assert table["trials"] == found.trials
+    # What Tune draws with this seed for trials that are alone.
+    rates = [round(trial["values"]["algorithm.inner_lr"], 4) for trial in found.trials]
+    assert rates == [0.1879, 0.0121, 0.4232]
+    store = TaskStore.open(synthetic_store)
+    for trial in found.trials:
+        own = override(asked, {**trial["values"], "train.steps": 4})
+        (part,) = judged(own, store)
+        trainer = Trainer(part.experiment, store)
+        list(trainer.run(trial["step"]))
+        value = part.judge.value(Recommender(trainer.checkpoint({})).predictor)
+        assert trial["valid_ndcg@10"] == pytest.approx(value, abs=1e-4)
+    again = sweep(asked, resume=True, data_dir=None, progress=said.append)
+    assert again.trials == found.trials
+    best = load(tmp_path / BEST)
+    assert best.train.outer_lr == found.values["train.outer_lr"]
+
+
 def test_a_space_that_no_trial_could_take_is_refused_before_any_trial(
     ray_session: None, synthetic_store: Path, tmp_path: Path
 ) -> None:

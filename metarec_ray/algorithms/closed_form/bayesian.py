@@ -36,6 +36,7 @@ class BayesianHead(MetaLearner):
     """
 
     batched: ClassVar[bool] = True
+    mapped: ClassVar[bool] = True
     name: Literal["bayesian_head"] = "bayesian_head"
     prior_precision: PositiveFloat = 1.0
     constant_precision: PositiveFloat = 3.0

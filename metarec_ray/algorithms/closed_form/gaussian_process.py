@@ -39,7 +39,7 @@ from metarec_ray.algorithms.closed_form.variational import (
 from metarec_ray.algorithms.cross_fit import cross_fit
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
-from metarec_ray.core.spd import solve_spd
+from metarec_ray.core.matrices.spd import solve_spd
 
 _START = -5.0  # log weight of a kernel before it is learned
 _SHOWN = 10  # steps between progress lines

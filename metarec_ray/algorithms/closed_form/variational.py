@@ -22,7 +22,7 @@ from metarec_ray.algorithms.closed_form.factorisation import (
 )
 from metarec_ray.core.batch import Encoded, Params, at_rows
 from metarec_ray.core.histories import Histories
-from metarec_ray.core.spd import solve_spd
+from metarec_ray.core.matrices.spd import solve_spd
 from metarec_ray.errors import DataError
 
 # Of ratings without a unit: their variance is 1.

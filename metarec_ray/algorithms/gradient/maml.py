@@ -22,6 +22,7 @@ from torch import Tensor
 from metarec_ray.algorithms.base import MetaLearner, Problem, QueryLoss
 from metarec_ray.algorithms.gradient.descent import FastHead, beside, descend
 from metarec_ray.algorithms.gradient.event_inputs import Rates
+from metarec_ray.algorithms.gradient.last_layer import BIAS, WEIGHT, descend_last_layer
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.inner_loop import constant_rates, trajectory
 from metarec_ray.core.parameters import Declared, Parameter
@@ -51,6 +52,7 @@ class GradientLearner(MetaLearner):
     ragged: ClassVar[bool] = True
     needs_derivatives: ClassVar[bool] = True
     adapts_encoder: ClassVar[bool] = True
+    mapped: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
     layers: PositiveInt | None = None
     inner_lr: PositiveFloat = 0.2
@@ -99,6 +101,23 @@ class GradientLearner(MetaLearner):
         value = loss(lambda candidates: fast.score(meta, candidates))
         return value, value.detach()
 
+    def objective_mapped(
+        self, problem: Problem, meta: Params, support: Encoded, query: Encoded, loss: QueryLoss
+    ) -> Tensor:
+        share, mask = self._counted(support)
+        with torch.set_grad_enabled(not self.first_order):
+            found = descend_last_layer(
+                problem,
+                meta,
+                support,
+                rates=self.last_rates(meta),
+                steps=self.inner_steps,
+                weight=share * mask / mask.sum(-1, keepdim=True).clamp(min=1),
+            )
+        if self.first_order:  # what was learned is a constant
+            found = {name: meta[name] + (found[name] - meta[name]).detach() for name in found}
+        return loss(lambda candidates: self.score(problem, meta, meta | found, candidates))
+
     def descended(
         self, problem: Problem, meta: Params, support: Encoded, *, second_order: bool
     ) -> FastHead:
@@ -118,6 +137,10 @@ class GradientLearner(MetaLearner):
     def fixed_rates(self, meta: Params) -> Rates:
         """Return the rates of every inner step, by names in the model."""
         return self.inner_lr
+
+    def last_rates(self, meta: Params) -> tuple[float | Tensor, float | Tensor]:
+        """Return the rates of the last layer's weights and bias; tensors where runs differ."""
+        return self.inner_lr, self.inner_lr
 
     def _first(self, params: Params) -> int:
         """Return the lowest layer that adapts."""
@@ -177,6 +200,9 @@ class MetaSgd(GradientLearner):
     def fixed_rates(self, meta: Params) -> Rates:
         return {name: meta[RATES + name] for name in self.adapted(meta)}
 
+    def last_rates(self, meta: Params) -> tuple[float | Tensor, float | Tensor]:
+        return meta[RATES + WEIGHT], meta[RATES + BIAS]
+
 
 class Reptile(GradientLearner):
     """Move towards the weights that plain training on the task reaches.
@@ -186,6 +212,7 @@ class Reptile(GradientLearner):
     the adapted weights.
     """
 
+    mapped: ClassVar[bool] = False
     first_order: ClassVar[bool] = True
     name: Literal["reptile"] = "reptile"
 

@@ -30,6 +30,7 @@ class MamlPlusPlus(GradientLearner):
     """
 
     batched: ClassVar[bool] = False
+    mapped: ClassVar[bool] = False
     name: Literal["maml_plus_plus"] = "maml_plus_plus"
     multi_step_share: Share = 0.2
     first_order_share: Share = 0.4

@@ -15,7 +15,7 @@ from metarec_ray.algorithms.rivals.biases import UserItemBias
 from metarec_ray.algorithms.sums import count_pairs, positives
 from metarec_ray.core.batch import Encoded, Params
 from metarec_ray.core.histories import Histories
-from metarec_ray.core.spd import solve_spd
+from metarec_ray.core.matrices.spd import solve_spd
 from metarec_ray.data.settings import Feedback
 from metarec_ray.errors import DataError
 

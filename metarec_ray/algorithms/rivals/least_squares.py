@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from metarec_ray.algorithms.base import Fitting
-from metarec_ray.core.spd import solve_spd
+from metarec_ray.core.matrices.spd import solve_spd
 
 # Limits of a block, which is solved at once and sent to a worker.
 _ENTRIES = 131_072

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from metarec_ray.core import losses
+from metarec_ray.core.matrices.shared import times_shared
 
 
 class LossDerivatives(Protocol):
@@ -109,7 +110,8 @@ class SampledSoftmax:
 
     def grad(self, scores: Tensor) -> Tensor:
         at = self.terms(scores)
-        references = (at.miss * at.inverse_total) @ self.competes_float * at.exp_score
+        missed = times_shared(at.miss * at.inverse_total, self.competes_float)
+        references = missed * at.exp_score
         return torch.cat([-at.miss, references], -1)
 
     def hvp(self, scores: Tensor, tangent: Tensor) -> Tensor:

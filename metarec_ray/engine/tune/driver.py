@@ -22,11 +22,11 @@ from metarec_ray.engine.nodes import require_cpus, require_shared
 from metarec_ray.engine.prepare.ensure import ensure_store
 from metarec_ray.engine.tracking.mlflow_client import require_installed
 from metarec_ray.engine.tracking.tracking import Asked, tracked
-from metarec_ray.engine.tune import begun, search, space
+from metarec_ray.engine.tune import begun, groups, search, space
 from metarec_ray.engine.tune.judged import Judged, judged
-from metarec_ray.engine.tune.telling import TrialProgress, listen, row
+from metarec_ray.engine.tune.telling import listen
 from metarec_ray.engine.tune.tracked import SweepRuns
-from metarec_ray.engine.tune.trial import run_trial
+from metarec_ray.engine.tune.trainable import fits, rows, trainable, tried
 from metarec_ray.errors import CheckpointError, ConfigError, RunFailed
 from metarec_ray.evaluation.validation import Objective
 from metarec_ray.storage.places import located
@@ -73,6 +73,8 @@ def sweep(
     directory = experiment.directory
     require_suitable(experiment, store)
     space.require_searchable(experiment)
+    if experiment.sweep.vectorised:
+        groups.require_vectorisable(experiment)
     parts = judged(experiment, store, ranks=space.any_ranks_only(experiment) or None)
     metric, mode = parts[0].judge.objective
     each = experiment.sweep.cpus_per_trial
@@ -82,8 +84,8 @@ def sweep(
     tuner = tuner or _new(experiment, store, directory, parts, progress)
     runs = SweepRuns(experiment, store.manifest, directory / SWEEP, metric)
     with tracked(runs, Asked("sweep", directory, experiment.sweep.mlflow, again=AGAIN), progress):
-        grid = _fit(tuner, experiment.sweep.planned, progress)
-        trials = [row(result, metric) for result in grid]
+        grid = _fit(tuner, fits(experiment), progress)
+        trials = rows(experiment, grid, metric)
         best = _best(trials, parts[0].judge.objective, grid)
         table = {"metric": metric, "mode": mode, "trials": trials}
         path = directory / BEST
@@ -163,13 +165,14 @@ def _new(
         f"tune: {settings.planned} trials of up to {settings.steps} steps over "
         f"{', '.join(settings.space)}, judged by {metric} of {_whom(parts)}"
     )
+    values, told = tried(experiment, metric, progress)
     return tune.Tuner(
-        _trainable(experiment, ranks=judge.ranks),
-        param_space=search.parameter_space(settings),
+        trainable(experiment, ranks=judge.ranks),
+        param_space=values,
         tune_config=tune.TuneConfig(
             metric=metric,
             mode=mode,
-            num_samples=search.samples(settings),
+            num_samples=1 if settings.vectorised else search.samples(settings),
             scheduler=search.scheduler(settings),
             search_alg=search.searcher(settings, experiment.run.seed, judge.objective),
         ),
@@ -178,7 +181,7 @@ def _new(
             **_storage(directory),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=FAILURES),
-            callbacks=[TrialProgress(progress, metric, settings.planned)],
+            callbacks=[told],
         ),
     )
 
@@ -200,7 +203,7 @@ def _resumed(
         return tune.Tuner.restore(
             f"{kept['storage_path']}/{SWEEP}",
             storage_filesystem=kept.get("storage_filesystem"),
-            trainable=_trainable(experiment, ranks=parts[0].judge.ranks),
+            trainable=trainable(experiment, ranks=parts[0].judge.ranks),
             restart_errored=True,
         )
     except (AttributeError, ImportError) as error:  # Ray pickles what a sweep was begun with
@@ -225,13 +228,3 @@ def _whom(parts: list[Judged]) -> str:
     if len(parts) == 1:
         return f"{count:,} validation entities"
     return f"{count:,} entities, in {len(parts)} folds that each trial is trained without"
-
-
-def _trainable(experiment: Experiment, *, ranks: bool) -> Callable[[dict[str, Any]], None]:
-    tree = json.loads(experiment.model_dump_json())
-    store = located(experiment.store).to_read()
-
-    def trial(values: dict[str, Any]) -> None:
-        run_trial(tree, store.here(), values, ranks=ranks)
-
-    return tune.with_resources(trial, {"cpu": experiment.sweep.cpus_per_trial})

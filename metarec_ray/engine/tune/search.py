@@ -59,7 +59,7 @@ def scheduler(sweep: Sweep) -> TrialScheduler:
     `asha` stops the worse half at each rung [Li et al., 2018, arXiv:1810.05934]; `median` one whose
     best value is below the median of the means of the others so far [Golovin et al., 2017, Vizier].
     """
-    if sweep.scheduler == "none":
+    if sweep.scheduler == "none" or sweep.vectorised:  # groups stop their trials themselves
         return FIFOScheduler()
     if sweep.scheduler == "median":
         return MedianStoppingRule(time_attr="training_iteration", grace_period=1)

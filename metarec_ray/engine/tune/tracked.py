@@ -23,9 +23,11 @@ from metarec_ray.engine.tracking.tracked import (
     provenance,
     unsecret,
 )
+from metarec_ray.engine.tune.group import ENDED, trials_of
 from metarec_ray.engine.tune.judged import SPREAD, WHY
 from metarec_ray.errors import last_line
 
+TIME = "timestamp"
 _ENDED: dict[str, Status] = {"TERMINATED": "finished", "ERROR": "failed"}
 
 
@@ -64,12 +66,36 @@ class SweepRuns:
         """Return the sweep and the trials that have begun."""
         name = self.experiment.directory.resolve().name
         own = Tracked("", name, self.params, dict(self.tags), self.best, self.status)
-        return [own, *filter(None, map(self._trial, trials(self.folder)))]
+        return [own, *(one for state in trials(self.folder) for one in self._trials(state))]
 
-    def _trial(self, state: Mapping[str, Any]) -> Tracked | None:
+    def _trials(self, state: Mapping[str, Any]) -> list[Tracked]:
+        """Return what Tune calls a trial: one, none before it has begun, or a group of them."""
         number = str(state["experiment_tag"]).partition("_")[0]
         place = self.folder / str(state["relative_logdir"])
         reports = list(_reports(place / "result.json"))
+        last = trials_of(reports[-1]) if reports else []
+        if last:
+            return [self._of_group(state, number, reports, one) for one in range(len(last))]
+        found = self._trial(state, number, place, reports)
+        return [] if found is None else [found]
+
+    def _of_group(
+        self, state: Mapping[str, Any], number: str, reports: list[dict[str, Any]], one: int
+    ) -> Tracked:
+        """Return a trial that was trained together with others."""
+        its = [trials_of(report)[one] | {TIME: report.get(TIME)} for report in reports]
+        reached = {report["step"]: report for report in its if "step" in report}
+        last, status = its[-1], _ENDED.get(state["status"], self.status)
+        if ENDED in last:
+            status = "failed" if WHY in last else "finished"
+        tags = {FAILED_BY: unsecret(str(last[WHY]))} if WHY in last else {}
+        points = [self._rung(report) for report in reached.values()]
+        name = f"trial-{number}-{one}"
+        return Tracked(name, name, flat(dict(last["values"] or {})), tags, points, status)
+
+    def _trial(
+        self, state: Mapping[str, Any], number: str, place: Path, reports: list[dict[str, Any]]
+    ) -> Tracked | None:
         status, why = _ENDED.get(state["status"], self.status), None
         if status == "failed":
             why = _error(place)
@@ -84,7 +110,7 @@ class SweepRuns:
 
     def _rung(self, report: Mapping[str, Any]) -> Point:
         values = finite({key: report[key] for key in (SPREAD, self.metric) if key in report})
-        return Point(report["step"], values, report.get("timestamp"))
+        return Point(report["step"], values, report.get(TIME))
 
 
 def trials(folder: Path) -> list[dict[str, Any]]:

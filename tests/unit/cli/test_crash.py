@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from metarec_ray.cli import crash
 from metarec_ray.cli.app import app, main
-from metarec_ray.core.spd import IllConditioned
+from metarec_ray.core.matrices.spd import IllConditioned
 
 KEY = "correct-horse-battery"
 

@@ -58,6 +58,30 @@ def test_trials_are_runs_with_a_value_a_rung_and_the_reason_of_a_failure(
     assert [one.status for one in runs.known()][3:] == ["failed", "killed"]
 
 
+def test_trials_of_a_group_are_runs_of_their_own(synthetic_store: Path, tmp_path: Path) -> None:
+    values = [{"train.outer_lr": 0.1}, {"train.outer_lr": 9.0}, {"train.outer_lr": 0.2}]
+    first = [{"values": v, "step": 5, METRIC: 0.25} for v in values]
+    first[1] |= {"why": "scores are NaN", METRIC: float("nan"), "ended": 1}
+    second = [first[0] | {"step": 10, METRIC: 0.5, "ended": 2}, first[1], first[2] | {"step": 10}]
+    reports = [
+        {"step": 5 * rung, "rung": rung, "trials": json.dumps(told), "timestamp": 1000 + rung}
+        for rung, told in ((1, first), (2, second))
+    ]
+    state = [trial(tmp_path, 0, "RUNNING", *reports)]
+    (tmp_path / "experiment_state-1.json").write_text(json.dumps({"trial_data": state}))
+    asked = parse({"run": {"dir": str(tmp_path)}}, "the test")
+    runs = SweepRuns(asked, load(synthetic_store), tmp_path, METRIC, words=("metarec", "tune"))
+    one, diverged, on_its_way = runs.known()[1:]
+    assert [run.status for run in (one, diverged, on_its_way)] == ["finished", "failed", "running"]
+    assert (one.key, one.params) == ("trial-0-0", {"train.outer_lr": "0.1"})
+    assert [(p.step, p.values, p.time) for p in one.points] == [
+        (5, {"valid_ndcg_at_10": 0.25}, 1001),
+        (10, {"valid_ndcg_at_10": 0.5}, 1002),
+    ]
+    assert diverged.tags == {"metarec.why": "scores are NaN"}
+    assert [(p.step, p.values) for p in diverged.points] == [(5, {})]
+
+
 def test_the_best_trial_is_a_value_and_tags_of_the_sweep(
     synthetic_store: Path, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, vmap
 
-from metarec_ray.core.gram import combine, pair_columns, solve_gram, times
+from metarec_ray.core.matrices.gram import combine, pair_columns, solve_gram, times
 
 Given = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 SIZES = [(0, 3), (1, 1), (4, 4), (1, 6), (6, 1), (9, 20), (20, 9)]

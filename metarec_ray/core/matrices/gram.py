@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from metarec_ray.core.spd import factorise, lead, solve_factor
+from metarec_ray.core.matrices.spd import factorise, lead, solve_factor
 
 
 class Pairs(NamedTuple):
@@ -74,12 +74,16 @@ def pair_columns(rows: Tensor, tasks: int) -> Pairs | None:
 
 def times(rows: Tensor, vector: Tensor) -> Tensor:
     """Return `rows vector` [*T, M] of rows [M, P] or [*T, M, P] and vectors [*T, P]."""
+    if rows.dim() == vector.dim() > 1:
+        return vector @ rows.mT
     # A row times a transposed matrix: on a CPU several times as fast as a matrix times a column.
     return (vector.unsqueeze(-2) @ rows.mT).squeeze(-2)
 
 
 def combine(weight: Tensor, rows: Tensor) -> Tensor:
     """Return `rows' weight` [*T, P], sums of rows [M, P] or [*T, M, P] by weights [*T, M]."""
+    if rows.dim() == weight.dim() > 1:
+        return weight @ rows
     return (weight.unsqueeze(-2) @ rows).squeeze(-2)
 
 
@@ -124,6 +128,8 @@ class _Solution(Function):
         right = torch.stack([grad_vector, solution], -2)
         if rows.dim() == 2:
             left, right = left.flatten(0, -2), right.flatten(0, -2)
+        elif rows.dim() == weight.dim():
+            left, right = left.flatten(-3, -2), right.flatten(-3, -2)
         of_rows, of_precision = -left.mT @ right, -grad_vector * solution
         return of_rows, -a * b, of_precision, grad_vector, grad_mixture, None, None
 
@@ -132,8 +138,11 @@ class _Solution(Function):
         rows, *others, centred = parts
         each = zip(others, in_dims[1:-1], strict=True)
         given = [lead(part, dim, info.batch_size) for part, dim in each]
-        if rows.dim() > 2 or in_dims[0] is not None:
-            rows, weight = lead(rows, in_dims[0], info.batch_size), given[0]
+        mapped, weight = in_dims[0] is not None, given[0]
+        if mapped and rows.dim() == weight.dim() > 2:  # all tasks of a model share its rows
+            rows = rows.movedim(in_dims[0], 0)
+        elif mapped or rows.dim() > 2:
+            rows = lead(rows, in_dims[0], info.batch_size)
             between = (1,) * (weight.dim() + 1 - rows.dim())
             rows = rows.reshape(info.batch_size, *between, *rows.shape[1:])
             rows = rows.expand(*weight.shape, -1)

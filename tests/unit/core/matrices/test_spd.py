@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, vmap
 
-from metarec_ray.core.spd import IllConditioned, solve_spd
+from metarec_ray.core.matrices.spd import IllConditioned, solve_spd
 
 UNIT = torch.finfo(torch.float64).eps
 Solver = Callable[[Tensor, Tensor], Tensor]
