@@ -1,28 +1,26 @@
 """What a fault costs a run on two nodes: seconds, steps, and whether parameters are the same.
 
-    python benchmarks/bench_recovery.py [--seeds 3] [--kinds "a node gone,a full disk"]
+    python benchmarks/bench_recovery.py [--seeds 3] [--minutes 60] [--kinds "a full disk"]
 
 Two nodes of a Ray cluster in network namespaces (root, `ip`), a fault of each kind at a random step
 of a run of 1 to 2 workers, and the parameters of one process without Ray beside it. Each run is
-written as soon as it has ended. Writes benchmarks/results/recovery_<hardware>_<date>.md and .json.
+written as soon as it has ended, and what was measured today is not measured again. Writes
+benchmarks/results/recovery_<hardware>_<date>.md and .json.
 """
 
 import argparse
-import json
-import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
 
-from machine import heading, result_path
 from recovery_faults import FAULTS, Fault, Scene, mount, unmount
+from recovery_result import Seen, earlier, write
 
 from metarec_ray import checkpoint as checkpoints
 from metarec_ray.checkpoint import CHECKPOINTS, parameters_sha256
@@ -36,26 +34,8 @@ from metarec_ray.training.segments import segments_of, train_segments
 from metarec_ray.training.trainer import Trainer
 from tests.chaos.two_nodes import impossible, two_nodes
 
-STEPS, EVERY, LOG_EVERY = 500, 40, 5
+STEPS, EVERY, LOG_EVERY = 320, 40, 5
 LIMIT_S = 420.0
-COMMAND = "python benchmarks/bench_recovery.py"
-
-
-@dataclass
-class Seen:
-    """What was seen of a run and its fault: times in seconds after the fault, steps."""
-
-    kind: str
-    seed: int
-    at_step: int = 0
-    told_s: float | None = None
-    moving_s: float | None = None
-    resumed_at: int | None = None
-    lost: int | None = None
-    typed_again_s: float | None = None
-    widths: list[int] = field(default_factory=list)
-    equal: bool = False
-    said: str = ""
 
 
 class Run:
@@ -92,6 +72,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kinds", default=",".join(FAULTS))
+    parser.add_argument("--minutes", type=float, default=1000.0)
     asked = parser.parse_args()
     if why := impossible():
         print(f"bench_recovery: {why}; nothing was measured", file=sys.stderr)
@@ -102,19 +83,29 @@ def main() -> int:
         settings = Data(buckets=2, synthetic=Synthetic(users=300, items=80, mean_events=20.0))
         build_store(read_log(settings), settings, folder / "store")
         clean = by_one_process(config_of(folder, "clean"))
-        seen: list[Seen] = []
+        seen = earlier()
+        done = {(one.seed, one.kind) for one in seen}
         with ExitStack() as stack:
-            nodes = stack.enter_context(two_nodes(cpus=1))
-            for seed in range(asked.seeds):
-                for kind in asked.kinds.split(","):
-                    one = Seen(kind, seed)
-                    scene = Scene(nodes, folder / "disk", random.Random(f"{kind} {seed}"))
+            nodes, begun = stack.enter_context(two_nodes(cpus=1)), time.monotonic()
+            for seed, kind in [(n, k) for n in range(asked.seeds) for k in asked.kinds.split(",")]:
+                if (seed, kind) in done:
+                    continue
+                if time.monotonic() - begun > 60 * asked.minutes:
+                    break
+                one = Seen(kind, seed)
+                scene = Scene(nodes, folder / "disk", random.Random(f"{kind} {seed}"))
+                try:
                     nodes = measured(one, scene, config_of(folder, f"r{len(seen)}"), clean, stack)
-                    seen.append(one)
-                    print(one, flush=True)
-                    write(seen)
+                except (AssertionError, TimeoutError) as error:  # counts as a run that was lost
+                    one.said = str(error)
+                    stack.close()
+                    nodes = stack.enter_context(two_nodes(cpus=1))
+                seen.append(one)
+                print(one, flush=True)
+                write(seen, steps=STEPS, every=EVERY)
     finally:
         unmount(folder / "disk")
+        shutil.rmtree(folder, ignore_errors=True)
     return int(not all(one.equal for one in seen))
 
 
@@ -211,46 +202,6 @@ def lines_about(log: Path) -> list[str]:
     marks = ("train: failed", "train: waiting", "metarec: ", "supervisor: ")
     found = [line for line in log.read_text("utf-8", "replace").splitlines()]
     return [line[:200] for line in found if line.startswith(marks)][:6]
-
-
-def write(seen: list[Seen]) -> None:
-    """Write both result files of the runs so far."""
-    path, load_now = result_path("recovery"), ", ".join(f"{one:.0f}" for one in os.getloadavg())
-    path.with_suffix(".json").write_text(
-        json.dumps([asdict(one) for one in seen], indent=1) + "\n", "utf-8"
-    )
-    rows = [row(kind, [one for one in seen if one.kind == kind]) for kind in FAULTS]
-    equal = sum(one.equal for one in seen)
-    text = "\n".join(
-        [
-            f"Two nodes, {STEPS} steps of 2 workers (or 1, where a node is gone), a checkpoint "
-            f"every {EVERY}, a fault at a random step. Load of the machine at the end (1, 5 and 15 "
-            f"minutes): {load_now}, by other work too, so seconds are upper bounds.\n",
-            f"The parameters of one process without Ray: {equal} of {len(seen)} runs.\n",
-            "| fault | runs | same sha256 | s until told: median, most | s until it moves: median, "
-            "most | wanted | steps lost: median, most |",
-            "|---|---:|---:|---:|---:|---:|---:|",
-            *(one for one in rows if one),
-            "\nUntil it moves: the first line of progress after the fault. Of the head that is "
-            "gone: after a new one has started and the same command was typed.",
-        ]
-    )
-    title = "Recovery of a training run"
-    path.write_text(f"{heading(title, COMMAND)}\n{text}\n", "utf-8")
-
-
-def row(kind: str, seen: list[Seen]) -> str:
-    """Return the row of a kind; "" without a run of it."""
-    if not seen:
-        return ""
-    cells = []
-    for name in ("told_s", "moving_s", "lost"):
-        values = [value for one in seen if (value := getattr(one, name)) is not None]
-        cells.append(f"{median(values):.0f}, {max(values):.0f}" if values else "-")
-    told, moving, lost = cells
-    equal = sum(one.equal for one in seen)
-    most = FAULTS[kind].most_s
-    return f"| {kind} | {len(seen)} | {equal} | {told} | {moving} | {most:.0f} | {lost} |"
 
 
 if __name__ == "__main__":
