@@ -40,7 +40,7 @@ def experiment(folder: Path, store: Path) -> Experiment:
 def test_a_sweep_writes_a_configuration_that_train_takes_and_resumes(
     ray_session: None, synthetic_store: Path, tmp_path: Path
 ) -> None:
-    settings = experiment(tmp_path, synthetic_store)
+    settings = override(experiment(tmp_path, synthetic_store), {"sweep.max_concurrent": 1})
     said: list[str] = []
     found = sweep(settings, resume=False, data_dir=None, progress=said.append)
     best = load(tmp_path / BEST)
@@ -52,6 +52,9 @@ def test_a_sweep_writes_a_configuration_that_train_takes_and_resumes(
     assert (table["metric"], table["mode"]) == ("valid_ndcg@10", "max")
     trials = table["trials"]
     assert len(trials) == 3
+    results = [path.read_text().splitlines() for path in tmp_path.glob("sweep/*/result.json")]
+    assert len(results) == 3
+    assert len({json.loads(line)["pid"] for lines in results for line in lines}) == 1
     metrics = [trial["valid_ndcg@10"] for trial in trials]
     assert found.values == trials[metrics.index(max(metrics))]["values"]
     assert len([line for line in said if line.startswith("tune: trial")]) == 3

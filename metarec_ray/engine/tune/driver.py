@@ -175,6 +175,7 @@ def _new(
             num_samples=1 if settings.vectorised else search.samples(settings),
             scheduler=search.scheduler(settings),
             search_alg=search.searcher(settings, experiment.run.seed, judge.objective),
+            reuse_actors=True,  # the next trial needs no process of its own, which costs seconds
         ),
         run_config=tune.RunConfig(
             name=SWEEP,
