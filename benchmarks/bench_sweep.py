@@ -3,7 +3,8 @@
     METAREC_DATA=DIR python -m benchmarks.bench_sweep [--trials N]
 
 One sweep with a process a trial, as Tune starts them unless told otherwise, then the same sweep as
-`metarec tune` runs it, with processes that go on with the next trial. Judged on validation users:
+`metarec tune` runs it, with processes that go on with the next trial, and with `sweep.vectorised`,
+where all trials are one group and stopping is decided within it. Judged on validation users:
 no test user is read. Ten minutes on two cores.
 """
 
@@ -36,6 +37,12 @@ SPACE = {
     "algorithm.inner_lr": {"low": 0.5, "high": 8.0},
 }
 
+SWEEPS: tuple[tuple[str, bool, dict[str, Any]], ...] = (
+    ("a process a trial", False, {}),
+    ("processes that go on", True, {}),
+    ("one process, together", True, {"sweep.vectorised": True}),
+)
+
 
 class Ran(NamedTuple):
     """A sweep that has ended.
@@ -64,10 +71,10 @@ def main() -> int:
         data = Path(os.environ["METAREC_DATA"])
         base = experiment(Path(folder), trials)
         ensure_store(base, data_dir=data, progress=say)
-        for name, reused in (("a process a trial", False), ("processes that go on", True)):
-            own = override(base, {"run.dir": f"{folder}/{reused}", "run.store": str(base.store)})
+        for name, reused, keys in SWEEPS:
+            place = {"run.dir": f"{folder}/{len(rows)}", "run.store": str(base.store)}
             with reusing(reused):
-                found = ran(own)
+                found = ran(override(base, place | keys))
             rows.append(
                 f"| {name} | {found.wall_s:.0f} | {found.busy:.0%} | {found.cpu_s:.0f} | "
                 f"{found.best:.4f} |"
@@ -141,7 +148,8 @@ def text(rows: list[str], trials: int) -> str:
     return "\n".join(
         [
             f"{trials} trials of `maml` on MovieLens-1M (strict), up to 160 steps, ASHA with four "
-            "rungs, judged on validation users; in one Ray session, one sweep after the other.",
+            "rungs, judged on validation users; in one Ray session, one sweep after the other. "
+            "Cores in use: by all processes of the machine.",
             "",
             "| trials run in | s | cores in use | CPU s | best NDCG@10 |",
             "|---|---:|---:|---:|---:|",

@@ -176,6 +176,7 @@ def test_a_run_that_is_killed_goes_on_on_another_machine(
         "run": {"dir": f"{bucket}/runs/a"},
         "data": {"path": "synthetic", "synthetic": {"users": 300, "items": 60}},
         "train": {"steps": 60, "checkpoint_every": 10, "lanes": 2, "lane_tasks": 8},
+        "evaluate": {"force": True},
     }
     config.write_text(yaml.safe_dump(tree))
     first = metarec(tmp_path, "train", str(config), home="first")
