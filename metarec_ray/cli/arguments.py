@@ -11,21 +11,26 @@ from typing import Annotated
 import typer
 
 
+def is_uri(text: str | Path) -> bool:
+    """Return whether an argument is a URI, without what it takes to ask for one."""
+    return "://" in str(text)
+
+
 def local_path(text: str | Path) -> Path:
     """Return a path of this machine, `~` as the home folder; a URI is refused."""
-    if "://" in str(text):
+    if is_uri(text):
         raise typer.BadParameter(f"must be a path of a file system that is mounted, got {text}")
     return Path(os.path.expanduser(text))
 
 
 def place(text: str) -> str:
     """Return a path, `~` as the home folder, or a URI, of which its store is asked later."""
-    return text if "://" in text else os.path.expanduser(text)
+    return text if is_uri(text) else os.path.expanduser(text)
 
 
 def absolute(text: str) -> str:
     """Return an absolute path; a URI as it is."""
-    return text if "://" in text else str(Path(text).resolve())
+    return text if is_uri(text) else str(Path(text).resolve())
 
 
 ConfigFile = Annotated[

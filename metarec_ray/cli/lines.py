@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from metarec_ray.cli.arguments import absolute
+from metarec_ray.cli.arguments import absolute, is_uri
 from metarec_ray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _absolute(name: str, value: Any) -> Any:
 
 
 def _is_run(place: str) -> bool:
-    return "://" in place or Path(place).is_dir()
+    return is_uri(place) or Path(place).is_dir()
 
 
 def _words(command: Any, context: Any, values: dict[str, Any]) -> Iterator[str]:

@@ -100,12 +100,16 @@ def bench(asked: Asked, *, data_dir: Path | None, watch: Callable[[State], None]
         require_log(experiment, asked.config)
     out = asked.out or experiment.directory / "bench" / asked.protocol
     base = experiment.run.seed
-    with writing(experiment, lambda line: _tell(watch, line), out=asked.out):
-        stores = _Stores(experiment, asked.protocol, data_dir, watch)
+
+    def say(line: str) -> None:
+        watch(State(0, 0, 0, [], None, line))  # of no cell
+
+    with writing(experiment, say, out=asked.out):
+        stores = _Stores(experiment, asked.protocol, data_dir, say)
         store = stores.at(base)
         opened = open_protocol(asked.protocol, experiment, store, seed=base, data_dir=data_dir)
         cells = _cells(asked, experiment, stores, out, data_dir)
-        with tracked_bench(experiment, store.manifest, cells, out, stores.say) as failed:
+        with tracked_bench(experiment, store.manifest, cells, out, say) as failed:
             failed |= compute(cells, watch)
             return _results(asked, experiment, store, opened, cells, out, failed)
 
@@ -118,9 +122,9 @@ class _Stores:
         experiment: Experiment,
         protocol: str,
         data_dir: Path | None,
-        watch: Callable[[State], None],
+        say: Callable[[str], None],
     ):
-        self.experiment, self.data_dir, self.watch = experiment, data_dir, watch
+        self.experiment, self.data_dir, self.say = experiment, data_dir, say
         self.by_seed = protocol in RATINGS and partition_files.by_partition(experiment.data)
         self.opened: dict[int, TaskStore] = {}
 
@@ -140,14 +144,6 @@ class _Stores:
         folder = str(self.experiment.directory / f"seed-{seed}")
         run = {"run.dir": folder, "run.store": None, "run.seed": seed}
         return override(self.experiment.model_copy(update={"data": data}), run)
-
-    def say(self, line: str) -> None:
-        """Show a line that is of no cell."""
-        _tell(self.watch, line)
-
-
-def _tell(watch: Callable[[State], None], line: str) -> None:
-    watch(State(0, 0, 0, [], None, line))
 
 
 def _cells(

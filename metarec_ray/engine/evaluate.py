@@ -66,7 +66,7 @@ def evaluate(
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-    experiment, path, run = _find(at_hand(target), overrides, rivals_only=rivals_only)
+    experiment, path, run = _find(at_hand(target).expanduser(), overrides, rivals_only=rivals_only)
     asked = _strict if protocol == "strict" else partial(protocol_rows, protocol=protocol)
     rows = asked(experiment, path, data_dir=data_dir, progress=progress)
     if path is not None and run is not None:

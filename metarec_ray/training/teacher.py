@@ -23,7 +23,6 @@ from metarec_ray.errors import CheckpointError, ConfigError, NotFinite
 from metarec_ray.inference.predictor import Predictor, member_scores
 from metarec_ray.inference.recommender import Recommender
 from metarec_ray.inference.supports import Supports
-from metarec_ray.storage.places import at_hand
 from metarec_ray.training.artifact import features_of
 from metarec_ray.training.meta_step.distillation import SILENT
 from metarec_ray.training.warm_start import find
@@ -134,7 +133,7 @@ def teacher_of(experiment: Experiment, store: TaskStore, scale: LabelScale) -> T
     train = experiment.train
     if train.teacher is None or train.teacher_weight == 0:
         return None
-    path, checkpoint = find(at_hand(train.teacher), key="train.teacher")
+    path, checkpoint = find(train.teacher, key="train.teacher")
     _require_same_log(checkpoint, store, path)
     recommender = Recommender(checkpoint)
     _require_answers(recommender, path)

@@ -25,7 +25,7 @@ from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError
 from metarec_ray.models.encoders.base import Side
 from metarec_ray.models.towers import Sides
-from metarec_ray.storage.places import at_hand
+from metarec_ray.storage.places import at_hand, named
 from metarec_ray.training.artifact import features_of
 
 
@@ -91,23 +91,27 @@ def begin(
     declared |= of_part("learner", added)
     if experiment.train.init_from is None:
         return declared, None
-    path, source = find(at_hand(experiment.train.init_from))
+    path, source = find(experiment.train.init_from)
     return declared, copy(declared, own_layout(store), source, path)
 
 
-def find(path: Path, *, key: str = "train.init_from") -> tuple[Path, Checkpoint]:
-    """Return the checkpoint at `path`, the value of `key`, or the newest good one of the run there.
+def find(place: str | Path, *, key: str = "train.init_from") -> tuple[Path, Checkpoint]:
+    """Return the checkpoint at a path or URI, or the newest good one of the run there.
+
+    `place` is the value of `key`.
 
     Raises:
         CheckpointError: there is none, or a byte is not as written.
+        MachineError: its object store does not answer.
 
     """
+    path = at_hand(place)
     if (path / checkpoints.COMMITTED).exists():
         return path, checkpoints.load(path)
     found = checkpoints.latest(path / checkpoints.CHECKPOINTS)
     if found is None:
         raise CheckpointError(
-            f"{key} must be a checkpoint or the folder of a trained run, got {path}"
+            f"{key} must be a checkpoint or the folder of a trained run, got {named(path)}"
         )
     return found
 
@@ -124,7 +128,7 @@ def seen_through(train: Train, store: TaskStore) -> str | None:
     if train.teacher is not None:
         return f"train.teacher has, got {train.teacher}"
     if train.init_from is not None:
-        path, source = find(at_hand(train.init_from))
+        path, source = find(train.init_from)
         if source.state["store_sha256"] == store.manifest.store_sha256:
             return f"train.init_from has, got {path} of the same store"
     return None

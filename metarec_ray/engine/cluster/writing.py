@@ -4,7 +4,7 @@ Knows locks and working copies; does not know what is written.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,31 +39,20 @@ def writing(experiment: "Experiment", tell: Tell, *, out: Path | None = None) ->
         yield
 
 
-@contextmanager
-def writing_store(experiment: "Experiment", tell: Tell) -> Iterator[None]:
+def writing_store(experiment: "Experiment", tell: Tell) -> AbstractContextManager[None]:
     """Hold the folder that an experiment's store is made in, as `writing` does, if it is remote.
 
     A store in a folder has a lock of its own.
     """
-    with writing_place(experiment.run.store or experiment.run.dir, tell):
-        yield
+    return writing_place(experiment.run.store or experiment.run.dir, tell)
 
 
-@contextmanager
-def writing_place(place: str, tell: Tell) -> Iterator[None]:
+def writing_place(place: str, tell: Tell) -> AbstractContextManager[None]:
     """Hold a path or URI as `writing_store` does."""
-    if not is_remote(place):
-        yield
-        return
-    with _writing(place, tell):
-        yield
+    return _writing(place, tell) if is_remote(place) else nullcontext()
 
 
 @contextmanager
 def _writing(place: str, tell: Tell) -> Iterator[None]:
-    with one_writer(local(place)):
-        if not is_remote(place):
-            yield
-            return
-        with written(place, tell):
-            yield
+    with one_writer(local(place)), written(place, tell) if is_remote(place) else nullcontext():
+        yield

@@ -137,13 +137,14 @@ class Supervisor:
                 continue
             if is_ended(details):
                 return reason(details)
-            still = self.clock() - max(since, self._moved())
             limit = self.policy.stalled_after_s
-            if limit is not None and still > limit:
-                (ended,) = stop(self.jobs, child)
-                if ended.by_us:
-                    return f"nothing moved in {self.job.run} for {still:.0f} s"
-                continue  # it ended by itself meanwhile
+            if limit is not None:
+                still = self.clock() - max(since, self._moved())
+                if still > limit:
+                    (ended,) = stop(self.jobs, child)
+                    if ended.by_us:
+                        return f"nothing moved in {self.job.run} for {still:.0f} s"
+                    continue  # it ended by itself meanwhile
             self.sleep(self.policy.poll_s)
 
     def _tell(self, child: str, why: str, failed: int) -> None:

@@ -34,10 +34,9 @@ from metarec_ray.training.fit import fit, require_suitable
 from metarec_ray.training.incremental import PeriodRun
 from metarec_ray.training.run_folder import metrics_log
 from metarec_ray.training.run_folder.metrics_log import Progress
+from metarec_ray.training.run_folder.movement import MEMBERS
 from metarec_ray.training.segments import resume, save, train_segments
 from metarec_ray.training.trainer import Trainer
-
-MEMBERS = "members"
 
 
 class TrainResult(NamedTuple):

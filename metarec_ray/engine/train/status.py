@@ -18,8 +18,8 @@ from metarec_ray.storage import lease as leases
 from metarec_ray.storage.places import located
 from metarec_ray.training.run_folder import events_log, metrics_log, movement
 from metarec_ray.training.run_folder.events_log import Event
+from metarec_ray.training.run_folder.movement import MEMBERS
 
-MEMBERS = "members"
 FAILED = ("failed", "resubmitted")
 """Events after which workers start again."""
 PATIENCE_S = 60.0

@@ -21,8 +21,8 @@ from metarec_ray.engine.tracking.tracked import (
     provenance,
 )
 from metarec_ray.training.run_folder import metrics_log
+from metarec_ray.training.run_folder.movement import MEMBERS
 
-MEMBERS = "members"
 LOSS = "query_loss"
 
 

@@ -4,7 +4,6 @@ Knows entities and what a fit may have seen of them; does not know rungs, or the
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -65,7 +64,7 @@ def require_unseen_validation(experiment: Experiment, store: TaskStore) -> None:
         given = getattr(experiment.train, key)
         if given is None:
             continue
-        path, source = find(Path(given), key=f"train.{key}")
+        path, source = find(given, key=f"train.{key}")
         if source.state["store_sha256"] != store.manifest.store_sha256:
             continue
         was = source.config

@@ -143,7 +143,7 @@ def _named_files(experiment: Experiment, data_dir: Path | None) -> dict[str, lis
     for key in artifact.GIVEN:
         path = getattr(experiment.train, key)
         if path is not None:
-            _, source = warm_start.find(Path(path), key=f"train.{key}")
+            _, source = warm_start.find(path, key=f"train.{key}")
             found[key] = [parameters_sha256(source.model)]
     rows = experiment.evaluate.item_kshot.rows
     if rows is not None:

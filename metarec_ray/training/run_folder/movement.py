@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-_RUNS = ("", "members/*/", "best/")
+MEMBERS = "members"
+"""Folder of a run that holds the runs of its members and folds."""
+_RUNS = ("", f"{MEMBERS}/*/", "best/")
 _BENCHES = ("", "bench/*/")
 KEPT = (
     *(f"{run}checkpoints/step-*" for run in _RUNS),

@@ -13,6 +13,7 @@ from metarec_ray.data.settings import Columns, Data, Feature, SideTable
 from metarec_ray.data.store.writing import build_store
 from metarec_ray.data.tasks.task_store import TaskStore
 from metarec_ray.errors import CheckpointError, ConfigError
+from metarec_ray.training import warm_start
 from metarec_ray.training.meta_step.step import Alone
 from metarec_ray.training.segments import resume
 from metarec_ray.training.trainer import Trainer
@@ -196,3 +197,11 @@ def test_the_encoder_of_contexts_is_frozen_without_the_learner_that_reads_in_con
     assert frozen("context") == {"context.tokens", "context.dense"}
     assert {"context.start", "context.state.weight"} <= frozen("learner")
     assert not frozen("learner") & frozen("context")
+
+
+def test_a_source_at_a_uri_is_brought_here_whoever_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm_start, "at_hand", {"s3://bucket/run": tmp_path}.__getitem__)
+    with pytest.raises(CheckpointError, match=rf"folder of a trained run, got {tmp_path}"):
+        find("s3://bucket/run")
